@@ -1,0 +1,307 @@
+"""Config files and what the command line changes in them.
+
+A config file has `get_config(arg='')`, which returns an
+`ml_collections.ConfigDict`. It holds every key, so a key that is not in the
+file does not exist: `--config.a.b=value` changes one and never makes one.
+"""
+
+import ast
+import contextlib
+import importlib.util
+import inspect
+import json
+import math
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+from rlvr_jax import registry
+
+ABSENT = '(absent)'
+_BOOLS = {'true': True, '1': True, 'false': False, '0': False}
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Takes the overrides out of a command line.
+
+  `['--config=x.py', '--config.a=1', '--config.b', '2']` gives
+  `(['--config=x.py'], ['a=1', 'b=2'])`.
+  """
+  rest, overrides = [], []
+  words = iter(argv)
+  for word in words:
+    if not word.startswith('--config.'):
+      rest.append(word)
+      continue
+    override = word.removeprefix('--config.')
+    if '=' not in override:
+      value = next(words, None)
+      if value is None or value.startswith('--'):
+        raise ValueError(f'{word} has no value: write {word}=VALUE.')
+      override = f'{override}={value}'
+    overrides.append(override)
+  return rest, overrides
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+  """The locked config of `FILE.py[:ARG]` with `a.b=value` overrides applied.
+
+  FILE.json, as a run writes it, is read too.
+
+  Raises:
+    ValueError: no such file (lists those beside it), an ARG that is not
+      taken, an unknown key, or a value of another type.
+  """
+  name, _, arg = spec.partition(':')
+  if pathlib.Path(name).suffix == '.json':
+    config = _from_json(name, arg)
+  else:
+    get_config = module(spec).get_config
+    takes = inspect.signature(get_config).parameters
+    if arg and not takes:
+      raise ValueError(f'{name} takes no ARG; {spec!r} gives {arg!r}.')
+    config = get_config(arg) if arg else get_config()
+  for override in overrides:
+    _apply(config, override)
+  return config.lock()
+
+
+def module(spec: str):
+  """The module of the config file that `FILE.py[:ARG]` names."""
+  path = pathlib.Path(spec.partition(':')[0])
+  _must_exist(path)
+  # `from configs import common` works from any directory.
+  above = [p.parent for p in path.resolve().parents if p.name == 'configs']
+  loader = importlib.util.spec_from_file_location(
+    f'config_{path.stem}', path.resolve()
+  )
+  loaded = importlib.util.module_from_spec(loader)
+  with _on_path(above[:1]):
+    loader.loader.exec_module(loaded)
+  if not hasattr(loaded, 'get_config'):
+    raise ValueError(f'{path} has no get_config(), so it is not a config.')
+  return loaded
+
+
+def flatten(config) -> dict[str, Any]:
+  """{'a.b': value} of a config, a `Recorder` or nested dicts."""
+  flat = {}
+  for key, value in _plain(config).items():
+    if isinstance(value, Mapping):
+      flat |= {f'{key}.{k}': v for k, v in flatten(value).items()}
+    else:
+      flat[key] = value
+  return flat
+
+
+def to_json(config) -> str:
+  """Indented JSON, keys sorted; NaN and infinities as strings."""
+  return json.dumps(_jsonable(_plain(config)), indent=2, allow_nan=False) + '\n'
+
+
+def diff(old, new) -> dict[str, tuple[Any, Any]]:
+  """{'a.b': (old value, new value)} where two configs differ.
+
+  Compares what JSON keeps, so a tuple equals a list. A key that one of them
+  lacks has the value `ABSENT` there.
+  """
+  old, new = (flatten(_jsonable(_plain(c))) for c in (old, new))
+  keys = [*old, *(k for k in new if k not in old)]
+  pairs = {k: (old.get(k, ABSENT), new.get(k, ABSENT)) for k in keys}
+  return {k: (a, b) for k, (a, b) in pairs.items() if not _same(a, b)}
+
+
+class Recorder:
+  """Reads like the config it wraps and remembers which keys were read."""
+
+  def __init__(self, config, *, _prefix='', _read=None):
+    object.__setattr__(self, '_config', config)
+    object.__setattr__(self, '_prefix', _prefix)
+    object.__setattr__(self, '_read', set() if _read is None else _read)
+
+  def __getitem__(self, key):
+    value, name = self._config[key], f'{self._prefix}{key}'
+    if isinstance(value, (ml_collections.ConfigDict, Mapping)):
+      return Recorder(value, _prefix=f'{name}.', _read=self._read)
+    self._read.add(name)
+    return value
+
+  def __getattr__(self, key):
+    if key.startswith('__'):
+      raise AttributeError(key)
+    try:
+      return self[key]
+    except KeyError as e:
+      raise AttributeError(str(e)) from e
+
+  def __setattr__(self, key, value):
+    raise AttributeError(f'A recorded config is read only: {key!r} was set.')
+
+  def __contains__(self, key):
+    return key in self._config
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._config)
+
+  def __len__(self):
+    return len(self._config)
+
+  def keys(self):
+    return self._config.keys()
+
+  def values(self):
+    return [self[k] for k in self]
+
+  def items(self):
+    return [(k, self[k]) for k in self]
+
+  def unread(self) -> list[str]:
+    """Leaf keys that nobody read. Writing the config down is no reading."""
+    names = [f'{self._prefix}{k}' for k in flatten(self)]
+    return sorted(set(names) - self._read)
+
+
+def _apply(config, override):
+  name, eq, text = override.partition('=')
+  if not eq:
+    raise ValueError(f'--config.{override} has no value: write KEY=VALUE.')
+  known = flatten(config)
+  *groups, last = name.split('.')
+  at = config
+  for group in groups:
+    at = at[group] if group in at and _is_group(at[group]) else {}
+  if last not in at:
+    raise ValueError(
+      f'The config has no key {name!r}.{registry.nearest(name, known)} '
+      f'Known: {", ".join(known)}.'
+    )
+  if _is_group(at[last]):
+    raise ValueError(
+      f'{name!r} is a group of keys; set one of: '
+      f'{", ".join(f"{name}.{k}" for k in flatten(at[last]))}.'
+    )
+  at[last] = _parse(name, text, at[last], at.get_type(last))
+
+
+def _parse(name, text, current, kind):
+  """`text` as a value of type `kind`; strings are taken raw."""
+  try:
+    if text == 'None' and current is None:
+      return None
+    if kind is str:
+      return text
+    if kind is bool:
+      return _BOOLS[text.lower()]
+    if kind is int:
+      return int(text)
+    if kind is float:
+      return float(text)
+    if kind is type(None):
+      return _literal_or_text(text)
+    value = ast.literal_eval(text)
+    if isinstance(value, (tuple, list)) and kind in (tuple, list):
+      return kind(_elements(value, current))
+  except (ValueError, SyntaxError, KeyError, RecursionError, MemoryError):
+    pass
+  example = {
+    bool: 'true or false',
+    int: 'a whole number such as 8',
+    float: 'a number such as 1e-6',
+  }.get(kind, f'a literal such as {current or (1, 2)!r}')
+  raise ValueError(
+    f'{name!r} is {kind.__name__}, now {current!r}; {text!r} is not. '
+    f'Give {example}.'
+  )
+
+
+def _elements(value, current):
+  """Elements of the type that the current ones have; ints are floats."""
+  kinds = {type(x) for x in current or ()}
+  if len(kinds) != 1:
+    return value
+  kind = kinds.pop()
+  value = [float(x) if kind is float and type(x) is int else x for x in value]
+  if any(type(x) is not kind for x in value):
+    raise ValueError
+  return value
+
+
+def _literal_or_text(text):
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
+
+
+def _must_exist(path):
+  if path.is_file():
+    return
+  folder = path.parent if path.parent.is_dir() else pathlib.Path('configs')
+  found = sorted(folder.rglob('*.py')) if folder.is_dir() else []
+  names = [str(p) for p in found if p.name not in ('__init__.py', 'common.py')]
+  raise ValueError(
+    f'No config file {str(path)!r}.{registry.nearest(str(path), names)} '
+    f'There are: {", ".join(names) or f"none in {folder}"}.'
+  )
+
+
+def _from_json(name, arg):
+  path = pathlib.Path(name)
+  _must_exist(path)
+  if arg:
+    raise ValueError(f'{name} takes no ARG; {arg!r} was given.')
+  try:
+    values = json.loads(path.read_text())
+    return ml_collections.ConfigDict(_from_jsonable(values))
+  except (ValueError, TypeError, AttributeError) as e:
+    raise ValueError(f'{name} is not a config in JSON: {e}.') from e
+
+
+@contextlib.contextmanager
+def _on_path(folders):
+  added = [str(f) for f in folders]
+  sys.path[:0] = added
+  try:
+    yield
+  finally:
+    for folder in added:
+      sys.path.remove(folder)
+
+
+def _is_group(value):
+  return isinstance(value, ml_collections.ConfigDict)
+
+
+def _plain(config):
+  if isinstance(config, Recorder):
+    config = config._config
+  if isinstance(config, config_dict.ConfigDict):
+    return config.copy_and_resolve_references().to_dict()
+  return config
+
+
+def _jsonable(x):
+  if isinstance(x, Mapping):
+    return {k: _jsonable(v) for k, v in x.items()}
+  if isinstance(x, (tuple, list)):
+    return [_jsonable(v) for v in x]
+  if isinstance(x, float) and not math.isfinite(x):
+    return str(x)
+  return x
+
+
+def _from_jsonable(x):
+  if isinstance(x, dict):
+    return {k: _from_jsonable(v) for k, v in x.items()}
+  if isinstance(x, list):
+    return tuple(_from_jsonable(v) for v in x)
+  return float(x) if x in ('nan', 'inf', '-inf') else x
+
+
+def _same(a, b):
+  """Equal, and not only as True equals 1."""
+  return a == b and isinstance(a, bool) == isinstance(b, bool)

@@ -1,0 +1,1 @@
+"""Tasks: mappings from a split's name to a sequence of `Task`."""

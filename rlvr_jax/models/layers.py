@@ -1,0 +1,269 @@
+"""Pieces of the decoder: norm, rotary embedding, attention, block.
+
+Letters: B rows, T tokens, D width, H heads, K key-value heads, C channels of
+a head, S keys of a source, R rows of a source (B is a multiple of R).
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlvr_jax.models.config import ModelConfig, Rope
+
+FEW_ROWS = 128  # see `product`
+NEG = -1e30  # finite, so that a fully masked row gives no NaN
+
+
+class Source(NamedTuple):
+  """Keys and values to attend to. Row r serves rows r*B/R .. (r+1)*B/R - 1."""
+
+  k: jax.Array  # [R,S,K,C]
+  v: jax.Array  # [R,S,K,C]
+  mask: jax.Array  # bool, broadcastable to [R,B/R,T,S]
+
+
+def rope_frequencies(rope: Rope, head_dim: int) -> tuple[np.ndarray, float]:
+  """Angular frequencies f32[head_dim/2] and the factor on cos and sin.
+
+  default: theta^(-2i/d); linear: divided by `factor`; llama3: low
+  frequencies divided, high ones kept, a ramp between (Llama 3.1); yarn: a
+  ramp over rotations per context (Peng et al. 2023, arXiv 2309.00071, 3.2),
+  cos and sin scaled by 0.1 ln(factor) + 1.
+  """
+  i = np.arange(0, head_dim, 2, dtype=np.float64)
+  freq = rope.theta ** (-i / head_dim)
+  if rope.kind == 'linear':
+    freq = freq / rope.factor
+  elif rope.kind == 'llama3':
+    turns = rope.original_max_position * freq / (2 * math.pi)
+    low, high = rope.low_freq_factor, rope.high_freq_factor
+    keep = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    freq = keep * freq + (1 - keep) * freq / rope.factor
+  elif rope.kind == 'yarn':
+
+    def index(rotations):  # channel that turns so often in the context
+      length = rope.original_max_position / (rotations * 2 * math.pi)
+      return head_dim * math.log(length) / (2 * math.log(rope.theta))
+
+    low = max(math.floor(index(rope.beta_fast)), 0)
+    high = min(math.ceil(index(rope.beta_slow)), head_dim - 1)
+    ramp = (np.arange(head_dim // 2) - low) / max(high - low, 1e-3)
+    keep = 1 - np.clip(ramp, 0.0, 1.0)
+    freq = keep * freq + (1 - keep) * freq / rope.factor
+    scale = rope.attention_factor or 0.1 * math.log(rope.factor) + 1.0
+    return freq.astype(np.float32), scale
+  return freq.astype(np.float32), 1.0
+
+
+def rope_table(
+  positions: jax.Array, config: ModelConfig
+) -> tuple[jax.Array, jax.Array]:
+  """cos and sin, f32[B,T,1,C/2], of i32[B,T] positions."""
+  freq, scale = rope_frequencies(config.rope, config.head_dim)
+  angle = positions[..., None, None].astype(jnp.float32) * freq[None, None, None]
+  return jnp.cos(angle) * scale, jnp.sin(angle) * scale
+
+
+def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Split-half rotary embedding of x [B,T,H,C] (Hugging Face's layout)."""
+  cos, sin = (a.astype(x.dtype) for a in table)
+  a, b = jnp.split(x, 2, axis=-1)
+  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def causal(n: int) -> jax.Array:
+  """bool[1,1,n,n]: position t sees s <= t."""
+  return jnp.tril(jnp.ones((n, n), bool))[None, None]
+
+
+def attend(q: jax.Array, sources: tuple[Source, ...]) -> jax.Array:
+  """Softmax attention of q [B,T,H,C] over all sources together.
+
+  Each source is reduced by itself (max, sum, weighted values) and the
+  results are merged, as in split attention: keys that many rows share, such
+  as the prompt of a group, are read once, in one product. Returns [B,T,H,C].
+  """
+  b, t, h, c = q.shape
+  parts = []
+  for k, v, mask in sources:
+    r, s, heads, _ = k.shape
+    fold, per = b // r, h // heads
+    score = jnp.einsum(
+      'rtkgc,rskc->rktgs',
+      q.reshape(r, fold * t, heads, per, c),
+      k,
+      preferred_element_type=jnp.float32,
+    ) * (c**-0.5)
+    mask = jnp.broadcast_to(mask, (r, fold, t, s)).reshape(r, 1, fold * t, 1, s)
+    score = jnp.where(mask, score, NEG)
+    top = jax.lax.stop_gradient(score.max(-1, keepdims=True))
+    weight = jnp.exp(score - top)
+    out = jnp.einsum(
+      'rktgs,rskc->rtkgc',
+      weight.astype(v.dtype),
+      v,
+      preferred_element_type=jnp.float32,
+    )
+    per_row = lambda x: x.swapaxes(1, 2).reshape(b, t, h, 1)
+    total = weight.sum(-1, keepdims=True)
+    parts.append((out.reshape(b, t, h, c), per_row(total), per_row(top)))
+  if len(parts) == 1:
+    out, total, _ = parts[0]
+    return (out / total).astype(q.dtype)
+  top = functools.reduce(jnp.maximum, [p[2] for p in parts])
+  scale = [jnp.exp(p[2] - top) for p in parts]
+  num = sum(p[0] * s for p, s in zip(parts, scale, strict=True))
+  den = sum(p[1] * s for p, s in zip(parts, scale, strict=True))
+  return (num / den).astype(q.dtype)
+
+
+class RMSNorm(nn.Module):
+  """x / rms(x) * scale over the last axis, in float32."""
+
+  eps: float
+  param_dtype: jnp.dtype
+  axis_name: str | None = 'norm'
+
+  @nn.compact
+  def __call__(self, x):
+    init = nn.with_logical_partitioning(
+      nn.initializers.ones_init(), (self.axis_name,)
+    )
+    scale = self.param('scale', init, (x.shape[-1],), self.param_dtype)
+    y = x.astype(jnp.float32)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.eps)
+    scale = scale.reshape((1,) * (x.ndim - 1) + scale.shape)
+    return (y * scale.astype(jnp.float32)).astype(x.dtype)
+
+
+class Linear(nn.Module):
+  """y = kernel x (+ bias) over the last `num_in` axes of x.
+
+  The kernel is [*out, *in], as in Hugging Face's files.
+  """
+
+  out: tuple[int, ...]
+  axes: tuple[str, ...]  # logical names of the kernel's axes
+  dtype: jnp.dtype
+  param_dtype: jnp.dtype
+  init_std: float
+  num_in: int = 1
+  use_bias: bool = False
+
+  @nn.compact
+  def __call__(self, x):
+    inputs = x.shape[-self.num_in :]
+    init = nn.with_logical_partitioning(
+      nn.initializers.normal(self.init_std), self.axes
+    )
+    shape = self.out + inputs
+    kernel = self.param('kernel', init, shape, self.param_dtype)
+    rows = x.shape[: -self.num_in]
+    y = product(
+      x.astype(self.dtype).reshape(math.prod(rows), math.prod(inputs)),
+      kernel.astype(self.dtype).reshape(math.prod(self.out), -1),
+    ).reshape(*rows, *self.out)
+    if self.use_bias:
+      zeros = nn.with_logical_partitioning(
+        nn.initializers.zeros_init(), self.axes[: len(self.out)]
+      )
+      bias = self.param('bias', zeros, self.out, self.param_dtype)
+      y = y + bias.astype(self.dtype).reshape((1,) * len(rows) + self.out)
+    return y
+
+
+def product(x: jax.Array, w: jax.Array, dtype=None) -> jax.Array:
+  """x [M,I] times w [O,I] transposed: [M,O], accumulated in `dtype`.
+
+  For a few rows on a CPU, w x^T is up to twice as fast as x w^T, which packs
+  the large operand anew; the barriers keep XLA from folding it back.
+  """
+  dtype = dtype or x.dtype
+  if x.shape[0] > FEW_ROWS or jax.default_backend() != 'cpu':
+    return jax.lax.dot_general(
+      x, w, (((1,), (1,)), ((), ())), preferred_element_type=dtype
+    )
+  y = jax.lax.dot_general(
+    w,
+    jax.lax.optimization_barrier(x.T),
+    (((1,), (0,)), ((), ())),
+    preferred_element_type=dtype,
+  )
+  return jax.lax.optimization_barrier(y).T
+
+
+class Block(nn.Module):
+  """One decoder layer. Pre-norm, or OLMo 2's post-norm."""
+
+  config: ModelConfig
+  dtype: jnp.dtype
+  param_dtype: jnp.dtype
+
+  def setup(self):
+    c = self.config
+
+    def linear(out, axes, num_in=1, use_bias=False):
+      return Linear(
+        out,
+        axes,
+        self.dtype,
+        self.param_dtype,
+        c.init_std,
+        num_in=num_in,
+        use_bias=use_bias,
+      )
+
+    q, kv = (c.num_heads, c.head_dim), (c.num_kv_heads, c.head_dim)
+    self.q = linear(q, ('heads', 'head_dim', 'embed'), use_bias=c.qkv_bias)
+    self.k = linear(kv, ('kv_heads', 'head_dim', 'embed'), use_bias=c.qkv_bias)
+    self.v = linear(kv, ('kv_heads', 'head_dim', 'embed'), use_bias=c.qkv_bias)
+    self.out = linear(
+      (c.width,), ('embed', 'heads', 'head_dim'), num_in=2, use_bias=c.out_bias
+    )
+    self.gate = linear((c.mlp_width,), ('mlp', 'embed'), use_bias=c.mlp_bias)
+    self.up = linear((c.mlp_width,), ('mlp', 'embed'), use_bias=c.mlp_bias)
+    self.down = linear((c.width,), ('embed', 'mlp'), use_bias=c.mlp_bias)
+    norm = lambda: RMSNorm(c.norm_eps, self.param_dtype)
+    self.attn_norm, self.mlp_norm = norm(), norm()
+    if c.qk_norm:
+      self.q_norm, self.k_norm = norm(), norm()
+
+  def project(self, x, table):
+    """Queries [B,T,H,C], keys and values [B,T,K,C] of the residual x."""
+    c = self.config
+    y = x if c.post_norm else self.attn_norm(x)
+    q, k, v = self.q(y), self.k(y), self.v(y)
+    if c.qk_norm == 'head':
+      q, k = self.q_norm(q), self.k_norm(k)
+    elif c.qk_norm == 'full':  # one norm over all heads together
+      flat = lambda a: a.reshape(*a.shape[:2], -1)
+      q = self.q_norm(flat(q)).reshape(q.shape)
+      k = self.k_norm(flat(k)).reshape(k.shape)
+    q = nn.with_logical_constraint(q, ('batch', None, 'heads', None))
+    k = nn.with_logical_constraint(k, ('batch', None, 'kv_heads', None))
+    v = nn.with_logical_constraint(v, ('batch', None, 'kv_heads', None))
+    return rotate(q, table), rotate(k, table), v
+
+  def finish(self, x, y):
+    """The rest of the layer after attention's output y [B,T,H,C]."""
+    c = self.config
+    y = self.out(y)
+    x = x + (self.attn_norm(y) if c.post_norm else y)
+    y = x if c.post_norm else self.mlp_norm(x)
+    y = nn.silu(self.gate(y)) * self.up(y)
+    y = self.down(nn.with_logical_constraint(y, ('batch', None, 'mlp')))
+    x = x + (self.mlp_norm(y) if c.post_norm else y)
+    return nn.with_logical_constraint(x, ('batch', None, 'act_embed'))
+
+  def __call__(self, x, table, mask, prefix: Source | None = None):
+    """x attends to `prefix` and to itself under `mask`. Returns x, (k, v)."""
+    q, k, v = self.project(x, table)
+    sources = (Source(k, v, mask),)
+    if prefix is not None:
+      sources = (prefix, *sources)
+    return self.finish(x, attend(q, sources)), (k, v)

@@ -1,0 +1,135 @@
+"""Surrogates: the per-token loss whose gradient improves the policy.
+
+A surrogate has the form
+
+  surrogate(logp [B,T], logp_old [B,T], adv [B,T], mask bool[B,T])
+    -> per-token loss f32[B,T], {name: Ratio}
+
+Losses are to be minimised. logp_old is a constant. The loss is 0 where the
+mask is false, and what stands there, NaN and infinity included, reaches
+neither values nor gradients. rho = exp(logp - logp_old), its exponent clamped
+to +-20 as in verl (TRL does not clamp): a wild log-prob gives a large finite
+loss and, beyond the clamp, no gradient.
+
+Metrics, over trained tokens: `clip_ratio`, the share whose gradient the
+clipping cuts; `ratio`, the mean of rho (1 on-policy).
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from rlvr_jax import registry, types
+from rlvr_jax.ops import masked
+from rlvr_jax.ops.ratio import Ratio
+
+MAX_LOG_RATIO = 20.0
+
+
+@registry.register('surrogate')
+def reinforce(
+  logp: Float[types.Array, 'B T'],
+  logp_old: Float[types.Array, 'B T'],
+  adv: Float[types.Array, 'B T'],
+  mask: Bool[types.Array, 'B T'],
+) -> tuple[Float[Array, 'B T'], dict[str, Ratio]]:
+  """L = -A log pi (Williams 1992).
+
+  Its gradient is -A grad log pi; for the logits of one token that is
+  -A (onehot - pi). The value is no ratio loss: compare gradients, not losses,
+  with `clip`. It has no correction for samples of an older policy; logp_old
+  only feeds the metric.
+  """
+  rho = _ratio(logp, logp_old, mask)
+  loss = -masked.keep(adv, mask) * masked.keep(logp, mask)
+  return _result(loss, rho, jnp.zeros_like(mask), mask)
+
+
+@registry.register('surrogate')
+def clip(
+  logp: Float[types.Array, 'B T'],
+  logp_old: Float[types.Array, 'B T'],
+  adv: Float[types.Array, 'B T'],
+  mask: Bool[types.Array, 'B T'],
+  *,
+  low: float | int = 0.2,
+  high: float | int = 0.2,
+) -> tuple[Float[Array, 'B T'], dict[str, Ratio]]:
+  """L = max(-A rho, -A clip(rho, 1-low, 1+high)) (PPO, arXiv:1707.06347).
+
+  No gradient where rho > 1+high and A > 0, or rho < 1-low and A < 0: the
+  token has moved far enough the way it should. high > low is DAPO's
+  clip-higher (arXiv:2503.14476: 0.2, 0.28).
+
+  Raises:
+    ValueError: low or high negative.
+  """
+  _check_clip(low, high)
+  rho = _ratio(logp, logp_old, mask)
+  adv = masked.keep(adv, mask)
+  cut = _moved_enough(rho, adv, low, high)
+  kept = jnp.where(cut, jnp.clip(_constant(rho), 1 - low, 1 + high), rho)
+  return _result(-adv * kept, rho, cut, mask)
+
+
+@registry.register('surrogate')
+def dual_clip(
+  logp: Float[types.Array, 'B T'],
+  logp_old: Float[types.Array, 'B T'],
+  adv: Float[types.Array, 'B T'],
+  mask: Bool[types.Array, 'B T'],
+  *,
+  low: float | int = 0.2,
+  high: float | int = 0.2,
+  c: float | int = 3.0,
+) -> tuple[Float[Array, 'B T'], dict[str, Ratio]]:
+  """`clip`, and where A < 0 the loss is at most -c A (arXiv:1912.09729).
+
+  So a token with A < 0 that became c times likelier has no gradient either.
+  Always on in verl (c = 3); the `delta` of TRL is this c.
+
+  Raises:
+    ValueError: low or high negative, or c <= 1.
+  """
+  _check_clip(low, high)
+  if not c > 1:
+    raise ValueError(f'dual_clip(c={c}): c must be > 1; verl has 3.')
+  rho = _ratio(logp, logp_old, mask)
+  adv = masked.keep(adv, mask)
+  cut = _moved_enough(rho, adv, low, high)
+  far = (adv < 0) & (rho > c)
+  kept = jnp.where(cut, jnp.clip(_constant(rho), 1 - low, 1 + high), rho)
+  kept = jnp.where(far, c, kept)
+  return _result(-adv * kept, rho, cut | far, mask)
+
+
+def _constant(x):
+  return jax.lax.stop_gradient(x)
+
+
+def _ratio(logp, logp_old, mask):
+  """rho [B,T], 1 where nothing is trained."""
+  log_ratio = masked.keep(logp, mask) - masked.keep(_constant(logp_old), mask)
+  return jnp.exp(jnp.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+
+
+def _moved_enough(rho, adv, low, high):
+  """Where PPO's maximum picks the clipped, constant branch."""
+  return ((adv > 0) & (rho > 1 + high)) | ((adv < 0) & (rho < 1 - low))
+
+
+def _result(loss, rho, cut, mask):
+  tokens = masked.count(mask)
+  metrics = {
+    'clip_ratio': Ratio(masked.count(cut & mask), tokens),
+    'ratio': Ratio(jnp.sum(masked.keep(_constant(rho), mask)), tokens),
+  }
+  return jnp.where(mask, loss, 0.0), metrics
+
+
+def _check_clip(low, high):
+  if not (low >= 0 and high >= 0):
+    raise ValueError(
+      f'clip range low={low}, high={high}: both are distances from 1 and '
+      'must be >= 0; write low=0.2, high=0.2.'
+    )

@@ -1,0 +1,167 @@
+"""Charts as SVG data URIs that read well on light and dark pages."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib import figure, ticker
+
+COLORS = (
+  '#3b82f6',
+  '#f97316',
+  '#10b981',
+  '#a855f7',
+  '#ef4444',
+  '#ca8a04',
+  '#06b6d4',
+  '#ec4899',
+)
+_INK = '#808694'  # has contrast enough on white and on black
+_MAX_POINTS = 1500
+
+
+class Line(NamedTuple):
+  """One curve. `low` and `high` bound its band; `raw` is drawn faintly."""
+
+  label: str
+  x: np.ndarray  # [N] steps
+  y: np.ndarray  # [N]
+  low: np.ndarray | None = None  # [N]
+  high: np.ndarray | None = None  # [N]
+  raw: np.ndarray | None = None  # [N]
+  color: int = 0
+
+
+def smooth(y: np.ndarray, window: int) -> np.ndarray:
+  """Centred mean over at most `window` of the finite values around each.
+
+  The window shrinks at the ends, so nothing is made up there.
+  """
+  kernel = np.ones(window)
+  finite = np.isfinite(y)
+  same = lambda x: np.convolve(x, kernel, 'full')[(window - 1) // 2 :][: len(y)]
+  count = same(finite.astype(float))
+  total = same(np.where(finite, y, 0.0))
+  return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def chart(
+  lines: Sequence[Line],
+  *,
+  percent: bool = False,
+  log: bool = False,
+  stacked: bool = False,
+  unit: str = '',
+  wide: bool = False,
+) -> str:
+  """An `<img>` source: `data:image/svg+xml;base64,...`.
+
+  Args:
+    lines: curves over steps.
+    percent: values are shares, shown from 0 to 100 %.
+    log: logarithmic axis; values that are not positive are left out.
+    stacked: areas on top of each other, for parts of a whole.
+    unit: what the vertical axis counts.
+    wide: across the page instead of half of it.
+  """
+  style = {
+    'svg.hashsalt': 'rlvr_jax',
+    'font.size': 9,
+    'font.family': 'DejaVu Sans',
+    'text.color': _INK,
+    'axes.labelcolor': _INK,
+    'axes.edgecolor': _INK,
+    'xtick.color': _INK,
+    'ytick.color': _INK,
+  }
+  with matplotlib.rc_context(style):
+    fig = figure.Figure(
+      figsize=(8.4, 3.1) if wide else (4.6, 2.6), layout='constrained'
+    )
+    ax = fig.add_subplot()
+    lines = [_thin(line) for line in lines]
+    if stacked:
+      ax.stackplot(
+        lines[0].x,
+        [np.nan_to_num(line.y) for line in lines],
+        labels=[line.label for line in lines],
+        colors=[COLORS[line.color % len(COLORS)] for line in lines],
+        alpha=0.75,
+        linewidth=0,
+      )
+    else:
+      for line in lines:
+        _draw(ax, line, log)
+    _axes(ax, lines, percent, log, stacked, unit)
+    out = io.BytesIO()
+    fig.savefig(out, format='svg', transparent=True, metadata={'Date': None})
+  encoded = base64.b64encode(out.getvalue()).decode()
+  return f'data:image/svg+xml;base64,{encoded}'
+
+
+def _draw(ax, line, log):
+  color = COLORS[line.color % len(COLORS)]
+  # Another dash for each round through the colours.
+  dash = ('-', '--', ':')[line.color // len(COLORS) % 3]
+  keep = lambda y: np.where(y > 0, y, np.nan) if log else y
+  few = np.isfinite(line.y).sum() <= 25
+  if line.low is not None:
+    low, high = keep(line.low), keep(line.high)
+    ax.fill_between(line.x, low, high, color=color, alpha=0.18, linewidth=0)
+  if line.raw is not None:
+    ax.plot(line.x, keep(line.raw), color=color, alpha=0.28, linewidth=0.8)
+  ax.plot(
+    line.x,
+    keep(line.y),
+    color=color,
+    linestyle=dash,
+    linewidth=1.7,
+    marker='o' if few else None,
+    markersize=3,
+    label=line.label,
+  )
+
+
+def _axes(ax, lines, percent, log, stacked, unit):
+  ax.spines[['top', 'right']].set_visible(False)
+  ax.grid(True, axis='y', color=_INK, alpha=0.22, linewidth=0.6)
+  ax.set_axisbelow(True)
+  ax.tick_params(length=0)
+  ax.set_xlabel('step')
+  ax.set_ylabel(unit)
+  ax.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+  ax.margins(x=0.015)
+  if percent:
+    ax.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=None))
+    top = [np.nanmax(y) for n in lines for y in (n.y, n.high) if y is not None]
+    top = max([0.05, *(float(t) for t in top if np.isfinite(t))])
+    ax.set_ylim(-0.02 * top, min(1.02, 1.15 * top))
+  if log:
+    ax.set_yscale('log')
+  if stacked:
+    ax.set_ylim(bottom=0)
+  if len(lines) > 1:
+    ax.legend(
+      loc='lower left',
+      bbox_to_anchor=(0, 1.0),
+      ncols=2 if max(len(n.label) for n in lines) > 18 else 3,
+      frameon=False,
+      fontsize=8,
+      handlelength=1.2,
+      borderpad=0,
+      columnspacing=1.2,
+    )
+
+
+def _thin(line):
+  """Every n-th point, so that long runs stay small; the last is kept."""
+  n = len(line.x)
+  if n <= _MAX_POINTS:
+    return line
+  at = np.unique(np.linspace(0, n - 1, _MAX_POINTS).round().astype(int))
+  cut = lambda y: None if y is None else np.asarray(y)[at]
+  low, high, raw = cut(line.low), cut(line.high), cut(line.raw)
+  return Line(line.label, cut(line.x), cut(line.y), low, high, raw, line.color)

@@ -1,0 +1,1 @@
+"""Rewards and verifiers: pure Python on text, without JAX."""

@@ -1,0 +1,155 @@
+"""What a reward is: rows of text in, a value and named parts out.
+
+Correctness is a `Verdict`, found once before any reward and carried beside
+it, so that shaping or weighting rewards cannot move the accuracy.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from rlvr_jax import codes, registry
+
+if TYPE_CHECKING:
+  from rlvr_jax.envs import core as envs
+
+
+class Transcript(NamedTuple):
+  """One completion, as rewards see it."""
+
+  completion: str  # text of the sampled tokens, special tokens dropped
+  num_tokens: int
+  stop: codes.Stop
+  verdict: codes.Verdict  # verified once, before the rewards
+
+
+class Graded(NamedTuple):
+  """One row's reward.
+
+  A refused row has no reward (its value is 0 and means nothing): the caller
+  drops it from its group and counts it.
+  """
+
+  value: float
+  parts: dict[str, float]  # each part under its own name, never weighted
+  refused: bool = False
+
+
+Reward = Callable[[Sequence['envs.Task'], Sequence[Transcript]], list[Graded]]
+
+
+@registry.register('reward')
+def outcome(
+  tasks: Sequence['envs.Task'],
+  transcripts: Sequence[Transcript],
+  *,
+  correct: float = 1.0,
+  wrong: float = 0.0,
+  unverifiable: str = 'wrong',
+) -> list[Graded]:
+  """`correct` for a CORRECT verdict, else `wrong`.
+
+  Args:
+    unverifiable: what an UNVERIFIABLE row gets: 'wrong' (its answer could not
+      be read or checked, which is the model's doing) or 'refuse' (no reward;
+      the row leaves its group).
+
+  Raises:
+    ValueError: an option out of range.
+  """
+  if unverifiable not in ('wrong', 'refuse'):
+    raise ValueError(
+      f"unverifiable={unverifiable!r}: choose 'wrong' or 'refuse'."
+    )
+  check_finite(correct=correct, wrong=wrong)
+  out = []
+  for transcript in transcripts:
+    if (
+      transcript.verdict == codes.Verdict.UNVERIFIABLE
+      and unverifiable == 'refuse'
+    ):
+      out.append(Graded(0.0, {}, refused=True))
+      continue
+    right = transcript.verdict == codes.Verdict.CORRECT
+    value = float(correct if right else wrong)
+    out.append(Graded(value, {'outcome': value}))
+  return out
+
+
+def combine(
+  funcs: Sequence[Reward], names: Sequence[str], weights: Sequence[float]
+) -> Reward:
+  """The weighted sum of rewards: value = sum_i weights[i] * value_i.
+
+  `parts` holds each function's own value under its name, without its weight.
+  A row is refused if any function refuses it or gives it NaN or an infinity
+  (even with weight 0), or if the sum is infinite; its parts are then those
+  that are finite.
+
+  Args:
+    funcs: n rewards; TRL calls them reward_funcs.
+    names: n different names, for metrics and error messages.
+    weights: n finite numbers; TRL calls them reward_weights.
+
+  Raises:
+    ValueError: lengths differ or are 0, a name comes twice, a weight is not
+      finite. When called: the numbers of tasks and transcripts differ, or a
+      function returns another number of rows, or something else than
+      `Graded` (the message names it).
+  """
+  funcs, names, weights = tuple(funcs), tuple(names), tuple(weights)
+  if not funcs or not len(funcs) == len(names) == len(weights):
+    raise ValueError(
+      f'{len(funcs)} reward functions, {len(names)} names, {len(weights)} '
+      'weights: give one name and one weight for each, and at least one.'
+    )
+  if len(set(names)) < len(names):
+    raise ValueError(f'Reward names {list(names)} repeat: rename one.')
+  check_finite(**dict(zip(names, weights)))
+
+  def combined(tasks, transcripts):
+    if len(tasks) != len(transcripts):
+      raise ValueError(
+        f'{len(tasks)} tasks for {len(transcripts)} transcripts: give the '
+        'task of each row.'
+      )
+    columns = []
+    for name, func in zip(names, funcs):
+      rows = func(tasks, transcripts)
+      if len(rows) != len(transcripts):
+        raise ValueError(
+          f'Reward {name!r} returned {len(rows)} rows for '
+          f'{len(transcripts)} completions: it must return one for each.'
+        )
+      for row in rows:
+        if not isinstance(row, Graded):
+          raise ValueError(
+            f'Reward {name!r} returned {str(row)[:80]!r} for a row: it must '
+            'return `Graded(value, parts)`.'
+          )
+      columns.append(rows)
+    return [_add(names, weights, row) for row in zip(*columns)]
+
+  return combined
+
+
+def check_finite(**values: float) -> None:
+  """Raises ValueError naming the first value that is not a finite number."""
+  for name, value in values.items():
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
+      raise ValueError(f'{name}={value!r}: give a finite number.')
+
+
+def _add(names, weights, row: Sequence[Graded]) -> Graded:
+  values = [float(part.value) for part in row]
+  parts = {
+    name: value
+    for name, value, part in zip(names, values, row)
+    if math.isfinite(value) and not part.refused
+  }
+  if len(parts) == len(names):
+    total = sum(w * v for w, v in zip(weights, values))
+    if math.isfinite(total):
+      return Graded(total, parts)
+  return Graded(0.0, parts, refused=True)

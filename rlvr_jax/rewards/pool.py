@@ -1,0 +1,267 @@
+"""Worker processes that can be killed, for checks that can hang.
+
+A worker is a fresh interpreter (`subprocess`), one pipe pair each. Compared
+with `multiprocessing` (and pools built on it, such as pebble): the user's
+`__main__` is never imported again, so scripts without a main guard, `python
+-c`, standard input and notebooks all work and JAX is never loaded in a
+worker; there is no fork of a threaded process; and no lock or channel is
+shared, so killing one worker cannot harm another's answer.
+
+No signals and no event loop: works in any thread, and within asyncio.
+"""
+
+import atexit
+import contextlib
+import json
+import logging
+import math
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent import futures
+from typing import NamedTuple
+
+MEMORY = 2 << 30  # bytes of address space of a worker
+START_S = 120.0  # a worker imports sympy, on a busy machine
+LIFETIME = 5000  # checks; sympy's caches grow
+
+_CODE = (
+  'import json, sys; sys.path[:] = json.loads(sys.argv[1]); '
+  'from rlvr_jax.rewards import worker; worker.main()'
+)
+
+
+class Reply(NamedTuple):
+  """A check's value, or why there is none."""
+
+  value: object
+  failure: str | None  # 'timeout', 'died', 'not started: ...', 'Type: ...'
+
+
+class _Ended(Exception):
+  """The worker is gone. args[0]: whether its time was up."""
+
+
+class _NotStarted(Exception):
+  """A worker could not be started; the message says why."""
+
+
+class _Worker:
+  """One process, started when needed; used by one thread at a time."""
+
+  def __init__(self):
+    self.process = None
+    self.warm = set()
+    self.done = 0
+
+  def check(self, kind: str, payload: dict, timeout_s: float) -> Reply:
+    for _ in range(2):
+      if self.done >= LIFETIME:
+        self.stop()
+      if self.process and self.process.poll() is not None:
+        self.stop()
+      if kind not in self.warm:
+        self._start(kind)
+      self.done += 1
+      try:
+        reply = self._ask([kind, payload, timeout_s], timeout_s)
+        return Reply(reply.get('value'), reply.get('failure'))
+      except _Ended as e:
+        if e.args[0]:
+          return Reply(None, 'timeout')
+      # Perhaps not this row's doing (the system was short of memory): a
+      # second and last attempt, in a new process.
+    return Reply(None, 'died')
+
+  def stop(self) -> None:
+    process, self.process = self.process, None
+    self.warm, self.done = set(), 0
+    if process:
+      process.kill()
+      process.wait()
+      for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):  # of what was not yet sent
+          pipe.close()
+
+  def _start(self, kind: str) -> None:
+    if self.process is None:
+      threads = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
+      try:
+        self.process = subprocess.Popen(
+          [
+            sys.executable,
+            '-W',
+            'ignore',
+            '-c',
+            _CODE,
+            json.dumps(sys.path),
+            str(MEMORY),
+          ],
+          stdin=subprocess.PIPE,
+          stdout=subprocess.PIPE,
+          stderr=subprocess.DEVNULL,
+          env=os.environ | threads,
+        )
+      except (OSError, ValueError) as e:
+        raise _NotStarted(str(e)) from e
+    try:
+      reply = self._ask([kind, None, START_S], START_S)
+    except _Ended as e:
+      why = f'took over {START_S} s' if e.args[0] else 'ended at once'
+      raise _NotStarted(f'its process {why}') from e
+    if 'failure' in reply:
+      self.stop()
+      raise _NotStarted(reply['failure'])
+    self.warm.add(kind)
+
+  def _ask(self, request: list, limit_s: float) -> dict:
+    """Sends a request, waits for the reply; the process is killed if late."""
+    process, late = self.process, threading.Event()
+
+    def expire():
+      late.set()
+      process.kill()
+
+    timer = threading.Timer(limit_s, expire)
+    timer.daemon = True
+    line = b''
+    try:
+      timer.start()
+      try:
+        process.stdin.write(json.dumps(request).encode() + b'\n')
+        process.stdin.flush()
+        line = process.stdout.readline()
+      except OSError:
+        pass  # it ended while we wrote
+      timer.cancel()
+      timer.join()  # it may be killing the process just now
+    except BaseException:  # Ctrl-C: the reply would be taken for the next one
+      timer.cancel()
+      self.stop()
+      raise
+    if late.is_set() or not line.endswith(b'\n'):
+      self.stop()
+      raise _Ended(late.is_set())
+    return json.loads(line)
+
+
+class _Pool:
+  """Workers that wait in a stack, so that a lone caller keeps one warm."""
+
+  def __init__(self, size: int):
+    self.workers = [_Worker() for _ in range(size)]
+    self.idle = queue.LifoQueue()
+    for worker in self.workers:
+      self.idle.put(worker)
+
+
+_lock = threading.Lock()
+_pool: _Pool | None = None
+_forgotten = []  # pools of a parent that forked; collecting them would warn
+_warned = False
+
+
+def size() -> int:
+  """Worker processes that run at most: the cores we may use, up to 8."""
+  if hasattr(os, 'sched_getaffinity'):
+    return max(1, min(8, len(os.sched_getaffinity(0))))
+  return max(1, min(8, os.cpu_count() or 1))
+
+
+def run(
+  kind: str, payloads: Sequence[dict], *, timeout_s: float
+) -> list[Reply]:
+  """Runs checks in the workers; one reply for each payload, in order.
+
+  Equal payloads are checked once. A check that takes longer than `timeout_s`
+  seconds, or more than `MEMORY` bytes, or that brings its process down, gets a
+  failure; the other rows are not affected. Starting a worker (a second, again
+  after each kill) and waiting for a free one is not counted. So n hanging
+  rows take about ceil(n / size()) * (timeout_s + 1) seconds.
+
+  Args:
+    kind: a key of `worker.KINDS`; 'gym:NAME' for the data set NAME, so that
+      building it counts as start.
+    payloads: keyword arguments of the check; JSON.
+
+  Raises:
+    ValueError: `timeout_s` is not a positive finite number.
+  """
+  if not (timeout_s > 0 and math.isfinite(timeout_s)):
+    raise ValueError(
+      f'timeout_s={timeout_s}: give a positive number of seconds, such as 3.'
+    )
+  keys = [json.dumps(p, sort_keys=True) for p in payloads]
+  jobs = dict(zip(keys, payloads))
+  pool, broken = _get(), []
+
+  def one(payload: dict) -> Reply:
+    if broken:  # no second attempt within a call
+      return Reply(None, f'not started: {broken[0]}')
+    worker = pool.idle.get()
+    try:
+      return worker.check(kind, payload, timeout_s)
+    except _NotStarted as e:
+      broken.append(str(e))
+      return Reply(None, f'not started: {e}')
+    finally:
+      pool.idle.put(worker)
+
+  if len(jobs) <= 1:
+    replies = [one(p) for p in jobs.values()]
+  else:
+    threads = futures.ThreadPoolExecutor(min(len(jobs), len(pool.workers)))
+    try:
+      replies = list(threads.map(one, jobs.values()))
+    finally:
+      threads.shutdown(wait=False, cancel_futures=True)
+  if broken:
+    _warn(broken[0])
+  by_key = dict(zip(jobs, replies))
+  return [by_key[k] for k in keys]
+
+
+def shutdown() -> None:
+  """Ends the workers; the next `run` starts new ones. Runs at exit too."""
+  global _pool
+  with _lock:
+    pool, _pool = _pool, None
+  if pool:
+    for worker in pool.workers:
+      worker.stop()
+
+
+def _get() -> _Pool:
+  global _pool
+  with _lock:
+    _pool = _pool or _Pool(size())
+    return _pool
+
+
+def _warn(why: str) -> None:
+  # Logged, not warned: under -W error a warning would lose the whole batch.
+  global _warned
+  if not _warned:
+    _warned = True
+    logging.getLogger(__name__).warning(
+      'No worker process could be started to check answers (%s). The verdict '
+      'of those that need one is UNVERIFIABLE. Do math_verify and, where it is '
+      'used, reasoning_gym import in this environment?',
+      why,
+    )
+
+
+def _forget() -> None:
+  """In a forked child: the workers are the parent's."""
+  global _pool, _lock
+  _lock = threading.Lock()
+  _forgotten.append(_pool)
+  _pool = None
+
+
+atexit.register(shutdown)
+if hasattr(os, 'register_at_fork'):
+  os.register_at_fork(after_in_child=_forget)

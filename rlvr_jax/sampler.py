@@ -1,0 +1,215 @@
+"""Token in, token out: prefill a prompt once per group, decode its rows.
+
+Everything is one jitted program. Letters: P prompts, G samples of each,
+B = P*G rows, S prompt columns, N new tokens, V vocabulary.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlvr_jax.codes import Stop
+from rlvr_jax.models import layers, transformer
+
+
+class Sampling(NamedTuple):
+  """How to draw. Hashable: a static argument.
+
+  temperature 0 is greedy: the argmax, with log-prob 0 (it was certain).
+  top_k 0 and top_p 1.0 leave the distribution whole.
+  """
+
+  max_new_tokens: int
+  end_ids: tuple[int, ...]
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+
+
+class Sampled(NamedTuple):
+  tokens: jax.Array  # i32[B,N], 0 after the row's end
+  logp: jax.Array  # f32[B,N], of the distribution drawn from; 0 after the end
+  length: jax.Array  # i32[B], the end token counts
+  stop: jax.Array  # i32[B], a codes.Stop
+
+
+def check(how: Sampling) -> None:
+  """ValueError unless the settings make sense."""
+  rules = (
+    (how.max_new_tokens >= 1, 'max_new_tokens', 'at least 1'),
+    (how.temperature >= 0, 'temperature', 'at least 0 (0 is greedy)'),
+    (how.top_k >= 0, 'top_k', 'at least 0 (0 keeps all)'),
+    (0 < how.top_p <= 1, 'top_p', 'in (0, 1]'),
+  )
+  for holds, name, rule in rules:
+    if not holds:
+      raise ValueError(f'{name}={getattr(how, name)} must be {rule}.')
+
+
+def truncate(logp: jax.Array, how: Sampling) -> jax.Array:
+  """Log-probs [B,V] after top-k, then top-p, renormalised; -inf outside.
+
+  top-p keeps the smallest set of most likely tokens with mass >= top_p.
+  """
+  if how.top_k and how.top_k < logp.shape[-1]:
+    kth = jax.lax.top_k(logp, how.top_k)[0][:, -1:]
+    logp = jax.nn.log_softmax(jnp.where(logp >= kth, logp, -jnp.inf))
+  if how.top_p < 1:
+    order = jnp.sort(logp, axis=-1, descending=True)
+    p = jnp.exp(order)
+    before = jnp.cumsum(p, -1) - p  # mass of the more likely ones
+    least = jnp.where(before < how.top_p, order, jnp.inf).min(-1, keepdims=True)
+    logp = jax.nn.log_softmax(jnp.where(logp >= least, logp, -jnp.inf))
+  return logp
+
+
+def draw(logits: jax.Array, u: jax.Array, how: Sampling):
+  """One token a row by inverting the distribution function at u.
+
+  One uniform number per row replaces V Gumbel variates. The vocabulary is
+  cut into blocks: first the block is found by its mass, then the token.
+
+  Args:
+    logits: f32[B,V].
+    u: f32[B] in [0, 1).
+
+  Returns:
+    token i32[B]; its log-prob f32[B] under the distribution drawn from.
+  """
+  if how.temperature == 0:
+    return jnp.argmax(logits, -1).astype(jnp.int32), jnp.zeros(len(logits))
+  z = logits if how.temperature == 1 else logits / how.temperature
+  if how.top_k or how.top_p < 1:
+    z = truncate(jax.nn.log_softmax(z), how)
+  top = z.max(-1, keepdims=True)
+  e = jnp.exp(z - top)
+  b, v = e.shape
+  width = 1 << (v.bit_length() // 2)
+  blocks = -(-v // width)
+  e = jnp.pad(e, ((0, 0), (0, blocks * width - v))).reshape(b, blocks, width)
+  mass = e.sum(-1)
+  upto = jnp.cumsum(mass, -1)
+  target = u[:, None] * upto[:, -1:]
+  block = (upto <= target).sum(-1)
+  # u < 1 can still round up to the whole mass: stay on the last real block.
+  block = jnp.minimum(block, _last(mass))
+  take = lambda x, i: jnp.take_along_axis(x, i[:, None], axis=1)[:, 0]
+  before = take(upto, block) - take(mass, block)
+  inside = jnp.take_along_axis(e, block[:, None, None], axis=1)[:, 0]
+  index = (jnp.cumsum(inside, -1) <= target - before[:, None]).sum(-1)
+  index = jnp.minimum(index, _last(inside))
+  # Rounding may stop on a token without mass: take the next one that has some.
+  has = (inside > 0) & (jnp.arange(width)[None] >= index[:, None])
+  index = jnp.argmax(has, -1)
+  token = (block * width + index).astype(jnp.int32)
+  logp = jnp.log(take(inside, index)) - jnp.log(mass.sum(-1))
+  return token, logp
+
+
+def _last(x):
+  """Index of the last positive entry of each row."""
+  return x.shape[-1] - 1 - jnp.argmax(x[:, ::-1] > 0, -1)
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'how', 'group'))
+def sample(params, prompt, length, key, *, model, how: Sampling, group: int = 1):
+  """`group` continuations of each prompt.
+
+  Args:
+    params: the sampler's layout, from `transformer.unstack`.
+    prompt: i32[P,S], right-padded.
+    length: i32[P], at least 1.
+    key: PRNG key. Row b, step n use u[b, n]: tokens do not depend on how
+      rows are spread over devices.
+    model: `transformer.Decoder`.
+    how: `Sampling`, checked by `check`.
+    group: samples per prompt.
+
+  Returns:
+    `Sampled` with B = P*group rows, those of a prompt adjacent.
+  """
+  c = model.config
+  p, s = prompt.shape
+  b, n = p * group, how.max_new_tokens
+  block = layers.Block(c, model.dtype, model.param_dtype)
+
+  def run(layer, x, table, mask, prefix=None):
+    return block.apply({'params': layer}, x, table, mask, prefix)
+
+  def embed(tokens):
+    return jnp.take(params['embedding'], tokens, axis=0).astype(model.dtype)
+
+  def final(x):
+    norm = layers.RMSNorm(c.norm_eps, model.param_dtype)
+    x = norm.apply({'params': params['final_norm']}, x)
+    head = transformer.head_weight(params).astype(x.dtype)
+    return layers.product(x, head, jnp.float32)
+
+  # Prefill: each prompt once.
+  positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
+  table = layers.rope_table(positions, c)
+  x, kv = embed(prompt), []
+  for layer in params['layers']:
+    x, pair = run(layer, x, table, layers.causal(s))
+    kv.append(pair)
+  last = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
+  logits = jnp.repeat(final(last), group, axis=0)
+  seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
+  start = jnp.repeat(length, group)
+  u = jax.random.uniform(key, (b, n))
+  ends = jnp.array(how.end_ids, jnp.int32)
+
+  def pick(i, logits, state):
+    """Draws the tokens at index i and books them."""
+    token, logp = draw(logits, jax.lax.dynamic_index_in_dim(u, i, 1, False), how)
+    live = ~state['done']
+    token = jnp.where(live, token, 0)
+    put = lambda to, x: jax.lax.dynamic_update_slice_in_dim(to, x[:, None], i, 1)
+    ended = live & (token[:, None] == ends[None]).any(-1)
+    return state | {
+      'tokens': put(state['tokens'], token),
+      'logp': put(state['logp'], jnp.where(live, logp, 0.0)),
+      'length': state['length'] + live,
+      'done': state['done'] | ended,
+      'ended': state['ended'] | ended,
+      'last': token,
+      'i': i + 1,
+    }
+
+  def step(state):
+    i = state['i'] - 1  # index of the token fed now
+    table = layers.rope_table((start[:, None] + i), c)
+    mask = (jnp.arange(n) <= i)[None, None, None]
+    x = embed(state['last'][:, None])
+    caches = []
+    for layer, (pk, pv), (ck, cv) in zip(
+      params['layers'], kv, state['cache'], strict=True
+    ):
+      q, k, v = block.apply({'params': layer}, x, table, method='project')
+      put = lambda to, new: jax.lax.dynamic_update_slice_in_dim(to, new, i, 1)
+      ck, cv = put(ck, k), put(cv, v)
+      sources = (layers.Source(pk, pv, seen), layers.Source(ck, cv, mask))
+      y = layers.attend(q, sources)
+      x = block.apply({'params': layer}, x, y, method='finish')
+      caches.append((ck, cv))
+    return pick(state['i'], final(x[:, 0]), state | {'cache': caches})
+
+  empty = lambda: jnp.zeros((b, n, c.num_kv_heads, c.head_dim), model.dtype)
+  state = {
+    'tokens': jnp.zeros((b, n), jnp.int32),
+    'logp': jnp.zeros((b, n), jnp.float32),
+    'length': jnp.zeros((b,), jnp.int32),
+    'done': jnp.zeros((b,), bool),
+    'ended': jnp.zeros((b,), bool),
+    'last': jnp.zeros((b,), jnp.int32),
+    'i': jnp.zeros((), jnp.int32),
+    'cache': [(empty(), empty()) for _ in params['layers']],
+  }
+  state = pick(jnp.zeros((), jnp.int32), logits, state)
+  state = jax.lax.while_loop(
+    lambda t: (t['i'] < n) & ~t['done'].all(), step, state
+  )
+  stop = jnp.where(state['ended'], Stop.END, Stop.LENGTH).astype(jnp.int32)
+  return Sampled(state['tokens'], state['logp'], state['length'], stop)

@@ -1,0 +1,158 @@
+"""Mesh, logical rules, and the layouts of parameters.
+
+Two layouts: training shards every matrix over `fsdp` and `tensor`; sampling
+over `tensor` alone, so that decoding gathers no weights. `to_sampler` goes
+from the one to the other, once per step.
+"""
+
+import contextlib
+import math
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from rlvr_jax.models import transformer
+
+AXES = ('data', 'fsdp', 'tensor')
+BATCH = ('data', 'fsdp')  # mesh axes that share the rows
+
+# Logical axis -> mesh axes. One table for parameters and activations.
+RULES = {
+  'batch': BATCH,
+  'embed': 'fsdp',
+  'heads': 'tensor',
+  'kv_heads': 'tensor',
+  'mlp': 'tensor',
+  'vocab': 'tensor',
+  'layers': None,
+  'head_dim': None,
+  'norm': None,
+  'act_embed': None,
+}
+SAMPLER_RULES = RULES | {'embed': None}
+
+
+def make_mesh(shape, devices=None) -> Mesh:
+  """Mesh over (data, fsdp, tensor). One -1 takes the devices that are left.
+
+  Raises:
+    ValueError: the product is not the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  shape = tuple(shape)
+  rule = (
+    f'mesh.shape={shape} must be three sizes over {AXES}, at most one of '
+    f'them -1, whose product is the number of devices, {len(devices)}.'
+  )
+  if len(shape) != 3 or shape.count(-1) > 1 or any(s == 0 for s in shape):
+    raise ValueError(rule)
+  known = math.prod(s for s in shape if s != -1)
+  shape = tuple(len(devices) // known if s == -1 else s for s in shape)
+  if math.prod(shape) != len(devices):
+    raise ValueError(rule)
+  return jax.make_mesh(
+    shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+  )
+
+
+@contextlib.contextmanager
+def use(mesh: Mesh):
+  """Within it, the model's logical constraints mean this mesh."""
+  with jax.set_mesh(mesh), nn.logical_axis_rules(tuple(RULES.items())):
+    yield
+
+
+def batch_shards(mesh: Mesh) -> int:
+  """Number of parts that rows are cut into."""
+  return math.prod(mesh.shape[a] for a in BATCH)
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+  """Leading axis over the batch axes."""
+  return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def _plain(params):
+  """The arrays without their boxes of logical names."""
+  is_box = lambda x: isinstance(x, nn.meta.AxisMetadata)
+  return jax.tree.map(lambda x: x.value, params, is_leaf=is_box)
+
+
+def _specs(model, rules):
+  boxed = jax.eval_shape(lambda k: transformer.init(model, k), jax.random.key(0))
+  logical = nn.get_partition_spec(boxed)
+  is_spec = lambda x: isinstance(x, PartitionSpec)
+  spec = jax.tree.map(
+    lambda s: PartitionSpec(*(None if a is None else rules[a] for a in s)),
+    logical,
+    is_leaf=is_spec,
+  )
+  return _plain(boxed), spec, logical
+
+
+def params_shardings(model, mesh: Mesh):
+  """(shapes, shardings) of the parameter tree in the training layout.
+
+  Raises:
+    ValueError: an axis that its mesh axis does not divide; all at once.
+  """
+  shapes, spec, logical = _specs(model, RULES)
+  problems = set()
+
+  def look(shape, spec, names):
+    for size, axis, name in zip(shape.shape, spec, names, strict=False):
+      if axis and size % mesh.shape[axis]:
+        problems.add(
+          f'{name} has size {size}, no multiple of mesh axis '
+          f'{axis}={mesh.shape[axis]}'
+        )
+
+  jax.tree.map(look, shapes, spec, logical)
+  if problems:
+    raise ValueError(
+      f'mesh.shape does not fit the model: {"; ".join(sorted(problems))}.'
+    )
+  return shapes, jax.tree.map(lambda s: NamedSharding(mesh, s), spec)
+
+
+def init_params(model, key, mesh: Mesh):
+  """Random parameters, created sharded."""
+  _, shardings = params_shardings(model, mesh)
+  make = lambda k: _plain(transformer.init(model, k))
+  return jax.jit(make, out_shardings=shardings)(key)
+
+
+def put_params(params, model, mesh: Mesh):
+  """Host arrays onto the mesh, leaf by leaf, in the model's param_dtype."""
+  shapes, shardings = params_shardings(model, mesh)
+  put = lambda x, a, s: jax.device_put(np.asarray(x, dtype=a.dtype), s)
+  return jax.tree.map(put, params, shapes, shardings)
+
+
+def to_sampler(model, mesh: Mesh):
+  """The jitted function from training params to the sampler's layout.
+
+  Layers become a tuple of trees, matrices take the compute dtype, and the
+  fsdp shards are gathered.
+  """
+  n = model.config.num_layers
+  _, spec, _ = _specs(model, SAMPLER_RULES)
+  block = jax.tree.map(lambda s: PartitionSpec(*s[1:]), spec['layers']['block'])
+  spec = {**spec, 'layers': (block,) * n}
+  out = jax.tree.map(
+    lambda s: NamedSharding(mesh, s),
+    spec,
+    is_leaf=lambda x: isinstance(x, PartitionSpec),
+  )
+
+  def reshape(params):
+    cast = lambda a: a.astype(model.dtype) if a.ndim > 1 else a
+    return transformer.unstack(jax.tree.map(cast, params), n)
+
+  return jax.jit(reshape, out_shardings=out)

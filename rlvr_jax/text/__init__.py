@@ -1,0 +1,1 @@
+"""Chat templates: messages to the one string that a model reads."""

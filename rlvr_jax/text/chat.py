@@ -1,0 +1,212 @@
+"""Chat messages to the one string that a model reads.
+
+Templates come with downloaded models and are programs. They run in jinja2's
+immutable sandbox (no attributes that start with '_', no changes to what they
+are given), and `render` bounds what a small template can blow up: the total
+length of its ranges, products and powers, padding, and the output. That
+stops the known bombs; it is no proof against a template written to be slow.
+"""
+
+import datetime
+import functools
+import itertools
+import json
+
+import jinja2
+from jinja2 import ext as jinja2_ext
+from jinja2 import nodes, sandbox
+
+# For models that bring no template.
+CHATML = (
+  '{% for message in messages %}'
+  "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] "
+  "+ '<|im_end|>' + '\\n' }}"
+  '{% endfor %}'
+  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+# The date that templates are told. Llama 3's own falls back on it. A prompt
+# that changed with the calendar could not be resumed or compared.
+TODAY = datetime.date(2024, 7, 26)
+
+_MAX_TEMPLATE = 100_000  # characters
+_MAX_OUTPUT = 4_000_000  # characters
+_MAX_ITEMS = 100_000  # of all ranges of a rendering; of one repeated value
+_PADDING = frozenset(
+  {'center', 'expandtabs', 'format', 'format_map', 'ljust', 'rjust', 'zfill'}
+)
+_NO_FILTERS = ('center', 'format', 'indent', 'random', 'wordwrap', 'pprint')
+
+
+def messages(question: str, system: str = '') -> list[dict]:
+  """The messages of one question. Without `system` there is none, and some
+  templates (SmolLM2's, Qwen2.5's) then add their own default."""
+  out = [{'role': 'system', 'content': system}] if system else []
+  return out + [{'role': 'user', 'content': question}]
+
+
+def render(
+  template: str,
+  messages: list[dict],
+  *,
+  add_generation_prompt: bool,
+  bos_token: str = '',
+  eos_token: str = '',
+  today: datetime.date = TODAY,
+) -> str:
+  """`template` (jinja2, as Hugging Face models bring it) on `messages`.
+
+  The environment is the one that such templates are written for: blocks
+  trimmed (trim_blocks, lstrip_blocks), `break` and `continue`, `generation`
+  blocks, `raise_exception`, `strftime_now` (which tells `today`), a `tojson`
+  that leaves HTML alone, and `tools` and `documents` None.
+
+  Args:
+    template: the template's text.
+    messages: dicts with 'role' and 'content', both strings.
+    add_generation_prompt: ends with the start of an assistant message.
+    bos_token: text of the token that starts a sequence.
+    eos_token: text of the token that ends one.
+    today: the date for templates that state one.
+
+  Raises:
+    ValueError: the template does not parse, fails, asks for something the
+      sandbox refuses, exceeds a bound, or raises an exception of its own;
+      a malformed message.
+  """
+  for i, message in enumerate(messages):
+    for key in 'role', 'content':
+      if not isinstance(message.get(key), str):
+        raise ValueError(
+          f'Message {i} has {key}={message.get(key)!r}, which must be a '
+          f"string: write {{'role': 'user', 'content': '...'}}."
+        )
+  try:
+    chunks = _compile(template).generate(
+      messages=messages,
+      add_generation_prompt=add_generation_prompt,
+      bos_token=bos_token,
+      eos_token=eos_token,
+      tools=None,
+      documents=None,
+      range=_ranges(),
+      strftime_now=lambda form: today.strftime(form[:200]),
+    )
+    out, size = [], 0
+    for chunk in chunks:
+      size += len(chunk)
+      if size > _MAX_OUTPUT:
+        raise ValueError(f'its output exceeds {_MAX_OUTPUT} characters')
+      out.append(chunk)
+    return ''.join(out)
+  except (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+  ) as e:
+    where = f' (line {e.lineno})' if hasattr(e, 'lineno') else ''
+    raise ValueError(
+      f'Chat template fails{where}: {type(e).__name__}: {e}. It begins '
+      f'{template[:60]!r}. Give messages that it takes, or another template, '
+      'such as rlvr_jax.text.chat.CHATML.'
+    ) from e
+
+
+class _Generation(jinja2_ext.Extension):
+  """`{% generation %}...{% endgeneration %}` renders its body.
+
+  Some templates mark the assistant's text with it for masks; here masks come
+  from the sampled tokens.
+  """
+
+  tags = frozenset({'generation'})
+
+  def parse(self, parser):
+    line = next(parser.stream).lineno
+    body = parser.parse_statements(('name:endgeneration',), drop_needle=True)
+    return nodes.Scope(body, lineno=line)
+
+
+class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
+  """Refuses what makes large values out of small templates."""
+
+  intercepted_binops = frozenset({'*', '**', '%'})
+
+  def call_binop(self, context, operator, left, right):
+    if operator == '*':
+      for a, b in (left, right), (right, left):
+        if isinstance(a, (str, list, tuple)) and (
+          isinstance(b, int) and len(a) * b > _MAX_ITEMS
+        ):
+          raise sandbox.SecurityError(f'a value repeated {b} times')
+      if all(isinstance(x, int) and abs(x) > 2**64 for x in (left, right)):
+        raise sandbox.SecurityError('a product of huge numbers')
+    if operator == '**' and (abs(left) > 10_000 or abs(right) > 16):
+      raise sandbox.SecurityError(f'the power {left} ** {right}')
+    if operator == '%' and isinstance(left, str):
+      raise sandbox.SecurityError("'%' formatting")
+    return super().call_binop(context, operator, left, right)
+
+  def wrap_str_format(self, value):
+    return None  # no special leave for str.format: is_safe_attribute refuses
+
+  def is_safe_attribute(self, obj, attr, value):
+    return not (
+      isinstance(obj, str) and attr in _PADDING
+    ) and super().is_safe_attribute(obj, attr, value)
+
+
+def _ranges():
+  """`range` with one allowance for all of a rendering."""
+  used = itertools.count()
+
+  def counted(values):
+    for value in values:
+      if next(used) >= _MAX_ITEMS:
+        raise sandbox.SecurityError(f'its ranges exceed {_MAX_ITEMS} items')
+      yield value
+
+  def limited(*args):
+    return list(counted(range(*args)))
+
+  return limited
+
+
+def _raise(message):
+  raise jinja2.TemplateError(str(message))
+
+
+def _tojson(
+  value, ensure_ascii=False, indent=None, separators=None, sort_keys=False
+):
+  return json.dumps(
+    value,
+    ensure_ascii=ensure_ascii,
+    indent=indent,
+    separators=separators,
+    sort_keys=sort_keys,
+  )
+
+
+@functools.lru_cache(maxsize=16)
+def _compile(template: str) -> jinja2.Template:
+  if len(template) > _MAX_TEMPLATE:
+    raise ValueError(f'it is longer than {_MAX_TEMPLATE} characters')
+  env = _Sandbox(
+    trim_blocks=True,
+    lstrip_blocks=True,
+    extensions=[_Generation, jinja2_ext.loopcontrols],
+  )
+  for name in _NO_FILTERS:
+    del env.filters[name]
+  env.filters['tojson'] = _tojson
+  env.globals = {
+    'namespace': env.globals['namespace'],
+    'raise_exception': _raise,
+  }
+  return env.from_string(template)

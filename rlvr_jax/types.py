@@ -1,0 +1,102 @@
+"""The structures that pass between stages. Arrays only, no functions.
+
+Letters: P prompts, G samples per prompt, B = P*G rows, K turns, T tokens of
+a row. Rows are right-padded; `logp[..., t]` belongs to `tokens[..., t]`.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+
+
+def _struct(cls):
+  """A frozen dataclass that is a pytree and has `replace`."""
+  cls = jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+  cls.replace = dataclasses.replace
+  return cls
+
+
+@_struct
+class Rollout:
+  """What the policy did."""
+
+  tokens: Array  # i32[P,G,T] prompt and samples, exactly as drawn
+  length: Array  # i32[P,G]   real tokens in the row
+  turn: Array  # i32[P,G,T] turn of a sampled token, -1 elsewhere
+  logp: Array  # f32[P,G,T] sampler's log-prob, 0 where turn < 0
+  stop: Array  # i32[P,G]   a `codes.Stop`
+
+
+@_struct
+class Score:
+  """What the world said of it. Apart from Rollout: it can be recomputed."""
+
+  reward: Array  # f32[P,G,K]   reward at the end of turn k
+  turns: Array  # bool[P,G,K]  turn k took place
+  belief: Array | None  # f32[P,G,K+1] log p(truth) before turn 0 and after each
+  verdict: Array  # i32[P,G]     a `codes.Verdict`; never shaped or weighted
+
+
+@_struct
+class Batch:
+  """What the loss sees. B = P*G, the rows of a group adjacent."""
+
+  tokens: Array  # i32[B,T]
+  mask: Array  # bool[B,T] sampled tokens that are trained
+  adv: Array  # f32[B,T]
+  logp_old: Array  # f32[B,T]
+  logp_ref: Array | None  # f32[B,T]
+
+
+@_struct
+class TrainState:
+  """All that a run needs to go on. Functions are bound by partial."""
+
+  step: Array  # i32[]
+  params: Any
+  opt_state: Any
+  key: Array  # PRNG key
+
+
+def check_rollout(rollout: Rollout, score: Score) -> None:
+  """Raises ValueError unless the invariants of the two structures hold.
+
+  Runs on host arrays, at the boundary between collecting and learning.
+  """
+  r = jax.tree.map(np.asarray, rollout)
+  s = jax.tree.map(np.asarray, score)
+  p, g, t = r.tokens.shape
+  k = s.reward.shape[-1]
+  position = np.arange(t)
+  sampled = r.turn >= 0
+  rules = {
+    'turn has the shape of tokens': r.turn.shape == (p, g, t),
+    'logp has the shape of tokens': r.logp.shape == (p, g, t),
+    'length is [P, G]': r.length.shape == (p, g),
+    'stop is [P, G]': r.stop.shape == (p, g),
+    'reward is [P, G, K]': s.reward.shape == (p, g, k),
+    'turns is [P, G, K]': s.turns.shape == (p, g, k),
+    'verdict is [P, G]': s.verdict.shape == (p, g),
+  }
+  if all(rules.values()):
+    rules |= {
+      'turn < K': bool((r.turn < k).all()),
+      'no sampled token beyond length': not bool(
+        (sampled & (position >= r.length[..., None])).any()
+      ),
+      'index 0 is never sampled': not bool(sampled[..., 0].any()),
+      'logp <= 0': bool((r.logp <= 1e-4).all()),
+      'logp is 0 where nothing was sampled': bool((r.logp[~sampled] == 0).all()),
+      'logp is finite': bool(np.isfinite(r.logp).all()),
+      'reward is finite': bool(np.isfinite(s.reward).all()),
+      'reward is 0 where a turn did not take place': bool(
+        (s.reward[~s.turns] == 0).all()
+      ),
+    }
+  broken = [rule for rule, holds in rules.items() if not holds]
+  if broken:
+    raise ValueError(f'Rollout or score breaks: {"; ".join(broken)}.')

@@ -1,0 +1,346 @@
+"""What a run writes down as it goes: `DIR/*.jsonl` and the console.
+
+Every line of the files is one JSON object with a `step`, counted from 1: the
+line of step s is written after the s-th update and before the checkpoint of
+step s is saved. `eval.jsonl` also has a step 0, before any update. NaN and
+infinities, which JSON lacks, are the strings 'nan', 'inf' and '-inf'.
+
+Only process 0 writes; on the others the same calls do nothing.
+"""
+
+import errno
+import fcntl
+import json
+import logging
+import math
+import os
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+import rich.progress
+
+from rlvr_jax import config as config_lib
+
+_log = logging.getLogger(__name__)
+
+# Metrics that may differ between equal runs; a name that ends in '/' stands
+# for all that start with it.
+WALL_CLOCK = ('step_time', 'timing_s/', 'perf/')
+
+# Config keys that may change when a run goes on. `total_steps` may only grow.
+MAY_CHANGE = (
+  'total_steps',
+  'log_every',
+  'eval_every',
+  'save_every',
+  'max_to_keep',
+  'log_transcripts',
+)
+
+METRICS, EVAL, ROLLOUTS = 'metrics.jsonl', 'eval.jsonl', 'rollouts.jsonl'
+
+# What a console line shows, where a run has it.
+_CONSOLE = {
+  'reward': 'reward',
+  'accuracy': 'accuracy',
+  'completions/mean_length': 'length',
+  'entropy': 'entropy',
+  'kl': 'kl',
+  'grad_norm': 'grad_norm',
+}
+
+
+def is_wall_clock(name: str) -> bool:
+  """Whether a metric measures this machine rather than the run."""
+  return any(
+    name.startswith(w) if w.endswith('/') else name == w for w in WALL_CLOCK
+  )
+
+
+def check_config(workdir, config) -> None:
+  """Raises ValueError if `workdir` belongs to a run with another config.
+
+  Keys of `MAY_CHANGE` are free. The error names each differing key with its
+  old and new value. Call it before anything expensive.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.exists():
+    return
+  try:
+    old = json.loads(path.read_text())
+  except ValueError as e:
+    raise ValueError(
+      f'{path} is not JSON ({e}). Restore it, or use a new workdir.'
+    ) from e
+  lines = []
+  for key, (was, now) in config_lib.diff(old, config).items():
+    if key == 'total_steps' and config_lib.ABSENT not in (was, now):
+      if now < was:
+        lines.append(f'{key}: {was} -> {now} (it may only grow)')
+    elif key not in MAY_CHANGE:
+      lines.append(f'{key}: {was!r} -> {now!r}')
+  if lines:
+    raise ValueError(
+      f'{workdir} holds a run with another config. Use a new workdir, or set '
+      'these back:\n  ' + '\n  '.join(lines)
+    )
+
+
+def open(
+  workdir,
+  config,
+  *,
+  step: int | None,
+  total_steps: int,
+  transcripts: int,
+  console_every: int = 1,
+  command: str = '',
+) -> 'Writer':
+  """The writer of a run that starts, or goes on after `step`.
+
+  Lines later than `step`, which a killed run wrote after its last checkpoint,
+  are dropped, so that the files become those of a run never killed.
+
+  Args:
+    workdir: the run's directory; made if it is not there.
+    config: the run's config, written to `config.json`.
+    step: of the checkpoint that the run goes on from; None for a new run.
+    total_steps: where the run ends.
+    transcripts: at most so many lines per call of `rollouts`, the first ones.
+    console_every: a console line every so many steps, outside a terminal.
+    command: what the user typed, kept in `command.txt` for the report.
+
+  Raises:
+    ValueError: another config (see `check_config`), or another process is
+      training in `workdir`.
+    OSError: a file cannot be written; names it.
+  """
+  check_config(workdir, config)
+  if jax.process_index() != 0:
+    return Writer(None, None, step or 0, total_steps, transcripts, 1)
+  folder = pathlib.Path(workdir)
+  lock = _locked(folder)
+  _replace(folder / 'config.json', [config_lib.to_json(config)])
+  if command and (step is None or not (folder / 'command.txt').exists()):
+    _replace(folder / 'command.txt', [command + '\n'])
+  for name in (METRICS, EVAL, ROLLOUTS):
+    _drop_after(folder / name, -1 if step is None else step)
+  return Writer(
+    folder, lock, step or 0, total_steps, transcripts, console_every
+  )
+
+
+class Writer:
+  """Appends lines and shows progress. Use it in a `with` block."""
+
+  def __init__(self, folder, lock, step, total, transcripts, every):
+    self._folder, self._lock = folder, lock
+    self._total, self._transcripts, self._every = total, transcripts, every
+    self._times, self._last = [], time.perf_counter()
+    self._bar = _bar(step, total) if folder and sys.stdout.isatty() else None
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def metrics(self, step: int, values: Mapping[str, float]) -> None:
+    """The line of a training step; scalars of numpy or JAX are welcome."""
+    if self._folder is None:
+      return
+    line = append(self._folder / METRICS, step, values)
+    now = time.perf_counter()
+    self._times = [*self._times[-19:], now - self._last]
+    self._last = now
+    # The first step compiles, so it says little of the others.
+    seconds = statistics.fmean(self._times[1:] or self._times)
+    left = seconds * (self._total - step)
+    shown = ' '.join(
+      f'{short} {float(line[k]):.3g}'
+      for k, short in _CONSOLE.items()
+      if k in line
+    )
+    rate = f'{seconds:.3g} s/step'
+    if self._bar is not None:
+      self._bar.update(
+        0, completed=step, shown=shown, left=f'{clock(left)} left'
+      )
+      self._bar.refresh()
+    elif step % self._every == 0 or step == self._total:
+      self.say(f'step {step}/{self._total} {shown} {rate}, {clock(left)} left')
+
+  def eval(self, step: int, values: Mapping) -> None:
+    """The line of an evaluation; also shown on the console."""
+    if self._folder is None:
+      return
+    line = append(self._folder / EVAL, step, values)
+    numbers = ' '.join(
+      f'{k} {float(v):.3g}'
+      for k, v in line.items()
+      if k.startswith('eval/')
+      and not k.endswith(('_low', '_high'))
+      and isinstance(v, (int, float))
+    )
+    self.say(f'eval at step {step}: {numbers}')
+
+  def rollouts(self, step: int, transcripts: Sequence[Mapping]) -> None:
+    """Readable transcripts: the first so many of `transcripts`."""
+    if self._folder is not None:
+      for line in transcripts[: self._transcripts]:
+        append(self._folder / ROLLOUTS, step, line)
+
+  def say(self, text: str) -> None:
+    """A line on the console, above the progress bar if there is one."""
+    if self._folder is None:
+      return
+    if self._bar is not None:
+      self._bar.console.print(text, markup=False, highlight=False)
+    else:
+      print(text, flush=True)
+
+  def close(self) -> None:
+    if self._bar is not None:
+      self._bar.stop()
+    if self._lock is not None:
+      os.close(self._lock)
+    self._folder = self._bar = self._lock = None
+
+
+def append(path, step: int, values: Mapping) -> dict:
+  """Appends one JSON line, flushed; returns the object as written."""
+  line = {'step': int(step)} | {k: _jsonable(v) for k, v in values.items()}
+  line['step'] = int(step)
+  text = json.dumps(line, ensure_ascii=False, allow_nan=False) + '\n'
+  path = pathlib.Path(path)
+  try:
+    # Unbuffered, in one call: a kill leaves at most the last line cut.
+    with path.open('ab', buffering=0) as f:
+      f.write(text.encode('utf-8', 'backslashreplace'))
+  except OSError as e:
+    raise _explain(e, path) from e
+  return line
+
+
+def read(path) -> Iterator[dict]:
+  """The lines of a file that are whole; nothing if there is no file."""
+  for line, _ in _lines(pathlib.Path(path)):
+    if line is not None:
+      yield line
+
+
+def clock(seconds: float) -> str:
+  """75 -> '1:15', 3675 -> '1:01:15'."""
+  minutes, s = divmod(round(seconds), 60)
+  hours, m = divmod(minutes, 60)
+  return f'{hours}:{m:02}:{s:02}' if hours else f'{m}:{s:02}'
+
+
+def _bar(step, total):
+  p = rich.progress
+  bar = p.Progress(
+    p.TextColumn('step'),
+    p.MofNCompleteColumn(),
+    p.BarColumn(),
+    p.TextColumn('{task.fields[shown]}', markup=False),
+    p.TimeElapsedColumn(),
+    p.TextColumn('{task.fields[left]}'),
+  )
+  bar.add_task('', total=total, completed=step, shown='compiling', left='')
+  bar.start()
+  return bar
+
+
+def _locked(folder):
+  """Takes the lock that the kernel drops when a process ends, or raises."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
+  except OSError as e:
+    raise _explain(e, folder) from e
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as e:
+    os.close(lock)
+    raise ValueError(
+      f'Another process is training in {folder}. Wait for it, stop it, or '
+      'use another workdir.'
+    ) from e
+  except OSError as e:  # a file system without locks
+    _log.warning('%s cannot be locked (%s).', folder, e.strerror)
+  return lock
+
+
+def _drop_after(path, step):
+  """Keeps the whole lines up to `step`, atomically."""
+  if not path.exists():
+    return
+  _replace(
+    path,
+    (
+      text
+      for line, text in _lines(path)
+      if line is not None and line['step'] <= step
+    ),
+  )
+
+
+def _lines(path):
+  """(object, text) per line; the object is None if the line is not whole."""
+  if not path.exists():
+    return
+  with path.open(encoding='utf-8', errors='replace', newline='\n') as f:
+    for number, text in enumerate(f, 1):
+      try:
+        line = json.loads(text)
+        whole = isinstance(line['step'], int) and text.endswith('\n')
+      except (ValueError, KeyError, TypeError):
+        whole = False
+      if not whole:
+        _log.warning('%s: line %d is not whole and is ignored.', path, number)
+      yield (line if whole else None), text
+
+
+def _replace(path, texts):
+  tmp = path.with_name(path.name + '.tmp')
+  try:
+    with tmp.open('w', encoding='utf-8', newline='\n') as f:
+      f.writelines(texts)
+      f.flush()
+      os.fsync(f.fileno())
+    os.replace(tmp, path)
+  except OSError as e:
+    tmp.unlink(missing_ok=True)
+    raise _explain(e, path) from e
+
+
+def _explain(error, path):
+  remedy = 'Check that it is a place you may write to'
+  if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    remedy = 'The disk or a quota is full: free some space'
+  return OSError(
+    error.errno,
+    f'{path} could not be written ({error.strerror}). {remedy}, then run the '
+    'same command again; it goes on from its last checkpoint.',
+  )
+
+
+def _jsonable(x):
+  if isinstance(x, Mapping):
+    return {str(k): _jsonable(v) for k, v in x.items()}
+  if isinstance(x, (list, tuple)):
+    return [_jsonable(v) for v in x]
+  if isinstance(x, (jax.Array, np.ndarray, np.generic)):
+    x = np.asarray(x)
+    if x.ndim:
+      return [_jsonable(v) for v in x]
+    # The shortest text that gives the same float32, not its float64 digits.
+    x = float(str(x)) if x.dtype == np.float32 else x.item()
+  if isinstance(x, float) and not math.isfinite(x):
+    return str(x)
+  return x

@@ -1,0 +1,40 @@
+"""Installs rlvr_jax. Ranges hold the versions that its tests ran with."""
+
+import setuptools
+
+setuptools.setup(
+  name='rlvr_jax',
+  version='0.1.0',
+  description='Reinforcement learning with verifiable rewards, in JAX',
+  license='Apache-2.0',
+  python_requires='>=3.11,<3.14',
+  packages=setuptools.find_packages(include=['rlvr_jax', 'rlvr_jax.*']),
+  install_requires=[
+    'absl-py>=2.1',
+    'antlr4-python3-runtime==4.13.2',  # the parser of latex2sympy2 wants it
+    'flax>=0.12,<0.13',
+    'gguf>=0.17,<1',
+    'jax>=0.10,<0.11',
+    'jaxtyping>=0.3,<0.4',
+    'jinja2>=3.1,<4',
+    'math-verify>=0.9,<0.10',
+    'matplotlib>=3.10,<4',
+    'ml_collections>=1.1,<2',
+    'numpy>=2,<3',
+    'optax>=0.2.5,<0.3',
+    'orbax-checkpoint>=0.12,<0.13',
+    'pebble>=5.2,<6',
+    'rich>=14,<16',
+    'safetensors>=0.6,<1',
+    'tokenizers>=0.22,<0.24',
+  ],
+  extras_require={
+    'test': ['beartype>=0.22', 'pytest>=9', 'pytest-timeout>=2.4', 'ruff'],
+    'tpu': ['jax[tpu]>=0.10,<0.11'],
+    'cuda': ['jax[cuda13]>=0.10,<0.11'],
+    'hub': ['huggingface_hub>=1,<3'],
+    'gym': ['reasoning-gym>=0.1.25,<0.2'],
+    # TFDS imports importlib_resources without declaring it.
+    'tfds': ['importlib_resources', 'tensorflow-datasets>=4.9.9,<5'],
+  },
+)

@@ -1,0 +1,228 @@
+import dataclasses
+
+import gguf as gguf_package
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Kind
+
+from rlvr_jax import registry
+from rlvr_jax.io import gguf, load, names, tokenizer
+from rlvr_jax.models import transformer
+
+# The opening of Jane Austen's Pride and Prejudice (1813), public domain.
+TEXT = (
+  'It is a truth universally acknowledged, that a single man in possession of '
+  'a good fortune, must be in want of a wife. However little known the '
+  'feelings or views of such a man may be on his first entering a '
+  'neighbourhood, this truth is so well fixed in the minds of the surrounding '
+  'families, that he is considered the rightful property of some one or other '
+  'of their daughters.'
+)
+
+
+def _config(**change):
+  config = registry.get('model', 'tiny(width=32, vocab=260)')()
+  return dataclasses.replace(config, **change)
+
+
+def _interleave(x, heads):
+  """What llama.cpp's converter does to Q and K."""
+  halves = x.reshape(heads, 2, x.shape[0] // heads // 2, *x.shape[1:])
+  return halves.swapaxes(1, 2).reshape(x.shape)
+
+
+def _write(path, config, *, kind=Kind.F32, change=None):
+  """A random model as a GGUF file; returns its tensors in the tree's layout."""
+  rng = np.random.default_rng(0)
+  family = config.family
+  writer = gguf_package.GGUFWriter(path, family)
+  writer.add_block_count(config.num_layers)
+  writer.add_context_length(config.max_position)
+  writer.add_embedding_length(config.width)
+  writer.add_feed_forward_length(config.mlp_width)
+  writer.add_head_count(config.num_heads)
+  writer.add_head_count_kv(config.num_kv_heads)
+  writer.add_layer_norm_rms_eps(config.norm_eps)
+  writer.add_rope_freq_base(config.rope.theta)
+  ours = tokenizer.byte_level()
+  writer.add_tokenizer_model('gpt2')
+  writer.add_tokenizer_pre('smollm')
+  tokens = [ours.backend.id_to_token(i) for i in range(259)] + ['he']
+  writer.add_token_list(tokens)
+  writer.add_token_types([1] * 256 + [3] * 3 + [1])
+  writer.add_token_merges(['h e'])
+  writer.add_eos_token_id(258)
+  writer.add_chat_template(ours.chat_template)
+  for key, value in (change or {}).items():
+    writer.add_string(key, value)
+  tree = {}
+  for leaf in names.leaves(config):
+    tree[leaf.path] = []
+    for i in leaf.layers():
+      x = rng.standard_normal(leaf.file_shape, dtype=np.float32)
+      raw = x
+      if kind is not Kind.F32 and x.ndim == 2:
+        packed = gguf_package.quantize(x, kind)
+        raw = x = gguf_package.dequantize(packed, kind)
+      if family == 'llama' and leaf.path[2:3] in (('q',), ('k',)):
+        heads = config.num_heads if leaf.path[2] == 'q' else config.num_kv_heads
+        raw = _interleave(x, heads)
+      tree[leaf.path].append(x.reshape(leaf.shape))
+      name = leaf.gguf.format(i)
+      if kind is not Kind.F32 and x.ndim == 2:
+        packed = gguf_package.quantize(raw, kind)
+        writer.add_tensor(name, packed, raw_dtype=kind)
+      else:
+        writer.add_tensor(name, raw)
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+  return tree
+
+
+@pytest.mark.parametrize('family', ['llama', 'qwen2', 'qwen3'])
+@pytest.mark.parametrize('tied', [True, False])
+def test_reads_what_was_written(family, tied, tmp_path):
+  spec = f"tiny(width=32, vocab=260, family='{family}')"
+  config = dataclasses.replace(registry.get('model', spec)(), tied=tied)
+  want = _write(tmp_path / 'm.gguf', config)
+  loaded = load.load(str(tmp_path / 'm.gguf'))
+  assert loaded.config == config
+  assert load.load_config(str(tmp_path / 'm.gguf')) == config
+  flat, _ = jax.tree_util.tree_flatten_with_path(loaded.params)
+  assert len(flat) == len(want)
+  for path, x in flat:
+    rows = want[tuple(k.key for k in path)]
+    rows = np.stack(rows) if path[0].key == 'layers' else rows[0]
+    np.testing.assert_array_equal(x, rows)
+
+
+@pytest.mark.parametrize('kind', [Kind.Q8_0, Kind.Q4_1, Kind.F16, Kind.BF16])
+def test_dequantises(kind, tmp_path):
+  config = _config()
+  want = _write(tmp_path / 'm.gguf', config, kind=kind)
+  params = load.load(str(tmp_path / 'm.gguf')).params
+  # Rounded twice by the writer, hence no exact equality.
+  got = params['layers']['block']['gate']['kernel'][1]
+  np.testing.assert_allclose(
+    got, want['layers', 'block', 'gate', 'kernel'][1], atol=0.02
+  )
+  got = params['layers']['block']['q']['kernel'][1]
+  np.testing.assert_allclose(
+    got, want['layers', 'block', 'q', 'kernel'][1], atol=0.02
+  )
+
+
+def test_tokenizer_of_the_metadata(tmp_path):
+  _write(tmp_path / 'm.gguf', _config())
+  tok = tokenizer.from_gguf(gguf.read(tmp_path / 'm.gguf').meta, 'm')
+  assert (tok.end_ids, tok.vocab_size) == ((258,), 260)
+  assert tok.encode('he1<|im_end|>') == [259, 49, *b'<|im_end|>']
+
+
+@pytest.mark.parametrize('size', [0, 3, 40, 2000, 60_000])
+def test_a_file_cut_short(size, tmp_path):
+  path = tmp_path / 'm.gguf'
+  _write(path, _config())
+  path.write_bytes(path.read_bytes()[:size])
+  with pytest.raises(ValueError, match='no whole GGUF file'):
+    load.load(str(path))
+
+
+def test_counts_beyond_the_file_are_not_believed(tmp_path):
+  path = tmp_path / 'm.gguf'
+  _write(path, _config())
+  data = bytearray(path.read_bytes())
+  data[16:24] = b'\xff' * 7 + b'\x0f'  # number of values
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match='cut short'):
+    load.load(str(path))
+
+
+@pytest.mark.parametrize(
+  ('change', 'words'),
+  [
+    ({'llama.rope.scaling.type': 'yarn'}, r"rope\.scaling\.type='yarn'"),
+    ({'tokenizer.ggml.pre': 'tekken'}, 'tekken'),
+  ],
+)
+def test_refuses_by_name(change, words, tmp_path, monkeypatch):
+  if 'tokenizer.ggml.pre' in change:  # the writer refuses a second value
+    monkeypatch.setattr(
+      gguf_package.GGUFWriter,
+      'add_tokenizer_pre',
+      lambda self, _: self.add_string('tokenizer.ggml.pre', 'tekken'),
+    )
+    change = {}
+  _write(tmp_path / 'm.gguf', _config(), change=change)
+  with pytest.raises(ValueError, match=words):
+    load.load(str(tmp_path / 'm.gguf'))
+
+
+def test_other_architectures_are_refused(tmp_path):
+  writer = gguf_package.GGUFWriter(tmp_path / 'm.gguf', 'gemma3')
+  writer.add_block_count(2)
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+  with pytest.raises(ValueError, match=r"'gemma3'.*llama, qwen2, qwen3"):
+    load.load(str(tmp_path / 'm.gguf'))
+
+
+def test_unpermute_by_hand():
+  # One head of four rows: pairs (0, 1), (2, 3) to halves (0, 2), (1, 3).
+  np.testing.assert_array_equal(
+    gguf.unpermute(np.arange(4.0)[:, None], 1)[:, 0], [0, 2, 1, 3]
+  )
+
+
+@pytest.fixture(scope='module')
+def smollm2():
+  try:
+    load.packaged()
+  except ValueError as e:
+    pytest.skip(str(e))
+  return load.load('smollm2')
+
+
+def test_smollm2_reads_english_and_needs_the_unpermutation(smollm2):
+  config, params, tok, _ = smollm2
+  assert config == registry.get('model', 'smollm2_135m')()
+  model = transformer.Decoder(config)
+  tokens = jnp.array([tok.encode(TEXT)])
+
+  @jax.jit
+  def perplexity(params):
+    logp = jax.nn.log_softmax(
+      transformer.logits(params, tokens[:, :-1], model=model)
+    )
+    picked = jnp.take_along_axis(logp, tokens[:, 1:, None], -1)
+    return jnp.exp(-picked.mean())
+
+  right = float(perplexity(params))
+  block = dict(params['layers']['block'])
+  for name in ('q', 'k'):
+    kernel = block[name]['kernel']  # [L,H,C,D]
+    l, h, c, d = kernel.shape
+    wrong = kernel.reshape(l, h, 2, c // 2, d).swapaxes(2, 3)
+    block[name] = {'kernel': wrong.reshape(kernel.shape)}
+  wrong = float(perplexity(params | {'layers': {'block': block}}))
+  assert right < 8
+  assert wrong > 8 * right
+
+
+def test_smollm2_tokenizer(smollm2):
+  tok = smollm2.tokenizer
+  assert (tok.vocab_size, tok.bos_id, tok.pad_id) == (49_152, 1, 2)
+  assert tok.end_ids == (2,)
+  text = 'A  bell costs $\\frac{12}{345}$: αβγ, 你好.\n'
+  assert tok.decode(tok.encode(text)) == text
+  # Digits stand alone: '12' is not one token.
+  assert [tok.decode([i]) for i in tok.encode('1234')] == list('1234')
+  assert tok.decode(tok.encode_chat('hi'), skip_special=False).endswith(
+    '<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n'
+  )

@@ -1,0 +1,150 @@
+"""Specs: what they bind, and what is refused with which remedy."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from rlvr_jax import registry
+
+KINDS = ['credit', 'estimator', 'surrogate', 'aggregate', 'kl']
+EXPECTED = {
+  'credit': {'outcome'},
+  'estimator': {'reinforce', 'grpo', 'dr_grpo', 'rloo'},
+  'surrogate': {'reinforce', 'clip', 'dual_clip'},
+  'aggregate': {
+    'token_mean',
+    'seq_mean_token_mean',
+    'seq_mean_token_sum',
+    'constant',
+  },
+  'kl': {'k1', 'k2', 'k3'},
+}
+
+
+def refused(kind, spec, *parts):
+  with pytest.raises(ValueError) as info:
+    registry.get(kind, spec)
+  for part in parts:
+    assert part in str(info.value)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_names_are_sorted_and_hold_the_core(kind):
+  names = registry.names(kind)
+  assert names == sorted(names)
+  assert EXPECTED[kind] <= set(names)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_every_option_is_keyword_only(kind):
+  """So that a spec can set it, and data cannot land in it."""
+  arity = {'credit': 3, 'estimator': 2, 'surrogate': 4, 'aggregate': 2, 'kl': 2}
+  for name in registry.names(kind):
+    parameters = inspect.signature(registry._load(kind)[name]).parameters
+    data = [p for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    assert len(data) == arity[kind], name
+
+
+@pytest.mark.parametrize(
+  ('spec', 'want'),
+  [
+    ('clip', ('clip', [], {})),
+    ('  clip  ', ('clip', [], {})),
+    ('clip()', ('clip', [], {})),
+    ('clip(0.2, high=-.3)', ('clip', [0.2], {'high': -0.3})),
+    (
+      "f('a', [1, (2,)], k={'x': None})",
+      ('f', ['a', [1, (2,)]], {'k': {'x': None}}),
+    ),
+    ('f(1e-4, True)', ('f', [1e-4, True], {})),
+  ],
+)
+def test_parse(spec, want):
+  assert registry.parse(spec) == want
+
+
+@pytest.mark.parametrize(
+  'spec',
+  [
+    '',
+    '   ',
+    'clip(',
+    'clip)',
+    'a b',
+    '1',
+    "'clip'",
+    'clip(0.2)(0.3)',
+    'clip(**{"low": 1})',
+    'clip(*[1])',
+    "__import__('os').system('true')",
+    "clip(__import__('os'))",
+    "clip(low=__import__('os').getpid())",
+    'clip(open("x"))',
+    'clip(lambda: 1)',
+    'clip([x for x in (1,)])',
+    'clip(1 if 1 else 2)',
+    'clip(low.high)',
+    'clip(f"{1}")',
+    'clip; clip',
+    'clip\nclip',
+    'clip(\x00)',
+    'lambda: 1',
+  ],
+)
+def test_what_is_not_a_literal_call_is_refused(spec):
+  with pytest.raises(ValueError, match='write'):
+    registry.parse(spec)
+
+
+@pytest.mark.parametrize('spec', [None, 3, b'clip', ['clip']])
+def test_what_is_not_text_is_refused(spec):
+  with pytest.raises(ValueError, match='Bad spec'):
+    registry.parse(spec)
+
+
+@pytest.mark.parametrize('depth', [500, 4_000])
+def test_deep_nesting_is_refused_not_crashed_on(depth):
+  with pytest.raises(ValueError, match='Bad spec'):
+    registry.parse('f(' + '[' * depth + ']' * depth + ')')
+  with pytest.raises(ValueError, match='Bad spec'):
+    registry.parse('f(' * depth + ')' * depth)
+
+
+def test_a_huge_spec_is_refused_in_a_short_message():
+  with pytest.raises(ValueError) as info:
+    registry.parse('clip(' + '1, ' * 100_000 + ')')
+  assert len(str(info.value)) < 300
+
+
+def test_unknown_kind_and_name_give_the_nearest():
+  refused('estimater', 'grpo', "'estimater'", "Did you mean 'estimator'?")
+  refused('estimator', 'grop', "'grop'", "Did you mean 'grpo'?", 'rloo')
+  refused('kl', 'zzzzzz', "'zzzzzz'", 'k1, k2, k3')
+  with pytest.raises(ValueError, match='Unknown kind'):
+    registry.names('nothing')
+
+
+def test_bad_options_are_named():
+  refused('surrogate', 'clip(lo=0.1)', "'lo'", "Did you mean 'low'?", 'high')
+  refused('surrogate', 'clip(1, 2, 3)', '3 positional', 'low, high')
+  refused('surrogate', 'clip(0.1, low=0.2)', "'low' twice")
+  refused('kl', 'k1(2)', '1 positional', 'none')
+  refused('aggregate', 'constant', "write 'constant(n=...)'")
+  refused('surrogate', 'clip(mask=1)', "'mask'")
+
+
+def test_options_bind_by_order_and_by_name():
+  score = np.array([1, 0, 0, 1], np.float32)
+  valid = np.ones(4, bool)
+  by_order = registry.get('estimator', 'grpo(1, 0)')
+  by_name = registry.get('estimator', 'grpo(ddof=0, eps=1)')
+  want = (score - 0.5) / (0.5 + 1)
+  for fn in (by_order, by_name):
+    np.testing.assert_allclose(fn(score, valid), want, rtol=1e-6)
+
+
+def test_a_name_cannot_be_taken_twice():
+  with pytest.raises(ValueError, match='registered twice'):
+    registry.register('kl', 'k3')(lambda logp, logp_ref: logp)
+  assert registry.get('kl', 'k3').__name__ == 'k3'

@@ -1,0 +1,171 @@
+"""Finding final answers, and reading plain numbers."""
+
+from fractions import Fraction
+
+import pytest
+
+from rlvr_jax.rewards import extract
+
+NUMBERS = [
+  ('18', 18),
+  ('-18', -18),
+  ('−18', -18),  # U+2212
+  ('+7', 7),
+  ('7.', 7),
+  ('.5', Fraction(1, 2)),
+  ('1,000', 1000),
+  ('1{,}000', 1000),
+  ('1,234,567.50', Fraction(2469135, 2)),
+  ('$18.00', 18),
+  ('\\$18', 18),
+  ('-$5', -5),
+  ('€3', 3),
+  ('3/4', Fraction(3, 4)),
+  ('-3/4', Fraction(-3, 4)),
+  ('\\frac{3}{4}', Fraction(3, 4)),
+  ('-\\dfrac{3}{4}', Fraction(-3, 4)),
+  ('\\frac{-3}{4}', Fraction(-3, 4)),
+  ('\\frac12', Fraction(1, 2)),
+  ('2\\frac{1}{2}', Fraction(5, 2)),
+  ('2 1/2', Fraction(5, 2)),
+  ('-2 1/2', Fraction(-5, 2)),
+  ('1e3', 1000),
+  ('1.5E-2', Fraction(3, 200)),
+  ('2\\times 10^{3}', 2000),
+  ('2 \\cdot 10^3', 2000),
+  ('x = 3', 3),
+  ('18 dollars per day', 18),
+  ('5 \\text{ cm}^2', 5),
+  ('5 \\text{ men}', 5),
+  ('\\textbf{5}', 5),
+  ('3 million', 3_000_000),
+  ('3\\text{ million}', 3_000_000),
+  ('90^\\circ', 90),
+  ('3rd', 3),
+  ('**18**', 18),
+  ('\\(18\\)', 18),
+]
+NOT_NUMBERS = [
+  '',
+  'five',
+  '5x',
+  '5xy',
+  '2 ab',
+  '5\\pi',
+  '5 pi',
+  '1,2',
+  '1,23',
+  '(1,2)',
+  '2/0',
+  '\\frac{1}{0}',
+  '5 and 3',
+  '5 or 3',
+  '1 + 1',
+  '2^3',
+  '\\sqrt{2}',
+  'nan',
+  'inf',
+  '1.2.3',
+  '--1',
+]
+
+
+@pytest.mark.parametrize(('text', 'value'), NUMBERS)
+def test_plain_numbers_are_read_exactly(text, value):
+  assert extract.number(text) == (value, False)
+
+
+@pytest.mark.parametrize('text', NOT_NUMBERS)
+def test_other_texts_are_no_plain_numbers(text):
+  assert extract.number(text) is None
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['9' * 5000, '1e401', '1e-999999999', '1e' + '9' * 399, '0.' + '1' * 500],
+)
+def test_a_number_is_never_written_out_beyond_its_limits(text):
+  with pytest.raises(extract.TooLong):
+    extract.number(text)
+
+
+def test_percent_is_read_both_ways_and_equality_is_exact():
+  read = extract.number
+  assert read('10%') == (10, True)
+  assert read('10 percent') == read('10\\%') == read('10 per cent')
+  assert extract.equal(read('10%'), read('0.1'))
+  assert extract.equal(read('10'), read('10%'))
+  assert extract.equal(read('10%'), read('10.0\\%'))
+  assert not extract.equal(read('10%'), read('0.1%'))
+  assert not extract.equal(read('1/3'), read('0.3333333333'))
+
+
+FINAL = [
+  ('\\boxed{1} then \\boxed{2}', '2'),
+  ('\\boxed{\\frac{1}{2}}', '\\frac{1}{2}'),
+  ('\\boxed{\\{1, 2\\}}', '\\{1, 2\\}'),
+  ('\\boxed {7} #### 3', '7'),
+  ('\\boxed 7', '7'),
+  ('\\fbox{7}', '7'),
+  ('\\boxed{18} or \\boxed{19', '18'),  # the last one that closes
+  ('12 \\boxed{18', None),  # cut off: no answer yet
+  ('\\boxed{}', None),
+  ('steps 1, 2\n#### 18\n', '18'),
+  ('#### 18\nThat is 3 more.', '18'),
+  ('#### Step 3\nso the sum is 18', '18'),
+  ('<think>4</think><answer> 18 </answer>', '18'),
+  ('<answer>so 5 + 13 = 18</answer>', '18'),
+  ('The answer is 42.', '42'),
+  ('**Answer:** 42', '42'),
+  ('The final answer is: **42**. I took 3 steps.', '42**'),
+  ('The answer is 18 dollars for 7 days.', '18'),
+  ('The answer is $18 for eggs and $20 for milk', '$18'),
+  ('The answer is 10 - 4 = 6', '6'),
+  ('The answer is clear. We get 18', '18'),
+  ('first 18 then 19', '19'),
+  ('10 - 7', '7'),
+  ('10-7', '7'),
+  ('it is -$5 in all', '-$5'),
+  ('on the 3rd', None),
+  ('x11 is 12', '12'),
+  ('1,2,3', '3'),
+  ('no digits', None),
+  ('', None),
+]
+
+
+@pytest.mark.parametrize(('text', 'answer'), FINAL)
+def test_final_answer(text, answer):
+  assert extract.final(text, numeric=True) == answer
+
+
+def test_a_symbolic_gold_prefers_the_last_formula_to_the_last_number():
+  text = 'Hence $x^2 + 1$, in 3 steps.'
+  assert extract.final(text, numeric=False) == 'x^2 + 1'
+  assert extract.final(text, numeric=True) == '3'
+  assert extract.last_formula('it costs $5 or $6') is None
+  assert extract.last_formula('$$ y $$') == 'y'
+  assert extract.last_formula('\\(a\\) and \\[b\\]') == 'b'
+
+
+def test_the_answer_of_a_megabyte_is_found_at_its_end_or_in_its_box():
+  noise = 'lorem ipsum { \\ $ ' * 60_000
+  assert extract.final(noise + ' so 18', numeric=True) == '18'
+  assert extract.final('\\boxed{18}' + noise, numeric=True) == '18'
+  with pytest.raises(extract.TooLong):
+    extract.final('\\boxed{' + '(' * 100_000 + '}', numeric=True)
+
+
+@pytest.mark.parametrize(
+  ('text', 'answer'),
+  [
+    ('thinking\n<answer>red blue</answer>', 'red blue'),
+    ('\\boxed{red}', 'red'),
+    ('The answer is red blue.\nBye', 'red blue.'),
+    ('a\nred blue\n\n', 'red blue'),
+    (' \n', None),
+    ('', None),
+  ],
+)
+def test_stated_answer(text, answer):
+  assert extract.stated(text) == answer

@@ -1,0 +1,67 @@
+"""The form of an answer, whatever it says."""
+
+import pytest
+
+from rlvr_jax import codes, registry
+from rlvr_jax.rewards import core
+from rlvr_jax.rewards import format as form
+
+CASES = [
+  ('boxed', 'so \\boxed{3} it is', True),
+  ('boxed', '\\boxed{\\frac{1}{2}}', True),
+  ('boxed', '\\boxed{3} \\boxed{3}', False),
+  ('boxed', '\\boxed{3', False),
+  ('boxed', '\\boxed{}', False),
+  ('boxed', '3', False),
+  ('boxed', '\\boxed{' * 100_000, False),
+  ('boxed', '\\boxed{' + 'x' * 1_000_000 + '}', False),
+  ('answer', 'well <answer>3</answer>\n', True),
+  ('answer', '<answer> </answer>', False),
+  ('answer', '</answer>3<answer>', False),
+  ('answer', '<answer>3</answer><answer>3</answer>', False),
+  ('answer', '<answer>3', False),
+  ('answer', '', False),
+  ('think_answer', '<think>a</think>\n<answer>3</answer>\n', True),
+  ('think_answer', '<think>a</think><answer>3</answer> bye', False),
+  ('think_answer', 'hi <think>a</think><answer>3</answer>', False),
+  ('think_answer', '<think>a</think> so <answer>3</answer>', False),
+  ('think_answer', '<think></think><answer>3</answer>', False),
+  ('think_answer', '<answer>3</answer><think>a</think>', False),
+  ('think_answer', '<think><answer>3</answer></think>', False),
+  ('think_answer', 'a</think><answer>3</answer>', False),
+  ('think_answer', '<think>' * 100_000, False),
+  ('hash', 'a\n#### 3', True),
+  ('hash', '#### 3\n', True),
+  ('hash', 'a #### 3', False),
+  ('hash', '#### 3\nbye', False),
+  ('hash', '#### 3\n#### 4', False),
+  ('hash', 'a\n####', False),
+  ('hash', '#' * 1_000_000, False),
+]
+
+
+@pytest.mark.parametrize(('pattern', 'text', 'right'), CASES)
+def test_known_forms(pattern, text, right):
+  assert form.follows(text, pattern) is right
+
+
+def test_as_a_reward_it_ignores_the_verdict():
+  reward = registry.get('reward', "format(pattern='boxed', wrong=-1)")
+  batch = [
+    core.Transcript(text, 3, codes.Stop.END, verdict)
+    for text, verdict in [
+      ('\\boxed{3}', codes.Verdict.WRONG),
+      ('3', codes.Verdict.CORRECT),
+    ]
+  ]
+  assert reward([None] * 2, batch) == [
+    core.Graded(1.0, {'format': 1.0}),
+    core.Graded(-1.0, {'format': -1.0}),
+  ]
+
+
+def test_an_unknown_pattern_is_refused():
+  with pytest.raises(ValueError, match=r"'box' Did you mean 'boxed'\?"):
+    form.follows('', 'box')
+  with pytest.raises(ValueError, match='boxed, answer, think_answer, hash'):
+    form.format([], [], pattern='xml')

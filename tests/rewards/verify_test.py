@@ -1,0 +1,87 @@
+"""Dispatch on the task's verifier."""
+
+import sys
+
+import pytest
+
+from rlvr_jax import codes
+from rlvr_jax.envs import core as envs
+from rlvr_jax.rewards import pool, verify
+
+C, W, N, U = codes.Verdict
+
+GYM = """
+class Set:
+  def score_answer(self, answer, entry):
+    if answer == 'loop':
+      while True: pass
+    if answer == 'crash':
+      import os; os._exit(1)
+    if answer == 'noise':
+      print('noise on standard output')
+    if answer == 'partial':
+      return 0.95
+    return 1.0 if answer == entry['answer'] else 0.01
+
+def create_dataset(name, size, seed):
+  assert name == 'toy'
+  return Set()
+"""
+
+
+def task(verifier, answer='', **data):
+  return envs.Task(f'{verifier}-0', 'q', answer, verifier, data)
+
+
+def test_a_mixed_batch_keeps_its_order():
+  tasks = [
+    task('countdown', numbers=[3, 4], target=12),
+    task('math', '12'),
+    task('countdown', numbers=[3, 4], target=7),
+    task('math', '7'),
+    task('countdown', numbers=[3, 4, 9], target=7, use='at_most_once'),
+  ]
+  texts = ['<answer>3*4</answer>', '12', '3*4', 'none', '3+4 = 7']
+  assert verify.verify(tasks, texts) == [C, C, W, N, C]
+  assert verify.verify([], []) == []
+
+
+def test_unknown_verifier_and_lengths():
+  with pytest.raises(
+    ValueError, match=r"'maths'.*'math'.*math, countdown, reasoning_gym"
+  ):
+    verify.verify([task('maths')], ['1'])
+  with pytest.raises(ValueError, match='1 tasks for 2 completions'):
+    verify.verify([task('math', '1')], ['1', '2'])
+
+
+def test_reasoning_gym_runs_in_a_worker(tmp_path, monkeypatch):
+  (tmp_path / 'reasoning_gym.py').write_text(GYM)
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.delitem(sys.modules, 'reasoning_gym', raising=False)
+  pool.shutdown()  # workers take the import path when they start
+  entry = {'question': 'q', 'answer': 'red blue', 'metadata': {}}
+  gold = task('reasoning_gym', dataset='toy', entry=entry)
+  rows = [
+    ('<answer>red blue</answer>', C),
+    ('so\n\\boxed{red blue}', C),
+    ('thoughts\nred blue', C),
+    ('<answer>red</answer>', W),
+    ('<answer>partial</answer>', W),
+    ('<answer>noise</answer>', W),
+    ('<answer>loop</answer>', U),
+    ('<answer>crash</answer>', U),
+    ('', N),
+  ]
+  texts, verdicts = zip(*rows)
+  found = verify.verify([gold] * len(rows), texts, timeout_s=1)
+  assert found == list(verdicts)
+  assert 'reasoning_gym' not in sys.modules
+  pool.shutdown()
+
+
+def test_reasoning_gym_not_installed(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'reasoning_gym', None)
+  monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+  with pytest.raises(ValueError, match=r"pip install 'rlvr_jax\[gym\]'"):
+    verify.verify([task('reasoning_gym', dataset='toy', entry={})], ['x'])

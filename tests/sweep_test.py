@@ -1,0 +1,104 @@
+"""A sweep runs, skips, resumes and reports; training itself is a fake."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+_PATH = pathlib.Path(__file__).parents[1] / 'scripts' / 'sweep.py'
+_CONFIG = """
+import ml_collections
+
+def get_config(arg=''):
+  c = ml_collections.ConfigDict()
+  c.seed = 0
+  c.total_steps = 2
+  c.algorithm = dict(estimator='grpo')
+  return c
+
+def sweep(add):
+  for estimator in ('grpo(eps=1e-6)', 'rloo', 'bad'):
+    add(**{'algorithm.estimator': estimator})
+"""
+# Does one step per call, so the first call leaves runs unfinished.
+_TRAIN = """
+import json, pathlib, sys
+flags = dict(w.split('=', 1) for w in sys.argv[1:])
+if flags['--config.algorithm.estimator'] == 'bad':
+  sys.exit(3)
+folder = pathlib.Path(flags['--workdir'])
+folder.mkdir(parents=True, exist_ok=True)
+values = dict(
+  seed=int(flags['--config.seed']),
+  total_steps=2,
+  algorithm=dict(estimator=flags['--config.algorithm.estimator']),
+)
+(folder / 'config.json').write_text(json.dumps(values))
+with (folder / 'metrics.jsonl').open('a+') as f:
+  f.seek(0)
+  f.write(json.dumps(dict(step=len(f.readlines()) + 1, reward=0.5)) + '\\n')
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+  spec = importlib.util.spec_from_file_location('sweep', _PATH)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  (tmp_path / 'train.py').write_text(_TRAIN)
+  monkeypatch.setattr(module, '_TRAIN', tmp_path / 'train.py')
+  (tmp_path / 'toy.py').write_text(_CONFIG)
+  return module
+
+
+def test_runs_resumes_skips_and_reports(sweep, tmp_path, capfd):
+  folder = tmp_path / 'out'
+  argv = [f'--config={tmp_path}/toy.py', f'--workdir={folder}']
+  argv += ['--config.seed=3']
+  labels = [
+    'algorithm.estimator=grpo_eps=1e-6',
+    'algorithm.estimator=rloo',
+    'algorithm.estimator=bad',
+  ]
+  says = []
+  for _ in range(3):
+    assert sweep.main(argv) == 1
+    out = capfd.readouterr().out
+    says.append(
+      [w for w in ('starts', 'resumes', 'finished before') if f': {w}' in out]
+    )
+    assert f'{labels[2]}: failed with exit status 3' in out
+  # The failing run never makes its directory, so it always starts.
+  assert says == [
+    ['starts'],
+    ['starts', 'resumes'],
+    ['starts', 'finished before'],
+  ]
+  found = sorted(p.name for p in folder.iterdir() if p.is_dir())
+  assert found == sorted(labels[:2])
+  assert 'estimator=rloo' in (folder / 'report.html').read_text()
+  assert (folder / labels[0] / 'config.json').read_text().count(
+    '"seed": 3'
+  ) == 1
+
+
+def test_refusals(sweep, tmp_path):
+  path = tmp_path / 'other.py'
+  start = _CONFIG.partition('def sweep')[0]
+
+  def plan(text):
+    path.write_text(start + text)
+    return sweep.plan(str(path), [])
+
+  with pytest.raises(ValueError, match=r'has no sweep\(add\)'):
+    plan('')
+  with pytest.raises(ValueError, match='never calls add'):
+    plan('def sweep(add): pass')
+  with pytest.raises(ValueError, match="lists 'seed=1' twice"):
+    plan('def sweep(add): add(seed=1); add(seed=1)')
+  with pytest.raises(ValueError, match="Did you mean 'seed'"):
+    plan('def sweep(add): add(seed=1); add(sed=2)')
+  assert plan('def sweep(add): add(seed=1); add(seed=2)') == {
+    'seed=1': ['seed=1'],
+    'seed=2': ['seed=2'],
+  }
