@@ -1,10 +1,87 @@
-"""What config files share: the ARG of `--config=configs/NAME.py:ARG`.
+"""What config files share: every key with its default, and the ARG language.
 
-ARG is for switches that change several keys at once, such as a scale. One key
-is changed with `--config.key=value`.
+`--config=configs/NAME.py:ARG` gives ARG to `get_config`: it is for switches
+that change several keys at once, such as a scale. One key is changed with
+`--config.key=value`.
 """
 
+import ml_collections
+
 from rlvr_jax import registry
+
+
+def base() -> ml_collections.ConfigDict:
+  """Every key there is. A config file changes some and adds none."""
+  c = ml_collections.ConfigDict()
+  c.seed = 0  # of weights, data order and sampling
+  c.total_steps = 100  # batches of rollouts
+
+  c.model = ml_collections.ConfigDict()
+  # A Hugging Face folder, a .gguf file, 'smollm2', a hub id, or a preset with
+  # random weights such as 'tiny(width=64)'.
+  c.model.name = 'smollm2'
+  c.model.dtype = 'float32'  # of computation: float32, bfloat16
+  c.model.param_dtype = 'float32'  # of parameters and optimiser state
+  c.model.remat = False  # recompute layers in the backward pass
+  c.mesh = ml_collections.ConfigDict()
+  c.mesh.shape = (1, -1, 1)  # data, fsdp, tensor; -1: the devices left
+
+  c.env = 'arithmetic()'  # tasks, by name: see rlvr_jax/envs
+  c.system_prompt = ''  # '' leaves it to the chat template
+  c.reward_funcs = ('outcome',)
+  c.reward_weights = (1.0,)
+  c.verify_timeout_s = 3.0  # limit on checking one answer
+
+  c.train_batch_size = 8  # prompts a step
+  c.num_generations = 8  # samples of each prompt: a group
+  c.max_prompt_length = 64  # tokens; a longer prompt is refused
+  c.max_completion_length = 64  # tokens, the end token counts
+  c.temperature = 1.0
+  c.mask_truncated_completions = False  # do not train rows cut by the limit
+  # Sample again, at most so many batches a step, until train_batch_size
+  # groups have spread in their rewards (DAPO's dynamic sampling). 0: keep
+  # the batch as it is; groups without gradient are skipped either way.
+  c.max_resample_batches = 0
+
+  c.algo = ml_collections.ConfigDict()
+  c.algo.credit = 'outcome'
+  c.algo.estimate = 'grpo'
+  c.algo.surrogate = 'clip(low=0.2, high=0.28)'
+  c.algo.aggregate = 'token_mean'
+  c.algo.kl = ''  # k1, k2, k3; '' for none
+  c.algo.beta = 0.0  # weight of kl against the initial policy
+  c.num_iterations = 1  # updates on each batch
+
+  c.optimizer = ml_collections.ConfigDict()
+  c.optimizer.learning_rate = 1e-6
+  c.optimizer.schedule = 'constant'  # constant, linear, cosine
+  c.optimizer.warmup_steps = 0  # updates
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.95
+  c.optimizer.eps = 1e-8
+  c.optimizer.weight_decay = 0.0
+  c.optimizer.max_grad_norm = 1.0  # 0: no clipping
+  c.optimizer.trainable = '.*'  # regular expression on parameter paths
+
+  c.groups_per_micro_batch = 1  # prompts; cannot change the result
+  c.logits_chunk = 1024  # rows of logits in memory at a time
+
+  c.log_every = 1  # steps between console lines
+  c.log_transcripts = 4  # rows a step in rollouts.jsonl
+  c.save_every = 10  # steps
+  c.max_to_keep = 2  # checkpoints
+  c.max_logp_diff = 0.01  # alarm: largest sampler-trainer gap, in nats
+  c.max_skipped_updates = 3  # stop after so many non-finite ones in a row
+
+  c.eval_every = 10  # steps; 0: only before and after
+  c.eval = ml_collections.ConfigDict()
+  c.eval.num_tasks = 128  # of the test split
+  c.eval.samples = 1  # of each task
+  c.eval.batch_size = 32  # tasks at a time
+  c.eval.temperature = 0.0  # 0: greedy
+  c.eval.top_k = 0
+  c.eval.top_p = 1.0
+  return c
 
 
 def parse_arg(arg: str, **known):

@@ -11,6 +11,7 @@ import math
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rlvr_jax.models import transformer
@@ -85,7 +86,9 @@ def _plain(params):
 
 
 def _specs(model, rules):
-  boxed = jax.eval_shape(lambda k: transformer.init(model, k), jax.random.key(0))
+  boxed = jax.eval_shape(
+    lambda k: transformer.init(model, k), jax.random.key(0)
+  )
   logical = nn.get_partition_spec(boxed)
   is_spec = lambda x: isinstance(x, PartitionSpec)
   spec = jax.tree.map(
@@ -156,3 +159,29 @@ def to_sampler(model, mesh: Mesh):
     return transformer.unstack(jax.tree.map(cast, params), n)
 
   return jax.jit(reshape, out_shardings=out)
+
+
+def from_host(tree, sharding: NamedSharding):
+  """Host arrays, the same on every process, onto the mesh."""
+
+  def put(x):
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
+
+  return jax.tree.map(put, tree)
+
+
+def to_host(tree):
+  """Whole arrays as NumPy, on every process."""
+  if jax.process_count() == 1:
+    return jax.tree.map(np.asarray, tree)
+  return jax.tree.map(
+    lambda x: multihost_utils.process_allgather(x, tiled=True), tree
+  )
+
+
+def agree(tree):
+  """What process 0 holds, on every process: of NumPy arrays."""
+  if jax.process_count() == 1:
+    return tree
+  return multihost_utils.broadcast_one_to_all(tree)

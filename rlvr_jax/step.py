@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import logprobs, optim, types
+from rlvr_jax import logprobs, optim, sharding, types
 from rlvr_jax.codes import Stop
 from rlvr_jax.ops.ratio import Ratio, divide
 
@@ -26,7 +26,7 @@ class Shapes(NamedTuple):
 def capacities(shapes: Shapes, columns: int) -> tuple[int, ...]:
   """Sizes, in tokens, between which a packed micro-batch chooses."""
   full = shapes.groups_per_micro_batch * shapes.group * columns
-  sizes = {-(-full * i // 8) for i in (1, 2, 3, 4, 5, 6, 7, 8)}
+  sizes = {-(-full * i // 4) for i in (1, 2, 3, 4)}  # each one is compiled
   return tuple(sorted(s for s in sizes if s >= min(full, 64)))
 
 
@@ -39,8 +39,10 @@ def _micro_logprobs(params, micro, *, model, temperature, shapes):
     max_prompt=shapes.max_prompt,
     chunk=shapes.chunk,
   )
-  run = lambda capacity: lambda params, tokens, mask: logprobs.group_logprobs(
-    params, tokens, mask, capacity=capacity, **kw
+  run = lambda capacity: (
+    lambda params, tokens, mask: logprobs.group_logprobs(
+      params, tokens, mask, capacity=capacity, **kw
+    )
   )
   if not shapes.pack:
     return run(None)(params, micro.tokens, micro.mask)
@@ -90,7 +92,9 @@ def reference_logprobs(params, batch, *, model, temperature, shapes):
   return jnp.take(out, back.reshape(-1), axis=0)
 
 
-def gradients(params, batch, *, algorithm, model, temperature, trainable, shapes):
+def gradients(
+  params, batch, *, algorithm, model, temperature, trainable, shapes
+):
   """Loss, metrics and the gradient of the whole batch.
 
   Micro-batches of groups that carry gradient (a non-zero advantage, or a kl)
@@ -212,6 +216,55 @@ def update(
     key=state.key,
   )
   return state, metrics
+
+
+def abstract_state(model, tx, trainable: str, mesh) -> types.TrainState:
+  """The state's shapes and shardings; moments lie where their parameter is."""
+  shapes, shardings = sharding.params_shardings(model, mesh)
+  params = jax.tree.map(
+    lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
+    shapes,
+    shardings,
+  )
+  trained, _ = optim.split(params, trainable)
+  alone = sharding.replicated(mesh)
+
+  def place(path, leaf):
+    keys = [p.key for p in path if isinstance(p, jax.tree_util.DictKey)]
+    same = [trained[k].sharding for k in keys if k in trained]
+    where = same[0] if same else alone
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+
+  opt_state = jax.tree_util.tree_map_with_path(
+    place, jax.eval_shape(tx.init, trained)
+  )
+  key = jax.eval_shape(jax.random.key, 0)
+  return types.TrainState(
+    step=jax.ShapeDtypeStruct((), jnp.int32, sharding=alone),
+    params=params,
+    opt_state=opt_state,
+    key=jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=alone),
+  )
+
+
+def shardings_of(abstract):
+  return jax.tree.map(lambda x: x.sharding, abstract)
+
+
+def new_state(params, seed: int, *, tx, trainable: str, abstract):
+  """The state of a run that starts. `params` are donated."""
+
+  def make(params):
+    return types.TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      opt_state=tx.init(optim.split(params, trainable)[0]),
+      key=jax.random.key(seed),
+    )
+
+  return jax.jit(make, out_shardings=shardings_of(abstract), donate_argnums=0)(
+    params
+  )
 
 
 def flatten(rollout: types.Rollout, adv, mask_truncated: bool) -> types.Batch:

@@ -67,6 +67,8 @@ def export(
     _write_json(new / 'config.json', hf)
     _write_json(new / 'generation_config.json', ids)
     tokenizer.save(new)
+    for path in new.glob('*.safetensors'):  # written for the owner alone
+      shutil.copymode(new / 'config.json', path)
     if folder.exists():
       folder.rename(old)
     try:

@@ -86,15 +86,9 @@ def _family(name: str) -> dict:
 
 
 def _model(family, layers, width, mlp, heads, kv_heads, vocab, **kw):
-  sizes = {
-    'layers': layers,
-    'width': width,
-    'heads': heads,
-    'kv_heads': kv_heads,
-    'vocab': vocab,
-  }
-  if bad := [f'{k}={v!r}' for k, v in sizes.items() if type(v) is not int]:
-    raise ValueError(f'{", ".join(bad)}: sizes of a model are integers.')
+  for size in (layers, width, heads, kv_heads, vocab):
+    if type(size) is not int or size < 1:
+      raise ValueError(f'Sizes of a model are positive integers, not {size!r}.')
   kw = _family(family) | {'head_dim': width // heads} | kw
   theta = kw.pop('theta', 10_000.0)
   return ModelConfig(

@@ -212,14 +212,13 @@ def recorder(args, proof: dict, **about):
     lengths are the sampled tokens of each row (the stop token counts),
     reward the batch's mean, or None in W3.
   """
-  out = args.out.open('w')
   never_stops = args.work.stop == NEVER
   left = {c.name: args.warmup for c in args.work.cases}
   state = {'time': time.perf_counter(), 'cpu': os.times(), 'run': 0.0}
 
-  def write(line):
-    out.write(json.dumps(line) + '\n')
-    out.flush()
+  def write(line, mode='a'):
+    with args.out.open(mode) as out:
+      out.write(json.dumps(line) + '\n')
 
   def record(case, *, lengths, rollout_s, train_s=0.0, reward=None):
     now, cpu = time.perf_counter(), os.times()
@@ -255,7 +254,7 @@ def recorder(args, proof: dict, **about):
       reset_peak()
     state['time'], state['cpu'] = time.perf_counter(), os.times()
 
-  write({'kind': 'proof', **proof, **about})
+  write({'kind': 'proof', **proof, **about}, 'w')
   state['time'], state['cpu'] = time.perf_counter(), os.times()
   return record
 

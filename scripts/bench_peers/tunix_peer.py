@@ -37,7 +37,7 @@ _MESH_AXES = ('fsdp', 'tp')
 def load(folder):
   """(model, mesh) of the checkpoint folder, float32."""
   c = json.loads((folder / 'config.json').read_text())
-  theta = (c.get('rope_parameters') or c)['rope_theta']
+  theta = c['rope_theta']
   llama.apply_rope = functools.partial(llama.apply_rope, rope_theta=theta)
   config = llama.ModelConfig(
     num_layers=c['num_hidden_layers'],

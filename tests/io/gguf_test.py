@@ -11,14 +11,14 @@ from rlvr_jax import registry
 from rlvr_jax.io import gguf, load, names, tokenizer
 from rlvr_jax.models import transformer
 
-# The opening of Jane Austen's Pride and Prejudice (1813), public domain.
+# The Declaration of Independence (1776). 2.8 a token, or 50 with Q and K left
+# in the file's order: wrong, but not garbage.
 TEXT = (
-  'It is a truth universally acknowledged, that a single man in possession of '
-  'a good fortune, must be in want of a wife. However little known the '
-  'feelings or views of such a man may be on his first entering a '
-  'neighbourhood, this truth is so well fixed in the minds of the surrounding '
-  'families, that he is considered the rightful property of some one or other '
-  'of their daughters.'
+  'We hold these truths to be self-evident, that all men are created equal, '
+  'that they are endowed by their Creator with certain unalienable Rights, '
+  'that among these are Life, Liberty and the pursuit of Happiness. That to '
+  'secure these rights, Governments are instituted among Men, deriving their '
+  'just powers from the consent of the governed.'
 )
 
 
@@ -211,8 +211,8 @@ def test_smollm2_reads_english_and_needs_the_unpermutation(smollm2):
     wrong = kernel.reshape(l, h, 2, c // 2, d).swapaxes(2, 3)
     block[name] = {'kernel': wrong.reshape(kernel.shape)}
   wrong = float(perplexity(params | {'layers': {'block': block}}))
-  assert right < 8
-  assert wrong > 8 * right
+  assert right < 4
+  assert wrong > 10 * right
 
 
 def test_smollm2_tokenizer(smollm2):

@@ -1,0 +1,101 @@
+"""Start-up checks: what cannot work is refused before anything is computed."""
+
+import jax.numpy as jnp
+
+from rlvr_jax import data, sampler, sharding
+
+CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
+
+
+def check_config(c, mesh) -> None:
+  """ValueError for settings that cannot work together, all at once."""
+  shards = sharding.batch_shards(mesh)
+  rules = []
+
+  def rule(holds, text):
+    if not holds:
+      rules.append(text)
+
+  for name in (
+    'total_steps',
+    'train_batch_size',
+    'num_generations',
+    'max_prompt_length',
+    'max_completion_length',
+    'num_iterations',
+    'groups_per_micro_batch',
+    'logits_chunk',
+    'log_every',
+    'save_every',
+    'max_to_keep',
+    'max_skipped_updates',
+  ):
+    rule(c[name] >= 1, f'{name}={c[name]} must be at least 1')
+  for name in ('max_resample_batches', 'eval_every', 'log_transcripts'):
+    rule(c[name] >= 0, f'{name}={c[name]} must be at least 0')
+  for name in ('num_tasks', 'samples', 'batch_size'):
+    rule(c.eval[name] >= 1, f'eval.{name}={c.eval[name]} must be at least 1')
+  rule(c.temperature > 0, f'temperature={c.temperature} must be above 0')
+  rule(c.verify_timeout_s > 0, 'verify_timeout_s must be above 0')
+  for name in ('dtype', 'param_dtype'):
+    known = ('float32', 'bfloat16')
+    rule(
+      c.model[name] in known,
+      f'model.{name}={c.model[name]!r} must be one of {known}',
+    )
+  sizes = {
+    'train_batch_size': c.train_batch_size,
+    'groups_per_micro_batch': c.groups_per_micro_batch,
+    'eval.batch_size': c.eval.batch_size,
+  }
+  for name, size in sizes.items():
+    rule(
+      size % shards == 0,
+      f'{name}={size} must be a multiple of data*fsdp={shards}: every device '
+      'takes an equal part',
+    )
+  if c.groups_per_micro_batch >= 1:
+    rule(
+      c.train_batch_size % c.groups_per_micro_batch == 0,
+      f'train_batch_size={c.train_batch_size} must be a multiple of '
+      f'groups_per_micro_batch={c.groups_per_micro_batch}',
+    )
+  if rules:
+    raise ValueError(f'Config: {"; ".join(rules)}.')
+  sampler.check(
+    sampler.Sampling(
+      c.max_completion_length,
+      (),
+      c.eval.temperature,
+      c.eval.top_k,
+      c.eval.top_p,
+    )
+  )
+
+
+def check_group(c, algo) -> None:
+  """ValueError if one sample a group leaves the estimator nothing to compare."""
+  alone = algo.estimate(jnp.ones(1), jnp.ones(1, bool))
+  if c.num_generations == 1 and float(alone[0]) == 0:
+    raise ValueError(
+      f'num_generations=1 with algo.estimate={c.algo.estimate!r}: a group of '
+      'one has no other member to compare with, so every advantage is 0. Set '
+      "num_generations to 2 or more, or algo.estimate='reinforce'."
+    )
+
+
+def check_model(c, config) -> None:
+  """ValueError if rows are longer than the model's positions."""
+  longest = c.max_prompt_length + c.max_completion_length
+  if longest > config.max_position:
+    raise ValueError(
+      f'max_prompt_length + max_completion_length = {longest} is more than '
+      f"the model's {config.max_position} positions."
+    )
+
+
+def check_tasks(c, env, held_out, encode) -> None:
+  """ValueError for prompts beyond the limit, before anything is trained."""
+  tasks = env['train']
+  some = [tasks[i] for i in range(min(len(tasks), CHECK_PROMPTS))]
+  data.check_prompts(some + held_out, encode, c.max_prompt_length)

@@ -1,0 +1,254 @@
+"""Tasks to scored rollouts: encode, sample, verify, reward, refill.
+
+Host code around one device program. Letters as in `types`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rlvr_jax import codes, types
+from rlvr_jax.rewards import core, verify
+
+
+class Collected(NamedTuple):
+  """P groups of G, with what people read of them."""
+
+  tasks: list  # P
+  rollout: types.Rollout
+  score: types.Score
+  transcripts: list[list[core.Transcript]]  # [P][G]
+  graded: list[list[core.Graded]]  # [P][G]
+
+
+def encode_prompts(tasks, encode, max_prompt_length: int):
+  """(tokens i32[P,S], length i32[P]), right-padded with 0.
+
+  Raises:
+    ValueError: a prompt longer than S: names the task and the remedy.
+  """
+  tokens = np.zeros((len(tasks), max_prompt_length), np.int32)
+  length = np.zeros(len(tasks), np.int32)
+  for i, task in enumerate(tasks):
+    ids = encode(task)
+    if not 0 < len(ids) <= max_prompt_length:
+      raise ValueError(
+        f'The prompt of task {task.id!r} has {len(ids)} tokens; '
+        f'max_prompt_length is {max_prompt_length}. Raise '
+        'max_prompt_length, or take the task out of the data.'
+      )
+    tokens[i, : len(ids)], length[i] = ids, len(ids)
+  return tokens, length
+
+
+def text_of(tokenizer, ids) -> str:
+  """Text of sampled ids. Embeddings beyond the vocabulary (padding of the
+  model's matrix) have no text: U+FFFD stands for them."""
+  known = [int(i) for i in ids if i < tokenizer.vocab_size]
+  return tokenizer.decode(known) + '\ufffd' * (len(known) < len(ids))
+
+
+def to_rollout(prompt, prompt_length, sampled, group: int) -> types.Rollout:
+  """Rows prompt + completion, right-padded: T = S + N. Host arrays.
+
+  Args:
+    prompt: i32[P,S]; prompt_length: i32[P].
+    sampled: a `sampler.Sampled` of host arrays, B = P*group.
+  """
+  p, s = prompt.shape
+  b, n = sampled.tokens.shape
+  tokens = np.zeros((b, s + n), np.int32)
+  logp = np.zeros((b, s + n), np.float32)
+  turn = np.full((b, s + n), -1, np.int32)
+  for row in range(b):
+    start, size = prompt_length[row // group], sampled.length[row]
+    tokens[row, :start] = prompt[row // group, :start]
+    here = slice(start, start + size)
+    tokens[row, here] = sampled.tokens[row, :size]
+    logp[row, here] = sampled.logp[row, :size]
+    turn[row, here] = 0
+  cut = lambda x: x.reshape(p, group, *x.shape[1:])
+  return types.Rollout(
+    tokens=cut(tokens),
+    length=cut(np.repeat(prompt_length, group) + sampled.length),
+    turn=cut(turn),
+    logp=cut(logp),
+    stop=cut(np.asarray(sampled.stop)),
+  )
+
+
+def transcribe(tasks, sampled, tokenizer, timeout_s: float):
+  """[P*G] transcripts, each verified against its task."""
+  group = len(sampled.tokens) // len(tasks)
+  texts = [
+    text_of(tokenizer, row[:size])
+    for row, size in zip(sampled.tokens, sampled.length, strict=True)
+  ]
+  each = [task for task in tasks for _ in range(group)]
+  verdicts = verify.verify(each, texts, timeout_s=timeout_s)
+  return each, [
+    core.Transcript(text, int(size), codes.Stop(int(stop)), verdict)
+    for text, size, stop, verdict in zip(
+      texts, sampled.length, sampled.stop, verdicts, strict=True
+    )
+  ]
+
+
+def score(graded, transcripts) -> types.Score:
+  """One turn a row (K=1); a refused row's turn did not take place. [P,G]."""
+  table = lambda f, rows, dtype: np.array(
+    [[f(x) for x in row] for row in rows], dtype
+  )
+  return types.Score(
+    reward=table(lambda g: g.value, graded, np.float32)[..., None],
+    turns=table(lambda g: not g.refused, graded, bool)[..., None],
+    belief=None,
+    verdict=table(lambda t: t.verdict, transcripts, np.int32),
+  )
+
+
+def collect(
+  tasks: Sequence,
+  sample: Callable,
+  *,
+  encode: Callable,
+  tokenizer,
+  reward: core.Reward,
+  group: int,
+  max_prompt_length: int,
+  timeout_s: float,
+  clock: Callable = lambda name: None,
+) -> Collected:
+  """Samples `group` completions of each task and scores them.
+
+  Args:
+    sample: (prompt i32[P,S], length i32[P]) -> Sampled of host arrays.
+    encode: task -> prompt ids.
+    clock: called with the name of the stage that ends.
+
+  Raises:
+    ValueError: a prompt that is too long, or a broken invariant of Rollout.
+  """
+  prompt, length = encode_prompts(tasks, encode, max_prompt_length)
+  sampled = sample(prompt, length)
+  clock('rollout')
+  each, transcripts = transcribe(tasks, sampled, tokenizer, timeout_s)
+  graded = reward(each, transcripts)
+  cut = lambda rows: [rows[i : i + group] for i in range(0, len(rows), group)]
+  transcripts, graded = cut(transcripts), cut(graded)
+  rollout = to_rollout(prompt, length, sampled, group)
+  scored = score(graded, transcripts)
+  types.check_rollout(rollout, scored)
+  clock('reward')
+  return Collected(list(tasks), rollout, scored, transcripts, graded)
+
+
+def select(parts: Sequence[Collected], keep: Sequence, count: int):
+  """The kept groups of several collections, in order, padded to `count`.
+
+  A padding group has length 1, no sampled token and no turn: it weighs
+  nothing anywhere. Shapes stay fixed, so nothing compiles again.
+
+  Args:
+    parts: collections of the same G and T.
+    keep: bool[P] for each of them.
+    count: P of the result; surplus groups are dropped.
+  """
+  chosen = [np.flatnonzero(k) for k in keep]
+
+  def gather(field):
+    rows = [np.asarray(field(c))[i] for c, i in zip(parts, chosen, strict=True)]
+    rows = np.concatenate(rows)[:count]
+    return np.pad(rows, [(0, count - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+
+  rollout = types.Rollout(
+    tokens=gather(lambda c: c.rollout.tokens),
+    length=np.maximum(gather(lambda c: c.rollout.length), 1),
+    turn=gather(lambda c: c.rollout.turn + 1) - 1,
+    logp=gather(lambda c: c.rollout.logp),
+    stop=gather(lambda c: c.rollout.stop),
+  )
+  scored = types.Score(
+    reward=gather(lambda c: c.score.reward),
+    turns=gather(lambda c: c.score.turns),
+    belief=None,
+    verdict=gather(lambda c: c.score.verdict),
+  )
+  return rollout, scored
+
+
+def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
+  """Means over every group that was sampled, kept or not.
+
+  Args:
+    informative: bool[P] of all parts together: groups with spread.
+  """
+  rows = [
+    (c, p, g)
+    for c in parts
+    for p in range(len(c.tasks))
+    for g in range(len(c.graded[p]))
+  ]
+  graded = [c.graded[p][g] for c, p, g in rows]
+  said = [c.transcripts[p][g] for c, p, g in rows]
+  right = np.concatenate(
+    [c.score.verdict == codes.Verdict.CORRECT for c in parts]
+  )
+  refused = np.array([g.refused for g in graded])
+  value = np.array([g.value for g in graded])
+  stds = [
+    np.std([g.value for g in group if not g.refused] or [0.0])
+    for c in parts
+    for group in c.graded
+  ]
+  mean = lambda x: float(np.mean(x)) if len(x) else float('nan')
+  names = sorted({name for g in graded for name in g.parts})
+  verdicts = np.array([t.verdict for t in said])
+  return {
+    'reward': mean(value[~refused]),
+    'reward_std': mean(stds),
+    **{
+      f'rewards/{name}': mean(
+        [g.parts[name] for g in graded if name in g.parts]
+      )
+      for name in names
+    },
+    'rewards/refused': mean(refused),
+    'accuracy': mean(right),
+    **{f'verdict/{v.name.lower()}': mean(verdicts == v) for v in codes.Verdict},
+    'frac_reward_zero_std': 1.0 - mean(informative),
+    'frac_groups_all_fail': mean(~right.any(-1)),
+    'frac_groups_all_pass': mean(right.all(-1)),
+    'completions/mean_length': mean([t.num_tokens for t in said]),
+    'completions/clipped_ratio': mean(
+      [t.stop == codes.Stop.LENGTH for t in said]
+    ),
+  }
+
+
+def lines(collected: Collected, split: str, limit: int) -> list[dict]:
+  """Readable records, the first `limit` rows, a group after the other."""
+  out = []
+  for task, said, graded in zip(
+    collected.tasks, collected.transcripts, collected.graded, strict=True
+  ):
+    for t, g in zip(said, graded, strict=True):
+      if len(out) == limit:
+        return out
+      out.append(record(task, t, split) | {'reward': g.value, 'parts': g.parts})
+  return out
+
+
+def record(task, t: core.Transcript, split: str) -> dict:
+  """What rollouts.jsonl says of one completion."""
+  return {
+    'split': split,
+    'id': task.id,
+    'question': task.question,
+    'answer': task.answer,
+    'completion': t.completion,
+    'tokens': t.num_tokens,
+    'verdict': t.verdict.name,
+    'stop': t.stop.name,
+  }

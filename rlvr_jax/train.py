@@ -1,0 +1,358 @@
+"""The training loop, read from top to bottom.
+
+config -> tasks -> sample -> reward -> credit -> estimate -> update -> report
+"""
+
+import functools
+import pathlib
+import signal
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlvr_jax import (
+  algorithm,
+  checkpoint,
+  checks,
+  data,
+  evaluate,
+  optim,
+  registry,
+  report,
+  rollout,
+  sampler,
+  sharding,
+  step,
+  writer,
+)
+from rlvr_jax.io import load
+from rlvr_jax.models import transformer
+from rlvr_jax.rewards import core
+
+
+def train(config, workdir, command: str = '') -> None:
+  """Trains, or goes on with, the run in `workdir`. See DIR in the README.
+
+  Raises:
+    ValueError: config, data or model that cannot work; at start.
+    FloatingPointError: too many updates in a row were not finite.
+  """
+  c = config
+  workdir = pathlib.Path(workdir)
+
+  ##### config, mesh #####
+  mesh = sharding.make_mesh(c.mesh.shape)
+  writer.check_config(workdir, c)
+  checks.check_config(c, mesh)
+  put = lambda tree: sharding.from_host(tree, sharding.rows(mesh))
+
+  ##### tasks, rewards #####
+  env = registry.get('env', c.env)()
+  reward = core.combine(
+    [registry.get('reward', spec) for spec in c.reward_funcs],
+    c.reward_funcs,
+    c.reward_weights,
+  )
+  held_out = [
+    env['test'][i] for i in range(min(c.eval.num_tasks, len(env['test'])))
+  ]
+
+  ##### algorithm, optimiser #####
+  algo = algorithm.from_config(c.algo)
+  checks.check_group(c, algo)
+  updates = c.total_steps * c.num_iterations
+  tx = optim.make_optimizer(c.optimizer, updates)
+  schedule = optim.make_schedule(c.optimizer, updates)
+
+  ##### model, tokenizer #####
+  model_config = load.load_config(c.model.name)
+  checks.check_model(c, model_config)
+  model = transformer.Decoder(
+    model_config,
+    dtype=jnp.dtype(c.model.dtype),
+    param_dtype=jnp.dtype(c.model.param_dtype),
+    remat=c.model.remat,
+  )
+  abstract = step.abstract_state(model, tx, c.optimizer.trainable, mesh)
+  place = placer(abstract.params)
+  resuming = bool(checkpoint.steps(workdir))
+  if resuming and algo.kl is None:
+    place = lambda path, x: None  # the checkpoint has the weights
+  loaded = load.load(c.model.name, dtype=c.model.param_dtype, place=place)
+  tokenizer = loaded.tokenizer
+  encode = lambda task: tokenizer.encode_chat(task.question, c.system_prompt)
+  checks.check_tasks(c, env, held_out, encode)
+
+  with (
+    sharding.use(mesh),
+    checkpoint.open(workdir, max_to_keep=c.max_to_keep) as saved,
+    interruptible() as interrupted,
+  ):
+    ##### state: resumed, else pretrained, else random #####
+    initial = lambda: (
+      sharding.init_params(model, jax.random.key(c.seed), mesh)
+      if loaded.params is None
+      else loaded.params
+    )
+    found = saved.restore(abstract)
+    reference = None
+    if algo.kl is not None:
+      reference = jax.tree.map(jnp.copy, initial())
+    if found is None:
+      state = step.new_state(
+        initial(),
+        c.seed,
+        tx=tx,
+        trainable=c.optimizer.trainable,
+        abstract=abstract,
+      )
+      done, extra = 0, {'position': 0, 'skipped': 0}
+    else:
+      state, extra, done = found
+    loaded = loaded._replace(params=None)
+    base_key = jax.random.key(c.seed)
+
+    ##### compiled functions #####
+    shapes = step.Shapes(
+      group=c.num_generations,
+      max_prompt=c.max_prompt_length,
+      groups_per_micro_batch=c.groups_per_micro_batch,
+      chunk=c.logits_chunk,
+      pack=mesh.size == 1,
+    )
+    shared = dict(model=model, temperature=c.temperature, shapes=shapes)
+    to_sampler = sharding.to_sampler(model, mesh)
+    update = jax.jit(
+      functools.partial(
+        step.update,
+        algorithm=algo,
+        tx=tx,
+        schedule=schedule,
+        trainable=c.optimizer.trainable,
+        **shared,
+      ),
+      donate_argnums=0,
+      out_shardings=(step.shardings_of(abstract), None),
+    )
+    reference_logprobs = jax.jit(
+      functools.partial(step.reference_logprobs, **shared),
+      out_shardings=sharding.rows(mesh),
+    )
+    how = sampler.Sampling(
+      c.max_completion_length, tokenizer.end_ids, c.temperature
+    )
+    how_eval = sampler.Sampling(
+      c.max_completion_length,
+      tokenizer.end_ids,
+      c.eval.temperature,
+      c.eval.top_k,
+      c.eval.top_p,
+    )
+
+    def draw(params, prompt, length, key, how, group):
+      out = sampler.sample(
+        params, put(prompt), put(length), key, model=model, how=how, group=group
+      )
+      return sharding.to_host(out)
+
+    ##### evaluation #####
+    def evaluate_at(s, params):
+      key = jax.random.fold_in(base_key, 1)
+
+      def sample(prompt, length, batch, round_):
+        k = jax.random.fold_in(jax.random.fold_in(key, batch), round_)
+        return draw(params, prompt, length, k, how_eval, 1)
+
+      result = evaluate.run(
+        held_out,
+        sample,
+        encode=encode,
+        tokenizer=tokenizer,
+        samples=c.eval.samples,
+        batch_size=c.eval.batch_size,
+        max_prompt_length=c.max_prompt_length,
+        timeout_s=c.verify_timeout_s,
+      )
+      log.eval(s, evaluate.summary(result))
+      log.rollouts(
+        s,
+        [
+          rollout.record(task, said[0], 'eval')
+          for task, said in zip(result.tasks, result.transcripts, strict=True)
+        ],
+      )
+
+    ##### one batch of groups #####
+    def gather(s, params, clock):
+      """Groups of step s, sampled again while too few have spread."""
+      parts, keep = [], []
+      for attempt in range(1 + c.max_resample_batches):
+        tasks = data.tasks_at(
+          env['train'],
+          seed=c.seed,
+          position=extra['position'],
+          count=c.train_batch_size,
+        )
+        extra['position'] += c.train_batch_size
+        key = jax.random.fold_in(jax.random.fold_in(base_key, 2), s)
+        key = jax.random.fold_in(key, attempt)
+        part = rollout.collect(
+          tasks,
+          lambda prompt, length, key=key: draw(
+            params, prompt, length, key, how, c.num_generations
+          ),
+          encode=encode,
+          tokenizer=tokenizer,
+          reward=reward,
+          group=c.num_generations,
+          max_prompt_length=c.max_prompt_length,
+          timeout_s=c.verify_timeout_s,
+          clock=clock,
+        )
+        part = part._replace(score=sharding.agree(part.score))
+        parts.append(part)
+        keep.append(np.asarray(algorithm.informative(algo, part.score)))
+        if sum(k.sum() for k in keep) >= c.train_batch_size:
+          break
+      metrics = rollout.metrics(parts, np.concatenate(keep))
+      if c.max_resample_batches:
+        metrics['resample_batches'] = len(parts) - 1
+        return parts, *rollout.select(parts, keep, c.train_batch_size), metrics
+      return parts, parts[0].rollout, parts[0].score, metrics
+
+    ##### loop #####
+    log = writer.open(
+      workdir,
+      c,
+      step=None if found is None else done,
+      total_steps=c.total_steps,
+      transcripts=c.log_transcripts,
+      console_every=c.log_every,
+      command=command,
+    )
+    with log:
+      log.say(f'model: {loaded.source}; mesh {dict(mesh.shape)}')
+      if done:
+        log.say(f'resuming after step {done}')
+      params = to_sampler(state.params)
+      if found is None:
+        evaluate_at(0, params)
+      for s in range(done + 1, c.total_steps + 1):
+        started, clock = time.perf_counter(), Clock()
+        parts, rolled, scored, metrics = gather(s, params, clock)
+        del params
+        adv = algorithm.advantages(algo, rolled, scored)
+        batch = put(
+          step.flatten(rolled, np.asarray(adv), c.mask_truncated_completions)
+        )
+        if reference is not None:
+          batch = batch.replace(logp_ref=reference_logprobs(reference, batch))
+        for _ in range(c.num_iterations):
+          state, new = update(state, batch)
+          new = {k: float(v) for k, v in new.items()}
+          bad = new['update_skipped'] > 0
+          extra['skipped'] = extra['skipped'] + 1 if bad else 0
+          metrics = merge(metrics, new)
+        params = to_sampler(state.params)
+        jax.block_until_ready(params)
+        clock('update')
+        wall = time.perf_counter() - started
+        tokens = sum(
+          t.num_tokens for p in parts for g in p.transcripts for t in g
+        )
+        metrics |= {f'timing_s/{k}': v for k, v in clock.seconds.items()}
+        metrics |= {'step_time': wall, 'perf/tokens_per_s': tokens / wall}
+        alarm(log, c, s, metrics)
+        log.metrics(s, metrics)
+        log.rollouts(s, rollout.lines(parts[0], 'train', c.log_transcripts))
+        last = s == c.total_steps
+        if last or (c.eval_every and s % c.eval_every == 0):
+          evaluate_at(s, params)
+        if extra['skipped'] >= c.max_skipped_updates:
+          saved.wait()
+          raise FloatingPointError(
+            f'{extra["skipped"]} updates in a row had a loss or gradient that '
+            f'is not finite, up to step {s}. Parameters stayed as they were. '
+            f'Checkpoints kept: {checkpoint.steps(workdir)}. Lower '
+            'optimizer.learning_rate, or look at rollouts.jsonl.'
+          )
+        stop = interrupted()
+        if not extra['skipped'] and (last or stop or s % c.save_every == 0):
+          saved.save(s, state, extra)
+        if stop and not last:
+          saved.wait()
+          log.say(f'stopped after step {s}; the same command goes on from here')
+          raise KeyboardInterrupt
+      saved.wait()
+    if jax.process_index() == 0:
+      report.build([workdir], workdir / 'report.html')
+      print(f'report: {workdir / "report.html"}')
+
+
+def merge(old: dict, new: dict) -> dict:
+  """Metrics of a step with several updates: the first one's, but the gap of
+  that first update (the later ones are off-policy by design), the sum of
+  skipped updates, and the last of everything else."""
+  if 'loss' not in old:
+    return {**old, **new}
+  first = ('sampler_trainer/logp_diff_mean', 'sampler_trainer/logp_diff_max')
+  out = {**old, **{k: v for k, v in new.items() if k not in first}}
+  out['update_skipped'] = old['update_skipped'] + new['update_skipped']
+  return out
+
+
+def alarm(log, c, s: int, metrics: dict) -> None:
+  """Says so when sampler and trainer disagree by more than the bound."""
+  gap = metrics['sampler_trainer/logp_diff_max']
+  if gap > c.max_logp_diff:
+    log.say(
+      f'ALARM step {s}: log-probs of sampler and trainer differ by up to '
+      f'{gap:.3g} nats; max_logp_diff is {c.max_logp_diff}. The ratios of the '
+      'loss are not what they claim.'
+    )
+
+
+class Clock:
+  """Seconds by stage: call it with the name of the stage that ends."""
+
+  def __init__(self):
+    self.seconds, self._last = {}, time.perf_counter()
+
+  def __call__(self, name: str) -> None:
+    now = time.perf_counter()
+    self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+    self._last = now
+
+
+class interruptible:
+  """Ctrl-C or SIGTERM waits for the end of the step; a second one does not."""
+
+  def __enter__(self):
+    self.asked, self.old = False, {}
+    for sig in (signal.SIGINT, signal.SIGTERM):
+      self.old[sig] = signal.signal(sig, self._ask)
+    return lambda: self.asked
+
+  def __exit__(self, *_):
+    for sig, handler in self.old.items():
+      signal.signal(sig, handler)
+
+  def _ask(self, *_):
+    if self.asked:
+      raise KeyboardInterrupt
+    self.asked = True
+    print(
+      'Finishing this step, then saving. Once more to stop at once.', flush=True
+    )
+
+
+def placer(abstract):
+  """The loader's callback: each leaf onto its devices as soon as it is read."""
+
+  def place(path, x):
+    leaf = functools.reduce(lambda tree, key: tree[key], path, abstract)
+    return sharding.from_host(x, leaf.sharding)
+
+  return place
