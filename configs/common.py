@@ -28,15 +28,15 @@ def base() -> ml_collections.ConfigDict:
 
   c.env = 'arithmetic()'  # tasks, by name: see rlvr_jax/envs
   c.system_prompt = ''  # '' leaves it to the chat template
-  c.reward_funcs = ('outcome',)
-  c.reward_weights = (1.0,)
+  c.reward_funcs = ('outcome',)  # see rlvr_jax/rewards; their sum is the reward
+  c.reward_weights = (1.0,)  # of each of them
   c.verify_timeout_s = 3.0  # limit on checking one answer
 
   c.train_batch_size = 8  # prompts a step
   c.num_generations = 8  # samples of each prompt: a group
   c.max_prompt_length = 64  # tokens; a longer prompt is refused
   c.max_completion_length = 64  # tokens, the end token counts
-  c.temperature = 1.0
+  c.temperature = 1.0  # of sampling, and of the log-probs that are trained
   c.mask_truncated_completions = False  # do not train rows cut by the limit
   # Sample again, at most so many batches a step, until train_batch_size
   # groups have spread in their rewards (DAPO's dynamic sampling). 0: keep
@@ -44,22 +44,23 @@ def base() -> ml_collections.ConfigDict:
   c.max_resample_batches = 0
 
   c.algo = ml_collections.ConfigDict()
-  c.algo.credit = 'outcome'
-  c.algo.estimate = 'grpo'
-  c.algo.surrogate = 'clip(low=0.2, high=0.28)'
-  c.algo.aggregate = 'token_mean'
+  # By name, with literal arguments; see the modules of rlvr_jax/ops.
+  c.algo.credit = 'outcome'  # one row's rewards to scores: credit.py
+  c.algo.estimate = 'grpo'  # scores to advantages: estimators.py
+  c.algo.surrogate = 'clip(low=0.2, high=0.28)'  # loss of a token
+  c.algo.aggregate = 'token_mean'  # of tokens to one number
   c.algo.kl = ''  # k1, k2, k3; '' for none
   c.algo.beta = 0.0  # weight of kl against the initial policy
   c.num_iterations = 1  # updates on each batch
 
   c.optimizer = ml_collections.ConfigDict()
-  c.optimizer.learning_rate = 1e-6
+  c.optimizer.learning_rate = 1e-6  # after the warm-up
   c.optimizer.schedule = 'constant'  # constant, linear, cosine
   c.optimizer.warmup_steps = 0  # updates
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.95
-  c.optimizer.eps = 1e-8
-  c.optimizer.weight_decay = 0.0
+  c.optimizer.b1 = 0.9  # decay of Adam's mean of gradients
+  c.optimizer.b2 = 0.95  # decay of Adam's mean of squares
+  c.optimizer.eps = 1e-8  # added to Adam's root of squares
+  c.optimizer.weight_decay = 0.0  # on matrices, not on norms and biases
   c.optimizer.max_grad_norm = 1.0  # 0: no clipping
   c.optimizer.trainable = '.*'  # regular expression on parameter paths
 
@@ -79,8 +80,8 @@ def base() -> ml_collections.ConfigDict:
   c.eval.samples = 1  # of each task
   c.eval.batch_size = 32  # tasks at a time
   c.eval.temperature = 0.0  # 0: greedy
-  c.eval.top_k = 0
-  c.eval.top_p = 1.0
+  c.eval.top_k = 0  # most likely tokens to choose from; 0: all
+  c.eval.top_p = 1.0  # their mass; 1.0: all
   return c
 
 

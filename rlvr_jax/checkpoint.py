@@ -51,6 +51,7 @@ def open(workdir, *, max_to_keep: int, keep_best: str | None = None):
     )
   # What orbax logs as an error, with its stack, is raised by `wait` as well.
   logging.getLogger('absl').addFilter(_no_orbax_errors)
+  logging.getLogger('asyncio').addFilter(_no_failed_writes)
   root = _root(workdir)
   if jax.process_index() == 0:
     root.mkdir(parents=True, exist_ok=True)
@@ -335,6 +336,11 @@ def _explain(error, tmp):
 
 def _no_orbax_errors(record):
   return record.levelno < logging.ERROR or 'orbax' not in record.pathname
+
+
+def _no_failed_writes(record):
+  # Of several writes that fail, orbax awaits the first one.
+  return 'Error writing' not in record.getMessage()
 
 
 def _root(workdir):

@@ -4,6 +4,7 @@ The sampler returns the same numbers for the tokens that it drew; the gap is a
 metric of every run.
 """
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from rlvr_jax.models import transformer
@@ -25,17 +26,40 @@ def token_logprobs(
   Returns:
     logp f32[B,T], entropy f32[B,T]; both 0 at index 0.
   """
-  b, t = tokens.shape
   hidden, _, _ = model.apply({'params': params}, tokens)
   logp, entropy = logprob.from_hidden(
-    hidden[:, :-1].reshape(b * (t - 1), -1),
-    transformer.head_weight(params),
-    tokens[:, 1:].reshape(-1),
+    hidden[:, :-1],
+    _whole_head(params),
+    tokens[:, 1:],
     temperature=temperature,
     chunk=chunk,
   )
-  pad = lambda x: jnp.pad(x.reshape(b, t - 1), ((0, 0), (1, 0)))
+  pad = lambda x: jnp.pad(x, ((0, 0), (1, 0)))
   return pad(logp), pad(entropy)
+
+
+def _whole_head(params):
+  """The head, gathered over fsdp once instead of for every chunk of rows."""
+  head = transformer.head_weight(params)
+  return nn.with_logical_constraint(head, ('vocab', 'act_embed'))
+
+
+def _start(mask, group, max_prompt):
+  """i32[P]: where the rows of each group stop being the same."""
+  t = mask.shape[1]
+  first = jnp.where(mask.any(-1), jnp.argmax(mask, -1), t)
+  return jnp.clip(first.reshape(-1, group).min(-1), 1, max_prompt)
+
+
+def span(mask, group: int, max_prompt: int):
+  """i32[]: positions from each prompt's end to the row's last masked token.
+
+  As many as the mask has, unless something untrained lies between.
+  """
+  t = mask.shape[1]
+  end = jnp.where(mask.any(-1), t - jnp.argmax(mask[:, ::-1], -1), 0)
+  start = jnp.repeat(_start(mask, group, max_prompt), group)
+  return jnp.maximum(end - start, 0).sum()
 
 
 def group_logprobs(
@@ -62,15 +86,14 @@ def group_logprobs(
     group: rows per prompt.
     max_prompt: S; prompts have at most S tokens and rows at most T-S after
       their prompt.
-    capacity: at most so many tokens are in the mask, or None.
+    capacity: None, or a number that is at least `span` of the mask.
 
   Returns:
     logp f32[B,T], entropy f32[B,T].
   """
   b, t = tokens.shape
-  p, n = b // group, t - max_prompt
-  first = jnp.where(mask.any(-1), jnp.argmax(mask, -1), t)
-  start = jnp.clip(first.reshape(p, group).min(-1), 1, max_prompt)  # [P]
+  n = t - max_prompt
+  start = _start(mask, group, max_prompt)  # [P]
   prompt = tokens[::group, :max_prompt]
   column = jnp.repeat(start, group)[:, None] + jnp.arange(n)[None]  # [B,N]
   index = jnp.minimum(column, t - 1)
@@ -87,8 +110,9 @@ def group_logprobs(
     h_prompt, h_rows = apply(transformer.Rows(inputs, positions, start))
     head_in = jnp.concatenate(
       [jnp.repeat(pick(h_prompt), group, axis=0), h_rows[:, : n - 1]], axis=1
-    ).reshape(b * n, -1)
-    which, goal = None, targets.reshape(-1)
+    )
+    head_in = nn.with_logical_constraint(head_in, ('batch', None, 'act_embed'))
+    which, goal = None, targets
   else:
     # Causal: a position is needed if any later token of its row is wanted.
     later = jnp.cumsum(wanted[:, ::-1], -1)[:, ::-1] > 0
@@ -113,7 +137,7 @@ def group_logprobs(
 
   out = logprob.from_hidden(
     head_in,
-    transformer.head_weight(params),
+    _whole_head(params),
     goal,
     temperature=temperature,
     chunk=chunk,

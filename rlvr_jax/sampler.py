@@ -7,6 +7,7 @@ B = P*G rows, S prompt columns, N new tokens, V vocabulary.
 import functools
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -86,35 +87,39 @@ def draw(logits: jax.Array, u: jax.Array, how: Sampling):
   top = z.max(-1, keepdims=True)
   e = jnp.exp(z - top)
   b, v = e.shape
-  width = 1 << (v.bit_length() // 2)
-  blocks = -(-v // width)
+  # A power of two blocks: a vocabulary sharded in `tensor` stays so.
+  blocks = 1 << (v.bit_length() // 2)
+  width = -(-v // blocks)
   e = jnp.pad(e, ((0, 0), (0, blocks * width - v))).reshape(b, blocks, width)
   mass = e.sum(-1)
   upto = jnp.cumsum(mass, -1)
   target = u[:, None] * upto[:, -1:]
-  block = (upto <= target).sum(-1)
-  # u < 1 can still round up to the whole mass: stay on the last real block.
-  block = jnp.minimum(block, _last(mass))
+  block = _with_mass(mass, (upto <= target).sum(-1))
   take = lambda x, i: jnp.take_along_axis(x, i[:, None], axis=1)[:, 0]
   before = take(upto, block) - take(mass, block)
   inside = jnp.take_along_axis(e, block[:, None, None], axis=1)[:, 0]
   index = (jnp.cumsum(inside, -1) <= target - before[:, None]).sum(-1)
-  index = jnp.minimum(index, _last(inside))
-  # Rounding may stop on a token without mass: take the next one that has some.
-  has = (inside > 0) & (jnp.arange(width)[None] >= index[:, None])
-  index = jnp.argmax(has, -1)
+  index = _with_mass(inside, index)
   token = (block * width + index).astype(jnp.int32)
   logp = jnp.log(take(inside, index)) - jnp.log(mass.sum(-1))
   return token, logp
 
 
-def _last(x):
-  """Index of the last positive entry of each row."""
-  return x.shape[-1] - 1 - jnp.argmax(x[:, ::-1] > 0, -1)
+def _with_mass(x, i):
+  """The first positive entry of each row from i on; the last one if none is.
+
+  Sums that are rounded may stop on an entry without mass, and u < 1 may still
+  round up to the whole mass.
+  """
+  n = x.shape[-1]
+  i = jnp.minimum(i, n - 1 - jnp.argmax(x[:, ::-1] > 0, -1))
+  return jnp.argmax((x > 0) & (jnp.arange(n)[None] >= i[:, None]), -1)
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'how', 'group'))
-def sample(params, prompt, length, key, *, model, how: Sampling, group: int = 1):
+def sample(
+  params, prompt, length, key, *, model, how: Sampling, group: int = 1
+):
   """`group` continuations of each prompt.
 
   Args:
@@ -159,14 +164,19 @@ def sample(params, prompt, length, key, *, model, how: Sampling, group: int = 1)
   seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
   start = jnp.repeat(length, group)
   u = jax.random.uniform(key, (b, n))
+  u = nn.with_logical_constraint(u, ('batch', None))  # sliced every step
   ends = jnp.array(how.end_ids, jnp.int32)
 
   def pick(i, logits, state):
     """Draws the tokens at index i and books them."""
-    token, logp = draw(logits, jax.lax.dynamic_index_in_dim(u, i, 1, False), how)
+    token, logp = draw(
+      logits, jax.lax.dynamic_index_in_dim(u, i, 1, False), how
+    )
     live = ~state['done']
     token = jnp.where(live, token, 0)
-    put = lambda to, x: jax.lax.dynamic_update_slice_in_dim(to, x[:, None], i, 1)
+    put = lambda to, x: jax.lax.dynamic_update_slice_in_dim(
+      to, x[:, None], i, 1
+    )
     ended = live & (token[:, None] == ends[None]).any(-1)
     return state | {
       'tokens': put(state['tokens'], token),

@@ -86,9 +86,7 @@ def _plain(params):
 
 
 def _specs(model, rules):
-  boxed = jax.eval_shape(
-    lambda k: transformer.init(model, k), jax.random.key(0)
-  )
+  boxed = jax.eval_shape(lambda: transformer.init(model, jax.random.key(0)))
   logical = nn.get_partition_spec(boxed)
   is_spec = lambda x: isinstance(x, PartitionSpec)
   spec = jax.tree.map(

@@ -26,7 +26,7 @@ class Shapes(NamedTuple):
 def capacities(shapes: Shapes, columns: int) -> tuple[int, ...]:
   """Sizes, in tokens, between which a packed micro-batch chooses."""
   full = shapes.groups_per_micro_batch * shapes.group * columns
-  sizes = {-(-full * i // 4) for i in (1, 2, 3, 4)}  # each one is compiled
+  sizes = {-(-full // 2), full}  # each one is compiled
   return tuple(sorted(s for s in sizes if s >= min(full, 64)))
 
 
@@ -47,13 +47,20 @@ def _micro_logprobs(params, micro, *, model, temperature, shapes):
   if not shapes.pack:
     return run(None)(params, micro.tokens, micro.mask)
   sizes = capacities(shapes, micro.tokens.shape[1] - shapes.max_prompt)
-  branch = jnp.searchsorted(jnp.array(sizes), micro.mask.sum())
+  span = logprobs.span(micro.mask, shapes.group, shapes.max_prompt)
+  branch = jnp.searchsorted(jnp.array(sizes), span)
   branches = [run(size) for size in sizes]
   return jax.lax.switch(branch, branches, params, micro.tokens, micro.mask)
 
 
 def _micro_batches(batch: types.Batch, live, shapes: Shapes):
   """(i -> micro-batch i, how many are needed): groups that are live first."""
+  if len(live) % shapes.groups_per_micro_batch:
+    raise ValueError(
+      f'{len(live)} groups cannot be cut into micro-batches of '
+      f'{shapes.groups_per_micro_batch}: groups_per_micro_batch must divide '
+      'their number.'
+    )
   rows = shapes.groups_per_micro_batch * shapes.group
   order = jnp.argsort(~live, stable=True)
   index = order[:, None] * shapes.group + jnp.arange(shapes.group)[None]
@@ -189,7 +196,7 @@ def update(
     trainable=trainable,
     shapes=shapes,
   )
-  norm = optax.global_norm(grads)
+  norm = optax.tree.norm(grads)
   finite = jnp.isfinite(loss) & jnp.isfinite(norm)
   empty = norm == 0
   apply = finite & ~empty
@@ -205,7 +212,7 @@ def update(
   metrics |= {
     'loss': loss,
     'grad_norm': norm,
-    'learning_rate': jnp.asarray(schedule(state.step), jnp.float32),
+    'learning_rate': jnp.asarray(schedule(_applied(state)), jnp.float32),
     'update_skipped': (~finite).astype(jnp.float32),
     'batch_empty': empty.astype(jnp.float32),
   }
@@ -216,6 +223,11 @@ def update(
     key=state.key,
   )
   return state, metrics
+
+
+def _applied(state):
+  """i32[]: updates that moved the parameters; the schedule counts these."""
+  return optax.tree_utils.tree_get_all_with_path(state.opt_state, 'count')[0][1]
 
 
 def abstract_state(model, tx, trainable: str, mesh) -> types.TrainState:

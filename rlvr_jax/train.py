@@ -86,6 +86,7 @@ def train(config, workdir, command: str = '') -> None:
   checks.check_tasks(c, env, held_out, encode)
 
   with (
+    writer.hold(workdir),
     sharding.use(mesh),
     checkpoint.open(workdir, max_to_keep=c.max_to_keep) as saved,
     interruptible() as interrupted,

@@ -8,6 +8,7 @@ infinities, which JSON lacks, are the strings 'nan', 'inf' and '-inf'.
 Only process 0 writes; on the others the same calls do nothing.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -91,6 +92,26 @@ def check_config(workdir, config) -> None:
     )
 
 
+@contextlib.contextmanager
+def hold(workdir):
+  """Keeps other processes from training in `workdir`; made if need be.
+
+  Enter it before anything in the directory is changed.
+
+  Raises:
+    ValueError: another process holds it.
+    OSError: it cannot be made or written.
+  """
+  lock = None
+  if jax.process_index() == 0:
+    lock = _locked(pathlib.Path(workdir))
+  try:
+    yield
+  finally:
+    if lock is not None:
+      os.close(lock)
+
+
 def open(
   workdir,
   config,
@@ -104,7 +125,8 @@ def open(
   """The writer of a run that starts, or goes on after `step`.
 
   Lines later than `step`, which a killed run wrote after its last checkpoint,
-  are dropped, so that the files become those of a run never killed.
+  are dropped, so that the files become those of a run never killed. The
+  caller holds the directory: see `hold`.
 
   Args:
     workdir: the run's directory; made if it is not there.
@@ -116,30 +138,30 @@ def open(
     command: what the user typed, kept in `command.txt` for the report.
 
   Raises:
-    ValueError: another config (see `check_config`), or another process is
-      training in `workdir`.
+    ValueError: another config (see `check_config`).
     OSError: a file cannot be written; names it.
   """
   check_config(workdir, config)
   if jax.process_index() != 0:
-    return Writer(None, None, step or 0, total_steps, transcripts, 1)
+    return Writer(None, step or 0, total_steps, transcripts, 1)
   folder = pathlib.Path(workdir)
-  lock = _locked(folder)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as e:
+    raise _explain(e, folder) from e
   _replace(folder / 'config.json', [config_lib.to_json(config)])
   if command and (step is None or not (folder / 'command.txt').exists()):
     _replace(folder / 'command.txt', [command + '\n'])
   for name in (METRICS, EVAL, ROLLOUTS):
     _drop_after(folder / name, -1 if step is None else step)
-  return Writer(
-    folder, lock, step or 0, total_steps, transcripts, console_every
-  )
+  return Writer(folder, step or 0, total_steps, transcripts, console_every)
 
 
 class Writer:
   """Appends lines and shows progress. Use it in a `with` block."""
 
-  def __init__(self, folder, lock, step, total, transcripts, every):
-    self._folder, self._lock = folder, lock
+  def __init__(self, folder, step, total, transcripts, every):
+    self._folder = folder
     self._total, self._transcripts, self._every = total, transcripts, every
     self._times, self._last = [], time.perf_counter()
     self._bar = _bar(step, total) if folder and sys.stdout.isatty() else None
@@ -207,9 +229,7 @@ class Writer:
   def close(self) -> None:
     if self._bar is not None:
       self._bar.stop()
-    if self._lock is not None:
-      os.close(self._lock)
-    self._folder = self._bar = self._lock = None
+    self._folder = self._bar = None
 
 
 def append(path, step: int, values: Mapping) -> dict:

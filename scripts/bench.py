@@ -208,7 +208,7 @@ def run_side(side: str, turn: int, args) -> dict:
   if side == 'ours':
     command += ['--dtype', args.dtype]
   before = gemm_gflops()
-  start = time.perf_counter()
+  start, busy, own = time.perf_counter(), busy_seconds(), own_seconds()
   with log.open('w') as stream:
     process = subprocess.Popen(
       [str(x) for x in command],
@@ -225,6 +225,8 @@ def run_side(side: str, turn: int, args) -> dict:
       process.terminate()
       process.wait()
       raise
+  wall = time.perf_counter() - start
+  others = (busy_seconds() - busy - own_seconds() + own) / wall
   lines = read(out)
   show_progress(side, turn, args, out, shown)
   return {
@@ -232,11 +234,28 @@ def run_side(side: str, turn: int, args) -> dict:
     'turn': turn,
     'gemm_gflops_before': before,
     'gemm_gflops_after': gemm_gflops(),
-    'wall_s': time.perf_counter() - start,
+    'wall_s': wall,
+    'other_cores': others if busy else None,
     'proof': next((x for x in lines if x['kind'] == 'proof'), None),
     'steps': [x for x in lines if x['kind'] == 'step'],
     'failed': failure(process.returncode, log),
   }
+
+
+def busy_seconds() -> float:
+  """CPU seconds that all processes have used; 0 where unknown."""
+  try:
+    line = pathlib.Path('/proc/stat').read_text().split('\n', 1)[0]
+  except OSError:
+    return 0.0
+  user, nice, system = map(int, line.split()[1:4])
+  return (user + nice + system) / os.sysconf('SC_CLK_TCK')
+
+
+def own_seconds() -> float:
+  """CPU seconds of this process and of its children that have ended."""
+  t = os.times()
+  return t.user + t.system + t.children_user + t.children_system
 
 
 def environment(cpu: bool) -> dict[str, str]:

@@ -34,12 +34,13 @@ def step(step_s, tokens=2048, warmup=False, case='4 x 8 x 64', **kw):
   } | kw
 
 
-def run(side, turn, seconds, *, gemm=200.0, failed=None, **kw):
+def run(side, turn, seconds, *, gemm=200.0, others=0.0, failed=None, **kw):
   return {
     'side': side,
     'turn': turn,
     'gemm_gflops_before': [gemm] * 3,
     'gemm_gflops_after': [gemm] * 3,
+    'other_cores': others,
     'steps': [step(1000.0, warmup=True), *(step(s, **kw) for s in seconds)],
     'failed': failed,
   }
@@ -105,7 +106,12 @@ def test_an_install_that_failed_is_reported():
 def test_a_busy_machine_is_called_busy():
   assert 'BUSY' not in figures.report(RUNS)
   busy = [*RUNS, run('trl', 0, [30], gemm=120.0)]
-  assert '120 to 200 GFLOP/s. THE MACHINE WAS BUSY' in figures.report(busy)
+  assert '120 to 200 GFLOP/s' in figures.report(busy)
+  assert 'THE MACHINE WAS BUSY' in figures.report(busy)
+  busy = [*RUNS, run('trl', 0, [30], others=0.5)]
+  assert 'up to 0.50 cores. THE MACHINE WAS BUSY' in figures.report(busy)
+  unknown = [*RUNS, run('trl', 0, [30], others=None)]
+  assert 'BUSY' not in figures.report(unknown)
 
 
 def test_table_aligns_the_first_column_left_and_others_right():
@@ -200,7 +206,9 @@ def test_prove_refuses_another_model(tmp_path, capsys):
 def test_recorder_tells_warm_up_and_refuses_other_work(tmp_path, capsys):
   args = side_args(tmp_path)
   (case,) = common.turns(args)[:1]
-  record = common.recorder(args, {'answer': '4'}, dtype='float32')
+  record = common.recorder(
+    args, {'answer': '4'}, versions={'jax': '1'}, backend='cpu'
+  )
   for _ in range(2):
     record(case, lengths=[64] * 32, rollout_s=0.1, train_s=0.2, reward=0.5)
   with pytest.raises(SystemExit):

@@ -142,11 +142,13 @@ def test_another_config_is_refused_with_all_keys(tmp_path):
 
 def test_two_trainers_in_one_directory_are_refused(tmp_path):
   with (
-    _open(tmp_path),
+    writer.hold(tmp_path),
     pytest.raises(ValueError, match='Another process is training in'),
+    writer.hold(tmp_path),
   ):
-    _open(tmp_path)
-  _open(tmp_path).close()
+    pass
+  with writer.hold(tmp_path):
+    pass
 
 
 def test_a_full_disk_names_the_file_and_what_to_do(tmp_path):

@@ -65,7 +65,9 @@ def rope_table(
 ) -> tuple[jax.Array, jax.Array]:
   """cos and sin, f32[B,T,1,C/2], of i32[B,T] positions."""
   freq, scale = rope_frequencies(config.rope, config.head_dim)
-  angle = positions[..., None, None].astype(jnp.float32) * freq[None, None, None]
+  angle = (
+    positions[..., None, None].astype(jnp.float32) * freq[None, None, None]
+  )
   return jnp.cos(angle) * scale, jnp.sin(angle) * scale
 
 
@@ -184,17 +186,25 @@ def product(x: jax.Array, w: jax.Array, dtype=None) -> jax.Array:
   the large operand anew; the barriers keep XLA from folding it back.
   """
   dtype = dtype or x.dtype
-  if x.shape[0] > FEW_ROWS or jax.default_backend() != 'cpu':
+
+  def direct(x, w):
     return jax.lax.dot_general(
       x, w, (((1,), (1,)), ((), ())), preferred_element_type=dtype
     )
-  y = jax.lax.dot_general(
-    w,
-    jax.lax.optimization_barrier(x.T),
-    (((1,), (0,)), ((), ())),
-    preferred_element_type=dtype,
-  )
-  return jax.lax.optimization_barrier(y).T
+
+  def turned(x, w):
+    y = jax.lax.dot_general(
+      w,
+      jax.lax.optimization_barrier(x.T),
+      (((1,), (0,)), ((), ())),
+      preferred_element_type=dtype,
+    )
+    return jax.lax.optimization_barrier(y).T
+
+  if x.shape[0] > FEW_ROWS:
+    return direct(x, w)
+  # Chosen when lowered: the host may compile for other devices than its own.
+  return jax.lax.platform_dependent(x, w, cpu=turned, default=direct)
 
 
 class Block(nn.Module):

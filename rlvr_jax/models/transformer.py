@@ -65,18 +65,22 @@ class Decoder(nn.Module):
         self.param_dtype,
       )
     self.final_norm = layers.RMSNorm(c.norm_eps, self.param_dtype)
-    body = nn.remat(_Layer, prevent_cse=False) if self.remat else _Layer
+    body = _Layer
+    if self.remat:  # argument 5 of __call__, self counted, is `static`
+      body = nn.remat(_Layer, prevent_cse=False, static_argnums=(5,))
     self.layers = nn.scan(
       body,
       variable_axes={'params': 0},
       split_rngs={'params': True},
-      in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
+      in_axes=(nn.broadcast,) * 4,
       length=c.num_layers,
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )(c, self.dtype, self.param_dtype)
 
   def embed(self, tokens):
-    x = jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+    # Gathered over fsdp: looked up in columns, rows would lose their sharding.
+    table = nn.with_logical_constraint(self.embedding, ('vocab', 'act_embed'))
+    x = jnp.take(table, tokens, axis=0).astype(self.dtype)
     return nn.with_logical_constraint(x, ('batch', None, 'act_embed'))
 
   def __call__(self, tokens, rows: Rows | None = None, keep_kv: bool = False):
@@ -95,8 +99,7 @@ class Decoder(nn.Module):
     positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
     tables = [layers.rope_table(positions, self.config)]
     x = [self.embed(tokens)]
-    static = (keep_kv, None)
-    lengths = None
+    lengths = slot = shape = None
     if rows is not None:
       flat = rows.slot is not None
       row_tokens = rows.tokens[None] if flat else rows.tokens
@@ -104,9 +107,9 @@ class Decoder(nn.Module):
       x.append(self.embed(row_tokens))
       tables.append(layers.rope_table(row_positions, self.config))
       lengths = rows.prompt_length
-      if flat:
-        static = (keep_kv, Packing(rows.slot, rows.shape))
-    x, kv = self.layers(tuple(x), tuple(tables), lengths, static)
+      slot, shape = rows.slot, rows.shape
+    static = (keep_kv, shape)
+    x, kv = self.layers(tuple(x), tuple(tables), lengths, slot, static)
     x = [self.final_norm(a) for a in x]
     return x[0], (x[1] if rows is not None else None), kv
 
@@ -138,9 +141,12 @@ class _Layer(nn.Module):
   param_dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, x, tables, lengths, static):
-    keep_kv, packing = static
-    block = layers.Block(self.config, self.dtype, self.param_dtype, name='block')
+  def __call__(self, x, tables, lengths, slot, static):
+    keep_kv, shape = static
+    packing = None if slot is None else Packing(slot, shape)
+    block = layers.Block(
+      self.config, self.dtype, self.param_dtype, name='block'
+    )
     s = x[0].shape[1]
     prompt, kv = block(x[0], tables[0], layers.causal(s))
     out = [prompt]

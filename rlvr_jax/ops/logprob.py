@@ -4,6 +4,7 @@ Nothing outside this file shifts: `logp[:, t]` belongs to `tokens[:, t]`.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,37 +12,54 @@ from jaxtyping import Array, Float, Int
 
 
 def from_hidden(
-  hidden: Float[Array, 'm d'],
+  hidden: Float[Array, '*r m d'],
   head: Float[Array, 'v d'],
-  targets: Int[Array, ' m'],
+  targets: Int[Array, '*r m'],
   *,
   temperature: float = 1.0,
   chunk: int = 1024,
-) -> tuple[Float[Array, ' m'], Float[Array, ' m']]:
+) -> tuple[Float[Array, '*r m'], Float[Array, '*r m']]:
   """log p(target) and entropy, in nats, of softmax(hidden head^T / temperature).
 
   Hidden states at position t-1 are paired with the token at t by the caller.
-  At most `chunk` rows of logits [chunk, V] live at a time; the backward pass
-  computes them again: with p = softmax(z) and H its entropy,
+  At most `chunk` rows of logits [chunk, V] live at a time (or one of each of
+  the leading axes, if they are more). If there are more rows, the backward pass
+  computes the logits again. With p = softmax(z) and H its entropy,
 
     dlogp_y/dz = 1[y] - p        dH/dz = -p (log p + H).
 
+  Chunks are cut along m only, so a leading axis that is sharded over devices
+  stays so in every chunk.
+
   Targets outside [0, V) give log p of no token (the value is -logsumexp):
-  mask them. Returns two f32[M].
+  mask them. Returns two f32[*R,M].
   """
-  m, d = hidden.shape
-  if m <= chunk:
-    return _logprob(hidden, head, targets, temperature)
-  count = -(-m // chunk)
-  pad = count * chunk - m
-  hidden = jnp.pad(hidden, ((0, pad), (0, 0))).reshape(count, chunk, d)
-  targets = jnp.pad(targets, (0, pad)).reshape(count, chunk)
+  *r, m, d = hidden.shape
+  rows = math.prod(r)
+  size = max(chunk // max(rows, 1), 1)
 
-  def body(_, x):
-    return None, _logprob(x[0], head, x[1], temperature)
+  whole = m <= size  # one chunk: its logits may as well be kept
 
-  _, (logp, entropy) = jax.lax.scan(body, None, (hidden, targets))
-  return logp.reshape(-1)[:m], entropy.reshape(-1)[:m]
+  def flat(hidden, targets):
+    out = _logprob(
+      hidden.reshape(-1, d), head, targets.reshape(-1), temperature, whole
+    )
+    return tuple(x.reshape(targets.shape) for x in out)
+
+  if whole:
+    return flat(hidden, targets)
+  count = -(-m // size)
+  pad = [(0, 0)] * len(r) + [(0, count * size - m)]
+
+  def cut(x, width):
+    x = jnp.pad(x, pad + [(0, 0)] * (len(width)))
+    return jnp.moveaxis(x.reshape(*r, count, size, *width), len(r), 0)
+
+  _, out = jax.lax.scan(
+    lambda _, x: (None, flat(*x)), None, (cut(hidden, (d,)), cut(targets, ()))
+  )
+  join = lambda x: jnp.moveaxis(x, 0, len(r)).reshape(*r, -1)[..., :m]
+  return join(out[0]), join(out[1])
 
 
 def _logits(hidden, head, temperature):
@@ -64,27 +82,29 @@ def _forward(hidden, head, targets, temperature):
   # A comparison instead of a gather: it stays local on a sharded vocabulary.
   hit = _hit(z.shape, targets)
   logp = jnp.where(hit, z, 0.0).sum(-1) - lse
-  return logp, entropy, lse
+  return logp, entropy, lse, z
 
 
 def _hit(shape, targets):
   return jax.lax.broadcasted_iota(jnp.int32, shape, 1) == targets[:, None]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _logprob(hidden, head, targets, temperature):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _logprob(hidden, head, targets, temperature, keep):
   return _forward(hidden, head, targets, temperature)[:2]
 
 
-def _logprob_fwd(hidden, head, targets, temperature):
-  logp, entropy, lse = _forward(hidden, head, targets, temperature)
-  return (logp, entropy), (hidden, head, targets, lse, entropy)
+def _logprob_fwd(hidden, head, targets, temperature, keep):
+  logp, entropy, lse, z = _forward(hidden, head, targets, temperature)
+  z = z if keep else None
+  return (logp, entropy), (hidden, head, targets, lse, entropy, z)
 
 
-def _logprob_bwd(temperature, saved, grads):
-  hidden, head, targets, lse, entropy = saved
+def _logprob_bwd(temperature, keep, saved, grads):
+  hidden, head, targets, lse, entropy, z = saved
   g_logp, g_entropy = grads
-  logp = _logits(hidden, head, temperature) - lse[:, None]
+  z = z if keep else _logits(hidden, head, temperature)
+  logp = z - lse[:, None]
   p = jnp.exp(logp)
   dz = jnp.where(_hit(p.shape, targets), g_logp[:, None], 0.0)
   dz = dz - p * (

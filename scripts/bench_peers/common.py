@@ -20,7 +20,7 @@ library and NumPy. A side is a program, run in a process of its own:
 
 1. loads the model and calls `prove`, which ends the program with exit code 3
    unless it is the right model: no timing of another model is a comparison;
-2. makes `record = recorder(args, ...)`, which writes the proof;
+2. makes `record = recorder(args, proof, ...)`, which writes the proof;
 3. calls `record(case, ...)` at the end of every step, warm-up first. A step
    lasts from the end of the one before it, everything included. W1 and W2
    train on `case`; W3 only samples, first both cases' warm-up, then both
@@ -135,6 +135,11 @@ def parse(argv=None, dtype: bool = False) -> argparse.Namespace:
   return args
 
 
+def dtype_of(args) -> str:
+  """Only our side has the option; peers compute in float32."""
+  return vars(args).get('dtype', 'float32')
+
+
 def capped(work: Work, max_new: int) -> Work:
   """The same work with at most `max_new` new tokens; 0 changes nothing."""
   if not max_new:
@@ -186,7 +191,7 @@ def prove(args, logits, answer: str) -> dict:
     )
   worst = float(np.abs(logits - reference).max())
   tolerance = CHECK_TOLERANCE
-  if getattr(args, 'dtype', 'float32') != 'float32':
+  if dtype_of(args) != 'float32':
     # Half precision cannot meet it: a few percent of the logits' spread.
     tolerance = 0.1 * float(reference.std())
   if not worst <= tolerance:
@@ -199,13 +204,14 @@ def prove(args, logits, answer: str) -> dict:
   return {'logits_max_diff': worst, 'answer': answer}
 
 
-def recorder(args, proof: dict, **about):
+def recorder(args, proof: dict, *, versions: dict[str, str], backend: str):
   """A function to be called at the end of every step.
 
   Args:
     args: of `parse`.
     proof: of `prove`.
-    **about: versions and the like, kept with the proof.
+    versions: {package: version}, kept with the proof.
+    backend: the device that computes, such as 'cpu'.
 
   Returns:
     record(case, lengths=[...], rollout_s=..., train_s=..., reward=...):
@@ -254,6 +260,7 @@ def recorder(args, proof: dict, **about):
       reset_peak()
     state['time'], state['cpu'] = time.perf_counter(), os.times()
 
+  about = {'versions': versions, 'backend': backend, 'dtype': dtype_of(args)}
   write({'kind': 'proof', **proof, **about}, 'w')
   state['time'], state['cpu'] = time.perf_counter(), os.times()
   return record

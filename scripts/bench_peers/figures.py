@@ -1,7 +1,7 @@
 """From records of steps to medians, ratios and tables. Pure functions.
 
 A run is one process of one side: {'side', 'turn', 'steps', 'failed',
-'gemm_gflops_before', 'gemm_gflops_after'}; `steps` are the records that
+'gemm_gflops_before', 'gemm_gflops_after', 'other_cores'}; `steps` are the records that
 common.recorder writes.
 """
 
@@ -141,14 +141,22 @@ def report(runs: list[dict]) -> str:
 
 
 def quiet(runs: list[dict]) -> str:
-  """Tells from the matrix products whether figures may be compared."""
+  """Tells whether the machine was quiet enough to compare the figures.
+
+  Matrix products show it before and after a process, `other_cores` (cores
+  that other processes used, on average) while it ran. It matters: torch's
+  threads wait by spinning, so a busy machine slows TRL more than the others.
+  """
   ends = ('gemm_gflops_before', 'gemm_gflops_after')
-  medians = [r[k][1] for r in runs for k in ends if k in r]
-  if not medians:
+  rates = [r[k][1] for r in runs for k in ends if k in r]
+  if not rates:
     return 'Nothing was run.'
+  others = [r['other_cores'] for r in runs if r.get('other_cores') is not None]
+  low, high, other = min(rates), max(rates), max(others, default=0.0)
   text = (
-    f'GEMM before and after: {min(medians):.0f} to {max(medians):.0f} GFLOP/s.'
+    f'GEMM before and after: {low:.0f} to {high:.0f} GFLOP/s; other processes '
+    f'used up to {other:.2f} cores.'
   )
-  if min(medians) < 0.8 * max(medians):
+  if low < 0.8 * high or other > 0.2:
     text += ' THE MACHINE WAS BUSY: do not quote these figures, repeat the run.'
   return text

@@ -148,7 +148,6 @@ def main():
     proof(args, model, tokenizer),
     versions={n: importlib.metadata.version(n) for n in names},
     backend='cpu',
-    dtype='float32',
   )
   # TRL adds to the tokenizer's stop token those of the generation config.
   model.generation_config.eos_token_id = tokenizer.eos_token_id

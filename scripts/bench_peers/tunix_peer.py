@@ -212,7 +212,6 @@ def main():
     proof(args, model, tokenizer),
     versions={n: importlib.metadata.version(n) for n in names},
     backend=jax.default_backend(),
-    dtype='float32',
   )
   stop = tokenizer.convert_tokens_to_ids(args.work.stop)
   if args.work.train:

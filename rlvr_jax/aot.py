@@ -1,0 +1,390 @@
+"""The programs of a run, compiled for a TPU slice that is not there.
+
+Arguments are abstract, devices come from a description of the slice, so a
+machine without TPUs says what each chip would hold and what would travel
+between chips. Nothing runs; no speed is claimed.
+"""
+
+import functools
+import math
+import re
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+
+from rlvr_jax import (
+  algorithm,
+  checks,
+  optim,
+  registry,
+  sampler,
+  sharding,
+  step,
+  types,
+)
+from rlvr_jax.io import load
+from rlvr_jax.models import transformer
+
+GIB = 2**30
+
+
+class Chip(NamedTuple):
+  """A TPU generation. A device is what JAX shows: a chip, or a half of one."""
+
+  hbm: int  # GiB a chip, as published (docs.cloud.google.com/tpu/docs)
+  usable: float  # GiB a device that the compiler hands out
+  example: str  # a slice, as `topology` takes it
+  per_chip: int = 1  # devices a chip
+  options: tuple = ()
+
+
+CHIPS = {
+  # Without megacore v4 would show two devices a chip, as no one runs it.
+  'v4': Chip(32, 30.75, '2x2x2', options=(('chip_config_name', 'megacore'),)),
+  'v5e': Chip(16, 15.75, '4x4'),
+  'v5p': Chip(95, 95.0, '2x2x2'),
+  'v6e': Chip(32, 31.25, '4x4'),
+  'tpu7x': Chip(192, 94.75, '2x2x2', per_chip=2),
+}
+COLLECTIVES = (
+  'all-gather',
+  'all-reduce',
+  'reduce-scatter',
+  'all-to-all',
+  'ragged-all-to-all',
+  'collective-permute',
+  'collective-broadcast',
+)
+# Those that can bring a shard of a weight to another chip whole.
+MOVES = ('all-gather', 'all-to-all', 'ragged-all-to-all', 'collective-permute')
+
+
+class Memory(NamedTuple):
+  """Bytes a device."""
+
+  arguments: int
+  outputs: int  # without those that reuse an argument's memory
+  reused: int  # outputs in donated arguments
+  temporaries: int
+  resident: int  # of the run, not of this program: it stays there meanwhile
+
+  @property
+  def total(self) -> int:
+    """An upper bound: temporaries may end before outputs begin."""
+    return self.arguments + self.outputs + self.temporaries + self.resident
+
+
+class Collective(NamedTuple):
+  kind: str
+  shapes: tuple[tuple[str, tuple[int, ...]], ...]  # (dtype, shape) a device
+  bytes: int  # of the result a device
+  in_loop: bool  # inside the body of a while loop
+
+
+class Report(NamedTuple):
+  name: str
+  memory: Memory | None  # None: the compiler refused
+  refusal: str
+  collectives: list[Collective]
+  seconds: float
+
+
+class Program(NamedTuple):
+  name: str
+  lower: Callable  # () -> jax.stages.Lowered
+  resident: int  # see Memory
+  weights: object = None  # abstract: the sampler's layout
+
+
+def topology(name: str) -> tuple[Chip, list]:
+  """The chip and the devices of a slice such as 'v5e:8x8'.
+
+  Raises:
+    ValueError: libtpu is missing, or there is no such slice.
+  """
+  kind, _, shape = name.partition(':')
+  spelled = ', '.join(f'{k}:{chip.example}' for k, chip in CHIPS.items())
+  if kind not in CHIPS or not re.fullmatch(r'\d+(x\d+){1,2}', shape):
+    raise ValueError(
+      f'Unknown topology {name!r}.{registry.nearest(kind, CHIPS)} Spell it '
+      f'GENERATION:SHAPE, the shape in chips, for example {spelled}. v5e and '
+      'v6e have two axes, the others three.'
+    )
+  chip = CHIPS[kind]
+  options = dict(chip.options)
+  if set(shape.split('x')) == {'1'}:
+    options['chips_per_host_bounds'] = (1, 1, 1)
+  try:
+    found = topologies.get_topology_desc(
+      platform='tpu', topology_name=name, **options
+    )
+  except RuntimeError as e:
+    if 'not installed' in str(e):
+      raise ValueError(
+        'Compiling for a TPU needs libtpu, which is not installed: '
+        "pip install 'rlvr_jax[tpu]'"
+      ) from e
+    raise ValueError(
+      f'No slice {name!r}: {_first_line(e)} Known generations, each with a '
+      f'slice: {spelled}. A slice is made of hosts of 2x2 chips.'
+    ) from e
+  return chip, found.devices
+
+
+def programs(c, mesh) -> list[Program]:
+  """What a training run compiles on `mesh`: to_sampler, sample, update and,
+  with a kl in the loss, reference.
+
+  Weights are not read: `model.name` gives the architecture only.
+
+  Raises:
+    ValueError: a config that the run would refuse.
+  """
+  checks.check_config(c, mesh)
+  config = load.load_config(c.model.name)
+  checks.check_model(c, config)
+  model = transformer.Decoder(
+    config,
+    dtype=jnp.dtype(c.model.dtype),
+    param_dtype=jnp.dtype(c.model.param_dtype),
+    remat=c.model.remat,
+  )
+  algo = algorithm.from_config(c.algo)
+  checks.check_group(c, algo)
+  updates = c.total_steps * c.num_iterations
+  tx = optim.make_optimizer(c.optimizer, updates)
+  state = step.abstract_state(model, tx, c.optimizer.trainable, mesh)
+  shapes = step.Shapes(
+    group=c.num_generations,
+    max_prompt=c.max_prompt_length,
+    groups_per_micro_batch=c.groups_per_micro_batch,
+    chunk=c.logits_chunk,
+    pack=mesh.size == 1,
+  )
+  shared = dict(model=model, temperature=c.temperature, shapes=shapes)
+  rows = sharding.rows(mesh)
+  of = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+  p, s, n = c.train_batch_size, c.max_prompt_length, c.max_completion_length
+  b, t = p * c.num_generations, s + n
+  batch = types.Batch(
+    tokens=of((b, t), jnp.int32),
+    mask=of((b, t), jnp.bool_),
+    adv=of((b, t), jnp.float32),
+    logp_old=of((b, t), jnp.float32),
+    logp_ref=of((b, t), jnp.float32) if algo.kl else None,
+  )
+  to_sampler = sharding.to_sampler(model, mesh)
+  update = jax.jit(
+    functools.partial(
+      step.update,
+      algorithm=algo,
+      tx=tx,
+      schedule=optim.make_schedule(c.optimizer, updates),
+      trainable=c.optimizer.trainable,
+      **shared,
+    ),
+    donate_argnums=0,
+    out_shardings=(step.shardings_of(state), None),
+  )
+  reference = jax.jit(
+    functools.partial(step.reference_logprobs, **shared), out_shardings=rows
+  )
+
+  with sharding.use(mesh):
+    weights = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+      to_sampler.lower(state.params).out_info,
+    )
+
+  def sample():
+    # An end id is data to the program: any one stands for the tokenizer's.
+    how = sampler.Sampling(n, (0,), c.temperature)
+    return sampler.sample.lower(
+      weights,
+      of((p, s), jnp.int32),
+      of((p,), jnp.int32),
+      state.key,
+      model=model,
+      how=how,
+      group=c.num_generations,
+    )
+
+  kept = nbytes(state.params) if algo.kl else 0  # the reference's weights
+  all_state = nbytes(state)
+  found = [
+    Program(
+      'to_sampler',
+      lambda: to_sampler.lower(state.params),
+      all_state - nbytes(state.params) + kept,
+    ),
+    Program('sample', sample, all_state + kept, weights),
+    Program('update', lambda: update.lower(state, batch), kept),
+  ]
+  if algo.kl:
+    # The reference has its own weights; the policy's state waits.
+    found.append(
+      Program(
+        'reference',
+        lambda: reference.lower(state.params, batch.replace(logp_ref=None)),
+        all_state,
+      )
+    )
+  return found
+
+
+def nbytes(tree) -> int:
+  """Bytes a device of abstract arrays with shardings."""
+  total = 0
+  for x in jax.tree.leaves(tree):
+    if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+      continue  # a PRNG key: a few bytes
+    shard = x.sharding.shard_shape(x.shape)
+    total += math.prod(shard) * np.dtype(x.dtype).itemsize
+  return total
+
+
+def compile_program(program: Program, mesh) -> Report:
+  """Lowers and compiles. A program too large for the chip is a `refusal`."""
+  started = time.perf_counter()
+  took = lambda: time.perf_counter() - started
+  try:
+    with sharding.use(mesh):
+      compiled = program.lower().compile()
+  except jax.errors.JaxRuntimeError as e:
+    if 'RESOURCE_EXHAUSTED' not in str(e):
+      raise
+    return Report(program.name, None, _first_line(e), [], took())
+  m = compiled.memory_analysis()
+  memory = Memory(
+    arguments=m.argument_size_in_bytes,
+    outputs=m.output_size_in_bytes - m.alias_size_in_bytes,
+    reused=m.alias_size_in_bytes,
+    temporaries=m.temp_size_in_bytes,
+    resident=program.resident,
+  )
+  found = collectives(compiled.as_text())
+  return Report(program.name, memory, '', found, took())
+
+
+_HEAD = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) \(.*\{$')
+_CALLS = re.compile(
+  r'(?:calls|to_apply|body|condition|branch_computations|'
+  r'called_computations|true_computation|false_computation)='
+  r'(\{[^}]*\}|%?[\w.\-]+)'
+)
+_BODY = re.compile(r'\bbody=%?([\w.\-]+)')
+_OP = re.compile(rf' ({"|".join(COLLECTIVES)})(-start)?\(')
+_SHAPE = re.compile(r'\b([a-z]+\d+\w*|pred)\[([\d,]*)\]')
+
+
+def collectives(text: str) -> list[Collective]:
+  """The collectives in the text of a compiled program.
+
+  Each is counted once, also in the body of a loop that runs it many times.
+  The compiler copies one into each fusion that it overlaps with: copies share
+  a channel, so they count once too.
+  """
+  lines, calls, bodies, at = {}, {}, set(), ''
+  for line in text.splitlines():
+    if head := _HEAD.match(line):
+      at = head[1]
+      lines[at], calls[at] = [], set()
+    elif at and ' = ' in line:
+      for called in _CALLS.findall(line):
+        calls[at] |= set(re.findall(r'[\w.\-]+', called))
+      bodies |= set(_BODY.findall(line))
+      if _OP.search(line):
+        lines[at].append(line)
+  looped, todo = set(), list(bodies)
+  while todo:
+    name = todo.pop()
+    if name in calls and name not in looped:
+      looped.add(name)
+      todo += calls[name]
+  found = {}
+  for name, some in lines.items():
+    for line in some:
+      one = _collective(line, name, name in looped)
+      channel = re.search(r'channel_id=\d+', line)
+      key = channel[0] if channel else f'{name}: {line}'
+      found.setdefault((key, one.kind, one.shapes), one)
+  return list(found.values())
+
+
+def _collective(line, computation, in_loop):
+  op = _OP.search(line)
+  shapes = [
+    (dtype, tuple(int(d) for d in dims.split(',') if d))
+    for dtype, dims in _SHAPE.findall(line[line.index(' = ') : op.start()])
+  ]
+  if op[2] and op[1] != 'all-reduce':
+    # Starts return (operands, results, tokens): keep the results.
+    data = [s for s in shapes if s != ('u32', ())]
+    shapes = data[len(data) // 2 :]
+  # The TPU compiler writes reduce-scatter as a fusion around an all-reduce.
+  kind = op[1]
+  if kind == 'all-reduce' and 'all-reduce-scatter' in computation:
+    kind = 'reduce-scatter'
+  size = sum(math.prod(dims) * _itemsize(dtype) for dtype, dims in shapes)
+  return Collective(kind, tuple(shapes), size, in_loop)
+
+
+def _itemsize(dtype):
+  bits = re.search(r'\d+', dtype)
+  return 1 if dtype == 'pred' else max(int(bits[0]) // 8, 1)
+
+
+def weight_moves(report: Report, params, mesh) -> list[str]:
+  """Collectives in loop bodies whose result has the shape of a weight.
+
+  Args:
+    report: of the sampler's program, whose loop decodes.
+    params: abstract, the sampler's layout.
+
+  Returns:
+    one line each, with the weight's name; none in a healthy program.
+  """
+  known = {}
+  for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+    name = '/'.join(str(getattr(k, 'key', getattr(k, 'idx', k))) for k in path)
+    name = re.sub(r'layers/\d+', 'layers/*', name)
+    dtype = {'bfloat16': 'bf16', 'float32': 'f32'}[str(leaf.dtype)]
+    for shape in _forms(leaf.shape, mesh.shape['tensor']):
+      known.setdefault((dtype, shape), name)
+  lines = []
+  for c in report.collectives:
+    if not c.in_loop or c.kind not in MOVES:
+      continue
+    for dtype, shape in c.shapes:
+      key = dtype, tuple(sorted(d for d in shape if d > 1))
+      if key in known:
+        size = ','.join(map(str, shape))
+        lines.append(f'{c.kind} of {dtype}[{size}]: {known[key]}')
+  return lines
+
+
+def _forms(shape, tensor):
+  """Sorted shapes that a matrix may have on a device, in any reshaping to
+  two axes, whole or cut in `tensor`. Vectors are too small to matter."""
+  if len(shape) < 2:
+    return set()
+  merged = [shape]
+  for i in range(1, len(shape)):
+    merged.append((math.prod(shape[:i]), math.prod(shape[i:])))
+  forms = set()
+  for dims in merged:
+    for i in range(len(dims)):
+      for cut in {1, tensor}:
+        if dims[i] % cut == 0:
+          form = [d // cut if j == i else d for j, d in enumerate(dims)]
+          forms.add(tuple(sorted(d for d in form if d > 1)))
+  return forms
+
+
+def _first_line(e):
+  return str(e).strip().splitlines()[0].rstrip('.') + '.'

@@ -1,0 +1,159 @@
+"""Compiles a config's programs for a TPU slice on a machine without TPUs.
+
+    python scripts/aot_compile.py --config=configs/NAME.py[:ARG] \\
+        --topology=v5e:8x8 [--config.a.b=v]
+
+Prints what each chip must hold and which collectives the programs contain.
+Exit status 1: a program does not fit, the decode loop gathers weights, the
+mesh does not divide the model, no such topology, or no libtpu
+(pip install 'rlvr_jax[tpu]'). The compiler's estimates of time and FLOPs are
+left out: they count the body of a loop once.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+# The host's own CPU does the tracing; nothing asks for a TPU that is there,
+# for one that another process holds, or for the cloud's metadata. The last two
+# only keep libtpu from complaining that it is on no TPU host.
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['TPU_SKIP_MDS_QUERY'] = '1'
+os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
+os.environ['TPU_WORKER_HOSTNAMES'] = 'localhost'
+os.environ['TPU_ACCELERATOR_TYPE'] = 'v5litepod-4'
+
+from rlvr_jax import aot, sharding
+from rlvr_jax import config as config_lib
+
+_REMEDY = {
+  'to_sampler': 'a larger tensor in mesh.shape, or a larger slice',
+  'sample': 'a smaller train_batch_size, num_generations or '
+  'max_completion_length, a larger tensor in mesh.shape, or a larger slice',
+  'update': 'a smaller groups_per_micro_batch (a multiple of data*fsdp) or '
+  'logits_chunk, model.remat=True, a larger tensor in mesh.shape, or a larger '
+  'slice',
+  'reference': 'a smaller groups_per_micro_batch (a multiple of data*fsdp) or '
+  'logits_chunk, algo.beta=0, or a larger slice',
+}
+
+
+def problems(chip, reports, moved) -> list[str]:
+  """What makes the exit status 1, one line each."""
+  lines = []
+  for r in reports:
+    if r.memory is None:
+      why = f'the compiler says: {r.refusal}'
+    elif r.memory.total > chip.usable * aot.GIB:
+      over = r.memory.total / aot.GIB - chip.usable
+      why = (
+        f'it needs {r.memory.total / aot.GIB:.2f} GiB a device, {over:.2f} '
+        f'more than the {chip.usable} there are.'
+      )
+    else:
+      continue
+    lines.append(f'{r.name} does not fit: {why} Try {_REMEDY[r.name]}.')
+  if moved:
+    lines.append(
+      'the decode loop moves weights between chips for every token: '
+      f'{"; ".join(sorted(set(moved)))}.'
+    )
+  return lines
+
+
+def header(c, topology, chip, mesh) -> str:
+  """What was compiled for what."""
+  axes = ', '.join(f'{k} {v}' for k, v in mesh.shape.items())
+  device = 'chips' if chip.per_chip == 1 else 'half chips'
+  return (
+    f'{c.model.name} on {topology}: {mesh.size} {device}; mesh {axes}\n'
+    f'{c.train_batch_size} prompts x {c.num_generations} samples, '
+    f'{c.max_prompt_length} + {c.max_completion_length} tokens; '
+    f'{c.groups_per_micro_batch} prompts a micro-batch; beta {c.algo.beta}\n'
+    f'{chip.hbm} GiB HBM a chip, of which the compiler hands out '
+    f'{chip.usable} a device'
+  )
+
+
+def memory_table(chip, reports) -> str:
+  names = ('arguments', 'outputs', 'reused', 'temporaries', 'resident')
+  rows = [('program', *names, 'total', f'of {chip.usable}', 'compile s')]
+  for r in reports:
+    if r.memory is None:
+      cells = ['-'] * 6 + ['refused']
+    else:
+      cells = [f'{x / aot.GIB:.2f}' for x in (*r.memory, r.memory.total)]
+      cells += [f'{r.memory.total / aot.GIB / chip.usable:.0%}']
+    rows.append((r.name, *cells, f'{r.seconds:.0f}'))
+  return 'GiB a device\n' + align(rows, left=1)
+
+
+def collectives_table(reports) -> str:
+  rows = [('program', 'collective', 'count', 'MiB', 'in loops', 'MiB')]
+  for r in reports:
+    for kind in aot.COLLECTIVES:
+      every = [c for c in r.collectives if c.kind == kind]
+      if not every:
+        continue
+      cells = []
+      for some in every, [c for c in every if c.in_loop]:
+        size = sum(c.bytes for c in some) / 2**20
+        cells += [str(len(some)), f'{size:.1f}']
+      rows.append((r.name, kind, *cells))
+  title = 'Collectives: results a device, the body of a loop counted once\n'
+  return title + align(rows, left=2)
+
+
+def align(rows, left: int) -> str:
+  """Columns of text; the first `left` to the left, the others right."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  pad = lambda i, x: x.ljust(widths[i]) if i < left else x.rjust(widths[i])
+  return '\n'.join(
+    '  '.join(pad(i, x) for i, x in enumerate(row)).rstrip() for row in rows
+  )
+
+
+def main(argv) -> int:
+  rest, overrides = config_lib.split(argv)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--config', required=True, metavar='FILE.py[:ARG]')
+  parser.add_argument('--topology', required=True, metavar='GENERATION:SHAPE')
+  parser.add_argument(
+    '--only', choices=tuple(_REMEDY), help='compile this program alone'
+  )
+  flags = parser.parse_args(rest)
+  c = config_lib.load(flags.config, overrides)
+  chip, devices = aot.topology(flags.topology)
+  mesh = sharding.make_mesh(c.mesh.shape, devices)
+  programs = aot.programs(c, mesh)
+  print(header(c, flags.topology, chip, mesh), flush=True)
+  started, reports, moved = time.perf_counter(), [], []
+  for program in programs:
+    if flags.only not in (None, program.name):
+      continue
+    elapsed = time.perf_counter() - started
+    print(f'[{elapsed:4.0f} s] compiling {program.name}', flush=True)
+    report = aot.compile_program(program, mesh)
+    if program.name == 'sample':
+      moved = aot.weight_moves(report, program.weights, mesh)
+    reports.append(report)
+  print(f'\n{memory_table(chip, reports)}\n\n{collectives_table(reports)}\n')
+  if any(r.name == 'sample' and r.memory for r in reports) and not moved:
+    print('The decode loop moves no weights between chips.')
+  wrong = problems(chip, reports, moved)
+  for line in wrong:
+    print(f'error: {line}', file=sys.stderr)
+  if not wrong:
+    print('Fits. Compiled ahead of time; nothing was run.')
+  return 1 if wrong else 0
+
+
+if __name__ == '__main__':
+  try:
+    sys.exit(main(sys.argv[1:]))
+  except ValueError as e:
+    print(f'error: {e}', file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,52 @@
+"""Every key of a config is read, documented, and the same in all files."""
+
+import pathlib
+import runpy
+
+import ml_collections
+import pytest
+
+from rlvr_jax import config
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMON = ROOT / 'configs' / 'common.py'
+BASE = runpy.run_path(str(COMMON))['base']
+FILES = sorted(
+  str(p.relative_to(ROOT))
+  for p in (ROOT / 'configs').rglob('*.py')
+  if p != COMMON
+)
+
+
+def test_every_key_is_read_by_a_run(smoke):
+  assert smoke[1].unread() == []
+
+
+def test_a_key_that_nobody_reads_is_noticed(smoke):
+  values = ml_collections.ConfigDict({'used': 1, 'group': {'dead': 2}})
+  recorded = config.Recorder(values)
+  assert recorded.used == 1
+  assert recorded.unread() == ['group.dead']
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_files_have_the_keys_of_base(name):
+  base = config.flatten(BASE())
+  loaded = config.load(str(ROOT / name))
+  assert config.flatten(loaded).keys() == base.keys()
+  assert config.module(str(ROOT / name)).__doc__
+  for key, value in config.flatten(loaded).items():
+    assert type(value) is type(base[key]), f'{name}: {key}={value!r}'
+
+
+def test_every_key_is_explained():
+  """Each `c.key = ...` of base has a comment, on its line or just above."""
+  text = COMMON.read_text()
+  body = text[text.index('def base()') : text.index('def parse_arg')]
+  bare, above = [], ''
+  for line in map(str.strip, body.splitlines()):
+    assigns = line.startswith('c.') and 'ConfigDict()' not in line
+    if assigns and '  # ' not in line and not above.startswith('#'):
+      bare.append(line)
+    above = line
+  assert bare == []

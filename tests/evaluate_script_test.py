@@ -1,0 +1,81 @@
+"""scripts/evaluate.py says of a checkpoint what training said of it."""
+
+import importlib.util
+import pathlib
+import shutil
+
+import pytest
+
+from rlvr_jax import writer
+
+_PATH = pathlib.Path(__file__).parents[1] / 'scripts' / 'evaluate.py'
+
+
+@pytest.fixture(scope='module')
+def script():
+  spec = importlib.util.spec_from_file_location('evaluate_script', _PATH)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture
+def workdir(smoke, tmp_path):
+  return shutil.copytree(smoke[0], tmp_path / 'run')
+
+
+def evals(workdir):
+  return list(writer.read(workdir / writer.EVAL))
+
+
+def test_it_agrees_with_training_at_every_step(script, workdir, capsys):
+  before = evals(workdir)
+  assert [e['step'] for e in before] == [0, 2]
+  assert script.main([f'--workdir={workdir}', '--step=0']) == 0
+  assert script.main([f'--workdir={workdir}']) == 0
+  after = evals(workdir)
+  assert after[:2] == before
+  for ours, theirs in zip(after[2:], before, strict=True):
+    assert ours.pop('source') == 'evaluate'
+    assert ours.pop('temperature') == 1.0
+    assert ours.pop('env').startswith('arithmetic(')
+    assert ours == theirs
+  out = capsys.readouterr().out
+  assert '16/16 samples, 0:00 left' in out
+  assert 'pass@2' in out
+
+
+def test_other_tasks_and_samples(script, workdir, capsys):
+  env = 'arithmetic(max_value=9, instruction="")'
+  flags = [f'--env={env}', '--tasks=5', '--samples=3', '--temperature=0.5']
+  assert script.main([f'--workdir={workdir}', *flags]) == 0
+  line = evals(workdir)[-1]
+  assert (line['env'], line['temperature'], line['step']) == (env, 0.5, 2)
+  assert (line['eval/n'], line['eval/samples']) == (5, 3)
+  # The unbiased pass@1 is the accuracy.
+  assert line['eval/pass@1'] == pytest.approx(line['eval/accuracy'])
+  assert line['eval/accuracy_low'] <= line['eval/accuracy']
+  assert env in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    (['--step=1'], 'has no checkpoint of step 1. There are: 2. Take one of'),
+    (['--samples=4', '--temperature=0'], '4 samples at temperature 0 are the'),
+    (['--samples=x'], "'eval.samples' is int, now 2; 'x' is not"),
+    (['--tasks=0'], 'eval.num_tasks=0 must be at least 1'),
+    (['--env=arithmetik()'], "Did you mean 'arithmetic'?"),
+    (['--config.max_prompt_length=9'], 'longer than max_prompt_length=9'),
+    (['--config.mesh.shape=(3,1,1)'], 'number of devices, 8'),
+    (['--workdir=nowhere'], 'nowhere holds no run'),
+  ],
+)
+def test_refusals_are_one_clear_line(script, workdir, capsys, flags, message):
+  count = len(evals(workdir))
+  assert script.main([f'--workdir={workdir}', *flags]) == 1
+  error = capsys.readouterr().err
+  assert error.startswith('error: ')
+  assert message in error
+  assert error.count('\n') == 1
+  assert len(evals(workdir)) == count

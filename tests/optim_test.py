@@ -1,0 +1,145 @@
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rlvr_jax import optim
+
+
+def config(**kw):
+  """optimizer section; the defaults are plain AdamW."""
+  c = {
+    'learning_rate': 1.0,
+    'schedule': 'constant',
+    'warmup_steps': 0,
+    'b1': 0.9,
+    'b2': 0.95,
+    'eps': 1e-8,
+    'weight_decay': 0.0,
+    'max_grad_norm': 0.0,
+  }
+  return types.SimpleNamespace(**c | kw)
+
+
+def rates(total, **kw):
+  schedule = optim.make_schedule(config(**kw), total)
+  return [float(schedule(i)) for i in range(total + 1)]
+
+
+@pytest.mark.parametrize(
+  ('kw', 'want'),
+  [
+    ({}, [1, 1, 1, 1, 1]),
+    ({'schedule': 'linear'}, [1, 0.75, 0.5, 0.25, 0]),
+    # (1 + cos(pi i / 4)) / 2
+    ({'schedule': 'cosine'}, [1, 0.853553, 0.5, 0.146447, 0]),
+    ({'warmup_steps': 1}, [1, 1, 1, 1, 1]),
+    ({'warmup_steps': 2}, [0.5, 1, 1, 1, 1]),
+    ({'warmup_steps': 2, 'schedule': 'linear'}, [0.5, 1, 1, 0.5, 0]),
+    ({'warmup_steps': 4, 'schedule': 'cosine'}, [0.25, 0.5, 0.75, 1, 1]),
+    # A warm-up as long as the run or longer never gets to the decay.
+    ({'warmup_steps': 8, 'schedule': 'linear'}, np.arange(1, 6) / 8),
+  ],
+)
+def test_schedules_have_their_known_values(kw, want):
+  np.testing.assert_allclose(rates(4, **kw), want, atol=1e-6)
+
+
+def test_the_rate_scales_the_schedule():
+  half = rates(4, schedule='cosine', warmup_steps=1, learning_rate=0.5)
+  whole = rates(4, schedule='cosine', warmup_steps=1)
+  np.testing.assert_allclose(np.array(half) * 2, whole, atol=1e-6)
+
+
+def test_bad_settings_are_refused_by_name():
+  with pytest.raises(ValueError, match=r"schedule='cosin'.*'cosine'"):
+    optim.make_schedule(config(schedule='cosin'), 4)
+  for name in ('learning_rate', 'weight_decay', 'max_grad_norm'):
+    with pytest.raises(ValueError, match=rf'optimizer\.{name}=-1.0.*>= 0'):
+      optim.make_optimizer(config(**{name: -1.0}), 4)
+
+
+PARAMS = {
+  'layers/q/kernel': jnp.array([[1.0, -2.0]]),
+  'layers/q/bias': jnp.array([3.0]),
+  'norm/scale': jnp.array([4.0]),
+  'embedding': jnp.array([[5.0]]),
+}
+
+
+def one_update(c, grads, total=10):
+  tx = optim.make_optimizer(c, total)
+  updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+  return updates
+
+
+def test_decay_acts_on_matrices_and_not_on_norms_and_biases():
+  zeros = jax.tree.map(jnp.zeros_like, PARAMS)
+  got = one_update(config(learning_rate=0.5, weight_decay=0.1), zeros)
+  # Without gradient AdamW's step is -rate * decay * parameter.
+  np.testing.assert_allclose(got['layers/q/kernel'], [[-0.05, 0.1]], rtol=1e-6)
+  np.testing.assert_allclose(got['embedding'], [[-0.25]], rtol=1e-6)
+  assert not np.asarray(got['layers/q/bias']).any()
+  assert not np.asarray(got['norm/scale']).any()
+
+
+def test_first_step_of_adamw_is_the_rate_times_the_sign():
+  grads = jax.tree.map(lambda x: jnp.sign(x) * 1e-3, PARAMS)
+  for name, x in one_update(config(learning_rate=0.25), grads).items():
+    np.testing.assert_allclose(x, -0.25 * np.sign(PARAMS[name]), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('limit', 'factor'), [(1.0, 0.2), (10.0, 1.0), (0, 1.0)]
+)
+def test_clipping_is_by_the_global_norm(limit, factor):
+  # Norm 5 over two leaves. Adam forgets the scale, eps = 1 shows it: the
+  # first step is -g / (|g| + 1).
+  grads = {'a/kernel': jnp.array([[3.0]]), 'b/bias': jnp.array([4.0])}
+  tx = optim.make_optimizer(config(eps=1.0, max_grad_norm=limit), 10)
+  got, _ = tx.update(grads, tx.init(grads), grads)
+  for name, g in grads.items():
+    g = np.asarray(g) * factor
+    np.testing.assert_allclose(got[name], -g / (g + 1), rtol=1e-5)
+
+
+TREE = {
+  'embedding': jnp.ones((2, 2)),
+  'layers': {
+    'q': {'kernel': jnp.full((2, 2), 2.0), 'bias': jnp.full(2, 3.0)},
+    'k': {'kernel': jnp.full((2, 2), 4.0)},
+  },
+}
+
+
+def test_join_is_the_inverse_of_split():
+  for pattern in ('.*', 'bias', 'layers', '^embedding$', 'q/|embedding'):
+    trained, frozen = optim.split(TREE, pattern)
+    again = optim.join(trained, frozen)
+    assert jax.tree.structure(again) == jax.tree.structure(TREE)
+    assert all(
+      a is b for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(TREE))
+    )
+    assert not set(trained) & set(frozen)
+
+
+def test_a_subset_has_moments_of_its_own_only():
+  trained, frozen = optim.split(TREE, 'q/')
+  assert set(trained) == {'layers/q/kernel', 'layers/q/bias'}
+  assert set(frozen) == {'embedding', 'layers/k/kernel'}
+  state = optim.make_optimizer(config(max_grad_norm=1.0), 4).init(trained)
+  (mu,) = [x for _, x in optax.tree_utils.tree_get_all_with_path(state, 'mu')]
+  assert set(mu) == set(trained)
+  big = [x for x in jax.tree.leaves(state) if x.ndim]
+  assert sum(x.size for x in big) == 2 * sum(x.size for x in trained.values())
+
+
+def test_a_pattern_that_matches_nothing_is_refused():
+  with pytest.raises(
+    ValueError,
+    match=r"trainable='lora' matches no parameter.*embedding, layers/k/kernel",
+  ):
+    optim.split(TREE, 'lora')

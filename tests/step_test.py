@@ -1,0 +1,431 @@
+import functools
+import types as namespaces
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlvr_jax import algorithm as algorithms
+from rlvr_jax import codes, logprobs, optim, registry, sharding, step, types
+from rlvr_jax.models import transformer
+from rlvr_jax.ops import ratio
+
+VOCAB, S, N, GROUP, P = 40, 4, 5, 2, 4
+B, T = P * GROUP, S + N
+MODEL = transformer.Decoder(
+  registry.get('model', f'tiny(width=32, vocab={VOCAB}, layers=1)')()
+)
+AGGREGATES = (
+  'token_mean',
+  'seq_mean_token_mean',
+  'seq_mean_token_sum',
+  'constant(5)',
+)
+# Programs that compile five times faster, and run slower.
+FAST = {
+  'xla_backend_optimization_level': 0,
+  'xla_cpu_use_fusion_emitters': False,
+}
+MESH = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+
+
+def algorithm(aggregate='token_mean', kl=''):
+  section = {'credit': 'outcome', 'estimate': 'grpo', 'surrogate': 'clip'}
+  section |= {'aggregate': aggregate, 'kl': kl, 'beta': 0.1 if kl else 0.0}
+  return algorithms.from_config(namespaces.SimpleNamespace(**section))
+
+
+def shapes(per_micro=1, pack=False, max_prompt=S):
+  return step.Shapes(GROUP, max_prompt, per_micro, 1024, pack)
+
+
+@functools.cache
+def params():
+  """Random weights of std 0.2, on the host."""
+  made = sharding.init_params(MODEL, jax.random.key(0), MESH)
+  rng = np.random.default_rng(2)
+  return jax.tree.map(
+    lambda x: 0.2 * rng.standard_normal(x.shape, np.float32), made
+  )
+
+
+@functools.partial(jax.jit, compiler_options=FAST)
+def _logp_of(params, tokens):
+  return logprobs.token_logprobs(params, tokens, model=MODEL)[0]
+
+
+def logp_of(tokens):
+  return np.asarray(_logp_of(params(), tokens))
+
+
+@functools.cache
+def batch():
+  """Four groups; the third has no advantage at all, one row is empty."""
+  rng = np.random.default_rng(0)
+  tokens = rng.integers(1, VOCAB, (B, T)).astype(np.int32)
+  mask = np.zeros((B, T), bool)
+  for b in range(B):
+    n = (4, 2, 1, 3)[b // GROUP]
+    tokens[b, :n] = tokens[b - b % GROUP, :n]
+    mask[b, n : n + (5, 2, 4, 1, 3, 3, 0, 5)[b]] = True
+  adv = rng.standard_normal((B, 1)).astype(np.float32)
+  adv[4:6] = 0
+  logp = logp_of(tokens)
+  noise = 0.05 * rng.standard_normal((B, T)).astype(np.float32)
+  return types.Batch(
+    tokens=tokens,
+    mask=mask,
+    adv=np.where(mask, adv, 0).astype(np.float32),
+    logp_old=np.where(mask, np.minimum(logp + noise, 0), 0),
+    logp_ref=None,
+  )
+
+
+@functools.cache
+def with_reference():
+  noise = np.random.default_rng(5).standard_normal((B, T)).astype(np.float32)
+  return batch().replace(
+    logp_ref=np.where(batch().mask, batch().logp_old + 0.3 * noise, 0)
+  )
+
+
+@functools.cache
+def program(aggregate='token_mean', kl='', per_micro=1, pack=False, s=S):
+  return jax.jit(
+    functools.partial(
+      step.gradients,
+      algorithm=algorithm(aggregate, kl),
+      model=MODEL,
+      temperature=1.0,
+      trainable='.*',
+      shapes=shapes(per_micro, pack, s),
+    ),
+    compiler_options=FAST,
+  )
+
+
+@functools.cache
+def by_hand(kl=''):
+  """{aggregate: (loss, gradient)} of the whole batch at once, plainly."""
+  rows = with_reference() if kl else batch()
+
+  def losses(params):
+    logp, _ = logprobs.token_logprobs(
+      params, jnp.asarray(rows.tokens), model=MODEL
+    )
+    logp = jnp.where(rows.mask, logp, 0.0)
+    rho = jnp.exp(logp - rows.logp_old)
+    x = jnp.maximum(-rows.adv * rho, -rows.adv * jnp.clip(rho, 0.8, 1.2))
+    if kl:
+      gap = rows.logp_ref - logp
+      x = x + 0.1 * (jnp.exp(gap) - 1 - gap)
+    x = jnp.where(rows.mask, x, 0.0)
+    count = rows.mask.sum(-1)
+    some = (count > 0).sum()
+    return {
+      'token_mean': x.sum() / count.sum(),
+      'seq_mean_token_mean': (x.sum(-1) / np.maximum(count, 1)).sum() / some,
+      'seq_mean_token_sum': x.sum() / some,
+      'constant(5)': x.sum() / some / 5,
+    }
+
+  def each(params):
+    value, pull = jax.vjp(losses, params)
+    one = lambda k: {j: jnp.float32(j == k) for j in value}
+    return {k: (value[k], optim.split(pull(one(k))[0], '.*')[0]) for k in value}
+
+  return jax.jit(each, compiler_options=FAST)(params())
+
+
+def check_equal(got, want):
+  np.testing.assert_allclose(got[0], want[0], rtol=1e-5, atol=1e-6)
+  assert got[-1].keys() == want[-1].keys()
+  for k, b in want[-1].items():
+    np.testing.assert_allclose(
+      got[-1][k], b, atol=1e-5 * max(np.abs(b).max(), 0.1), err_msg=k
+    )
+
+
+##### gradients #####
+
+
+@pytest.mark.parametrize('aggregate', AGGREGATES)
+def test_accumulated_gradient_is_that_of_the_whole_batch_by_hand(aggregate):
+  """Micro-batches of one group, and the group without advantage skipped."""
+  got = program(aggregate)(params(), batch())
+  check_equal(got, by_hand()[aggregate])
+  assert any(np.abs(g).max() > 1e-3 for g in got[-1].values())
+  # The skipped group was not looked at: its 6 tokens are in no mean.
+  visited = batch().mask.sum() - 6
+  assert got[1]['entropy'].den == visited == 17
+  np.testing.assert_allclose(
+    ratio.divide(got[1]['advantage/nonzero_frac']), 17 / 23, rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize('how', [{'per_micro': 2}, {'per_micro': 4}])
+def test_the_number_of_micro_batches_changes_nothing(how):
+  got = program(**how)(params(), batch())
+  check_equal(got, by_hand()['token_mean'])
+
+
+def test_packing_changes_nothing():
+  got = program(per_micro=2, pack=True)(params(), batch())
+  check_equal(got, by_hand()['token_mean'])
+  # Masks with holes: positions between them take room too.
+  holes = batch().mask.copy()
+  holes[:] = np.isin(np.arange(T), [4, 8])
+  rows = batch().replace(
+    mask=holes,
+    adv=np.where(holes, 1.0, 0.0).astype(np.float32),
+    logp_old=np.where(holes, batch().logp_old, 0),
+  )
+  got = program(per_micro=2, pack=True)(params(), rows)
+  check_equal(got, program(per_micro=2)(params(), rows))
+
+
+def test_padding_changes_nothing():
+  """More columns after the rows, and more room for the prompts."""
+  pad = lambda x: np.pad(x, ((0, 0), (0, 3)))
+  wide = jax.tree.map(pad, batch())
+  got = program()(params(), wide)
+  check_equal(got, by_hand()['token_mean'])
+  check_equal(program(s=S + 3)(params(), wide), by_hand()['token_mean'])
+
+
+def test_order_changes_nothing():
+  """Rows inside their groups, and groups."""
+  want = by_hand()['token_mean']
+  for order in ([1, 0, 3, 2, 5, 4, 7, 6], [6, 7, 2, 3, 0, 1, 4, 5]):
+    rows = jax.tree.map(lambda x, order=order: x[np.array(order)], batch())
+    check_equal(program()(params(), rows), want)
+
+
+def test_with_kl_no_group_is_skipped():
+  got = program(kl='k3')(params(), with_reference())
+  check_equal(got, by_hand('k3')['token_mean'])
+  assert got[1]['entropy'].den == batch().mask.sum()
+  # It has a gradient where no advantage is left.
+  zero = with_reference().replace(adv=np.zeros((B, T), np.float32))
+  got = program(kl='k3')(params(), zero)
+  assert max(np.abs(g).max() for g in got[-1].values()) > 1e-3
+
+
+def test_groups_that_pad_a_batch_weigh_nothing():
+  """As `rollout.select` pads: no sampled token. The denominator is of all."""
+  some = jax.tree.map(np.copy, batch())
+  for x in (some.mask, some.adv, some.logp_old):
+    x[6:] = 0
+  alone = jax.tree.map(lambda x: x[:6], some)
+  check_equal(program()(params(), some), program()(params(), alone))
+
+
+def test_group_counts_that_leave_a_rest_are_refused():
+  with pytest.raises(ValueError, match=r'3 groups.*micro-batches of 2'):
+    program(per_micro=2)(params(), jax.tree.map(lambda x: x[:6], batch()))
+
+
+def test_metrics_compare_sampler_and_trainer():
+  exact = batch().replace(
+    logp_old=np.where(
+      batch().mask,
+      logp_of(batch().tokens),
+      0,
+    )
+  )
+  _, metrics, _ = program()(params(), exact)
+  assert metrics['sampler_trainer/logp_diff_max'].num < 1e-5
+  off = exact.replace(logp_old=exact.logp_old - 0.5 * exact.mask)
+  off.logp_old[0, S] -= 0.25
+  _, metrics, _ = program()(params(), off)
+  told = {k: float(ratio.divide(r)) for k, r in metrics.items()}
+  assert told['sampler_trainer/logp_diff_max'] == pytest.approx(0.75, abs=1e-4)
+  assert told['sampler_trainer/logp_diff_mean'] == pytest.approx(
+    0.5 + 0.25 / 17, abs=1e-4
+  )
+
+
+def test_reference_logprobs_are_those_of_the_weights():
+  got = jax.jit(
+    functools.partial(
+      step.reference_logprobs, model=MODEL, temperature=1.0, shapes=shapes(2)
+    ),
+    compiler_options=FAST,
+  )(params(), batch())
+  want = logp_of(batch().tokens)
+  np.testing.assert_allclose(got, np.where(batch().mask, want, 0), atol=2e-5)
+
+
+##### update #####
+
+
+@pytest.fixture(scope='module')
+def trained():
+  """(new state, the jitted update, as train.py makes them)."""
+  section = namespaces.SimpleNamespace(
+    learning_rate=0.01, schedule='linear', warmup_steps=0, b1=0.9, b2=0.95,
+    eps=1e-8, weight_decay=0.1, max_grad_norm=1.0,
+  )  # fmt: skip
+  trainable = 'layers|final_norm'
+  tx = optim.make_optimizer(section, 10)
+  abstract = step.abstract_state(MODEL, tx, trainable, MESH)
+  update = jax.jit(
+    functools.partial(
+      step.update,
+      algorithm=algorithm(),
+      model=MODEL,
+      tx=tx,
+      schedule=optim.make_schedule(section, 10),
+      temperature=1.0,
+      trainable=trainable,
+      shapes=shapes(2),
+    ),
+    donate_argnums=0,
+    out_shardings=(step.shardings_of(abstract), None),
+    compiler_options=FAST,
+  )
+
+  def new():
+    held = sharding.put_params(params(), MODEL, MESH)
+    return step.new_state(
+      held, 0, tx=tx, trainable=trainable, abstract=abstract
+    )
+
+  # With rules of sharding, as a run has them.
+  def run(state, rows):
+    with sharding.use(MESH):
+      rows = sharding.from_host(rows, sharding.rows(MESH))
+      return update(state, rows)
+
+  return new, run, update, abstract
+
+
+def bits(tree):
+  return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
+
+
+def told(metrics):
+  return {k: float(v) for k, v in metrics.items()}
+
+
+def test_update_moves_the_trained_and_compiles_once(trained):
+  new, run, update, abstract = trained
+  before = optim.split(params(), 'layers|final_norm')
+  state = new()
+  rates = []
+  for _ in range(3):
+    state, metrics = run(state, batch())
+    rates.append(float(metrics['learning_rate']))
+    assert told(metrics)['update_skipped'] == told(metrics)['batch_empty'] == 0
+  assert update._cache_size() == 1
+  after = optim.split(state.params, 'layers|final_norm')
+  assert bits(after[1]) == bits(before[1])  # frozen: not a bit
+  assert set(before[1]) == {'embedding'}
+  for k, x in after[0].items():
+    # Adam's first steps are the rate times about the sign.
+    moved = np.abs(np.asarray(x) - before[0][k])
+    assert 0.001 < moved.max() < 0.04
+  np.testing.assert_allclose(rates, [0.01, 0.009, 0.008], rtol=1e-5)
+  assert state.step == 3
+  # The state is what abstract_state says, in structure, shapes and places.
+  leaf = lambda x: (x.shape, x.dtype, x.sharding)
+  assert jax.tree.map(leaf, state) == jax.tree.map(leaf, abstract)
+
+
+def test_loss_and_norm_are_those_of_the_gradient(trained):
+  new, run, _, _ = trained
+  _, metrics = run(new(), batch())
+  loss, grads = by_hand()['token_mean']
+  grads = {k: v for k, v in grads.items() if k != 'embedding'}
+  norm = np.sqrt(sum((np.float64(g) ** 2).sum() for g in grads.values()))
+  np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(metrics['grad_norm'], norm, rtol=1e-5)
+
+
+@pytest.mark.parametrize('fault', ['adv', 'logp_old', 'inf', 'params'])
+def test_what_is_not_finite_leaves_the_state_as_it_was(trained, fault):
+  new, run, _, _ = trained
+  state, _ = run(new(), batch())  # moments are not zero
+  rows = jax.tree.map(np.copy, batch())
+  if fault == 'adv':
+    rows.adv[1, 2 * S - 3] = np.nan
+    rows.mask[1, 2 * S - 3] = True
+  elif fault == 'inf':
+    rows.adv[0, S] = np.inf
+  elif fault == 'logp_old':
+    rows.logp_old[0, S] = np.nan
+  else:
+    scale = state.params['final_norm']['scale']
+    bad = {'scale': scale.at[3].set(jnp.nan)}
+    state = state.__class__(
+      step=state.step,
+      params={**state.params, 'final_norm': bad},
+      opt_state=state.opt_state,
+      key=state.key,
+    )
+  before = bits((state.params, state.opt_state))
+  state, metrics = run(state, rows)
+  assert bits((state.params, state.opt_state)) == before
+  assert told(metrics)['update_skipped'] == 1
+  assert state.step == 2
+  if fault != 'params':  # the next one goes on, at the rate it would have had
+    state, metrics = run(state, batch())
+    assert told(metrics)['update_skipped'] == 0
+    assert bits(state.params) != before[: len(jax.tree.leaves(state.params))]
+    np.testing.assert_allclose(metrics['learning_rate'], 0.009, rtol=1e-5)
+
+
+def test_a_batch_without_gradient_leaves_the_state_as_it_was(trained):
+  """AdamW would move by its momentum and its decay."""
+  new, run, _, _ = trained
+  state, _ = run(new(), batch())
+  before = bits((state.params, state.opt_state))
+  zero = batch().replace(adv=np.zeros((B, T), np.float32))
+  nothing = zero.replace(mask=np.zeros((B, T), bool))
+  for rows in (zero, nothing):
+    state, metrics = run(state, rows)
+    assert bits((state.params, state.opt_state)) == before
+    numbers = told(metrics)
+    assert numbers['batch_empty'] == 1
+    assert numbers['update_skipped'] == numbers['loss'] == 0
+    assert np.isnan(numbers['entropy'])  # a mean over nothing
+
+
+##### flatten, capacities #####
+
+
+def test_flatten_keeps_rows_of_a_group_adjacent():
+  turn = np.full((2, 2, 3), -1)
+  turn[..., 1:] = 0
+  turn[1, 1, 2] = -1
+  stop = np.array(
+    [[codes.Stop.END, codes.Stop.LENGTH], [codes.Stop.LENGTH] * 2]
+  )
+  rolled = types.Rollout(
+    tokens=np.arange(12).reshape(2, 2, 3),
+    length=np.full((2, 2), 3),
+    turn=turn,
+    logp=-np.arange(12.0).reshape(2, 2, 3),
+    stop=stop,
+  )
+  adv = np.arange(12).reshape(2, 2, 3) / 10
+  got = step.flatten(rolled, adv, mask_truncated=False)
+  np.testing.assert_array_equal(got.tokens, np.arange(12).reshape(4, 3))
+  np.testing.assert_array_equal(got.adv, adv.reshape(4, 3))
+  np.testing.assert_array_equal(got.logp_old, -np.arange(12.0).reshape(4, 3))
+  want = np.array([[0, 1, 1], [0, 1, 1], [0, 1, 1], [0, 1, 0]], bool)
+  np.testing.assert_array_equal(got.mask, want)
+  assert got.logp_ref is None
+  # Rows cut by the limit are not trained: one row is left.
+  got = step.flatten(rolled, adv, mask_truncated=True)
+  np.testing.assert_array_equal(
+    got.mask, want & [[True], [False], [False], [False]]
+  )
+
+
+def test_capacities_end_with_all_positions():
+  assert step.capacities(shapes(per_micro=2), 100) == (100, 200, 300, 400)
+  # Few positions are not worth several programs.
+  assert step.capacities(shapes(per_micro=1), 20) == (40,)
+  assert step.capacities(shapes(per_micro=1), 50) == (75, 100)
