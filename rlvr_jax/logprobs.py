@@ -4,9 +4,13 @@ The sampler returns the same numbers for the tokens that it drew; the gap is a
 metric of every run.
 """
 
+import functools
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
+from rlvr_jax import sharding
 from rlvr_jax.models import transformer
 from rlvr_jax.ops import logprob
 
@@ -27,21 +31,35 @@ def token_logprobs(
     logp f32[B,T], entropy f32[B,T]; both 0 at index 0.
   """
   hidden, _, _ = model.apply({'params': params}, tokens)
-  logp, entropy = logprob.from_hidden(
-    hidden[:, :-1],
-    _whole_head(params),
-    tokens[:, 1:],
-    temperature=temperature,
-    chunk=chunk,
+  logp, entropy = _from_hidden(
+    params, hidden[:, :-1], tokens[:, 1:], temperature, chunk
   )
   pad = lambda x: jnp.pad(x, ((0, 0), (1, 0)))
   return pad(logp), pad(entropy)
 
 
-def _whole_head(params):
-  """The head, gathered over fsdp once instead of for every chunk of rows."""
+def _from_hidden(params, hidden, targets, temperature, chunk):
+  """`logprob.from_hidden`; on a mesh, each shard of the rows by itself.
+
+  A shard has its own copy of the head, gathered over fsdp once. Gradients of
+  the head are then added over shards once, not after each chunk of rows.
+  """
   head = transformer.head_weight(params)
-  return nn.with_logical_constraint(head, ('vocab', 'act_embed'))
+  parts = sharding.batch_shards_in_use()
+  run = functools.partial(
+    logprob.from_hidden, temperature=temperature, chunk=max(chunk // parts, 1)
+  )
+  if parts == 1 or hidden.ndim != 3 or len(hidden) % parts:
+    return run(hidden, head, targets)
+  put = nn.with_logical_constraint
+  cut = lambda x: x.reshape(parts, -1, *x.shape[1:])
+  heads = jnp.broadcast_to(head[None], (parts, *head.shape))
+  out = jax.vmap(run)(
+    put(cut(hidden), ('batch', None, None, 'act_embed')),
+    put(heads, ('batch', 'vocab', 'act_embed')),
+    put(cut(targets), ('batch', None, None)),
+  )
+  return tuple(x.reshape(targets.shape) for x in out)
 
 
 def _start(mask, group, max_prompt):
@@ -135,13 +153,7 @@ def group_logprobs(
     )
     goal = targets.reshape(-1)[jnp.minimum(which, b * n - 1)]
 
-  out = logprob.from_hidden(
-    head_in,
-    _whole_head(params),
-    goal,
-    temperature=temperature,
-    chunk=chunk,
-  )
+  out = _from_hidden(params, head_in, goal, temperature, chunk)
 
   def spread(x):
     """Back to [B,T]."""

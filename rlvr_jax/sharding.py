@@ -47,9 +47,10 @@ def make_mesh(shape, devices=None) -> Mesh:
     f'mesh.shape={shape} must be three sizes over {AXES}, at most one of '
     f'them -1, whose product is the number of devices, {len(devices)}.'
   )
-  if len(shape) != 3 or shape.count(-1) > 1 or any(s == 0 for s in shape):
+  sizes = [s for s in shape if s != -1]
+  if len(shape) != 3 or len(sizes) < 2 or min(sizes) < 1:
     raise ValueError(rule)
-  known = math.prod(s for s in shape if s != -1)
+  known = math.prod(sizes)
   shape = tuple(len(devices) // known if s == -1 else s for s in shape)
   if math.prod(shape) != len(devices):
     raise ValueError(rule)
@@ -68,6 +69,12 @@ def use(mesh: Mesh):
 def batch_shards(mesh: Mesh) -> int:
   """Number of parts that rows are cut into."""
   return math.prod(mesh.shape[a] for a in BATCH)
+
+
+def batch_shards_in_use() -> int:
+  """`batch_shards` of the mesh of the surrounding `use`; 1 without one."""
+  shape = jax.sharding.get_abstract_mesh().shape
+  return math.prod(shape.get(a, 1) for a in BATCH)
 
 
 def rows(mesh: Mesh) -> NamedSharding:

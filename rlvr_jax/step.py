@@ -95,7 +95,8 @@ def reference_logprobs(params, batch, *, model, temperature, shapes):
 
   zeros = jnp.zeros(batch.tokens.shape, jnp.float32)
   _, out = jax.lax.while_loop(lambda s: s[0] < count, body, (0, zeros))
-  back = jnp.argsort(order)[:, None] * shapes.group + jnp.arange(shapes.group)
+  group = jnp.arange(shapes.group)[None]
+  back = jnp.argsort(order)[:, None] * shapes.group + group
   return jnp.take(out, back.reshape(-1), axis=0)
 
 

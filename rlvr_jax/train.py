@@ -277,7 +277,7 @@ def train(config, workdir, command: str = '') -> None:
             f'{extra["skipped"]} updates in a row had a loss or gradient that '
             f'is not finite, up to step {s}. Parameters stayed as they were. '
             f'Checkpoints kept: {checkpoint.steps(workdir)}. Lower '
-            'optimizer.learning_rate, or look at rollouts.jsonl.'
+            'optimizer.learning_rate in a new workdir, or look at rollouts.jsonl.'
           )
         stop = interrupted()
         if not extra['skipped'] and (last or stop or s % c.save_every == 0):

@@ -15,7 +15,9 @@ Array = jax.Array | np.ndarray
 
 def _struct(cls):
   """A frozen dataclass that is a pytree and has `replace`."""
-  cls = jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+  cls = jax.tree_util.register_dataclass(
+    dataclasses.dataclass(frozen=True)(cls)
+  )
   cls.replace = dataclasses.replace
   return cls
 
@@ -91,7 +93,9 @@ def check_rollout(rollout: Rollout, score: Score) -> None:
       'index 0 is never sampled': not bool(sampled[..., 0].any()),
       # NaN passes: a policy that has blown up is for the update to refuse.
       'logp <= 0': not bool((r.logp > 1e-4).any()),
-      'logp is 0 where nothing was sampled': bool((r.logp[~sampled] == 0).all()),
+      'logp is 0 where nothing was sampled': bool(
+        (r.logp[~sampled] == 0).all()
+      ),
       'reward is finite': bool(np.isfinite(s.reward).all()),
       'reward is 0 where a turn did not take place': bool(
         (s.reward[~s.turns] == 0).all()

@@ -76,7 +76,9 @@ class Side:
 def proof(args, side, params):
   tokens = np.array([side.encode(common.CHECK_PROMPT)])
   logits = transformer.logits(side.params, tokens, model=side.model)[0]
-  check = common.Case('check', (common.CHECK_QUESTION,), (), 1, common.CHECK_NEW)
+  check = common.Case(
+    'check', (common.CHECK_QUESTION,), (), 1, common.CHECK_NEW
+  )
   end = side.tokenizer.token_to_id(common.END)
   key = jax.random.key(0)
   texts = side.sample(params, check.prompts, key, check, end, 0.0)[-1]
