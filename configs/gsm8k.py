@@ -10,8 +10,8 @@ Qwen/Qwen2.5-1.5B, Qwen/Qwen2.5-7B (or -Instruct) from the Hugging Face hub,
 or a folder with such a model. The data are downloaded once into data/gsm8k, or
 read from train.jsonl and test.jsonl there.
 
-Hardware of the Qwen scales: a TPU slice of v5e:4x4, v5e:8x8, v6e:4x4 or
-v5p:2x2x2. Both were compiled ahead of time for these (gsm8k_aot.md), not run:
+Hardware of the Qwen scales: a TPU slice such as v5e:8x8. gsm8k_aot.md says
+which were compiled ahead of time; none was run, so
 no accuracy is claimed. `smollm2` is there to try the recipe; a model of 135M
 parameters solves few of these problems, so few groups carry gradient.
 
