@@ -98,7 +98,7 @@ def check_prompts(
       f'max_prompt_length={max_prompt_length} tokens: {some}{more}. Prompts '
       f'are never cut: set max_prompt_length={max(lengths)}'
       + (
-        ", or on_long='drop' to leave long ones out."
+        ', or take these tasks out of the data.'
         if on_long == 'error'
         else '; dropping would leave no task.'
       )
