@@ -182,8 +182,3 @@ def check(
       + '; '.join(problems)
       + '. Check that weights and config belong together.'
     )
-
-
-# NOTE FROM LEAD to the io agent (delete this comment once done): the kernel
-# layout has just changed to [*out, *in], Hugging Face's own (q [H,C,D], out
-# [D,H,C], gate/up [F,D], down [D,F]; stacked [L, ...]). No transposes needed.
