@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from rlvr_jax import data, sampler, sharding
+from rlvr_jax import data, evaluate, sampler, sharding
 
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
 
@@ -62,15 +62,7 @@ def check_config(c, mesh) -> None:
     )
   if rules:
     raise ValueError(f'Config: {"; ".join(rules)}.')
-  sampler.check(
-    sampler.Sampling(
-      c.max_completion_length,
-      (),
-      c.eval.temperature,
-      c.eval.top_k,
-      c.eval.top_p,
-    )
-  )
+  sampler.check(evaluate.sampling(c, ()))
 
 
 def check_group(c, algo) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import codes, rollout
+from rlvr_jax import codes, rollout, sampler
 from rlvr_jax.ops import intervals, passk
 from rlvr_jax.rewards import answer, core
 
@@ -14,6 +14,18 @@ from rlvr_jax.rewards import answer, core
 class Evaluation(NamedTuple):
   tasks: list
   transcripts: list[list[core.Transcript]]  # [tasks][samples]
+
+
+def sampling(c, end_ids, shrink: bool = False) -> sampler.Sampling:
+  """How a config evaluates."""
+  return sampler.Sampling(
+    c.max_completion_length,
+    end_ids,
+    c.eval.temperature,
+    c.eval.top_k,
+    c.eval.top_p,
+    shrink,
+  )
 
 
 def run(

@@ -30,7 +30,7 @@ def token_logprobs(
   Returns:
     logp f32[B,T], entropy f32[B,T]; both 0 at index 0.
   """
-  hidden, _, _ = model.apply({'params': params}, tokens)
+  (hidden,) = model.apply({'params': params}, tokens)
   logp, entropy = _from_hidden(
     params, hidden[:, :-1], tokens[:, 1:], temperature, chunk
   )
@@ -70,14 +70,14 @@ def _start(mask, group, max_prompt):
 
 
 def span(mask, group: int, max_prompt: int):
-  """i32[]: positions from each prompt's end to the row's last masked token.
-
-  As many as the mask has, unless something untrained lies between.
-  """
+  """i32[]: positions of each group's prompt and of its rows after that, up to
+  the last masked token; none of a group without such a token."""
   t = mask.shape[1]
+  start = _start(mask, group, max_prompt)
   end = jnp.where(mask.any(-1), t - jnp.argmax(mask[:, ::-1], -1), 0)
-  start = jnp.repeat(_start(mask, group, max_prompt), group)
-  return jnp.maximum(end - start, 0).sum()
+  rows = jnp.maximum(end - jnp.repeat(start, group), 0).sum()
+  live = mask.reshape(-1, group * t).any(-1)
+  return rows + jnp.where(live, start, 0).sum()
 
 
 def group_logprobs(
@@ -96,7 +96,7 @@ def group_logprobs(
 
   Rows of a group share everything before their first sampled token: that is
   computed once per group. With `capacity`, only positions that lead to a
-  masked token pass through the layers and the head, in a flat list.
+  masked token pass through the layers and the head, in one flat list.
 
   Args:
     tokens: i32[B,T], B = P*group, the rows of a group adjacent.
@@ -121,36 +121,36 @@ def group_logprobs(
   # Row n predicts from its n-1-th input; the first comes from the prompt.
   m = max(n - 1, 1)
   inputs, positions = targets[:, :m], column[:, :m]
-  apply = lambda rows: model.apply({'params': params}, prompt, rows)[:2]
-  pick = lambda h: jnp.take_along_axis(h, (start - 1)[:, None, None], axis=1)
+  rows = transformer.Rows(inputs, positions, start)
+  run = functools.partial(model.apply, {'params': params}, prompt, rows)
 
   if capacity is None:
-    h_prompt, h_rows = apply(transformer.Rows(inputs, positions, start))
+    h_prompt, h_rows = run()
+    last = jnp.take_along_axis(h_prompt, (start - 1)[:, None, None], axis=1)
     head_in = jnp.concatenate(
-      [jnp.repeat(pick(h_prompt), group, axis=0), h_rows[:, : n - 1]], axis=1
+      [jnp.repeat(last, group, axis=0), h_rows[:, : n - 1]], axis=1
     )
     head_in = nn.with_logical_constraint(head_in, ('batch', None, 'act_embed'))
     which, goal = None, targets
   else:
     # Causal: a position is needed if any later token of its row is wanted.
     later = jnp.cumsum(wanted[:, ::-1], -1)[:, ::-1] > 0
-    need = jnp.pad(later[:, 1:], ((0, 0), (0, m - (n - 1))))
-    slot = jnp.nonzero(need.reshape(-1), size=capacity, fill_value=b * m)[0]
-    at = jnp.minimum(slot, b * m - 1)
-    h_prompt, h_rows = apply(
-      transformer.Rows(
-        inputs.reshape(-1)[at], positions.reshape(-1)[at], start, slot, (b, m)
-      )
-    )
-    place = jnp.cumsum(need.reshape(-1)) - 1  # [B*M] -> index in the list
-    which = jnp.nonzero(wanted.reshape(-1), size=capacity, fill_value=b * n)[0]
+    later = jnp.pad(later[:, 1:], ((0, 0), (0, m - (n - 1))))
+    live = wanted.reshape(-1, group * n).any(-1)
+    shared = live[:, None] & (jnp.arange(max_prompt)[None] < start[:, None])
+    need = jnp.concatenate([shared.reshape(-1), later.reshape(-1)])
+    slot = jnp.nonzero(need, size=capacity, fill_value=need.size)[0]
+    (hidden,) = run(slot=slot)
+    size = min(capacity, b * n)
+    which = jnp.nonzero(wanted.reshape(-1), size=size, fill_value=b * n)[0]
     row, col = jnp.divmod(jnp.minimum(which, b * n - 1), n)
-    before = place[jnp.minimum(row * m + jnp.maximum(col - 1, 0), b * m - 1)]
-    head_in = jnp.where(
-      (col == 0)[:, None],
-      pick(h_prompt)[row // group, 0],
-      jnp.take(h_rows[0], jnp.clip(before, 0, capacity - 1), axis=0),
+    before = jnp.where(
+      col == 0,
+      row // group * max_prompt + start[row // group] - 1,
+      shared.size + row * m + jnp.maximum(col - 1, 0),
     )
+    place = jnp.cumsum(need)[before] - 1
+    head_in = jnp.take(hidden[0], place, axis=0, mode='clip')
     goal = targets.reshape(-1)[jnp.minimum(which, b * n - 1)]
 
   out = _from_hidden(params, head_in, goal, temperature, chunk)

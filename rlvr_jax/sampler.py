@@ -19,7 +19,9 @@ class Sampling(NamedTuple):
   """How to draw. Hashable: a static argument.
 
   temperature 0 is greedy: the argmax, with log-prob 0 (it was certain).
-  top_k 0 and top_p 1.0 leave the distribution whole.
+  top_k 0 and top_p 1.0 leave the distribution whole. `shrink`: long rows go on
+  in a smaller batch when most have ended (see `sizes`); for one device, where
+  rows may move freely.
   """
 
   max_new_tokens: int
@@ -27,6 +29,7 @@ class Sampling(NamedTuple):
   temperature: float = 1.0
   top_k: int = 0
   top_p: float = 1.0
+  shrink: bool = False
 
 
 class Sampled(NamedTuple):
@@ -47,6 +50,17 @@ def check(how: Sampling) -> None:
   for holds, name, rule in rules:
     if not holds:
       raise ValueError(f'{name}={getattr(how, name)} must be {rule}.')
+
+
+def sizes(rows: int, how: Sampling) -> tuple[int, ...]:
+  """Rows of the batch at first, and after each time that it shrinks.
+
+  Each size is one more loop to compile, so there are few, and only where rows
+  may be long enough to make up for it.
+  """
+  if not how.shrink or how.max_new_tokens < 128:
+    return (rows,)
+  return (rows, *(rows // k for k in (2, 4) if rows // k >= 4))
 
 
 def truncate(logp: jax.Array, how: Sampling) -> jax.Array:
@@ -140,9 +154,6 @@ def sample(
   b, n = p * group, how.max_new_tokens
   block = layers.Block(c, model.dtype, model.param_dtype)
 
-  def run(layer, x, table, mask, prefix=None):
-    return block.apply({'params': layer}, x, table, mask, prefix)
-
   def embed(tokens):
     return jnp.take(params['embedding'], tokens, axis=0).astype(model.dtype)
 
@@ -157,20 +168,20 @@ def sample(
   table = layers.rope_table(positions, c)
   x, kv = embed(prompt), []
   for layer in params['layers']:
-    x, pair = run(layer, x, table, layers.causal(s))
+    x, pair = block.apply({'params': layer}, x, table, layers.causal(s))
     kv.append(pair)
   last = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
   logits = jnp.repeat(final(last), group, axis=0)
   seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
-  start = jnp.repeat(length, group)
   u = jax.random.uniform(key, (b, n))
   u = nn.with_logical_constraint(u, ('batch', None))  # sliced every step
   ends = jnp.array(how.end_ids, jnp.int32)
 
-  def pick(i, logits, state):
+  def pick(logits, state):
     """Draws the tokens at index i and books them."""
+    i = state['i']
     token, logp = draw(
-      logits, jax.lax.dynamic_index_in_dim(u, i, 1, False), how
+      logits, jax.lax.dynamic_index_in_dim(state['u'], i, 1, False), how
     )
     live = ~state['done']
     token = jnp.where(live, token, 0)
@@ -183,14 +194,14 @@ def sample(
       'logp': put(state['logp'], jnp.where(live, logp, 0.0)),
       'length': state['length'] + live,
       'done': state['done'] | ended,
-      'ended': state['ended'] | ended,
       'last': token,
       'i': i + 1,
     }
 
-  def step(state):
+  def step(prefix, state):
+    kv, seen = prefix
     i = state['i'] - 1  # index of the token fed now
-    table = layers.rope_table((start[:, None] + i), c)
+    table = layers.rope_table(state['start'][:, None] + i, c)
     mask = (jnp.arange(n) <= i)[None, None, None]
     x = embed(state['last'][:, None])
     caches = []
@@ -198,28 +209,48 @@ def sample(
       params['layers'], kv, state['cache'], strict=True
     ):
       q, k, v = block.apply({'params': layer}, x, table, method='project')
-      put = lambda to, new: jax.lax.dynamic_update_slice_in_dim(to, new, i, 1)
-      ck, cv = put(ck, k), put(cv, v)
+      k, v = layers.lay_out(k, v)
+      ck = jax.lax.dynamic_update_slice_in_dim(ck, k, i, 3)
+      cv = jax.lax.dynamic_update_slice_in_dim(cv, v, i, 2)
       sources = (layers.Source(pk, pv, seen), layers.Source(ck, cv, mask))
       y = layers.attend(q, sources)
       x = block.apply({'params': layer}, x, y, method='finish')
       caches.append((ck, cv))
-    return pick(state['i'], final(x[:, 0]), state | {'cache': caches})
+    return pick(final(x[:, 0]), state | {'cache': caches})
 
-  empty = lambda: jnp.zeros((b, n, c.num_kv_heads, c.head_dim), model.dtype)
+  empty = lambda *of: jnp.zeros((b, c.num_kv_heads, *of), model.dtype)
   state = {
+    'row': jnp.arange(b),
+    'start': jnp.repeat(length, group),
+    'u': u,
     'tokens': jnp.zeros((b, n), jnp.int32),
     'logp': jnp.zeros((b, n), jnp.float32),
     'length': jnp.zeros((b,), jnp.int32),
     'done': jnp.zeros((b,), bool),
-    'ended': jnp.zeros((b,), bool),
     'last': jnp.zeros((b,), jnp.int32),
+    'cache': [
+      (empty(c.head_dim, n), empty(n, c.head_dim)) for _ in params['layers']
+    ],
     'i': jnp.zeros((), jnp.int32),
-    'cache': [(empty(), empty()) for _ in params['layers']],
   }
-  state = pick(jnp.zeros((), jnp.int32), logits, state)
-  state = jax.lax.while_loop(
-    lambda t: (t['i'] < n) & ~t['done'].all(), step, state
-  )
-  stop = jnp.where(state['ended'], Stop.END, Stop.LENGTH).astype(jnp.int32)
-  return Sampled(state['tokens'], state['logp'], state['length'], stop)
+  state, prefix, out = pick(logits, state), (kv, seen), None
+  for size in (*sizes(b, how)[1:], 0):
+    state = jax.lax.while_loop(
+      lambda t, size=size: (t['i'] < n) & ((~t['done']).sum() > size),
+      functools.partial(step, prefix),
+      state,
+    )
+    part = {k: state[k] for k in ('tokens', 'logp', 'length', 'done')}
+    if out is None:
+      out = part
+    else:
+      put = lambda to, x: to.at[state['row']].set(x)
+      out = jax.tree.map(put, out, part)
+    if size:
+      keep = jnp.argsort(state['done'], stable=True)[:size]
+      take = lambda tree, at: jax.tree.map(lambda x: jnp.take(x, at, 0), tree)
+      i = state.pop('i')
+      state = take(state, keep) | {'i': i}
+      prefix = take((kv, seen), state['row'] // group)  # one prompt a row now
+  stop = jnp.where(out['done'], Stop.END, Stop.LENGTH).astype(jnp.int32)
+  return Sampled(out['tokens'], out['logp'], out['length'], stop)

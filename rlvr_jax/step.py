@@ -1,5 +1,6 @@
 """One update: micro-batches, gradient sums, one division, the optimiser."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -25,32 +26,38 @@ class Shapes(NamedTuple):
 
 def capacities(shapes: Shapes, columns: int) -> tuple[int, ...]:
   """Sizes, in tokens, between which a packed micro-batch chooses."""
-  full = shapes.groups_per_micro_batch * shapes.group * columns
-  sizes = {-(-full // 2), full}  # each one is compiled
-  return tuple(sorted(s for s in sizes if s >= min(full, 64)))
+  group = shapes.max_prompt + shapes.group * columns
+  full = shapes.groups_per_micro_batch * group
+  sizes = {-(-full * k // 8) for k in (2, 3, 4, 5, 6, 8)}  # each is compiled
+  return tuple(sorted(s for s in sizes if s >= min(full, 512)))
 
 
-def _micro_logprobs(params, micro, *, model, temperature, shapes):
-  """group_logprobs of a micro-batch, packed to the least capacity that fits."""
-  kw = dict(
+def _packed(f, micro, shapes: Shapes):
+  """f(capacity) with the least capacity that holds the micro-batch.
+
+  Gradients belong inside f: to differentiate the choice would keep room for
+  what every branch saves.
+  """
+  if not shapes.pack:
+    return f(None)
+  sizes = capacities(shapes, micro.tokens.shape[1] - shapes.max_prompt)
+  span = logprobs.span(micro.mask, shapes.group, shapes.max_prompt)
+  branch = jnp.searchsorted(jnp.array(sizes), span)
+  return jax.lax.switch(branch, [functools.partial(f, n) for n in sizes])
+
+
+def _micro_logprobs(params, micro, capacity, *, model, temperature, shapes):
+  return logprobs.group_logprobs(
+    params,
+    micro.tokens,
+    micro.mask,
     model=model,
     temperature=temperature,
     group=shapes.group,
     max_prompt=shapes.max_prompt,
     chunk=shapes.chunk,
+    capacity=capacity,
   )
-  run = lambda capacity: (
-    lambda params, tokens, mask: logprobs.group_logprobs(
-      params, tokens, mask, capacity=capacity, **kw
-    )
-  )
-  if not shapes.pack:
-    return run(None)(params, micro.tokens, micro.mask)
-  sizes = capacities(shapes, micro.tokens.shape[1] - shapes.max_prompt)
-  span = logprobs.span(micro.mask, shapes.group, shapes.max_prompt)
-  branch = jnp.searchsorted(jnp.array(sizes), span)
-  branches = [run(size) for size in sizes]
-  return jax.lax.switch(branch, branches, params, micro.tokens, micro.mask)
 
 
 def _micro_batches(batch: types.Batch, live, shapes: Shapes):
@@ -88,8 +95,18 @@ def reference_logprobs(params, batch, *, model, temperature, shapes):
 
   def body(state):
     i, out = state
-    logp, _ = _micro_logprobs(
-      params, micro(i), model=model, temperature=temperature, shapes=shapes
+    rows_i = micro(i)
+    logp = _packed(
+      lambda capacity: _micro_logprobs(
+        params,
+        rows_i,
+        capacity,
+        model=model,
+        temperature=temperature,
+        shapes=shapes,
+      )[0],
+      rows_i,
+      shapes,
     )
     return i + 1, jax.lax.dynamic_update_slice_in_dim(out, logp, i * rows, 0)
 
@@ -119,10 +136,11 @@ def gradients(
   live = _per_group(useful, shapes)
   micro, count = _micro_batches(batch, live, shapes)
 
-  def objective(trained, rows):
+  def objective(trained, rows, capacity):
     logp, entropy = _micro_logprobs(
       optim.join(trained, frozen),
       rows,
+      capacity,
       model=model,
       temperature=temperature,
       shapes=shapes,
@@ -136,7 +154,12 @@ def gradients(
     }
     return divide(Ratio(loss.num, den)), (metrics, gap.max())
 
-  grad = jax.value_and_grad(objective, has_aux=True)
+  def grad(trained, rows):
+    run = functools.partial(
+      jax.value_and_grad(objective, has_aux=True), trained, rows
+    )
+    return _packed(run, rows, shapes)
+
   shape = jax.eval_shape(grad, trained, jax.eval_shape(micro, 0))
   zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
   (loss0, (metrics0, gap0)), grads0 = zeros(shape)

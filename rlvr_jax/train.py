@@ -141,16 +141,11 @@ def train(config, workdir, command: str = '') -> None:
       functools.partial(step.reference_logprobs, **shared),
       out_shardings=sharding.rows(mesh),
     )
+    alone = mesh.size == 1
     how = sampler.Sampling(
-      c.max_completion_length, tokenizer.end_ids, c.temperature
+      c.max_completion_length, tokenizer.end_ids, c.temperature, shrink=alone
     )
-    how_eval = sampler.Sampling(
-      c.max_completion_length,
-      tokenizer.end_ids,
-      c.eval.temperature,
-      c.eval.top_k,
-      c.eval.top_p,
-    )
+    how_eval = evaluate.sampling(c, tokenizer.end_ids, shrink=alone)
 
     def draw(params, prompt, length, key, how, group):
       out = sampler.sample(

@@ -64,7 +64,9 @@ class Side:
       length,
       key,
       model=self.model,
-      how=sampler.Sampling(case.max_new, (end,), temperature),
+      how=sampler.Sampling(
+        case.max_new, (end,), temperature, shrink=True
+      ),
       group=case.samples,
     )
     out = jax.tree.map(np.asarray, out)
@@ -124,7 +126,7 @@ def train(args, record, side, end):
       schedule=lambda _: rate,
       temperature=1.0,
       trainable='.*',
-      shapes=step.Shapes(case.samples, MAX_PROMPT, 1, 1024, True),
+      shapes=step.Shapes(case.samples, MAX_PROMPT, 1, 2048, True),
     ),
     donate_argnums=0,
     out_shardings=(step.shardings_of(abstract), None),

@@ -117,13 +117,7 @@ def run(c, workdir, step, say=print) -> tuple[int, dict]:
     model, params, tokenizer, step = policy(c, workdir, step, mesh)
     encode = lambda task: tokenizer.encode_chat(task.question, c.system_prompt)
     data.check_prompts(tasks, encode, c.max_prompt_length)
-    how = sampler.Sampling(
-      c.max_completion_length,
-      tokenizer.end_ids,
-      c.eval.temperature,
-      c.eval.top_k,
-      c.eval.top_p,
-    )
+    how = evaluate.sampling(c, tokenizer.end_ids, shrink=mesh.size == 1)
     # The stream of keys that training's evaluations use.
     key = jax.random.fold_in(jax.random.key(c.seed), 1)
     put = lambda x: sharding.from_host(x, sharding.rows(mesh))

@@ -132,17 +132,17 @@ def test_token_logprobs_are_those_of_log_softmax():
     np.testing.assert_allclose(entropy[:, 1:], want, atol=1e-5)
 
 
-# 20 sampled tokens: unpacked, packed exactly, with room; in several chunks.
+# 20 sampled tokens and 11 of prompts: unpacked, packed exactly, with room; in several chunks.
 @pytest.mark.parametrize(
-  'how', [{}, {'chunk': 8}, {'capacity': 20}, {'capacity': 29, 'chunk': 8}]
+  'how', [{}, {'chunk': 8}, {'capacity': 31}, {'capacity': 40, 'chunk': 8}]
 )
 def test_sharing_prompts_and_packing_change_nothing(how):
-  assert MASK.sum() == 20
+  assert MASK.sum() + LENGTHS.sum() == 31
   got = grouped(**how)(params(), TOKENS, MASK)
   check_equal(got, plain()(params(), TOKENS, MASK))
 
 
-@pytest.mark.parametrize('how', [{}, {'capacity': 20}])
+@pytest.mark.parametrize('how', [{}, {'capacity': 31}])
 def test_masks_with_holes_and_without_a_token(how):
   """Observations between turns; a program that is there already."""
   for mask in (HOLES, np.zeros_like(MASK)):
@@ -158,7 +158,7 @@ def test_only_the_mask_and_what_precedes_it_count():
   for b, row in enumerate(other):
     row[LENGTHS[b // GROUP] + SAMPLED[b // GROUP, b % GROUP] :] = 3
   assert (other != TOKENS).any()
-  for how in ({}, {'capacity': 20}):
+  for how in ({}, {'capacity': 31}):
     a = grouped(**how)(params(), TOKENS, MASK)[0]
     b = grouped(**how)(params(), other, MASK)[0]
     np.testing.assert_array_equal(a[1], b[1])
@@ -166,7 +166,7 @@ def test_only_the_mask_and_what_precedes_it_count():
 
 def test_the_amount_of_padding_changes_nothing():
   wide = batch(N + 4)
-  got = grouped(capacity=20)(params(), *wide)
+  got = grouped(capacity=31)(params(), *wide)
   assert not np.asarray(got[0][1][0][:, T:]).any()
   check_equal(got, plain()(params(), TOKENS, MASK))
 
@@ -174,23 +174,23 @@ def test_the_amount_of_padding_changes_nothing():
 def test_span_is_the_least_capacity():
   span = jax.jit(logprobs.span, static_argnums=(1, 2))
   # Adjacent tokens after the prompt: as many as there are.
-  assert span(MASK, GROUP, S) == MASK.sum()
+  assert span(MASK, GROUP, S) == 31 - LENGTHS[3]
   # Holes are positions too, but not those at a row's end.
   holes = HOLES.copy()
   holes[7, 3] = True  # a row of the group without tokens
-  assert span(holes, GROUP, S) == MASK.sum() + 1
+  assert span(holes, GROUP, S) == 31 + 1  # its prompt, and one
   holes[0, 10] = False
-  assert span(holes, GROUP, S) == MASK.sum()
+  assert span(holes, GROUP, S) == 31
   assert span(np.zeros_like(MASK), GROUP, S) == 0
   # Tokens left out at the start of all rows of a group: only as far back as
   # max_prompt allows.
   late = np.zeros((2, T), bool)
   late[0, 7], late[1, 9] = True, True
-  assert span(late, 2, S) == (8 - 5) + (10 - 5)
-  assert span(late, 2, 8) == (8 - 7) + (10 - 7)
+  assert span(late, 2, S) == 5 + (8 - 5) + (10 - 5)
+  assert span(late, 2, 8) == 7 + (8 - 7) + (10 - 7)
 
 
-@pytest.mark.parametrize('capacity', [None, 20])
+@pytest.mark.parametrize('capacity', [None, 31])
 def test_recomputing_layers_changes_nothing(capacity):
   remat = functools.partial(
     logprobs.group_logprobs,

@@ -188,6 +188,29 @@ def test_a_row_does_not_depend_on_the_other_rows(grouped):
   assert (got.tokens[GROUP:] != out[1.0].tokens[GROUP:]).any()
 
 
+def test_rows_go_on_in_smaller_batches(grouped, monkeypatch):
+  """The same samples, in 8 rows, then 7, then 4, each with its own prompt."""
+  hows, outs = grouped
+  want = outs[1.0]
+  live = (want.length[:, None] > np.arange(N)[None]).sum(0)
+  assert {8, 7, 5, 4} == {*live}
+  monkeypatch.setattr(sampler, 'sizes', lambda rows, how: (8, 7, 4))
+  got = sample(hows[1.0]._replace(shrink=True), group=GROUP)
+  np.testing.assert_allclose(got.logp, want.logp, atol=1e-5)
+  for name in ('tokens', 'length', 'stop'):
+    np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+
+
+def test_only_long_rows_on_one_device_shrink():
+  long = FREE._replace(max_new_tokens=256)
+  assert sampler.sizes(64, long) == (64,)
+  long = long._replace(shrink=True)
+  assert sampler.sizes(64, long) == (64, 32, 16)
+  assert sampler.sizes(8, long) == (8, 4)
+  assert sampler.sizes(1, long) == (1,)
+  assert sampler.sizes(64, long._replace(max_new_tokens=24)) == (64,)
+
+
 def test_the_key_decides_and_nothing_else(grouped):
   hows, out = grouped
   again = sample(hows[1.0], group=GROUP)

@@ -170,8 +170,8 @@ def test_the_number_of_micro_batches_changes_nothing():
 
 
 def test_packing_changes_nothing(monkeypatch):
-  """Two micro-batches, of 12 and 11 tokens, in lists of 20 and of 11."""
-  monkeypatch.setattr(step, 'capacities', lambda shapes, columns: (11, 20))
+  """Two micro-batches, of 18 and 15 positions, in lists of 31 and of 15."""
+  monkeypatch.setattr(step, 'capacities', lambda shapes, columns: (15, 31))
   packed = program(per_micro=2, pack=True)
   check_equal(packed(params(), batch()), by_hand()['token_mean'])
   # Eight tokens with holes between them need room for the holes too.
@@ -429,7 +429,9 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
 
 
 def test_capacities_end_with_all_positions():
-  assert step.capacities(shapes(per_micro=2), 100) == (200, 400)
+  assert S == 4
+  sizes = step.capacities(shapes(per_micro=2), 1000)
+  assert sizes == tuple(501 * k for k in (2, 3, 4, 5, 6, 8))
   # Few positions are not worth several programs.
-  assert step.capacities(shapes(per_micro=1), 20) == (40,)
-  assert step.capacities(shapes(per_micro=1), 50) == (100,)
+  assert step.capacities(shapes(per_micro=1), 400) == (603, 804)
+  assert step.capacities(shapes(per_micro=1), 20) == (44,)

@@ -20,10 +20,13 @@ NEG = -1e30  # finite, so that a fully masked row gives no NaN
 
 
 class Source(NamedTuple):
-  """Keys and values to attend to. Row r serves rows r*B/R .. (r+1)*B/R - 1."""
+  """Keys and values to attend to. Row r serves rows r*B/R .. (r+1)*B/R - 1.
 
-  k: jax.Array  # [R,S,K,C]
-  v: jax.Array  # [R,S,K,C]
+  Laid out so that products with a cache need no copy of it.
+  """
+
+  k: jax.Array  # [R,K,C,S]
+  v: jax.Array  # [R,K,S,C]
   mask: jax.Array  # bool, broadcastable to [R,B/R,T,S]
 
 
@@ -83,6 +86,11 @@ def causal(n: int) -> jax.Array:
   return jnp.tril(jnp.ones((n, n), bool))[None, None]
 
 
+def lay_out(k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Keys and values [B,T,K,C] as a `Source` holds them."""
+  return k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
+
+
 def attend(q: jax.Array, sources: tuple[Source, ...]) -> jax.Array:
   """Softmax attention of q [B,T,H,C] over all sources together.
 
@@ -93,27 +101,31 @@ def attend(q: jax.Array, sources: tuple[Source, ...]) -> jax.Array:
   b, t, h, c = q.shape
   parts = []
   for k, v, mask in sources:
-    r, s, heads, _ = k.shape
+    r, heads, _, s = k.shape
     fold, per = b // r, h // heads
+    q_ = q.reshape(r, fold * t, heads, per, c).swapaxes(1, 2)
+    q_ = q_.reshape(r, heads, fold * t * per, c)
     score = jnp.einsum(
-      'rtkgc,rskc->rktgs',
-      q.reshape(r, fold * t, heads, per, c),
-      k,
-      preferred_element_type=jnp.float32,
+      'rkqc,rkcs->rkqs', q_, k, preferred_element_type=jnp.float32
     ) * (c**-0.5)
-    mask = jnp.broadcast_to(mask, (r, fold, t, s)).reshape(r, 1, fold * t, 1, s)
-    score = jnp.where(mask, score, NEG)
+    mask = jnp.broadcast_to(mask, (r, fold, t, s)).reshape(r, 1, fold * t, s)
+    score = jnp.where(jnp.repeat(mask, per, axis=2), score, NEG)
     top = jax.lax.stop_gradient(score.max(-1, keepdims=True))
     weight = jnp.exp(score - top)
     out = jnp.einsum(
-      'rktgs,rskc->rtkgc',
+      'rkqs,rksc->rkqc',
       weight.astype(v.dtype),
       v,
       preferred_element_type=jnp.float32,
     )
-    per_row = lambda x: x.swapaxes(1, 2).reshape(b, t, h, 1)
-    total = weight.sum(-1, keepdims=True)
-    parts.append((out.reshape(b, t, h, c), per_row(total), per_row(top)))
+
+    def per_row(x, r=r, heads=heads, fold=fold, per=per):
+      x = x.reshape(r, heads, fold * t, per, -1).swapaxes(1, 2)
+      return x.reshape(b, t, h, -1)
+
+    parts.append(
+      tuple(map(per_row, (out, weight.sum(-1, keepdims=True), top)))
+    )
   if len(parts) == 1:
     out, total, _ = parts[0]
     return (out / total).astype(q.dtype)
@@ -244,7 +256,10 @@ class Block(nn.Module):
       self.q_norm, self.k_norm = norm(), norm()
 
   def project(self, x, table):
-    """Queries [B,T,H,C], keys and values [B,T,K,C] of the residual x."""
+    """Queries [B,T,H,C], keys and values [B,T,K,C] of the residual x [B,T,D].
+
+    `lay_out` turns the latter two into what a `Source` holds.
+    """
     c = self.config
     y = x if c.post_norm else self.attn_norm(x)
     q, k, v = self.q(y), self.k(y), self.v(y)
@@ -270,10 +285,8 @@ class Block(nn.Module):
     x = x + (self.mlp_norm(y) if c.post_norm else y)
     return nn.with_logical_constraint(x, ('batch', None, 'act_embed'))
 
-  def __call__(self, x, table, mask, prefix: Source | None = None):
-    """x attends to `prefix` and to itself under `mask`. Returns x, (k, v)."""
+  def __call__(self, x, table, mask):
+    """x attends to itself under `mask`. Returns x, (k, v) as in a `Source`."""
     q, k, v = self.project(x, table)
-    sources = (Source(k, v, mask),)
-    if prefix is not None:
-      sources = (prefix, *sources)
-    return self.finish(x, attend(q, sources)), (k, v)
+    kv = lay_out(k, v)
+    return self.finish(x, attend(q, (Source(*kv, mask),))), kv

@@ -6,6 +6,7 @@ attend to it. A plain forward pass is a prompt stream without rows.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -17,17 +18,37 @@ from rlvr_jax.models.config import ModelConfig
 
 
 class Rows(NamedTuple):
-  """Continuations of prompts. B rows, B a multiple of P; N columns.
+  """Continuations of prompts. B rows, B a multiple of P; N columns."""
 
-  With `slot`, x holds only M of the B*N positions, one flat list: matrix
-  products skip padding, attention still sees rows.
+  tokens: jax.Array  # i32[B,N]
+  positions: jax.Array  # i32[B,N]
+  prompt_length: jax.Array  # i32[P]
+
+
+class Packing(NamedTuple):
+  """Between prompts [P,S] and rows [B,N], and a list of M of their positions.
+
+  Norms and matrix products skip padding so; attention still sees rows.
   """
 
-  tokens: jax.Array  # i32[B,N], or i32[M] with slot
-  positions: jax.Array  # i32[B,N], or i32[M] with slot
-  prompt_length: jax.Array  # i32[P]
-  slot: jax.Array | None = None  # i32[M] flat index b*N + n of each position
-  shape: tuple[int, int] | None = None  # (B, N) with slot
+  slot: jax.Array  # i32[M]: p*S + s, or P*S + b*N + n; beyond: nothing
+  prompt: tuple[int, int]  # P, S
+  rows: tuple[int, int]  # B, N
+
+  def unpack(self, x):
+    """[1,M,...] -> [P,S,...], [B,N,...], zeros where there is no position."""
+    cut = math.prod(self.prompt)
+    out = jnp.zeros((cut + math.prod(self.rows), *x.shape[2:]), x.dtype)
+    out = out.at[self.slot].set(x[0], mode='drop')
+    return (
+      out[:cut].reshape(*self.prompt, *x.shape[2:]),
+      out[cut:].reshape(*self.rows, *x.shape[2:]),
+    )
+
+  def pack(self, prompt, rows):
+    """[P,S,...], [B,N,...] -> [1,M,...]."""
+    flat = [x.reshape(-1, *x.shape[2:]) for x in (prompt, rows)]
+    return jnp.take(jnp.concatenate(flat), self.slot, axis=0, mode='clip')[None]
 
 
 class Decoder(nn.Module):
@@ -40,7 +61,7 @@ class Decoder(nn.Module):
     config: the architecture.
     dtype: of computation. Softmax, norms and logits are float32 always.
     param_dtype: of parameters.
-    remat: recompute each layer in the backward pass.
+    remat: recompute each layer in the backward pass, its products too.
   """
 
   config: ModelConfig
@@ -65,9 +86,13 @@ class Decoder(nn.Module):
         self.param_dtype,
       )
     self.final_norm = layers.RMSNorm(c.norm_eps, self.param_dtype)
-    body = _Layer
-    if self.remat:  # argument 5 of __call__, self counted, is `static`
-      body = nn.remat(_Layer, prevent_cse=False, static_argnums=(5,))
+    # Cheap pieces are computed again in the backward pass in any case: to
+    # store and read them takes as long, and half as much memory again.
+    keep = None if self.remat else jax.checkpoint_policies.dots_saveable
+    # Argument 5 of __call__, self counted, is `shapes`.
+    body = nn.remat(
+      _Layer, policy=keep, prevent_cse=False, static_argnums=(5,)
+    )
     self.layers = nn.scan(
       body,
       variable_axes={'params': 0},
@@ -83,54 +108,33 @@ class Decoder(nn.Module):
     x = jnp.take(table, tokens, axis=0).astype(self.dtype)
     return nn.with_logical_constraint(x, ('batch', None, 'act_embed'))
 
-  def __call__(self, tokens, rows: Rows | None = None, keep_kv: bool = False):
+  def __call__(self, tokens, rows: Rows | None = None, slot=None):
     """Final hidden states, after the last norm.
 
     Args:
       tokens: i32[P,S], right-padded. Causal attention needs no mask for it.
       rows: continuations of these prompts, or None.
-      keep_kv: return keys and values of the prompts.
+      slot: with rows, i32[M]: the positions to compute, see `Packing`. Those
+        that are left out must be seen by none of them.
 
     Returns:
-      hidden [P,S,D]; hidden of rows ([B,N,D], or [1,M,D] with slot) or None;
-      (k, v) of the prompts, each [L,P,S,K,C], or None.
+      a tuple of [P,S,D] and, with rows, [B,N,D]; with slot of [1,M,D] alone.
     """
     p, s = tokens.shape
-    positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
-    tables = [layers.rope_table(positions, self.config)]
-    x = [self.embed(tokens)]
-    lengths = slot = shape = None
+    ids = [tokens]
+    positions = [jnp.broadcast_to(jnp.arange(s)[None], (p, s))]
+    lengths = shapes = None
     if rows is not None:
-      flat = rows.slot is not None
-      row_tokens = rows.tokens[None] if flat else rows.tokens
-      row_positions = rows.positions[None] if flat else rows.positions
-      x.append(self.embed(row_tokens))
-      tables.append(layers.rope_table(row_positions, self.config))
+      ids, positions = [*ids, rows.tokens], [*positions, rows.positions]
       lengths = rows.prompt_length
-      slot, shape = rows.slot, rows.shape
-    static = (keep_kv, shape)
-    x, kv = self.layers(tuple(x), tuple(tables), lengths, slot, static)
-    x = [self.final_norm(a) for a in x]
-    return x[0], (x[1] if rows is not None else None), kv
-
-
-class Packing(NamedTuple):
-  """Between a flat list of M positions and rows [B,N]."""
-
-  slot: jax.Array
-  shape: tuple[int, int]
-
-  def unpack(self, x):
-    """[1,M,H,C] -> [B,N,H,C], zeros where there is no position."""
-    b, n = self.shape
-    out = jnp.zeros((b * n, *x.shape[2:]), x.dtype)
-    return out.at[self.slot].set(x[0], mode='drop').reshape(b, n, *x.shape[2:])
-
-  def pack(self, x):
-    """[B,N,H,C] -> [1,M,H,C]."""
-    b, n = self.shape
-    flat = x.reshape(b * n, *x.shape[2:])
-    return jnp.take(flat, self.slot, axis=0, mode='clip')[None]
+    if slot is not None:
+      shapes = (tokens.shape, rows.tokens.shape)
+      packing = Packing(slot, *shapes)
+      ids, positions = [packing.pack(*ids)], [packing.pack(*positions)]
+    x = tuple(self.embed(i) for i in ids)
+    tables = tuple(layers.rope_table(i, self.config) for i in positions)
+    x, _ = self.layers(x, tables, lengths, slot, shapes)
+    return tuple(self.final_norm(a) for a in x)
 
 
 class _Layer(nn.Module):
@@ -141,28 +145,25 @@ class _Layer(nn.Module):
   param_dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, x, tables, lengths, slot, static):
-    keep_kv, shape = static
-    packing = None if slot is None else Packing(slot, shape)
+  def __call__(self, x, tables, lengths, slot, shapes):
     block = layers.Block(
       self.config, self.dtype, self.param_dtype, name='block'
     )
-    s = x[0].shape[1]
-    prompt, kv = block(x[0], tables[0], layers.causal(s))
-    out = [prompt]
-    if len(x) > 1:
-      q, k, v = block.project(x[1], tables[1])
-      if packing is not None:
-        q, k, v = (packing.unpack(a) for a in (q, k, v))
-      seen = jnp.arange(s)[None] < lengths[:, None]
-      sources = (
-        layers.Source(*kv, seen[:, None, None]),
-        layers.Source(k, v, layers.causal(k.shape[1])),
-      )
-      y = layers.attend(q, sources)
-      y = packing.pack(y) if packing is not None else y
-      out.append(block.finish(x[1], y))
-    return tuple(out), (kv if keep_kv else None)
+    qkv = [block.project(a, t) for a, t in zip(x, tables, strict=True)]
+    if slot is not None:
+      packing = Packing(slot, *shapes)
+      qkv = zip(*map(packing.unpack, qkv[0]), strict=True)
+    y, prefix = [], ()
+    for q, k, v in qkv:
+      kv, t = layers.lay_out(k, v), q.shape[1]
+      own = layers.Source(*kv, layers.causal(t))
+      y.append(layers.attend(q, (*prefix, own)))
+      if lengths is not None:
+        seen = jnp.arange(t)[None] < lengths[:, None]
+        prefix = (layers.Source(*kv, seen[:, None, None]),)
+    if slot is not None:
+      y = [packing.pack(*y)]
+    return tuple(map(block.finish, x, y)), None
 
 
 def head_weight(params) -> jax.Array:
@@ -172,7 +173,7 @@ def head_weight(params) -> jax.Array:
 
 def logits(params, tokens, *, model: Decoder) -> jax.Array:
   """f32[B,T,V] of i32[B,T]: all of them, for tests and small vocabularies."""
-  hidden, _, _ = model.apply({'params': params}, tokens)
+  (hidden,) = model.apply({'params': params}, tokens)
   return jnp.einsum(
     'btd,vd->btv',
     hidden,

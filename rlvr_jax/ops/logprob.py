@@ -49,6 +49,7 @@ def from_hidden(
   if whole:
     return flat(hidden, targets)
   count = -(-m // size)
+  size = -(-m // count)  # even chunks: the last one is not mostly padding
   pad = [(0, 0)] * len(r) + [(0, count * size - m)]
 
   def cut(x, width):

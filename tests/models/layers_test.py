@@ -77,8 +77,8 @@ def test_attention_over_sources_equals_attention_over_all_keys():
   got = jax.jit(layers.attend)(
     q,
     (
-      layers.Source(shared[0], shared[1], seen[:, None, None]),
-      layers.Source(own[0], own[1], causal[None, None]),
+      layers.Source(*layers.lay_out(*shared), seen[:, None, None]),
+      layers.Source(*layers.lay_out(*own), causal[None, None]),
     ),
   )
   for row in range(b):

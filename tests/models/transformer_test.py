@@ -50,35 +50,37 @@ def test_rows_that_share_a_prompt_equal_the_plain_forward(family):
   rows = transformer.Rows(
     jnp.asarray(ROWS), jnp.asarray(positions), jnp.asarray(LENGTH)
   )
-  _, got, _ = _apply(model, params, jnp.asarray(PROMPT), rows)
+  _, got = _apply(model, params, jnp.asarray(PROMPT), rows)
   np.testing.assert_allclose(got, _plain(model, params), atol=2e-5)
 
 
-def test_packed_rows_equal_unpacked_rows():
+def test_packed_positions_equal_unpacked_ones():
   model, params = _model('llama')
   width = np.array([5, 2, 0, 4])  # tokens of each row; the rest is padding
+  positions = np.repeat(LENGTH, 2)[:, None] + np.arange(5)
+  rows = transformer.Rows(*map(jnp.asarray, (ROWS, positions, LENGTH)))
+  s = PROMPT.shape[1]
+  prompt = np.flatnonzero(np.arange(s) < LENGTH[:, None])
   slot = np.flatnonzero(np.arange(5) < width[:, None])
-  positions = (np.repeat(LENGTH, 2)[:, None] + np.arange(5)).reshape(-1)
-  # Two spare places point outside the rows.
-  slots = jnp.asarray(np.concatenate([slot, [20, 20]]))
-  rows = transformer.Rows(
-    jnp.asarray(np.concatenate([ROWS.reshape(-1)[slot], [0, 0]])),
-    jnp.asarray(np.concatenate([positions[slot], [0, 0]])),
-    jnp.asarray(LENGTH),
-    slots,
+  # Two spare places point to nothing.
+  end = PROMPT.size + ROWS.size
+  slots = jnp.asarray([*prompt, *(PROMPT.size + slot), end, end])
+  forward = lambda p: model.apply(
+    {'params': p}, jnp.asarray(PROMPT), rows, slot=slots
   )
-  forward = lambda p, rows: model.apply(
-    {'params': p}, jnp.asarray(PROMPT), rows._replace(shape=(4, 5))
-  )
-  _, got, _ = jax.jit(forward)(params, rows)
+  (got,) = jax.jit(forward)(params)
+  assert got.shape[:2] == (1, len(slots))
+  want = np.asarray(_apply(model, params, jnp.asarray(PROMPT))[0])
+  want = want.reshape(PROMPT.size, -1)[prompt]
+  np.testing.assert_allclose(got[0, : len(prompt)], want, atol=2e-5)
   want = _plain(model, params).reshape(20, -1)[slot]
-  np.testing.assert_allclose(got[0, : len(slot)], want, atol=2e-5)
+  np.testing.assert_allclose(got[0, len(prompt) : -2], want, atol=2e-5)
 
 
 def test_padding_after_a_prompt_changes_nothing_before_it():
   model, params = _model('qwen3')
-  short, _, _ = _apply(model, params, jnp.asarray(PROMPT[:, :3]))
-  long, _, _ = _apply(model, params, jnp.asarray(PROMPT))
+  (short,) = _apply(model, params, jnp.asarray(PROMPT[:, :3]))
+  (long,) = _apply(model, params, jnp.asarray(PROMPT))
   np.testing.assert_allclose(long[:, :3], short, atol=1e-5)
 
 
