@@ -128,6 +128,9 @@ def parse(spec: str) -> tuple[str, list, dict]:
       raise ValueError('neither a name nor a call')
     if any(k.arg is None for k in node.keywords):
       raise ValueError('** is not allowed')
+    keys = [k.arg for k in node.keywords]
+    if twice := sorted({k for k in keys if keys.count(k) > 1}):
+      raise ValueError(f'{", ".join(twice)} given twice')
     args = [_literal(a) for a in node.args]
     kwargs = {k.arg: _literal(k.value) for k in node.keywords}
   except (SyntaxError, ValueError, RecursionError, MemoryError) as e:

@@ -11,7 +11,7 @@ import math
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rlvr_jax.models import transformer
@@ -54,9 +54,11 @@ def make_mesh(shape, devices=None) -> Mesh:
   shape = tuple(len(devices) // known if s == -1 else s for s in shape)
   if math.prod(shape) != len(devices):
     raise ValueError(rule)
-  return jax.make_mesh(
-    shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+  # A slice of 4x4 chips may be cut into 8 x 2: an axis of chips is split.
+  grid = mesh_utils.create_device_mesh(
+    shape, devices, allow_split_physical_axes=True
   )
+  return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 @contextlib.contextmanager

@@ -163,6 +163,8 @@ def gradients(
   shape = jax.eval_shape(grad, trained, jax.eval_shape(micro, 0))
   zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
   (loss0, (metrics0, gap0)), grads0 = zeros(shape)
+  # Summed in float32: many small terms would vanish in bfloat16.
+  grads0 = jax.tree.map(lambda x: x.astype(jnp.float32), grads0)
 
   def body(state):
     i, loss, metrics, gap, grads = state
@@ -180,6 +182,7 @@ def gradients(
   _, loss, metrics, gap, grads = jax.lax.while_loop(
     lambda s: s[0] < count, body, start
   )
+  grads = jax.tree.map(lambda g, x: g.astype(x.dtype), grads, trained)
   metrics['sampler_trainer/logp_diff_max'] = Ratio(
     gap, (count > 0).astype(jnp.float32)
   )

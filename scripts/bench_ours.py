@@ -64,9 +64,7 @@ class Side:
       length,
       key,
       model=self.model,
-      how=sampler.Sampling(
-        case.max_new, (end,), temperature, shrink=True
-      ),
+      how=sampler.Sampling(case.max_new, (end,), temperature, shrink=True),
       group=case.samples,
     )
     out = jax.tree.map(np.asarray, out)

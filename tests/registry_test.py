@@ -76,6 +76,7 @@ def test_parse(spec, want):
     "'clip'",
     'clip(0.2)(0.3)',
     'clip(**{"low": 1})',
+    'clip(low=1, low=2)',
     'clip(*[1])',
     "__import__('os').system('true')",
     "clip(__import__('os'))",

@@ -123,9 +123,7 @@ def attend(q: jax.Array, sources: tuple[Source, ...]) -> jax.Array:
       x = x.reshape(r, heads, fold * t, per, -1).swapaxes(1, 2)
       return x.reshape(b, t, h, -1)
 
-    parts.append(
-      tuple(map(per_row, (out, weight.sum(-1, keepdims=True), top)))
-    )
+    parts.append(tuple(map(per_row, (out, weight.sum(-1, keepdims=True), top))))
   if len(parts) == 1:
     out, total, _ = parts[0]
     return (out / total).astype(q.dtype)

@@ -90,9 +90,7 @@ class Decoder(nn.Module):
     # store and read them takes as long, and half as much memory again.
     keep = None if self.remat else jax.checkpoint_policies.dots_saveable
     # Argument 5 of __call__, self counted, is `shapes`.
-    body = nn.remat(
-      _Layer, policy=keep, prevent_cse=False, static_argnums=(5,)
-    )
+    body = nn.remat(_Layer, policy=keep, prevent_cse=False, static_argnums=(5,))
     self.layers = nn.scan(
       body,
       variable_axes={'params': 0},
