@@ -10,10 +10,10 @@ Qwen/Qwen2.5-1.5B, Qwen/Qwen2.5-7B (or -Instruct) from the Hugging Face hub,
 or a folder with such a model. The data are downloaded once into data/gsm8k, or
 read from train.jsonl and test.jsonl there.
 
-Hardware of the Qwen scales: a TPU slice such as v5e:8x8. gsm8k_aot.md says
-which were compiled ahead of time; none was run, so
-no accuracy is claimed. `smollm2` is there to try the recipe; a model of 135M
-parameters solves few of these problems, so few groups carry gradient.
+Hardware of the Qwen scales: a TPU slice such as v5e:8x8. gsm8k_aot.md says on
+which slices they fit, compiled ahead of time; none was run, so no accuracy is
+claimed. `smollm2` is there to try the recipe; a model of 135M parameters
+solves few of these problems, so few groups carry gradient.
 
 As in DeepSeekMath (arXiv:2402.03300): the estimator, learning rate 1e-6, up to
 1,024 new tokens, one update a batch. Otherwise: 8 samples instead of 64, no kl

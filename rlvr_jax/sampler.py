@@ -244,7 +244,7 @@ def sample(
     if out is None:
       out = part
     else:
-      put = lambda to, x: to.at[state['row']].set(x)
+      put = lambda to, x, row=state['row']: to.at[row].set(x)
       out = jax.tree.map(put, out, part)
     if size:
       keep = jnp.argsort(state['done'], stable=True)[:size]

@@ -10,8 +10,17 @@ from rlvr_jax import registry
 KINDS = ['credit', 'estimator', 'surrogate', 'aggregate', 'kl']
 EXPECTED = {
   'credit': {'outcome'},
-  'estimator': {'reinforce', 'grpo', 'dr_grpo', 'rloo'},
-  'surrogate': {'reinforce', 'clip', 'dual_clip'},
+  'estimator': {
+    'reinforce',
+    'grpo',
+    'dr_grpo',
+    'rloo',
+    'psr',
+    'nsr',
+    'weighted_reinforce',
+    'pass_at_k',
+  },
+  'surrogate': {'reinforce', 'clip', 'dual_clip', 'gspo', 'cispo'},
   'aggregate': {
     'token_mean',
     'seq_mean_token_mean',

@@ -49,3 +49,22 @@ def has_spread(
 ) -> Bool[Array, '']:
   """Two valid members differ. Decided by max > min, exact in any float."""
   return jnp.any(above_min(score, valid) > 0)
+
+
+def whiten(
+  x: Shaped[types.Array, '*S'],
+  mask: Bool[types.Array, '*S'],
+  *,
+  eps: float = 1e-8,
+) -> Float[Array, '*S']:
+  """(x - mean) / sqrt(var + eps) over the masked places, 0 elsewhere.
+
+  var has the divisor n-1, as in verl. Fewer than two places, or equal ones,
+  give 0.
+  """
+  x, n = keep(x, mask), count(mask)
+  low = jnp.min(x, where=mask, initial=jnp.inf)
+  x = jnp.where(mask, x - jax.lax.stop_gradient(low), 0.0)
+  centred = jnp.where(mask, x - jnp.sum(x) / jnp.maximum(n, 1.0), 0.0)
+  variance = jnp.sum(jnp.square(centred)) / jnp.maximum(n - 1.0, 1.0)
+  return centred * jax.lax.rsqrt(variance + eps)

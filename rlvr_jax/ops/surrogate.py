@@ -103,6 +103,65 @@ def dual_clip(
   return _result(-adv * kept, rho, cut | far, mask)
 
 
+@registry.register('surrogate')
+def gspo(
+  logp: Float[types.Array, 'B T'],
+  logp_old: Float[types.Array, 'B T'],
+  adv: Float[types.Array, 'B T'],
+  mask: Bool[types.Array, 'B T'],
+  *,
+  low: float | int = 3e-4,
+  high: float | int = 4e-4,
+) -> tuple[Float[Array, 'B T'], dict[str, Ratio]]:
+  """`clip` with one ratio a row, s = exp(mean over its tokens of log rho).
+
+  GSPO (Zheng et al. 2025, arXiv:2507.18071): a token's ratio is s in value
+  and has the gradient s grad log pi. Meant for the aggregate
+  `seq_mean_token_mean`; the range is that of verl's example.
+
+  Raises:
+    ValueError: low or high negative.
+  """
+  _check_clip(low, high)
+  logp = masked.keep(logp, mask)
+  log_ratio = _constant(logp) - masked.keep(_constant(logp_old), mask)
+  size = jnp.maximum(jnp.sum(mask, axis=-1, keepdims=True), 1)
+  mean = jnp.sum(log_ratio, axis=-1, keepdims=True) / size
+  s = jnp.exp(jnp.clip(mean, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+  rho = jnp.where(mask, s * jnp.exp(logp - _constant(logp)), 1.0)
+  adv = masked.keep(adv, mask)
+  cut = _moved_enough(rho, adv, low, high)
+  kept = jnp.where(cut, jnp.clip(_constant(rho), 1 - low, 1 + high), rho)
+  return _result(-adv * kept, rho, cut, mask)
+
+
+@registry.register('surrogate')
+def cispo(
+  logp: Float[types.Array, 'B T'],
+  logp_old: Float[types.Array, 'B T'],
+  adv: Float[types.Array, 'B T'],
+  mask: Bool[types.Array, 'B T'],
+  *,
+  low: float | int = 1.0,
+  high: float | int = 4.0,
+) -> tuple[Float[Array, 'B T'], dict[str, Ratio]]:
+  """L = -sg(clip(rho, 1-low, 1+high)) A log pi: no token loses its gradient.
+
+  CISPO (MiniMax-M1, arXiv:2506.13585). The paper has no lower bound, which
+  low=1 is, and does not give the upper one; the default is TRL's advice, a cap
+  of 5 (TRL writes `epsilon_high=5.0`, without the 1). verl clips to both sides:
+  its example has low=10, high=0.2. `clip_ratio` counts clipped weights.
+
+  Raises:
+    ValueError: low or high negative.
+  """
+  _check_clip(low, high)
+  rho = _constant(_ratio(logp, logp_old, mask))
+  weight = jnp.clip(rho, 1 - low, 1 + high)
+  loss = -weight * masked.keep(adv, mask) * masked.keep(logp, mask)
+  return _result(loss, rho, weight != rho, mask)
+
+
 def _constant(x):
   return jax.lax.stop_gradient(x)
 

@@ -77,6 +77,13 @@ def reference(name, score, valid, eps=1e-6, ddof=1):
     ('dr_grpo', [1, 0, 0, 0], [0.75, -0.25, -0.25, -0.25]),
     ('rloo', [1, 0, 0, 0], [1] + [-0.333333] * 3),
     ('reinforce', [1, 0, -2.5, 0], [1, 0, -2.5, 0]),
+    ('psr', [1, 0, 0, 1], [1, 0, 0, 1]),
+    ('nsr', [1, 0, 0, 1], [0, -1, -1, 0]),
+    ('weighted_reinforce', [1, 0, 0, 1], [0.1, -1, -1, 0.1]),
+    ('weighted_reinforce(1)', [1, 0, 0, 1], [1, -1, -1, 1]),
+    ('pass_at_k', [1, 0, 0, 0], [1.999996, 0, 0, 0]),
+    ('pass_at_k', [1, 1, 0, 0], [0, 0, 0, 0]),
+    ('pass_at_k', [0.5, 2, 1, 0], [0, 1.171079, 0, 0]),
     ('grpo(ddof=0)', [1] + [0] * 7, [2.645751] + [-0.377964] * 7),
     ('grpo(ddof=0)', [1, 0, 0, 0], [1.732051] + [-0.577350] * 3),
   ],
@@ -234,6 +241,53 @@ def test_expected_policy_gradient_by_enumeration(spec, want):
   np.testing.assert_allclose(gradient, want, atol=2e-6)
 
 
+@JIT
+@pytest.mark.parametrize('spec', ['psr', 'nsr', 'weighted_reinforce'])
+def test_each_member_counts_by_itself(jit, spec):
+  """Invalid ones give 0 and reach nobody; one member is not refused."""
+  valid = np.array([True, False, True, True])
+  got = run(spec, jit, [1, np.nan, 0, 1], valid)
+  want = [run(spec, jit, [r])[0] for r in (1, 0, 1)]
+  np.testing.assert_array_equal(got, [want[0], 0, want[1], want[2]])
+
+
+def test_positive_and_negative_parts_add_up():
+  """psr + nsr is REINFORCE on rewards of 1 and -1; so is weight 1."""
+  score = np.random.default_rng(4).integers(0, 2, 8).astype(np.float32)
+  both = run('psr', True, score) + run('nsr', True, score)
+  np.testing.assert_array_equal(both, 2 * score - 1)
+  np.testing.assert_array_equal(
+    run('weighted_reinforce(1)', True, score), 2 * score - 1
+  )
+  np.testing.assert_array_equal(
+    run('weighted_reinforce(0)', True, score), run('nsr', True, score)
+  )
+
+
+@pytest.mark.parametrize(
+  ('spec', 'factor'),
+  [('psr', 1), ('nsr', 1), ('weighted_reinforce', 1.1)],
+)
+def test_both_parts_have_the_same_expected_gradient(spec, factor):
+  """(.24, -.18, -.06) for p = (.6, .3, .1), the first right: one sample."""
+  p = np.array([0.6, 0.3, 0.1])
+  adv = np.asarray(many(spec)(np.array([[1.0], [0], [0]]), np.ones((3, 1), bool)))
+  gradient = (p[:, None] * adv * (np.eye(3) - p)).sum(0)
+  want = factor * np.array([0.24, -0.18, -0.06])
+  np.testing.assert_allclose(gradient, want, atol=1e-7)
+
+
+@JIT
+def test_pass_at_k_pays_the_gap_of_the_best_valid_member(jit):
+  valid = np.array([True, False, True, True])
+  got = run('pass_at_k', jit, [0.5, np.inf, 2, 1], valid)
+  std = np.std([0.5, 2, 1], ddof=1)
+  np.testing.assert_allclose(got, [0, 0, 1 / std, 0], rtol=1e-5)
+  for flat in ([False] * 4, [False, True, False, False]):
+    got = run('pass_at_k', jit, [0.5, 3, 2, 1], np.array(flat))
+    np.testing.assert_array_equal(got, 0)
+
+
 @pytest.mark.parametrize('dtype', [np.int32, jnp.bfloat16])
 def test_results_are_float32(dtype):
   score = jnp.asarray([1, 0, 0, 1, 0, 0, 0, 1], dtype)
@@ -243,8 +297,18 @@ def test_results_are_float32(dtype):
     np.testing.assert_array_equal(got, run(spec, True, score))
 
 
-@pytest.mark.parametrize('spec', ['grpo(0)', 'grpo(eps=-1)', 'grpo(ddof=2)'])
+@pytest.mark.parametrize(
+  'spec',
+  [
+    'grpo(0)',
+    'grpo(eps=-1)',
+    'grpo(ddof=2)',
+    'pass_at_k(0)',
+    'weighted_reinforce(-0.1)',
+    'weighted_reinforce(1e999)',
+  ],
+)
 def test_bad_options_are_refused(spec):
   fn = registry.get('estimator', spec)
-  with pytest.raises(ValueError, match=r'grpo\('):
+  with pytest.raises(ValueError, match=spec.partition('(')[0] + r'\('):
     fn(np.zeros(2, np.float32), np.ones(2, bool))

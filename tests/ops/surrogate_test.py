@@ -10,7 +10,14 @@ from rlvr_jax import registry
 from rlvr_jax.ops import ratio, surrogate
 
 JIT = pytest.mark.parametrize('jit', [False, True], ids=['eager', 'jit'])
-SPECS = ['reinforce', 'clip', 'clip(0.2, 0.28)', 'dual_clip']
+SPECS = [
+  'reinforce',
+  'clip',
+  'clip(0.2, 0.28)',
+  'dual_clip',
+  'gspo(0.2, 0.2)',
+  'cispo',
+]
 
 
 @functools.cache
@@ -98,6 +105,54 @@ def test_gradients_match_finite_differences(jit, spec):
   )
   np.testing.assert_allclose(
     ratio.divide(metrics['ratio']), rho.mean(), rtol=1e-5
+  )
+
+
+@JIT
+def test_gspo_has_one_ratio_a_row(jit):
+  """Token ratios 1.5, .8 and 1: their geometric mean, clipped as a whole."""
+  old = np.full((2, 3), -2.0)
+  logp = old + np.log([[1.5, 0.8, 1], [0.5, 1, 1]])
+  adv = np.array([[1.0, 1, 1], [-2, -2, -2]])
+  s = np.exp((logp - old).mean(1))
+  np.testing.assert_allclose(s[0], 1.062659, rtol=1e-6)
+  loss, metrics, grad = run('gspo(0.3, 0.3)', jit, logp, old, adv)
+  want = np.repeat((-adv[:, 0] * s)[:, None], 3, axis=1)
+  np.testing.assert_allclose(loss, want, rtol=1e-6)
+  np.testing.assert_allclose(grad, want, rtol=1e-6)  # s grad log pi
+  assert ratio.divide(metrics['clip_ratio']) == 0
+  loss, metrics, grad = run('gspo', jit, logp, old, adv)
+  np.testing.assert_allclose(loss[0], -1.0004, rtol=1e-6)
+  np.testing.assert_allclose(loss[1], 2 * (1 - 3e-4), rtol=1e-6)
+  np.testing.assert_array_equal(grad, 0)
+  assert ratio.divide(metrics['clip_ratio']) == 1
+
+
+@JIT
+def test_gspo_leaves_masked_tokens_out_of_the_mean(jit):
+  logp, old = np.log([[1.5, 9, 0.8]]), np.zeros((1, 3))
+  mask = np.array([[True, False, True]])
+  loss, _, _ = run('gspo(1, 1)', jit, logp, old, -np.ones((1, 3)), mask)
+  want = np.sqrt(1.5 * 0.8)
+  np.testing.assert_allclose(loss[0], [want, 0, want], rtol=1e-6)
+
+
+@JIT
+@pytest.mark.parametrize(
+  ('spec', 'at_half', 'at_six'),
+  [('cispo(0.2, 0.2)', 0.8, 1.2), ('cispo', 0.5, 5), ('cispo(high=9)', 0.5, 6)],
+)
+def test_cispo_clips_the_weight_and_keeps_the_gradient(
+  jit, spec, at_half, at_six
+):
+  rho, adv = np.array([0.5, 6, 0.5, 6]), np.array([1, 1, -2, -2])
+  logp = np.log(rho) - 3
+  loss, metrics, grad = run(spec, jit, logp, np.full(4, -3), adv)
+  weight = np.array([at_half, at_six] * 2)
+  np.testing.assert_allclose(grad[0], -weight * adv, rtol=1e-6)
+  np.testing.assert_allclose(loss[0], -weight * adv * logp, rtol=1e-6)
+  np.testing.assert_allclose(
+    ratio.divide(metrics['clip_ratio']), np.mean(weight != rho)
   )
 
 

@@ -1,0 +1,49 @@
+"""Generalised advantage estimation, for a critic (PPO)."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from rlvr_jax import types
+from rlvr_jax.ops import masked
+
+
+def gae(
+  rewards: Float[types.Array, 'T'],
+  values: Float[types.Array, 'T'],
+  mask: Bool[types.Array, 'T'],
+  *,
+  gamma: float,
+  lam: float,
+) -> tuple[Float[Array, 'T'], Float[Array, 'T']]:
+  """Advantages and returns of one row (Schulman et al. 2015, arXiv:1506.02438).
+
+    delta_t = r_t + gamma V_{t+1} - V_t     A_t = delta_t + gamma lam A_{t+1}
+
+  and the return A_t + V_t, over the masked tokens alone: those between them
+  (a prompt, an environment's words) are skipped, so that t+1 is the next
+  masked token; after the last one, V and A are 0. lam = 1 gives the discounted
+  return minus V, lam = 0 the one-step error. Both results are 0 where the mask
+  is false. `masked.whiten` scales advantages, as verl does with those of the
+  whole batch.
+
+  Raises:
+    ValueError: gamma or lam outside [0, 1].
+  """
+  for name, x in (('gamma', gamma), ('lam', lam)):
+    if not 0 <= x <= 1:
+      raise ValueError(f'gae({name}={x}) must be in [0, 1].')
+  rewards, values = masked.keep(rewards, mask), masked.keep(values, mask)
+
+  def back(carry, at):
+    value, advantage = carry  # of the next masked token
+    r, v, m = at
+    new = r + gamma * value - v + gamma * lam * advantage
+    carry = jnp.where(m, v, value), jnp.where(m, new, advantage)
+    return carry, jnp.where(m, new, 0.0)
+
+  zero = jnp.zeros((), rewards.dtype)
+  _, advantages = jax.lax.scan(
+    back, (zero, zero), (rewards, values, mask), reverse=True
+  )
+  return advantages, jnp.where(mask, advantages + values, 0.0)
