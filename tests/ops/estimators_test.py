@@ -271,7 +271,9 @@ def test_positive_and_negative_parts_add_up():
 def test_both_parts_have_the_same_expected_gradient(spec, factor):
   """(.24, -.18, -.06) for p = (.6, .3, .1), the first right: one sample."""
   p = np.array([0.6, 0.3, 0.1])
-  adv = np.asarray(many(spec)(np.array([[1.0], [0], [0]]), np.ones((3, 1), bool)))
+  adv = np.asarray(
+    many(spec)(np.array([[1.0], [0], [0]]), np.ones((3, 1), bool))
+  )
   gradient = (p[:, None] * adv * (np.eye(3) - p)).sum(0)
   want = factor * np.array([0.24, -0.18, -0.06])
   np.testing.assert_allclose(gradient, want, atol=1e-7)

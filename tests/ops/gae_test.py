@@ -61,7 +61,8 @@ def test_masked_tokens_are_skipped(fn, garbage):
   np.testing.assert_array_equal(adv[~mask], 0)
   np.testing.assert_array_equal(returns[~mask], 0)
   adv, returns = run(fn, rewards, values, ~mask & mask, gamma=1.0, lam=1.0)
-  assert not adv.any() and not returns.any()
+  assert not adv.any()
+  assert not returns.any()
 
 
 @pytest.mark.parametrize('option', [{'gamma': 1.1}, {'lam': -0.1}])
