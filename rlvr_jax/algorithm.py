@@ -78,7 +78,8 @@ def informative(algorithm: Algorithm, score: types.Score) -> jax.Array:
 
   The other groups are what `frac_reward_zero_std` counts. They have no
   gradient under a group-relative estimator without kl, and may be skipped;
-  under `reinforce`, or with kl_weight > 0, they do have one.
+  under `reinforce`, `psr`, `nsr`, `weighted_reinforce`, or with kl_weight > 0,
+  they may have one.
   """
   by_turn = jax.vmap(masked.has_spread, in_axes=-1)
   credit = _credit(algorithm, score)
