@@ -20,7 +20,10 @@ from collections.abc import Callable
 # independent of what happens to be imported.
 _MODULES = {
   'credit': ('rlvr_jax.ops.credit',),
-  'estimator': ('rlvr_jax.ops.estimators',),
+  'estimator': (
+    'rlvr_jax.ops.estimators',
+    'rlvr_jax.ops.estimators_batch',
+  ),
   'surrogate': ('rlvr_jax.ops.surrogate',),
   'aggregate': ('rlvr_jax.ops.aggregate',),
   'kl': ('rlvr_jax.ops.kl',),
