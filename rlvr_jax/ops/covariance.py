@@ -43,9 +43,9 @@ def choose_clip_cov(
 
   Not those that the clipping cuts already. As many as the fraction asks for,
   or all candidates if they are fewer. "Random" is a field fixed by `seed`, one
-  number for each row and column: the same batch has the same choice on every
-  machine, and more padding changes no token's number. The field does not
-  change from step to step, what stands in its places does.
+  number for each row and column: the same on every machine, and more padding
+  changes no token's number. The field does not change from step to step, what
+  stands in its places does.
 
   Raises:
     ValueError: low or high negative, ratio outside (0, 1], cov_low >= cov_high.
