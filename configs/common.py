@@ -16,6 +16,18 @@ def base() -> ml_collections.ConfigDict:
   c.seed = 0  # of weights, data order and sampling
   c.total_steps = 100  # batches of rollouts
 
+  # What is trained on. rl: the policy's own samples, by reward. sft: the
+  # worked solutions of the tasks. distill: all samples of the teacher.
+  # rejection: correct samples, of the teacher if there is one, else of the
+  # policy. The last three maximise log-probs; of `algo` they read aggregate,
+  # kl, beta and entropy_coef.
+  c.method = 'rl'
+  c.teacher = ml_collections.ConfigDict()
+  c.teacher.name = ''  # as model.name, same vocabulary; '' for none
+  # distill: match the teacher's distribution at each of its tokens, not the
+  # token alone.
+  c.teacher.logits = False
+
   c.model = ml_collections.ConfigDict()
   # A Hugging Face folder, a .gguf file, 'smollm2', a hub id, or a preset with
   # random weights such as 'tiny(width=64)'.
@@ -46,15 +58,25 @@ def base() -> ml_collections.ConfigDict:
   c.algo = ml_collections.ConfigDict()
   # By name, with literal arguments; see the modules of rlvr_jax/ops.
   c.algo.credit = 'outcome'  # one row's rewards to scores: credit.py
-  c.algo.estimate = 'grpo'  # scores to advantages: estimators.py
+  # Scores to advantages: estimators.py; 'gae(gamma=1.0, lam=0.95)' makes it
+  # PPO, with a value head on the policy.
+  c.algo.estimate = 'grpo'
   c.algo.surrogate = 'clip(low=0.2, high=0.28)'  # loss of a token
   c.algo.aggregate = 'token_mean'  # of tokens to one number
   c.algo.kl = ''  # k1, k2, k3; '' for none
   c.algo.beta = 0.0  # weight of kl against the initial policy
+  c.algo.entropy_coef = 0.0  # weight of the entropy bonus
+  # Weights against a gap between sampler and trainer: correction.py; such as
+  # 'truncate(level=token, high=2.0)'. '' for none.
+  c.algo.correction = ''
+  c.algo.whiten = True  # gae: advantages, over the tokens of the batch
+  c.algo.value_coef = 0.1  # gae: weight of the value loss
+  c.algo.value_clip = 0.2  # gae: range of a value around its old one; 0: any
   c.num_iterations = 1  # updates on each batch
 
   c.optimizer = ml_collections.ConfigDict()
   c.optimizer.learning_rate = 1e-6  # after the warm-up
+  c.optimizer.value_learning_rate = 0.0  # of the value head; 0: as the others
   c.optimizer.schedule = 'constant'  # constant, linear, cosine
   c.optimizer.warmup_steps = 0  # updates
   c.optimizer.b1 = 0.9  # decay of Adam's mean of gradients

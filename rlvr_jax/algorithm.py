@@ -1,7 +1,7 @@
-"""A method is a choice of five small functions; this file composes them.
+"""A method is a choice of small functions; this file composes them.
 
-Score --credit--> [K] --estimate--> [K] --spread--> advantages [P,G,T]
-Batch --surrogate (+ kl_weight * kl)--> [B,T] --aggregate--> Ratio
+Score --credit--> [K] --estimate--> [G] --spread--> advantages [P,G,T]
+Batch --surrogate + kl + entropy + value--> [B,T] --aggregate--> Ratio
 """
 
 import math
@@ -12,8 +12,19 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import registry, types
-from rlvr_jax.ops import masked
+from rlvr_jax.ops import estimators, masked
+from rlvr_jax.ops import surrogate as surrogates
+from rlvr_jax.ops import value as value_ops
 from rlvr_jax.ops.ratio import Ratio
+
+
+class Critic(NamedTuple):
+  """Advantages from a value head, in place of a group's statistics (PPO)."""
+
+  gae: Callable  # (rewards [T], values [T], mask [T]) -> advantages, returns
+  whiten: bool  # advantages over the tokens of the batch
+  coef: float  # weight of the value loss
+  clip: float  # how far a value may move from its old one; 0: any way
 
 
 class Algorithm(NamedTuple):
@@ -25,36 +36,86 @@ class Algorithm(NamedTuple):
   aggregate: Callable  # per-token loss to a Ratio
   kl: Callable | None  # per-token divergence from the reference
   kl_weight: float
+  entropy_coef: float = 0.0  # weight of the entropy bonus
+  correction: Callable | None = None  # weights for sampler-trainer mismatch
+  critic: Critic | None = None  # then `estimate` is not called
 
 
 def from_config(c) -> Algorithm:
   """The algorithm that a config section names.
 
-  Reads the specs `credit`, `estimate`, `surrogate`, `aggregate`, `kl` ('' for
-  none) and the number `beta`, the weight of kl in the loss. With beta = 0 no
-  reference is needed and kl is None.
+  Reads the specs `credit`, `estimate`, `surrogate`, `aggregate`, `kl` and
+  `correction` ('' for none), and the numbers `beta`, the weight of kl in the
+  loss, and `entropy_coef`. With beta = 0 no reference is needed and kl is
+  None. The estimate 'gae(...)' asks for a critic, whose settings are
+  `whiten`, `value_coef` and `value_clip`.
 
   Raises:
-    ValueError: a spec that the registry refuses; beta negative or not finite;
-      beta > 0 without a kl.
+    ValueError: a spec that the registry refuses; a weight that is negative or
+      not finite; beta > 0 without a kl; gae with another credit than outcome.
   """
-  if not (math.isfinite(c.beta) and c.beta >= 0):
-    raise ValueError(
-      f'beta={c.beta}: the weight of the kl loss must be finite and >= 0.'
-    )
+  for name in ('beta', 'value_coef', 'value_clip'):
+    if not (math.isfinite(getattr(c, name)) and getattr(c, name) >= 0):
+      raise ValueError(f'{name}={getattr(c, name)} must be finite and >= 0.')
+  if not math.isfinite(c.entropy_coef):
+    raise ValueError(f'entropy_coef={c.entropy_coef} must be finite.')
   if c.beta > 0 and not c.kl:
     raise ValueError(
       f"beta={c.beta} weighs a kl that is not named: set kl='k2' or 'k3', "
       'or beta=0.'
     )
   kl = registry.get('kl', c.kl) if c.kl else None
-  return Algorithm(
-    credit=registry.get('credit', c.credit),
-    estimate=registry.get('estimator', c.estimate),
+  estimate = registry.get('estimator', c.estimate)
+  credit = registry.get('credit', c.credit)
+  with_critic = registry.parse(c.estimate)[0] == 'gae'
+  if with_critic and registry.parse(c.credit)[0] != 'outcome':
+    raise ValueError(
+      f'estimate={c.estimate!r} with credit={c.credit!r}: a critic spreads '
+      "the rewards of turns over tokens itself. Set credit='outcome'."
+    )
+  critic = Critic(estimate, c.whiten, c.value_coef, c.value_clip)
+  correction = (
+    registry.get('correction', c.correction) if c.correction else None
+  )
+  algorithm = Algorithm(
+    credit=credit,
+    estimate=estimate,
     surrogate=registry.get('surrogate', c.surrogate),
     aggregate=registry.get('aggregate', c.aggregate),
     kl=kl if c.beta > 0 else None,
     kl_weight=float(c.beta),
+    entropy_coef=float(c.entropy_coef),
+    correction=correction,
+    critic=critic if with_critic else None,
+  )
+  jax.eval_shape(lambda: _try(algorithm))
+  return algorithm
+
+
+def _try(algorithm):
+  """Calls every function once, so that bad arguments are refused at start."""
+  x, mask = jnp.zeros((1, 2)), jnp.ones((1, 2), bool)
+  score = types.Score(x[..., None], mask[..., None], None, x, x[:, :1])
+  rolled = types.Rollout(x[..., None], x, jnp.zeros((1, 2, 1), int), x, x)
+  if algorithm.critic is None:
+    advantages(algorithm, rolled, score)
+  else:
+    algorithm.critic.gae(x[0], x[0], mask[0])
+  if algorithm.correction is not None:
+    algorithm.correction(x, x, mask)
+  batch = types.Batch(x, mask, x, x, x, value=x, returns=x)
+  choose = surrogates.choose(algorithm.surrogate)
+  if choose is not None:
+    batch = batch.replace(chosen=choose(x, x, x, mask))
+  loss(algorithm, x, batch, entropy=x, value=x)
+
+
+def supervised(algorithm: Algorithm) -> Algorithm:
+  """The same with the loss -log pi of every token whose advantage is 1."""
+  return algorithm._replace(
+    surrogate=registry.get('surrogate', 'reinforce'),
+    correction=None,
+    critic=None,
   )
 
 
@@ -64,47 +125,99 @@ def advantages(
   """f32[P,G,T]: the advantage of turn k on the tokens of turn k, else 0.
 
   Credit runs on each trajectory; the estimate on each group, turn by turn,
-  among the members whose turn took place; then each sampled token takes the
-  advantage of its turn.
+  among the members whose turn took place (or on all groups at once, see
+  `estimators.is_whole_batch`); then each sampled token takes the advantage of
+  its turn.
   """
-  credit = _credit(algorithm, score)
-  by_turn = jax.vmap(algorithm.estimate, in_axes=-1, out_axes=-1)
-  adv = jax.vmap(by_turn)(credit, jnp.asarray(score.turns))
-  return jax.vmap(jax.vmap(_spread))(adv, jnp.asarray(rollout.turn))
+  turns, turn = jnp.asarray(score.turns), jnp.asarray(rollout.turn)
+  args, axes = [_credit(algorithm, score), turns], [-1, -1]
+  wanted = estimators.takes(algorithm.estimate)
+  if 'length' in wanted:
+    of = jnp.arange(turns.shape[-1])[None, None, None]
+    length = jnp.sum(turn[..., None] == of, axis=-2).astype(jnp.float32)
+    args, axes = [*args, length], [*axes, -1]
+  if 'greedy' in wanted:
+    greedy = jax.vmap(algorithm.credit, in_axes=(0, None, 0))(
+      jnp.asarray(score.greedy), None, jnp.ones(score.greedy.shape, bool)
+    )
+    args, axes = [*args, greedy], [*axes, -1]
+  estimate = algorithm.estimate
+  if not estimators.is_whole_batch(estimate):
+    estimate = jax.vmap(estimate)
+  adv = jax.vmap(estimate, in_axes=tuple(axes), out_axes=-1)(*args)
+  return jax.vmap(jax.vmap(_spread))(adv, turn)
+
+
+def turn_rewards(rollout: types.Rollout, score: types.Score) -> jax.Array:
+  """f32[P,G,T]: the reward of each turn on that turn's last token, else 0."""
+  turn = jnp.asarray(rollout.turn)
+  after = jnp.pad(turn[..., 1:], [(0, 0)] * 2 + [(0, 1)], constant_values=-1)
+  spread = jax.vmap(jax.vmap(_spread))(jnp.asarray(score.reward), turn)
+  # A turn's tokens are contiguous: its last one is followed by another turn's.
+  return jnp.where((turn >= 0) & (after != turn), spread, 0.0)
 
 
 def informative(algorithm: Algorithm, score: types.Score) -> jax.Array:
   """bool[P]: in some turn, two members that took it have different scores.
 
   The other groups are what `frac_reward_zero_std` counts. They have no
-  gradient under a group-relative estimator without kl, and may be skipped;
-  under `reinforce`, `psr`, `nsr`, `weighted_reinforce`, or with kl_weight > 0,
-  they may have one.
+  gradient under a group-relative estimator without kl; under `reinforce`,
+  `psr`, `nsr`, `weighted_reinforce`, `reinforce_plus_plus`, `remax`, or with a
+  kl, an entropy bonus or a critic, they may have one.
   """
   by_turn = jax.vmap(masked.has_spread, in_axes=-1)
   credit = _credit(algorithm, score)
   return jnp.any(jax.vmap(by_turn)(credit, jnp.asarray(score.turns)), axis=-1)
 
 
+def reaches_every_token(algorithm: Algorithm) -> bool:
+  """Whether tokens with advantage 0 may have a gradient too."""
+  return (
+    algorithm.kl is not None
+    or algorithm.entropy_coef != 0
+    or algorithm.critic is not None
+  )
+
+
 def loss(
-  algorithm: Algorithm, logp: jax.Array, batch: types.Batch
+  algorithm: Algorithm,
+  logp: jax.Array,
+  batch: types.Batch,
+  *,
+  entropy: jax.Array | None = None,
+  value: jax.Array | None = None,
+  divergence: jax.Array | None = None,
 ) -> tuple[Ratio, dict[str, Ratio]]:
   """The loss and its metrics on some rows, not yet divided.
 
-  logp f32[B,T] are the current policy's log-probs of `batch.tokens`. All
-  results add over micro-batches. For the gradient of the whole batch, divide
-  each micro-batch's `num` by `loss_denominator` of the *whole* batch's mask,
-  never by its own `den`, and sum. Metrics are summed likewise, and divided at
-  the end by `ratio.divide`. They are the surrogate's and, where there is a
-  kl, 'kl': the mean of that estimator over trained tokens, in nats.
+    surrogate + kl_weight kl - entropy_coef H + critic.coef value_loss
+
+  per token, then the aggregate. logp f32[B,T] are the current policy's
+  log-probs of `batch.tokens`, entropy its H there, value the critic's.
+  `divergence`, from a teacher, takes the surrogate's place. All results add
+  over micro-batches. For the gradient of the whole batch, divide each
+  micro-batch's `num` by `loss_denominator` of the *whole* batch's mask, never
+  by its own `den`, and sum. Metrics are summed likewise, and divided at the end
+  by `ratio.divide`. They are the surrogate's and, where there is such a term,
+  'kl', 'critic/loss', 'divergence': means over trained tokens.
 
   Raises:
-    ValueError: the algorithm has a kl and the batch no logp_ref.
+    ValueError: a term whose input is missing.
   """
   mask = batch.mask
-  per_token, metrics = algorithm.surrogate(
-    logp, batch.logp_old, batch.adv, mask
-  )
+  args = (logp, batch.logp_old, batch.adv, mask)
+  if surrogates.choose(algorithm.surrogate) is not None:
+    args = (*args, batch.chosen)
+  per_token, metrics = algorithm.surrogate(*args)
+
+  def add(name, weight, x):
+    total = jnp.sum(masked.keep(jax.lax.stop_gradient(x), mask))
+    metrics[name] = Ratio(total, masked.count(mask))
+    return weight * x
+
+  metrics = dict(metrics)
+  if divergence is not None:
+    per_token = add('divergence', 1.0, masked.keep(divergence, mask))
   if algorithm.kl is not None:
     if batch.logp_ref is None:
       raise ValueError(
@@ -114,9 +227,23 @@ def loss(
     kl = algorithm.kl(
       masked.keep(logp, mask), masked.keep(batch.logp_ref, mask)
     )
-    per_token += algorithm.kl_weight * kl
-    total = jnp.sum(masked.keep(jax.lax.stop_gradient(kl), mask))
-    metrics = metrics | {'kl': Ratio(total, masked.count(mask))}
+    per_token += add('kl', algorithm.kl_weight, kl)
+  if algorithm.entropy_coef:
+    if entropy is None:
+      raise ValueError(
+        f'entropy_coef={algorithm.entropy_coef} needs the entropy of the '
+        'policy at each token: pass it, or set entropy_coef=0.'
+      )
+    per_token -= algorithm.entropy_coef * masked.keep(entropy, mask)
+  if algorithm.critic is not None:
+    if value is None or batch.value is None or batch.returns is None:
+      raise ValueError(
+        'A critic needs value, batch.value and batch.returns: see step.prepare.'
+      )
+    error = value_ops.value_loss(
+      value, batch.value, batch.returns, mask, clip=algorithm.critic.clip
+    )
+    per_token += add('critic/loss', algorithm.critic.coef, error)
   return algorithm.aggregate(per_token, mask), metrics
 
 

@@ -5,7 +5,6 @@ machine without TPUs says what each chip would hold and what would travel
 between chips. Nothing runs; no speed is claimed.
 """
 
-import functools
 import math
 import re
 import time
@@ -20,15 +19,13 @@ from jax.experimental import topologies
 from rlvr_jax import (
   algorithm,
   checks,
-  optim,
   registry,
   sampler,
   sharding,
-  step,
   types,
 )
 from rlvr_jax.io import load
-from rlvr_jax.models import transformer
+from rlvr_jax.programs import build
 
 GIB = 2**30
 
@@ -137,8 +134,8 @@ def topology(name: str) -> tuple[Chip, list]:
 
 
 def programs(c, mesh) -> list[Program]:
-  """What a training run compiles on `mesh`: to_sampler, sample, update and,
-  with a kl in the loss, reference.
+  """What a training run compiles on `mesh`: to_sampler, sample, update; with a
+  kl in the loss reference; with a critic or a correction prepare.
 
   Weights are not read: `model.name` gives the architecture only.
 
@@ -148,52 +145,28 @@ def programs(c, mesh) -> list[Program]:
   checks.check_config(c, mesh)
   config = load.load_config(c.model.name)
   checks.check_model(c, config)
-  model = transformer.Decoder(
-    config,
-    dtype=jnp.dtype(c.model.dtype),
-    param_dtype=jnp.dtype(c.model.param_dtype),
-    remat=c.model.remat,
-  )
   algo = algorithm.from_config(c.algo)
-  checks.check_group(c, algo)
-  updates = c.total_steps * c.num_iterations
-  tx = optim.make_optimizer(c.optimizer, updates)
-  state = step.abstract_state(model, tx, c.optimizer.trainable, mesh)
-  shapes = step.Shapes(
-    group=c.num_generations,
-    max_prompt=c.max_prompt_length,
-    groups_per_micro_batch=c.groups_per_micro_batch,
-    chunk=c.logits_chunk,
-    pack=mesh.size == 1,
-  )
-  shared = dict(model=model, temperature=c.temperature, shapes=shapes)
+  checks.check_algorithm(c, algo)
+  if c.method != 'rl':
+    algo = algorithm.supervised(algo)
+  built = build(c, mesh, algo, config)
+  state, to_sampler = built.abstract, built.to_sampler
   rows = sharding.rows(mesh)
   of = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
   p, s, n = c.train_batch_size, c.max_prompt_length, c.max_completion_length
   b, t = p * c.num_generations, s + n
+  floats = of((b, t), jnp.float32)
+  critic = floats if algo.critic else None
   batch = types.Batch(
     tokens=of((b, t), jnp.int32),
     mask=of((b, t), jnp.bool_),
-    adv=of((b, t), jnp.float32),
-    logp_old=of((b, t), jnp.float32),
-    logp_ref=of((b, t), jnp.float32) if algo.kl else None,
+    adv=floats,
+    logp_old=floats,
+    logp_ref=floats if algo.kl else None,
+    value=critic,
+    returns=critic,
   )
-  to_sampler = sharding.to_sampler(model, mesh)
-  update = jax.jit(
-    functools.partial(
-      step.update,
-      algorithm=algo,
-      tx=tx,
-      schedule=optim.make_schedule(c.optimizer, updates),
-      trainable=c.optimizer.trainable,
-      **shared,
-    ),
-    donate_argnums=0,
-    out_shardings=(step.shardings_of(state), None),
-  )
-  reference = jax.jit(
-    functools.partial(step.reference_logprobs, **shared), out_shardings=rows
-  )
+  bare = batch.replace(logp_ref=None, value=None, returns=None)
 
   with sharding.use(mesh):
     weights = jax.tree.map(
@@ -209,7 +182,7 @@ def programs(c, mesh) -> list[Program]:
       of((p, s), jnp.int32),
       of((p,), jnp.int32),
       state.key,
-      model=model,
+      model=built.model,
       how=how,
       group=c.num_generations,
     )
@@ -223,14 +196,22 @@ def programs(c, mesh) -> list[Program]:
       all_state - nbytes(state.params) + kept,
     ),
     Program('sample', sample, all_state + kept, weights),
-    Program('update', lambda: update.lower(state, batch), kept),
+    Program('update', lambda: built.update.lower(state, batch), kept),
   ]
+  if algo.critic or algo.correction:
+    found.append(
+      Program(
+        'prepare',
+        lambda: built.prepare.lower(state.params, bare, floats),
+        all_state - nbytes(state.params) + kept,
+      )
+    )
   if algo.kl:
     # The reference has its own weights; the policy's state waits.
     found.append(
       Program(
         'reference',
-        lambda: reference.lower(state.params, batch.replace(logp_ref=None)),
+        lambda: built.forward.lower(state.params, bare),
         all_state,
       )
     )

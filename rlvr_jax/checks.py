@@ -2,8 +2,10 @@
 
 import jax.numpy as jnp
 
-from rlvr_jax import data, evaluate, sampler, sharding
+from rlvr_jax import data, evaluate, rollout, sampler, sharding
+from rlvr_jax.ops import estimators
 
+METHODS = ('rl', 'sft', 'distill', 'rejection')
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
 
 
@@ -60,16 +62,54 @@ def check_config(c, mesh) -> None:
       f'train_batch_size={c.train_batch_size} must be a multiple of '
       f'groups_per_micro_batch={c.groups_per_micro_batch}',
     )
+  rule(
+    c.method in METHODS,
+    f'method={c.method!r} must be one of {", ".join(METHODS)}',
+  )
+  if c.method == 'sft':
+    rule(
+      c.num_generations == 1,
+      f"num_generations={c.num_generations} must be 1 with method='sft': a "
+      'task has one solution',
+    )
+  if c.method == 'distill':
+    rule(c.teacher.name, "method='distill' needs a teacher.name")
+  if c.method in ('rl', 'sft'):
+    rule(
+      not c.teacher.name,
+      f'teacher.name={c.teacher.name!r} is not read by method={c.method!r}: '
+      "set it to '', or method='distill' or 'rejection'",
+    )
+  rule(
+    c.method == 'distill' or not c.teacher.logits,
+    f"teacher.logits needs method='distill', not {c.method!r}",
+  )
   if rules:
     raise ValueError(f'Config: {"; ".join(rules)}.')
   sampler.check(evaluate.sampling(c, ()))
 
 
-def check_group(c, algo) -> None:
-  """ValueError if one sample a group leaves the estimator nothing to compare."""
+def check_algorithm(c, algo) -> None:
+  """ValueError for a method that has nothing to learn from in this config."""
+  if c.method != 'rl':
+    return
+  if algo.critic is not None:
+    if c.max_resample_batches:
+      raise ValueError(
+        f'max_resample_batches={c.max_resample_batches} with '
+        f'algo.estimate={c.algo.estimate!r}: a critic learns from groups '
+        'without spread too. Set max_resample_batches=0.'
+      )
+    return
+  if 'greedy' in estimators.takes(algo.estimate):
+    return  # compares with a greedy row
   # Right or wrong: `nsr` gives 0 to the one, and not to the other.
   alone = [algo.estimate(jnp.full(1, r), jnp.ones(1, bool)) for r in (1.0, 0.0)]
   if c.num_generations == 1 and not any(float(a[0]) for a in alone):
+    if estimators.is_whole_batch(algo.estimate) and c.train_batch_size > 1:
+      pair = jnp.array([[1.0], [0.0]])
+      if jnp.any(algo.estimate(pair, jnp.ones((2, 1), bool))):
+        return
     raise ValueError(
       f'num_generations=1 with algo.estimate={c.algo.estimate!r}: a group of '
       'one has no other member to compare with, so every advantage is 0. Set '
@@ -87,8 +127,10 @@ def check_model(c, config) -> None:
     )
 
 
-def check_tasks(c, env, held_out, encode) -> None:
-  """ValueError for prompts beyond the limit, before anything is trained."""
+def check_tasks(c, env, held_out, encode, tokenizer) -> None:
+  """ValueError for prompts or solutions beyond the limit, or missing."""
   tasks = env['train']
   some = [tasks[i] for i in range(min(len(tasks), CHECK_PROMPTS))]
   data.check_prompts(some + held_out, encode, c.max_prompt_length)
+  if c.method == 'sft':
+    rollout.targets(some, tokenizer, c.max_completion_length)

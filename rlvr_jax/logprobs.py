@@ -5,6 +5,8 @@ metric of every run.
 """
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,6 +15,16 @@ import jax.numpy as jnp
 from rlvr_jax import sharding
 from rlvr_jax.models import transformer
 from rlvr_jax.ops import logprob
+
+
+class Outputs(NamedTuple):
+  """What a policy says of the tokens of rows: f32[B,T], 0 outside the mask."""
+
+  logp: jax.Array  # log-prob of the token, nats
+  entropy: jax.Array  # of the distribution that it came from, nats
+  value: jax.Array | None = None  # critic's, of the state before the token
+  certainty: jax.Array | None = None  # KL(U || p), nats
+  divergence: jax.Array | None = None  # KL(teacher || p), nats
 
 
 def token_logprobs(
@@ -31,35 +43,40 @@ def token_logprobs(
     logp f32[B,T], entropy f32[B,T]; both 0 at index 0.
   """
   (hidden,) = model.apply({'params': params}, tokens)
-  logp, entropy = _from_hidden(
-    params, hidden[:, :-1], tokens[:, 1:], temperature, chunk
+  logp, entropy = _by_shards(
+    functools.partial(logprob.from_hidden, temperature=temperature),
+    (hidden[:, :-1], transformer.head_weight(params), tokens[:, 1:]),
+    chunk,
   )
   pad = lambda x: jnp.pad(x, ((0, 0), (1, 0)))
   return pad(logp), pad(entropy)
 
 
-def _from_hidden(params, hidden, targets, temperature, chunk):
-  """`logprob.from_hidden`; on a mesh, each shard of the rows by itself.
+def _by_shards(f, args, chunk):
+  """f(*args) of `ops/logprob.py`; on a mesh, each shard of the rows by itself.
 
-  A shard has its own copy of the head, gathered over fsdp once. Gradients of
-  the head are then added over shards once, not after each chunk of rows.
+  Arguments alternate: rows, a head, rows, a head. A shard has its own copy of
+  a head, gathered over fsdp once; the head's gradients are then added over
+  shards once, not after each chunk.
   """
-  head = transformer.head_weight(params)
   parts = sharding.batch_shards_in_use()
-  run = functools.partial(
-    logprob.from_hidden, temperature=temperature, chunk=max(chunk // parts, 1)
-  )
+  f = functools.partial(f, chunk=max(chunk // parts, 1))
+  hidden = args[0]
   if parts == 1 or hidden.ndim != 3 or len(hidden) % parts:
-    return run(hidden, head, targets)
+    return f(*args)
   put = nn.with_logical_constraint
-  cut = lambda x: x.reshape(parts, -1, *x.shape[1:])
-  heads = jnp.broadcast_to(head[None], (parts, *head.shape))
-  out = jax.vmap(run)(
-    put(cut(hidden), ('batch', None, None, 'act_embed')),
-    put(heads, ('batch', 'vocab', 'act_embed')),
-    put(cut(targets), ('batch', None, None)),
-  )
-  return tuple(x.reshape(targets.shape) for x in out)
+
+  def cut(x):
+    names = ('batch', None, None, 'act_embed')[: x.ndim + 1]
+    return put(x.reshape(parts, -1, *x.shape[1:]), names)
+
+  def copy(head):
+    heads = jnp.broadcast_to(head[None], (parts, *head.shape))
+    return put(heads, ('batch', 'vocab', 'act_embed'))
+
+  out = jax.vmap(f)(*(copy(x) if i % 2 else cut(x) for i, x in enumerate(args)))
+  shape = hidden.shape[:2]
+  return jax.tree.map(lambda x: x.reshape(shape), out)
 
 
 def _start(mask, group, max_prompt):
@@ -80,7 +97,75 @@ def span(mask, group: int, max_prompt: int):
   return rows + jnp.where(live, start, 0).sum()
 
 
-def group_logprobs(
+class _View(NamedTuple):
+  """Rows as the model wants them, and the way back."""
+
+  prompt: jax.Array  # i32[P,S]
+  rows: transformer.Rows
+  slot: jax.Array | None  # packed: positions that pass through the layers
+  before: Callable  # the model's hidden states -> those before each goal
+  goal: jax.Array  # the tokens to predict: [B,N], or a packed list [M]
+  spread: Callable  # something of each goal -> [B,T], 0 outside the mask
+
+
+def _view(tokens, mask, group, max_prompt, capacity) -> _View:
+  b, t = tokens.shape
+  n = t - max_prompt
+  start = _start(mask, group, max_prompt)  # [P]
+  prompt = tokens[::group, :max_prompt]
+  column = jnp.repeat(start, group)[:, None] + jnp.arange(n)[None]  # [B,N]
+  index = jnp.minimum(column, t - 1)
+  take = lambda x: jnp.take_along_axis(x, index, axis=1)
+  targets, wanted = take(tokens), take(mask) & (column < t)
+
+  # Row n predicts from its n-1-th input; the first comes from the prompt.
+  m = max(n - 1, 1)
+  rows = transformer.Rows(targets[:, :m], column[:, :m], start)
+
+  def back(x):
+    """[B,N] -> [B,T]."""
+    at = jnp.arange(t)[None] - jnp.repeat(start, group)[:, None]
+    x = jnp.take_along_axis(x, jnp.clip(at, 0, n - 1), axis=1)
+    return jnp.where(mask & (at >= 0) & (at < n), x, 0.0)
+
+  if capacity is None:
+
+    def before(h_prompt, h_rows):
+      last = jnp.take_along_axis(h_prompt, (start - 1)[:, None, None], axis=1)
+      hidden = jnp.concatenate(
+        [jnp.repeat(last, group, axis=0), h_rows[:, : n - 1]], axis=1
+      )
+      return nn.with_logical_constraint(hidden, ('batch', None, 'act_embed'))
+
+    return _View(prompt, rows, None, before, targets, back)
+
+  # Causal: a position is needed if any later token of its row is wanted.
+  later = jnp.cumsum(wanted[:, ::-1], -1)[:, ::-1] > 0
+  later = jnp.pad(later[:, 1:], ((0, 0), (0, m - (n - 1))))
+  live = wanted.reshape(-1, group * n).any(-1)
+  shared = live[:, None] & (jnp.arange(max_prompt)[None] < start[:, None])
+  need = jnp.concatenate([shared.reshape(-1), later.reshape(-1)])
+  slot = jnp.nonzero(need, size=capacity, fill_value=need.size)[0]
+  size = min(capacity, b * n)
+  which = jnp.nonzero(wanted.reshape(-1), size=size, fill_value=b * n)[0]
+  row, col = jnp.divmod(jnp.minimum(which, b * n - 1), n)
+  source = jnp.where(
+    col == 0,
+    row // group * max_prompt + start[row // group] - 1,
+    shared.size + row * m + jnp.maximum(col - 1, 0),
+  )
+  place = jnp.cumsum(need)[source] - 1
+  goal = targets.reshape(-1)[jnp.minimum(which, b * n - 1)]
+  before = lambda hidden: jnp.take(hidden[0], place, axis=0, mode='clip')
+
+  def unpack(x):
+    x = jnp.zeros((b * n,), x.dtype).at[which].set(x, mode='drop')
+    return back(x.reshape(b, n))
+
+  return _View(prompt, rows, slot, before, goal, unpack)
+
+
+def group_outputs(
   params,
   tokens,
   mask,
@@ -91,7 +176,9 @@ def group_logprobs(
   max_prompt: int,
   chunk: int = 1024,
   capacity: int | None = None,
-):
+  certainty: bool = False,
+  teacher: tuple | None = None,
+) -> Outputs:
   """`token_logprobs` where `mask` holds, 0 elsewhere, for less work.
 
   Rows of a group share everything before their first sampled token: that is
@@ -105,62 +192,31 @@ def group_logprobs(
     max_prompt: S; prompts have at most S tokens and rows at most T-S after
       their prompt.
     capacity: None, or a number that is at least `span` of the mask.
+    certainty: whether to compute it.
+    teacher: (model, params) of the policy to compute the divergence from.
 
   Returns:
-    logp f32[B,T], entropy f32[B,T].
+    `Outputs`; `value` where the model has a value head.
   """
-  b, t = tokens.shape
-  n = t - max_prompt
-  start = _start(mask, group, max_prompt)  # [P]
-  prompt = tokens[::group, :max_prompt]
-  column = jnp.repeat(start, group)[:, None] + jnp.arange(n)[None]  # [B,N]
-  index = jnp.minimum(column, t - 1)
-  take = lambda x: jnp.take_along_axis(x, index, axis=1)
-  targets, wanted = take(tokens), take(mask) & (column < t)
+  view = _view(tokens, mask, group, max_prompt, capacity)
 
-  # Row n predicts from its n-1-th input; the first comes from the prompt.
-  m = max(n - 1, 1)
-  inputs, positions = targets[:, :m], column[:, :m]
-  rows = transformer.Rows(inputs, positions, start)
-  run = functools.partial(model.apply, {'params': params}, prompt, rows)
+  def states(model, params):
+    run = functools.partial(model.apply, {'params': params})
+    return view.before(*run(view.prompt, view.rows, slot=view.slot))
 
-  if capacity is None:
-    h_prompt, h_rows = run()
-    last = jnp.take_along_axis(h_prompt, (start - 1)[:, None, None], axis=1)
-    head_in = jnp.concatenate(
-      [jnp.repeat(last, group, axis=0), h_rows[:, : n - 1]], axis=1
-    )
-    head_in = nn.with_logical_constraint(head_in, ('batch', None, 'act_embed'))
-    which, goal = None, targets
-  else:
-    # Causal: a position is needed if any later token of its row is wanted.
-    later = jnp.cumsum(wanted[:, ::-1], -1)[:, ::-1] > 0
-    later = jnp.pad(later[:, 1:], ((0, 0), (0, m - (n - 1))))
-    live = wanted.reshape(-1, group * n).any(-1)
-    shared = live[:, None] & (jnp.arange(max_prompt)[None] < start[:, None])
-    need = jnp.concatenate([shared.reshape(-1), later.reshape(-1)])
-    slot = jnp.nonzero(need, size=capacity, fill_value=need.size)[0]
-    (hidden,) = run(slot=slot)
-    size = min(capacity, b * n)
-    which = jnp.nonzero(wanted.reshape(-1), size=size, fill_value=b * n)[0]
-    row, col = jnp.divmod(jnp.minimum(which, b * n - 1), n)
-    before = jnp.where(
-      col == 0,
-      row // group * max_prompt + start[row // group] - 1,
-      shared.size + row * m + jnp.maximum(col - 1, 0),
-    )
-    place = jnp.cumsum(need)[before] - 1
-    head_in = jnp.take(hidden[0], place, axis=0, mode='clip')
-    goal = targets.reshape(-1)[jnp.minimum(which, b * n - 1)]
+  def read(f, *args):
+    f = functools.partial(f, temperature=temperature)
+    return jax.tree.map(view.spread, _by_shards(f, args, chunk))
 
-  out = _from_hidden(params, head_in, goal, temperature, chunk)
-
-  def spread(x):
-    """Back to [B,T]."""
-    if which is not None:
-      x = jnp.zeros((b * n,), x.dtype).at[which].set(x, mode='drop')
-    back = jnp.arange(t)[None] - jnp.repeat(start, group)[:, None]
-    x = jnp.take_along_axis(x.reshape(b, n), jnp.clip(back, 0, n - 1), axis=1)
-    return jnp.where(mask & (back >= 0) & (back < n), x, 0.0)
-
-  return spread(out[0]), spread(out[1])
+  hidden, head = states(model, params), transformer.head_weight(params)
+  logp, entropy = read(logprob.from_hidden, hidden, head, view.goal)
+  out = Outputs(logp, entropy)
+  if model.value_head:
+    out = out._replace(value=view.spread(transformer.value(params, hidden)))
+  if certainty:
+    out = out._replace(certainty=read(logprob.self_certainty, hidden, head))
+  if teacher is not None:
+    other = states(*teacher), transformer.head_weight(teacher[1])
+    apart = read(logprob.divergence, hidden, head, *other)
+    out = out._replace(divergence=apart)
+  return out

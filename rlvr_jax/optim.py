@@ -36,9 +36,11 @@ def make_optimizer(c, total_updates: int) -> optax.GradientTransformation:
   """Clip by global norm (`max_grad_norm`, 0 for none), then AdamW.
 
   Weight decay acts on matrices only, as is usual: norms and biases have one
-  axis besides the stacked layers'.
+  axis besides the stacked layers'. A value head may have its own rate,
+  `value_learning_rate`, on the same schedule.
   """
-  for name in ('learning_rate', 'weight_decay', 'max_grad_norm'):
+  rates = ('learning_rate', 'value_learning_rate')
+  for name in (*rates, 'weight_decay', 'max_grad_norm'):
     if getattr(c, name) < 0:
       raise ValueError(f'optimizer.{name}={getattr(c, name)} must be >= 0.')
   adamw = optax.adamw(
@@ -49,14 +51,24 @@ def make_optimizer(c, total_updates: int) -> optax.GradientTransformation:
     weight_decay=c.weight_decay,
     mask=lambda flat: {k: decays(k) for k in flat},
   )
-  if not c.max_grad_norm:
-    return adamw
-  return optax.chain(optax.clip_by_global_norm(c.max_grad_norm), adamw)
+  parts = [adamw]
+  if c.max_grad_norm:
+    parts = [optax.clip_by_global_norm(c.max_grad_norm), *parts]
+  if c.value_learning_rate:
+    if not c.learning_rate:
+      raise ValueError(
+        'optimizer.value_learning_rate is relative to learning_rate, which is '
+        '0: raise it.'
+      )
+    faster = optax.scale(c.value_learning_rate / c.learning_rate)
+    of_value = lambda flat: {k: k.startswith('value_') for k in flat}
+    parts = [*parts, optax.masked(faster, of_value)]
+  return parts[0] if len(parts) == 1 else optax.chain(*parts)
 
 
 def decays(path: str) -> bool:
   """Whether weight decay acts on the parameter: not on norms and biases."""
-  return not path.endswith(('/scale', '/bias'))
+  return not path.endswith(('/scale', '/bias', 'value_bias'))
 
 
 def split(params, trainable: str):

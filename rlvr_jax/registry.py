@@ -23,6 +23,7 @@ _MODULES = {
   'estimator': (
     'rlvr_jax.ops.estimators',
     'rlvr_jax.ops.estimators_batch',
+    'rlvr_jax.ops.gae',
   ),
   'surrogate': ('rlvr_jax.ops.surrogate', 'rlvr_jax.ops.covariance'),
   'correction': ('rlvr_jax.ops.correction',),

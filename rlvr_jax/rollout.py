@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import codes, types
+from rlvr_jax import codes, sampler, signals, types
 from rlvr_jax.rewards import core, verify
 
 
@@ -78,6 +78,35 @@ def to_rollout(prompt, prompt_length, sampled, group: int) -> types.Rollout:
   )
 
 
+def targets(tasks, tokenizer, max_completion_length: int) -> sampler.Sampled:
+  """The tasks' worked solutions as if they had been sampled, end token too.
+
+  Raises:
+    ValueError: a task without `data['solution']`, or one whose solution has
+      more than max_completion_length tokens: names it and the remedy.
+  """
+  n = max_completion_length
+  tokens = np.zeros((len(tasks), n), np.int32)
+  length = np.zeros(len(tasks), np.int32)
+  for i, task in enumerate(tasks):
+    if not isinstance(task.data.get('solution'), str):
+      raise ValueError(
+        f"Task {task.id!r} has no worked solution, which method='sft' "
+        "imitates: its environment must give data['solution'], a text, as "
+        'gsm8k and jsonl files with a solution do.'
+      )
+    ids = [*tokenizer.encode(task.data['solution']), tokenizer.end_ids[0]]
+    if len(ids) > n:
+      raise ValueError(
+        f'The solution of task {task.id!r} has {len(ids)} tokens with its end '
+        f'token; max_completion_length is {n}. Raise max_completion_length, '
+        'or take the task out of the data.'
+      )
+    tokens[i, : len(ids)], length[i] = ids, len(ids)
+  stop = np.full(len(tasks), codes.Stop.END, np.int32)
+  return sampler.Sampled(tokens, np.zeros((len(tasks), n)), length, stop)
+
+
 def transcribe(tasks, sampled, tokenizer, timeout_s: float):
   """[P*G] transcripts, each verified against its task."""
   group = len(sampled.tokens) // len(tasks)
@@ -118,6 +147,8 @@ def collect(
   group: int,
   max_prompt_length: int,
   timeout_s: float,
+  greedy: Callable | None = None,
+  view: Callable | None = None,
   clock: Callable = lambda name: None,
 ) -> Collected:
   """Samples `group` completions of each task and scores them.
@@ -125,6 +156,10 @@ def collect(
   Args:
     sample: (prompt i32[P,S], length i32[P]) -> Sampled of host arrays.
     encode: task -> prompt ids.
+    greedy: like `sample`, one greedy row a prompt; its rewards are kept as
+      `score.greedy`, 0 for a row that is refused.
+    view: Rollout -> `logprobs.Outputs` of it, where a reward reads the
+      policy's own probabilities.
     clock: called with the name of the stage that ends.
 
   Raises:
@@ -132,13 +167,26 @@ def collect(
   """
   prompt, length = encode_prompts(tasks, encode, max_prompt_length)
   sampled = sample(prompt, length)
+  best = None if greedy is None else greedy(prompt, length)
   clock('rollout')
   each, transcripts = transcribe(tasks, sampled, tokenizer, timeout_s)
+  rollout = to_rollout(prompt, length, sampled, group)
+  if view is not None:
+    transcripts = signals.attach(
+      transcripts,
+      rollout.turn.reshape(len(each), -1),
+      sampled,
+      view(rollout),
+      lambda ids: text_of(tokenizer, ids),
+    )
   graded = reward(each, transcripts)
   cut = lambda rows: [rows[i : i + group] for i in range(0, len(rows), group)]
   transcripts, graded = cut(transcripts), cut(graded)
-  rollout = to_rollout(prompt, length, sampled, group)
   scored = score(graded, transcripts)
+  if best is not None:
+    rows = reward(*transcribe(tasks, best, tokenizer, timeout_s))
+    baseline = np.array([[g.value] for g in rows], np.float32)
+    scored = scored.replace(greedy=baseline)
   types.check_rollout(rollout, scored)
   clock('reward')
   return Collected(list(tasks), rollout, scored, transcripts, graded)
@@ -174,6 +222,9 @@ def select(parts: Sequence[Collected], keep: Sequence, count: int):
     turns=gather(lambda c: c.score.turns),
     belief=None,
     verdict=gather(lambda c: c.score.verdict),
+    greedy=None
+    if parts[0].score.greedy is None
+    else gather(lambda c: c.score.greedy),
   )
   return rollout, scored
 

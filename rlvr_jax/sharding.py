@@ -6,7 +6,9 @@ from the one to the other, once per step.
 """
 
 import contextlib
+import functools
 import math
+import operator
 
 import flax.linen as nn
 import jax
@@ -176,6 +178,18 @@ def from_host(tree, sharding: NamedSharding):
     return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
 
   return jax.tree.map(put, tree)
+
+
+def placer(shardings):
+  """The loader's callback: each leaf onto its devices as soon as it is read.
+
+  `shardings` has the tree of the parameters.
+  """
+
+  def place(path, x):
+    return from_host(x, functools.reduce(operator.getitem, path, shardings))
+
+  return place
 
 
 def to_host(tree):

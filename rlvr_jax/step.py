@@ -2,154 +2,128 @@
 
 import functools
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import logprobs, optim, sharding, types
+from rlvr_jax import micro, optim, sharding, types
 from rlvr_jax.codes import Stop
+from rlvr_jax.ops import masked
+from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops.ratio import Ratio, divide
 
 
-class Shapes(NamedTuple):
-  """Static sizes of an update."""
+def prepare(params, batch, reward, *, algorithm, model, temperature, shapes):
+  """What the trainer's own view of a batch adds to it before its updates.
 
-  group: int  # rows per prompt
-  max_prompt: int  # columns of the prompt; the others are the completion's
-  groups_per_micro_batch: int
-  chunk: int  # rows of logits at a time
-  pack: bool  # skip padding inside a micro-batch (one device only)
+  With a correction, logp_old becomes the trainer's, and the advantage is
+  weighted by its distance from the sampler's (every surrogate is proportional
+  to the advantage). With a critic, advantages and returns come from its values
+  by GAE.
 
+  Args:
+    reward: f32[B,T], of each turn at its last token. For a critic.
 
-def capacities(shapes: Shapes, columns: int) -> tuple[int, ...]:
-  """Sizes, in tokens, between which a packed micro-batch chooses."""
-  group = shapes.max_prompt + shapes.group * columns
-  full = shapes.groups_per_micro_batch * group
-  sizes = {-(-full * k // 8) for k in (2, 3, 4, 5, 6, 8)}  # each is compiled
-  return tuple(sorted(s for s in sizes if s >= min(full, 512)))
-
-
-def _packed(f, micro, shapes: Shapes):
-  """f(capacity) with the least capacity that holds the micro-batch.
-
-  Gradients belong inside f: to differentiate the choice would keep room for
-  what every branch saves.
+  Returns:
+    the batch; dict of f32[] metrics, the sampler-trainer gap among them.
   """
-  if not shapes.pack:
-    return f(None)
-  sizes = capacities(shapes, micro.tokens.shape[1] - shapes.max_prompt)
-  span = logprobs.span(micro.mask, shapes.group, shapes.max_prompt)
-  branch = jnp.searchsorted(jnp.array(sizes), span)
-  return jax.lax.switch(branch, [functools.partial(f, n) for n in sizes])
-
-
-def _micro_logprobs(params, micro, capacity, *, model, temperature, shapes):
-  return logprobs.group_logprobs(
-    params,
-    micro.tokens,
-    micro.mask,
-    model=model,
-    temperature=temperature,
-    group=shapes.group,
-    max_prompt=shapes.max_prompt,
-    chunk=shapes.chunk,
-    capacity=capacity,
+  out = micro.forward(
+    params, batch, model=model, temperature=temperature, shapes=shapes
   )
-
-
-def _micro_batches(batch: types.Batch, live, shapes: Shapes):
-  """(i -> micro-batch i, how many are needed): groups that are live first."""
-  if len(live) % shapes.groups_per_micro_batch:
-    raise ValueError(
-      f'{len(live)} groups cannot be cut into micro-batches of '
-      f'{shapes.groups_per_micro_batch}: groups_per_micro_batch must divide '
-      'their number.'
-    )
-  rows = shapes.groups_per_micro_batch * shapes.group
-  order = jnp.argsort(~live, stable=True)
-  index = order[:, None] * shapes.group + jnp.arange(shapes.group)[None]
-  index = index.reshape(-1)
-
-  def micro(i):
-    at = jax.lax.dynamic_slice_in_dim(index, i * rows, rows)
-    return jax.tree.map(lambda x: jnp.take(x, at, axis=0), batch)
-
-  count = live.sum().astype(jnp.int32)
-  return micro, -(-count // shapes.groups_per_micro_batch)
-
-
-def _per_group(x, shapes):
-  return x.reshape(-1, shapes.group, x.shape[-1]).any((-1, -2))
-
-
-def reference_logprobs(params, batch, *, model, temperature, shapes):
-  """f32[B,T]: `batch.tokens` under other weights, 0 outside the mask."""
-  batch = batch.replace(logp_ref=None)
-  live = _per_group(batch.mask, shapes)
-  micro, count = _micro_batches(batch, live, shapes)
-  order = jnp.argsort(~live, stable=True)
-  rows = shapes.groups_per_micro_batch * shapes.group
-
-  def body(state):
-    i, out = state
-    rows_i = micro(i)
-    logp = _packed(
-      lambda capacity: _micro_logprobs(
-        params,
-        rows_i,
-        capacity,
-        model=model,
-        temperature=temperature,
-        shapes=shapes,
-      )[0],
-      rows_i,
-      shapes,
-    )
-    return i + 1, jax.lax.dynamic_update_slice_in_dim(out, logp, i * rows, 0)
-
-  zeros = jnp.zeros(batch.tokens.shape, jnp.float32)
-  _, out = jax.lax.while_loop(lambda s: s[0] < count, body, (0, zeros))
-  group = jnp.arange(shapes.group)[None]
-  back = jnp.argsort(order)[:, None] * shapes.group + group
-  return jnp.take(out, back.reshape(-1), axis=0)
+  mask, tokens = batch.mask, jnp.maximum(masked.count(batch.mask), 1.0)
+  metrics = {}
+  if algorithm.critic is not None:
+    critic = algorithm.critic
+    adv, returns = jax.vmap(critic.gae)(reward, out.value, mask)
+    error = masked.variance(returns - out.value, mask)
+    spread = masked.variance(returns, mask)
+    metrics |= {
+      'critic/value_mean': jnp.sum(out.value) / tokens,
+      'critic/return_mean': jnp.sum(returns) / tokens,
+      'critic/explained_variance': jnp.where(
+        spread > 0, 1 - error / jnp.where(spread > 0, spread, 1.0), jnp.nan
+      ),
+    }
+    if critic.whiten:
+      adv = masked.whiten(adv, mask)
+    batch = batch.replace(adv=adv, value=out.value, returns=returns)
+  if algorithm.correction is not None:
+    weight = algorithm.correction(out.logp, batch.logp_old, mask)
+    gap = jnp.abs(out.logp - batch.logp_old) * mask
+    metrics |= {
+      'sampler_trainer/weight_mean': jnp.sum(weight) / tokens,
+      'sampler_trainer/logp_diff_mean': jnp.sum(gap) / tokens,
+      'sampler_trainer/logp_diff_max': jnp.max(gap),
+    }
+    batch = batch.replace(adv=batch.adv * weight, logp_old=out.logp)
+  return batch, metrics
 
 
 def gradients(
-  params, batch, *, algorithm, model, temperature, trainable, shapes
+  params,
+  batch,
+  *,
+  algorithm,
+  model,
+  temperature,
+  trainable,
+  shapes,
+  teacher=None,
 ):
   """Loss, metrics and the gradient of the whole batch.
 
-  Micro-batches of groups that carry gradient (a non-zero advantage, or a kl)
-  are visited; the others would add exactly 0. Every sum is divided once, by
-  the denominator of the whole batch, so that neither the number of
-  micro-batches nor skipping changes the result.
+  Micro-batches of groups that carry gradient (a non-zero advantage, or a term
+  of the loss without one) are visited; the others would add exactly 0. Every
+  sum is divided once, by the denominator of the whole batch, so that neither
+  the number of micro-batches nor skipping changes the result. For the same
+  reason a surrogate that selects tokens by statistics of the batch makes its
+  choice before: one more forward pass.
+
+  Args:
+    teacher: (model, params): the loss is the divergence from it.
 
   Returns:
     loss f32[]; dict of `Ratio`s; gradient, a flat dict (see `optim.split`).
   """
   trained, frozen = optim.split(params, trainable)
   den = algorithms.loss_denominator(algorithm, batch.mask)
-  useful = batch.mask if algorithm.kl else batch.mask & (batch.adv != 0)
-  live = _per_group(useful, shapes)
-  micro, count = _micro_batches(batch, live, shapes)
+  everywhere = algorithms.reaches_every_token(algorithm)
+  useful = batch.mask if everywhere else batch.mask & (batch.adv != 0)
+  choose = surrogates.choose(algorithm.surrogate)
+  if choose is not None:
+    now = micro.forward(
+      params, batch, model=model, temperature=temperature, shapes=shapes
+    )
+    chosen = choose(now.logp, batch.logp_old, batch.adv, batch.mask)
+    batch = batch.replace(chosen=chosen)
+  live = micro.per_group(useful, shapes)
+  part, count = micro.micro_batches(batch, live, shapes)
 
   def objective(trained, rows, capacity):
-    logp, entropy = _micro_logprobs(
+    out = micro.outputs(
       optim.join(trained, frozen),
       rows,
       capacity,
       model=model,
       temperature=temperature,
       shapes=shapes,
+      teacher=teacher,
     )
-    loss, metrics = algorithms.loss(algorithm, logp, rows)
+    loss, metrics = algorithms.loss(
+      algorithm,
+      out.logp,
+      rows,
+      entropy=out.entropy,
+      value=out.value,
+      divergence=out.divergence,
+    )
     tokens = rows.mask.sum().astype(jnp.float32)
-    gap = jax.lax.stop_gradient(jnp.abs(logp - rows.logp_old) * rows.mask)
+    out = jax.lax.stop_gradient(out)
+    gap = jnp.abs(out.logp - rows.logp_old) * rows.mask
     metrics = metrics | {
-      'entropy': Ratio(jax.lax.stop_gradient(entropy).sum(), tokens),
+      'entropy': Ratio(out.entropy.sum(), tokens),
       'sampler_trainer/logp_diff_mean': Ratio(gap.sum(), tokens),
     }
     return divide(Ratio(loss.num, den)), (metrics, gap.max())
@@ -158,9 +132,9 @@ def gradients(
     run = functools.partial(
       jax.value_and_grad(objective, has_aux=True), trained, rows
     )
-    return _packed(run, rows, shapes)
+    return micro.packed(run, rows, shapes)
 
-  shape = jax.eval_shape(grad, trained, jax.eval_shape(micro, 0))
+  shape = jax.eval_shape(grad, trained, jax.eval_shape(part, 0))
   zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
   (loss0, (metrics0, gap0)), grads0 = zeros(shape)
   # Summed in float32: many small terms would vanish in bfloat16.
@@ -168,7 +142,7 @@ def gradients(
 
   def body(state):
     i, loss, metrics, gap, grads = state
-    (loss_i, (metrics_i, gap_i)), grads_i = grad(trained, micro(i))
+    (loss_i, (metrics_i, gap_i)), grads_i = grad(trained, part(i))
     add = lambda a, b: jax.tree.map(jnp.add, a, b)
     return (
       i + 1,
@@ -203,7 +177,8 @@ def update(
   schedule,
   temperature: float,
   trainable: str,
-  shapes: Shapes,
+  shapes: micro.Shapes,
+  teacher=None,
 ):
   """One optimiser step on a batch.
 
@@ -222,6 +197,7 @@ def update(
     temperature=temperature,
     trainable=trainable,
     shapes=shapes,
+    teacher=teacher,
   )
   norm = optax.tree.norm(grads)
   finite = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -308,15 +284,18 @@ def new_state(params, seed: int, *, tx, trainable: str, abstract):
 
 def flatten(rollout: types.Rollout, adv, mask_truncated: bool) -> types.Batch:
   """[P,G,T] -> rows [B,T]. `mask_truncated` drops rows cut by the limit."""
-  b = math.prod(rollout.tokens.shape[:2])
-  flat = lambda x: x.reshape(b, -1)
   mask = rollout.turn >= 0
   if mask_truncated:
     mask = mask & (rollout.stop != Stop.LENGTH)[..., None]
   return types.Batch(
-    tokens=flat(rollout.tokens),
-    mask=flat(mask),
-    adv=flat(adv),
-    logp_old=flat(rollout.logp),
+    tokens=rows(rollout.tokens),
+    mask=rows(mask),
+    adv=rows(adv),
+    logp_old=rows(rollout.logp),
     logp_ref=None,
   )
+
+
+def rows(x):
+  """[P,G,T] -> [B,T]"""
+  return x.reshape(math.prod(x.shape[:2]), -1)

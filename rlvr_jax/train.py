@@ -3,7 +3,6 @@
 config -> tasks -> sample -> reward -> credit -> estimate -> update -> report
 """
 
-import functools
 import pathlib
 import signal
 import time
@@ -18,18 +17,27 @@ from rlvr_jax import (
   checks,
   data,
   evaluate,
-  optim,
+  programs,
   registry,
   report,
   rollout,
   sampler,
   sharding,
+  source,
   step,
   writer,
 )
 from rlvr_jax.io import load
 from rlvr_jax.models import transformer
 from rlvr_jax.rewards import core
+
+# Metrics that compare with the log-probs of the policy's own samples.
+OF_SAMPLES = (
+  'sampler_trainer/logp_diff_mean',
+  'sampler_trainer/logp_diff_max',
+  'ratio',
+  'clip_ratio',
+)
 
 
 def train(config, workdir, command: str = '') -> None:
@@ -59,31 +67,34 @@ def train(config, workdir, command: str = '') -> None:
     env['test'][i] for i in range(min(c.eval.num_tasks, len(env['test'])))
   ]
 
-  ##### algorithm, optimiser #####
+  ##### algorithm, programs #####
   algo = algorithm.from_config(c.algo)
-  checks.check_group(c, algo)
-  updates = c.total_steps * c.num_iterations
-  tx = optim.make_optimizer(c.optimizer, updates)
-  schedule = optim.make_schedule(c.optimizer, updates)
-
-  ##### model, tokenizer #####
+  checks.check_algorithm(c, algo)
+  if c.method != 'rl':
+    algo = algorithm.supervised(algo)
   model_config = load.load_config(c.model.name)
   checks.check_model(c, model_config)
-  model = transformer.Decoder(
+  teacher = source.open_teacher(c, mesh)
+  run = programs.build(
+    c,
+    mesh,
+    algo,
     model_config,
-    dtype=jnp.dtype(c.model.dtype),
-    param_dtype=jnp.dtype(c.model.param_dtype),
-    remat=c.model.remat,
+    teacher=teacher.model if c.teacher.logits else None,
+    certainty=core.needs_signals(c.reward_funcs),
   )
-  abstract = step.abstract_state(model, tx, c.optimizer.trainable, mesh)
-  place = placer(abstract.params)
+  model, abstract = run.model, run.abstract
+
+  ##### weights, tokenizer #####
+  place = sharding.placer(step.shardings_of(abstract.params))
   resuming = bool(checkpoint.steps(workdir))
   if resuming and algo.kl is None:
     place = lambda path, x: None  # the checkpoint has the weights
   loaded = load.load(c.model.name, dtype=c.model.param_dtype, place=place)
   tokenizer = loaded.tokenizer
   encode = lambda task: tokenizer.encode_chat(task.question, c.system_prompt)
-  checks.check_tasks(c, env, held_out, encode)
+  checks.check_tasks(c, env, held_out, encode, tokenizer)
+  source.check_vocabulary(c, teacher, tokenizer)
 
   with (
     writer.hold(workdir),
@@ -95,7 +106,7 @@ def train(config, workdir, command: str = '') -> None:
     initial = lambda: (
       sharding.init_params(model, jax.random.key(c.seed), mesh)
       if loaded.params is None
-      else loaded.params
+      else transformer.with_value(model, loaded.params, place)
     )
     found = saved.restore(abstract)
     reference = None
@@ -105,7 +116,7 @@ def train(config, workdir, command: str = '') -> None:
       state = step.new_state(
         initial(),
         c.seed,
-        tx=tx,
+        tx=run.tx,
         trainable=c.optimizer.trainable,
         abstract=abstract,
       )
@@ -115,39 +126,16 @@ def train(config, workdir, command: str = '') -> None:
     loaded = loaded._replace(params=None)
     base_key = jax.random.key(c.seed)
 
-    ##### compiled functions #####
-    shapes = step.Shapes(
-      group=c.num_generations,
-      max_prompt=c.max_prompt_length,
-      groups_per_micro_batch=c.groups_per_micro_batch,
-      chunk=c.logits_chunk,
-      pack=mesh.size == 1,
-    )
-    shared = dict(model=model, temperature=c.temperature, shapes=shapes)
-    to_sampler = sharding.to_sampler(model, mesh)
-    update = jax.jit(
-      functools.partial(
-        step.update,
-        algorithm=algo,
-        tx=tx,
-        schedule=schedule,
-        trainable=c.optimizer.trainable,
-        **shared,
-      ),
-      donate_argnums=0,
-      out_shardings=(step.shardings_of(abstract), None),
-    )
-    reference_logprobs = jax.jit(
-      functools.partial(step.reference_logprobs, **shared),
-      out_shardings=sharding.rows(mesh),
-    )
-    alone = mesh.size == 1
+    ##### sampling #####
     how = sampler.Sampling(
-      c.max_completion_length, tokenizer.end_ids, c.temperature, shrink=alone
+      c.max_completion_length,
+      tokenizer.end_ids,
+      c.temperature,
+      shrink=mesh.size == 1,
     )
-    how_eval = evaluate.sampling(c, tokenizer.end_ids, shrink=alone)
+    how_eval = evaluate.sampling(c, tokenizer.end_ids, shrink=mesh.size == 1)
 
-    def draw(params, prompt, length, key, how, group):
+    def draw(params, prompt, length, key, how, group, model=model):
       out = sampler.sample(
         params, put(prompt), put(length), key, model=model, how=how, group=group
       )
@@ -181,9 +169,9 @@ def train(config, workdir, command: str = '') -> None:
       )
 
     ##### one batch of groups #####
-    def gather(s, params, clock):
-      """Groups of step s, sampled again while too few have spread."""
-      parts, keep = [], []
+    def gather(s, params, state, clock):
+      """Groups of step s, sampled again while too few carry gradient."""
+      parts, keep, spread = [], [], []
       for attempt in range(1 + c.max_resample_batches):
         tasks = data.tasks_at(
           env['train'],
@@ -194,29 +182,42 @@ def train(config, workdir, command: str = '') -> None:
         extra['position'] += c.train_batch_size
         key = jax.random.fold_in(jax.random.fold_in(base_key, 2), s)
         key = jax.random.fold_in(key, attempt)
+        sample, greedy = source.samplers(
+          c, algo, tasks, tokenizer, teacher, params, draw, key, how
+        )
         part = rollout.collect(
           tasks,
-          lambda prompt, length, key=key: draw(
-            params, prompt, length, key, how, c.num_generations
-          ),
+          sample,
           encode=encode,
           tokenizer=tokenizer,
           reward=reward,
           group=c.num_generations,
           max_prompt_length=c.max_prompt_length,
           timeout_s=c.verify_timeout_s,
+          greedy=greedy,
+          view=view(state.params),
           clock=clock,
         )
         part = part._replace(score=sharding.agree(part.score))
         parts.append(part)
-        keep.append(np.asarray(algorithm.informative(algo, part.score)))
+        adv = source.weights(c, algo, part.rollout, part.score)
+        keep.append((adv != 0).any((1, 2)))
+        spread.append(np.asarray(algorithm.informative(algo, part.score)))
         if sum(k.sum() for k in keep) >= c.train_batch_size:
           break
-      metrics = rollout.metrics(parts, np.concatenate(keep))
+      metrics = rollout.metrics(parts, np.concatenate(spread))
       if c.max_resample_batches:
         metrics['resample_batches'] = len(parts) - 1
         return parts, *rollout.select(parts, keep, c.train_batch_size), metrics
       return parts, parts[0].rollout, parts[0].score, metrics
+
+    def view(params):
+      """The policy's own view of a rollout, where a reward asks for it."""
+      if not core.needs_signals(c.reward_funcs):
+        return None
+      zeros = lambda r: np.zeros(r.tokens.shape, np.float32)
+      batch = lambda r: put(step.flatten(r, zeros(r), False))
+      return lambda r: sharding.to_host(run.forward(params, batch(r)))
 
     ##### loop #####
     log = writer.open(
@@ -232,26 +233,30 @@ def train(config, workdir, command: str = '') -> None:
       log.say(f'model: {loaded.source}; mesh {dict(mesh.shape)}')
       if done:
         log.say(f'resuming after step {done}')
-      params = to_sampler(state.params)
+      params = run.to_sampler(state.params)
       if found is None:
         evaluate_at(0, params)
       for s in range(done + 1, c.total_steps + 1):
         started, clock = time.perf_counter(), Clock()
-        parts, rolled, scored, metrics = gather(s, params, clock)
+        parts, rolled, scored, metrics = gather(s, params, state, clock)
         del params
-        adv = algorithm.advantages(algo, rolled, scored)
-        batch = put(
-          step.flatten(rolled, np.asarray(adv), c.mask_truncated_completions)
-        )
+        batch = put(source.batch(c, algo, rolled, scored))
+        if algo.critic or algo.correction:
+          ends = step.rows(algorithm.turn_rewards(rolled, scored))
+          batch, new = run.prepare(state.params, batch, put(ends))
+          metrics |= {k: float(v) for k, v in new.items()}
         if reference is not None:
-          batch = batch.replace(logp_ref=reference_logprobs(reference, batch))
+          logp = run.forward(reference, batch).logp
+          batch = batch.replace(logp_ref=logp)
         for _ in range(c.num_iterations):
-          state, new = update(state, batch)
+          state, new = run.update(state, batch, teacher.params)
           new = {k: float(v) for k, v in new.items()}
+          if c.method != 'rl':  # the sampler's log-probs are not the policy's
+            new = {k: v for k, v in new.items() if k not in OF_SAMPLES}
           bad = new['update_skipped'] > 0
           extra['skipped'] = extra['skipped'] + 1 if bad else 0
           metrics = merge(metrics, new)
-        params = to_sampler(state.params)
+        params = run.to_sampler(state.params)
         jax.block_until_ready(params)
         clock('update')
         wall = time.perf_counter() - started
@@ -289,19 +294,21 @@ def train(config, workdir, command: str = '') -> None:
 
 def merge(old: dict, new: dict) -> dict:
   """Metrics of a step with several updates: the first one's, but the gap of
-  that first update (the later ones are off-policy by design), the sum of
-  skipped updates, and the last of everything else."""
-  if 'loss' not in old:
-    return {**old, **new}
+  that first update, or of what was before it (the later ones are off-policy by
+  design), the sum of skipped updates, and the last of everything else."""
   first = ('sampler_trainer/logp_diff_mean', 'sampler_trainer/logp_diff_max')
-  out = {**old, **{k: v for k, v in new.items() if k not in first}}
-  out['update_skipped'] = old['update_skipped'] + new['update_skipped']
+  out = {
+    **old,
+    **{k: v for k, v in new.items() if k not in first or k not in old},
+  }
+  if 'update_skipped' in old:
+    out['update_skipped'] = old['update_skipped'] + new['update_skipped']
   return out
 
 
 def alarm(log, c, s: int, metrics: dict) -> None:
   """Says so when sampler and trainer disagree by more than the bound."""
-  gap = metrics['sampler_trainer/logp_diff_max']
+  gap = metrics.get('sampler_trainer/logp_diff_max', 0.0)
   if gap > c.max_logp_diff:
     log.say(
       f'ALARM step {s}: log-probs of sampler and trainer differ by up to '
@@ -342,13 +349,3 @@ class interruptible:
     print(
       'Finishing this step, then saving. Once more to stop at once.', flush=True
     )
-
-
-def placer(abstract):
-  """The loader's callback: each leaf onto its devices as soon as it is read."""
-
-  def place(path, x):
-    leaf = functools.reduce(lambda tree, key: tree[key], path, abstract)
-    return sharding.from_host(x, leaf.sharding)
-
-  return place

@@ -41,6 +41,7 @@ class Score:
   turns: Array  # bool[P,G,K]  turn k took place
   belief: Array | None  # f32[P,G,K+1] log p(truth) before turn 0 and after each
   verdict: Array  # i32[P,G]     a `codes.Verdict`; never shaped or weighted
+  greedy: Array | None = None  # f32[P,K]  reward of a greedy row, for ReMax
 
 
 @_struct
@@ -52,6 +53,9 @@ class Batch:
   adv: Array  # f32[B,T]
   logp_old: Array  # f32[B,T]
   logp_ref: Array | None  # f32[B,T]
+  chosen: Array | None = None  # bool[B,T] the surrogate's choice of tokens
+  value: Array | None = None  # f32[B,T] the critic's, before the update
+  returns: Array | None = None  # f32[B,T] what it should have said
 
 
 @_struct

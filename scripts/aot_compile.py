@@ -34,6 +34,8 @@ _REMEDY = {
   'update': 'a smaller groups_per_micro_batch (a multiple of data*fsdp) or '
   'logits_chunk, model.remat=True, a larger tensor in mesh.shape, or a larger '
   'slice',
+  'prepare': 'a smaller groups_per_micro_batch (a multiple of data*fsdp) or '
+  'logits_chunk, or a larger slice',
   'reference': 'a smaller groups_per_micro_batch (a multiple of data*fsdp) or '
   'logits_chunk, algo.beta=0, or a larger slice',
 }

@@ -21,6 +21,7 @@ import common
 
 from rlvr_jax import (
   algorithm,
+  micro,
   optim,
   registry,
   rollout,
@@ -124,7 +125,7 @@ def train(args, record, side, end):
       schedule=lambda _: rate,
       temperature=1.0,
       trainable='.*',
-      shapes=step.Shapes(case.samples, MAX_PROMPT, 1, 2048, True),
+      shapes=micro.Shapes(case.samples, MAX_PROMPT, 1, 2048, True),
     ),
     donate_argnums=0,
     out_shardings=(step.shardings_of(abstract), None),
@@ -169,7 +170,7 @@ class Adam:
 
   schedule, warmup_steps = 'constant', 0
   b1, b2, eps = 0.9, 0.999, 1e-8
-  weight_decay = max_grad_norm = 0.0
+  weight_decay = max_grad_norm = value_learning_rate = 0.0
 
   def __init__(self, learning_rate):
     self.learning_rate = learning_rate

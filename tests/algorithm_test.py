@@ -29,6 +29,11 @@ def section(**changes):
     'aggregate': 'token_mean',
     'kl': '',
     'beta': 0.0,
+    'entropy_coef': 0.0,
+    'correction': '',
+    'whiten': True,
+    'value_coef': 0.1,
+    'value_clip': 0.2,
   }
   return ml_collections.ConfigDict(base | changes)
 

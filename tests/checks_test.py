@@ -1,29 +1,84 @@
 """What is refused at start."""
 
+import pathlib
+import runpy
 import types
 
+import jax
 import pytest
 
-from rlvr_jax import checks, registry
+from rlvr_jax import checks, registry, sharding
 
 
-def check_group(spec, size):
+def check_algorithm(spec, size, **changes):
   config = types.SimpleNamespace(
-    num_generations=size, algo=types.SimpleNamespace(estimate=spec)
+    method='rl',
+    num_generations=size,
+    train_batch_size=4,
+    max_resample_batches=0,
+    algo=types.SimpleNamespace(estimate=spec),
   )
-  algo = types.SimpleNamespace(estimate=registry.get('estimator', spec))
-  checks.check_group(config, algo)
+  vars(config).update(changes)
+  estimate = registry.get('estimator', spec)
+  critic = estimate if spec.startswith('gae') else None
+  algo = types.SimpleNamespace(estimate=estimate, critic=critic)
+  checks.check_algorithm(config, algo)
 
 
 @pytest.mark.parametrize('spec', ['grpo', 'dr_grpo', 'rloo', 'pass_at_k'])
 def test_one_sample_leaves_a_relative_estimator_nothing(spec):
   with pytest.raises(ValueError, match='num_generations=1'):
-    check_group(spec, 1)
-  check_group(spec, 2)
+    check_algorithm(spec, 1)
+  check_algorithm(spec, 2)
 
 
 @pytest.mark.parametrize(
   'spec', ['reinforce', 'psr', 'nsr', 'weighted_reinforce']
 )
 def test_one_sample_is_enough_where_each_counts_by_itself(spec):
-  check_group(spec, 1)
+  check_algorithm(spec, 1)
+
+
+@pytest.mark.parametrize('spec', ['remax', 'reinforce_plus_plus', 'gae'])
+def test_one_sample_is_enough_where_others_are_the_baseline(spec):
+  check_algorithm(spec, 1)
+
+
+def test_one_sample_of_one_prompt_leaves_nothing_to_whiten():
+  with pytest.raises(ValueError, match='num_generations=1'):
+    check_algorithm('reinforce_plus_plus', 1, train_batch_size=1)
+
+
+def test_a_critic_does_not_go_with_resampling():
+  with pytest.raises(ValueError, match='max_resample_batches=2'):
+    check_algorithm('gae', 8, max_resample_batches=2)
+
+
+def test_other_methods_need_no_group():
+  check_algorithm('grpo', 1, method='sft')
+
+
+BASE = runpy.run_path(
+  str(pathlib.Path(__file__).parents[1] / 'configs' / 'common.py')
+)['base']
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'method': 'dpo'}, "method='dpo' must be one of rl, sft"),
+    ({'method': 'sft'}, 'num_generations=8 must be 1'),
+    ({'method': 'distill'}, 'needs a teacher.name'),
+    ({'teacher.name': 'smollm2'}, "is not read by method='rl'"),
+    (
+      {'method': 'rejection', 'teacher.logits': True},
+      "needs method='distill'",
+    ),
+  ],
+)
+def test_methods_that_cannot_work_are_refused(changes, message):
+  c = BASE()
+  c.update_from_flattened_dict(changes)
+  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  with pytest.raises(ValueError, match=message):
+    checks.check_config(c, mesh)

@@ -63,7 +63,7 @@ def graded(f):
   """(logp, entropy) and the gradient of a weighted sum of both."""
 
   def total(params, tokens, mask):
-    logp, entropy = f(params, tokens, mask)
+    logp, entropy = f(params, tokens, mask)[:2]
     w = jnp.pad(WEIGHTS, ((0, 0), (0, 0), (0, tokens.shape[1] - T)))
     logp, entropy = (jnp.where(mask, x, 0.0) for x in (logp, entropy))
     return (w[0] * logp + w[1] * entropy).sum(), (logp, entropy)
@@ -75,7 +75,7 @@ def graded(f):
 def grouped(capacity=None, chunk=1024):
   return graded(
     functools.partial(
-      logprobs.group_logprobs,
+      logprobs.group_outputs,
       model=MODEL,
       temperature=0.8,
       group=GROUP,
@@ -96,7 +96,7 @@ def plain():
 
 
 def check_equal(got, want):
-  (_, (logp, entropy)), grads = got
+  (_, (logp, entropy, *_)), grads = got
   (_, (want_logp, want_entropy)), want_grads = want
   np.testing.assert_allclose(logp[:, :T], want_logp, atol=2e-5)
   np.testing.assert_allclose(entropy[:, :T], want_entropy, atol=2e-5)
@@ -193,7 +193,7 @@ def test_span_is_the_least_capacity():
 @pytest.mark.parametrize('capacity', [None, 31])
 def test_recomputing_layers_changes_nothing(capacity):
   remat = functools.partial(
-    logprobs.group_logprobs,
+    logprobs.group_outputs,
     model=MODEL.clone(remat=True),
     temperature=0.8,
     group=GROUP,

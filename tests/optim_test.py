@@ -20,6 +20,7 @@ def config(**kw):
     'eps': 1e-8,
     'weight_decay': 0.0,
     'max_grad_norm': 0.0,
+    'value_learning_rate': 0.0,
   }
   return types.SimpleNamespace(**c | kw)
 
@@ -143,3 +144,23 @@ def test_a_pattern_that_matches_nothing_is_refused():
     match=r"trainable='lora' matches no parameter.*embedding, layers/k/kernel",
   ):
     optim.split(TREE, 'lora')
+
+
+def test_the_value_head_may_have_its_own_rate():
+  params = {'value_kernel': jnp.ones(3), 'layers/kernel': jnp.ones(3)}
+  tx = optim.make_optimizer(
+    config(learning_rate=0.01, value_learning_rate=0.03), 1
+  )
+  got, _ = tx.update(params, tx.init(params), params)
+  np.testing.assert_allclose(
+    got['value_kernel'], 3 * got['layers/kernel'], rtol=1e-6
+  )
+  with pytest.raises(ValueError, match='relative to learning_rate'):
+    optim.make_optimizer(config(learning_rate=0.0, value_learning_rate=1.0), 1)
+
+
+def test_biases_and_norms_do_not_decay():
+  names = ('layers/block/q/bias', 'final_norm/scale', 'value_bias')
+  assert not any(optim.decays(name) for name in names)
+  assert optim.decays('value_kernel')
+  assert optim.decays('embedding')

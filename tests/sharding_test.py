@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import optim, registry, sampler, sharding, step, types
+from rlvr_jax import micro, optim, registry, sampler, sharding, step, types
 from rlvr_jax.models import transformer
 
 S, N, GROUP, P = 4, 4, 2, 8
@@ -46,12 +46,13 @@ def run(shape):
   mesh = mesh_of(shape)
   section = namespaces.SimpleNamespace(
     learning_rate=1e-3, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
-    eps=1e-3, weight_decay=0.1, max_grad_norm=1.0,
+    eps=1e-3, weight_decay=0.1, max_grad_norm=1.0, value_learning_rate=0.0,
   )  # fmt: skip
   algorithm = algorithms.from_config(
     namespaces.SimpleNamespace(
       credit='outcome', estimate='grpo', surrogate='clip', kl='', beta=0.0,
-      aggregate='seq_mean_token_mean',
+      aggregate='seq_mean_token_mean', entropy_coef=0.0, correction='',
+      whiten=True, value_coef=0.1, value_clip=0.2,
     )
   )  # fmt: skip
   tx = optim.make_optimizer(section, 10)
@@ -93,7 +94,7 @@ def run(shape):
         schedule=lambda i: 1e-3,
         temperature=1.0,
         trainable='.*',
-        shapes=step.Shapes(GROUP, S, P, 16, pack=mesh.size == 1),
+        shapes=micro.Shapes(GROUP, S, P, 16, pack=mesh.size == 1),
       ),
       donate_argnums=0,
       out_shardings=(step.shardings_of(abstract), None),
@@ -154,7 +155,7 @@ def test_parameters_and_moments_are_cut_over_the_mesh():
   assert part(params['final_norm']['scale']) == (32,)
   section = namespaces.SimpleNamespace(
     learning_rate=1.0, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
-    eps=1e-8, weight_decay=0.0, max_grad_norm=0.0,
+    eps=1e-8, weight_decay=0.0, max_grad_norm=0.0, value_learning_rate=0.0,
   )  # fmt: skip
   tx = optim.make_optimizer(section, 1)
   abstract = step.abstract_state(MODEL, tx, 'q/', mesh)

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import codes, logprobs, optim, registry, sharding, step, types
+from rlvr_jax import (
+  codes,
+  logprobs,
+  micro,
+  optim,
+  registry,
+  sharding,
+  step,
+  types,
+)
 from rlvr_jax.models import transformer
 from rlvr_jax.ops import ratio
 
@@ -30,14 +39,16 @@ FAST = {
 MESH = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
 
 
-def algorithm(aggregate='token_mean', kl=''):
+def algorithm(aggregate='token_mean', kl='', **changes):
   section = {'credit': 'outcome', 'estimate': 'grpo', 'surrogate': 'clip'}
   section |= {'aggregate': aggregate, 'kl': kl, 'beta': 0.1 if kl else 0.0}
+  section |= {'entropy_coef': 0.0, 'correction': '', 'whiten': True}
+  section |= {'value_coef': 0.1, 'value_clip': 0.2} | changes
   return algorithms.from_config(namespaces.SimpleNamespace(**section))
 
 
 def shapes(per_micro=1, pack=False, max_prompt=S):
-  return step.Shapes(GROUP, max_prompt, per_micro, 1024, pack)
+  return micro.Shapes(GROUP, max_prompt, per_micro, 1024, pack)
 
 
 @functools.cache
@@ -171,7 +182,7 @@ def test_the_number_of_micro_batches_changes_nothing():
 
 def test_packing_changes_nothing(monkeypatch):
   """Two micro-batches, of 18 and 15 positions, in lists of 31 and of 15."""
-  monkeypatch.setattr(step, 'capacities', lambda shapes, columns: (15, 31))
+  monkeypatch.setattr(micro, 'capacities', lambda shapes, columns: (15, 31))
   packed = program(per_micro=2, pack=True)
   check_equal(packed(params(), batch()), by_hand()['token_mean'])
   # Eight tokens with holes between them need room for the holes too.
@@ -250,15 +261,158 @@ def test_metrics_compare_sampler_and_trainer():
   )
 
 
-def test_reference_logprobs_are_those_of_the_weights():
+def test_forward_gives_the_log_probs_of_the_weights():
   got = jax.jit(
     functools.partial(
-      step.reference_logprobs, model=MODEL, temperature=1.0, shapes=shapes(2)
+      micro.forward, model=MODEL, temperature=1.0, shapes=shapes(2)
     ),
     compiler_options=FAST,
   )(params(), batch())
   want = logp_of(batch().tokens)
-  np.testing.assert_allclose(got, np.where(batch().mask, want, 0), atol=2e-5)
+  want = np.where(batch().mask, want, 0)
+  np.testing.assert_allclose(got.logp, want, atol=2e-5)
+  assert got.value is None
+  assert got.certainty is None
+
+
+def test_the_entropy_bonus_adds_its_own_gradient():
+  """loss = surrogate - 0.3 mean H, and all groups are visited for it."""
+
+  def entropy(params):
+    rows = batch()
+    tokens = jnp.asarray(rows.tokens)
+    _, h = logprobs.token_logprobs(params, tokens, model=MODEL)
+    return jnp.where(rows.mask, h, 0.0).sum() / rows.mask.sum()
+
+  def run(**changes):
+    f = functools.partial(
+      step.gradients,
+      algorithm=algorithm(**changes),
+      model=MODEL,
+      temperature=1.0,
+      trainable='.*',
+      shapes=shapes(1),
+    )
+    return jax.jit(f, compiler_options=FAST)(params(), batch())
+
+  loss, _, grads = run(entropy_coef=0.3)
+  plain_loss, _, plain = run()
+  h, dh = jax.jit(jax.value_and_grad(entropy), compiler_options=FAST)(params())
+  np.testing.assert_allclose(loss, plain_loss - 0.3 * h, rtol=1e-5)
+  for name, d in optim.split(dh, '.*')[0].items():
+    np.testing.assert_allclose(
+      grads[name], plain[name] - 0.3 * d, atol=2e-5 * np.abs(d).max() + 1e-6
+    )
+
+
+def test_a_correction_weighs_advantages_by_the_trainer_s_own_view():
+  """w = min(pi_trainer / pi_sampler, 1.02) a token, and logp_old is renewed."""
+  rows = batch()
+  f = functools.partial(
+    step.prepare,
+    algorithm=algorithm(correction='truncate(high=1.02)'),
+    model=MODEL,
+    temperature=1.0,
+    shapes=shapes(2),
+  )
+  got, told = jax.jit(f, compiler_options=FAST)(params(), rows, rows.adv)
+  logp = np.where(rows.mask, logp_of(rows.tokens), 0)
+  weight = np.where(rows.mask, np.exp(logp - rows.logp_old).clip(max=1.02), 0)
+  np.testing.assert_allclose(got.logp_old, logp, atol=2e-5)
+  np.testing.assert_allclose(got.adv, rows.adv * weight, atol=1e-4)
+  assert float(told['sampler_trainer/weight_mean']) == pytest.approx(
+    weight.sum() / rows.mask.sum(), abs=1e-4
+  )
+  gap = np.abs(logp - rows.logp_old).max()
+  assert float(told['sampler_trainer/logp_diff_max']) == pytest.approx(
+    gap, abs=1e-4
+  )
+
+
+def test_a_critic_gives_advantages_and_learns_the_returns():
+  """One row by hand: values are a line of the hidden state, GAE with lam=1."""
+  critic = MODEL.clone(value_head=True)
+  rng = np.random.default_rng(7)
+  weights = {
+    **params(),
+    'value_kernel': rng.standard_normal(32).astype(np.float32) * 0.1,
+    'value_bias': np.float32(0.2),
+  }
+  algo = algorithm(
+    estimate='gae(gamma=1.0, lam=1.0)', whiten=False, value_coef=0.5,
+    value_clip=0.0, surrogate='reinforce',
+  )  # fmt: skip
+  rows = batch()
+  last = np.zeros((B, T), np.float32)
+  for b in range(B):
+    if rows.mask[b].any():
+      last[b, np.flatnonzero(rows.mask[b])[-1]] = b % 3
+  kw = dict(algorithm=algo, model=critic, temperature=1.0, shapes=shapes(2))
+  got, told = jax.jit(
+    functools.partial(step.prepare, **kw), compiler_options=FAST
+  )(weights, rows, last)
+  (hidden,) = critic.apply({'params': weights}, rows.tokens)
+  value = np.asarray(hidden) @ weights['value_kernel'] + 0.2
+  value = np.where(rows.mask, np.pad(value[:, :-1], ((0, 0), (1, 0))), 0)
+  np.testing.assert_allclose(got.value, value, atol=1e-4)
+  # gamma = lam = 1: the return is the row's reward, at every token.
+  returns = np.where(rows.mask, np.arange(B)[:, None] % 3, 0)
+  np.testing.assert_allclose(got.returns, returns, atol=1e-5)
+  np.testing.assert_allclose(got.adv, returns - value, atol=1e-4)
+  assert float(told['critic/return_mean']) == pytest.approx(
+    returns.sum() / rows.mask.sum()
+  )
+  _, metrics, grads = jax.jit(
+    functools.partial(step.gradients, trainable='.*', **kw),
+    compiler_options=FAST,
+  )(weights, got)
+  error = 0.5 * np.square(value - returns).sum() / rows.mask.sum()
+  assert float(ratio.divide(metrics['critic/loss'])) == pytest.approx(
+    error, abs=1e-4
+  )
+  # d/db of 0.5 * mean 0.5 (V - R)^2: the surrogate does not see the bias.
+  want = 0.5 * (value - returns).sum() / rows.mask.sum()
+  np.testing.assert_allclose(grads['value_bias'], want, atol=1e-5)
+
+
+def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
+  """The loss is mean KL(teacher || policy), 0 with no gradient for itself."""
+  rows = batch()
+  other = jax.tree.map(lambda x: x * 1.1, params())
+
+  def by_hand(policy):
+    z = transformer.logits(policy, rows.tokens, model=MODEL)[:, :-1]
+    q = transformer.logits(other, rows.tokens, model=MODEL)[:, :-1]
+    p, q = jax.nn.log_softmax(z), jax.nn.log_softmax(q)
+    kl = (jnp.exp(q) * (q - p)).sum(-1)
+    return jnp.where(rows.mask[:, 1:], kl, 0.0).sum() / rows.mask.sum()
+
+  @functools.partial(jax.jit, compiler_options=FAST)
+  def run(policy, teacher):
+    return step.gradients(
+      policy,
+      rows,
+      algorithm=algorithm(surrogate='reinforce'),
+      model=MODEL,
+      temperature=1.0,
+      trainable='.*',
+      shapes=shapes(2),
+      teacher=(MODEL, teacher),
+    )
+
+  loss, metrics, grads = run(params(), other)
+  want, want_grads = jax.jit(
+    jax.value_and_grad(by_hand), compiler_options=FAST
+  )(params())
+  assert float(loss) == pytest.approx(float(want), rel=1e-4)
+  assert float(ratio.divide(metrics['divergence'])) == pytest.approx(
+    float(want), rel=1e-4
+  )
+  for name, d in optim.split(want_grads, '.*')[0].items():
+    np.testing.assert_allclose(grads[name], d, atol=1e-4 * np.abs(d).max())
+  loss, _, grads = run(other, other)
+  assert abs(float(loss)) < 1e-6
+  assert max(float(jnp.abs(g).max()) for g in grads.values()) < 1e-5
 
 
 ##### update #####
@@ -269,7 +423,7 @@ def trained():
   """(new state, the jitted update, as train.py makes them)."""
   section = namespaces.SimpleNamespace(
     learning_rate=0.01, schedule='linear', warmup_steps=0, b1=0.9, b2=0.95,
-    eps=1e-8, weight_decay=0.1, max_grad_norm=1.0,
+    eps=1e-8, weight_decay=0.1, max_grad_norm=1.0, value_learning_rate=0.0,
   )  # fmt: skip
   trainable = 'layers|final_norm'
   tx = optim.make_optimizer(section, 10)
@@ -430,8 +584,8 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
 
 def test_capacities_end_with_all_positions():
   assert S == 4
-  sizes = step.capacities(shapes(per_micro=2), 1000)
+  sizes = micro.capacities(shapes(per_micro=2), 1000)
   assert sizes == tuple(501 * k for k in (2, 3, 4, 5, 6, 8))
   # Few positions are not worth several programs.
-  assert step.capacities(shapes(per_micro=1), 400) == (603, 804)
-  assert step.capacities(shapes(per_micro=1), 20) == (44,)
+  assert micro.capacities(shapes(per_micro=1), 400) == (603, 804)
+  assert micro.capacities(shapes(per_micro=1), 20) == (44,)

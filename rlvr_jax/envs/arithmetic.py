@@ -94,12 +94,13 @@ def _task(
   for sign, number in zip(signs, numbers[1:], strict=True):
     text += f' {sign} {_show(number)}'
   question = f'What is {text}?'
+  answer = str(_value(numbers, signs))
   return core.Task(
     id=f'{split}-{index}',
     question=f'{question} {instruction}' if instruction else question,
-    answer=str(_value(numbers, signs)),
+    answer=answer,
     verifier='math',
-    data={},
+    data={'solution': answer},
   )
 
 

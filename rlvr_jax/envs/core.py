@@ -19,7 +19,8 @@ class Task(NamedTuple):
   question: str  # what the user message says
   answer: str  # gold answer
   verifier: str  # 'math', 'countdown' or 'reasoning_gym'
-  data: dict  # what the verifier needs beyond the answer
+  # What the verifier needs beyond the answer; 'solution', a text to imitate.
+  data: dict
 
 
 Env = Mapping[str, Sequence[Task]]

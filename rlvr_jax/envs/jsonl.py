@@ -17,6 +17,7 @@ class Row(NamedTuple):
   question: str
   answer: str  # gold answer
   text: str  # the answer field as it stands
+  solution: str | None = None  # a text to imitate
 
 
 @registry.register('env')
@@ -34,7 +35,8 @@ def jsonl(
   split when the hash of its question (lower case, spaces squeezed) falls below
   `test_fraction`: rows that repeat a question stay together, and rows added
   later move no other. Each split gets one question at least. Tasks are named
-  by file and line.
+  by file and line. A row may have a 'solution', the worked text that
+  supervised training imitates.
 
   Args:
     path: the file; its rows are the train split if there is a `test_path`.
@@ -152,7 +154,10 @@ def _row(line, content, question_key, answer_key, gold) -> Row:
     text = json.dumps(text)
   if not isinstance(text, str):
     raise ValueError(f'{answer_key}={text!r:.60} is no string and no number.')
-  return Row(line, question, gold(text), text)
+  solution = record.get('solution')
+  if solution is not None and not isinstance(solution, str):
+    raise ValueError(f'solution={solution!r:.60} is not a string.')
+  return Row(line, question, gold(text), text, solution)
 
 
 def _bad_golds(rows: list[Row]) -> list[tuple[int, str]]:
@@ -211,6 +216,12 @@ def _split(
 
 def _tasks(rows: list[Row], split: str) -> list[core.Task]:
   return [
-    core.Task(f'{split}-{row.line}', row.question, row.answer, 'math', {})
+    core.Task(
+      f'{split}-{row.line}',
+      row.question,
+      row.answer,
+      'math',
+      {} if row.solution is None else {'solution': row.solution},
+    )
     for row in rows
   ]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlvr_jax.models import layers
 from rlvr_jax.models.config import ModelConfig
@@ -62,12 +63,14 @@ class Decoder(nn.Module):
     dtype: of computation. Softmax, norms and logits are float32 always.
     param_dtype: of parameters.
     remat: recompute each layer in the backward pass, its products too.
+    value_head: has the parameters that `value` reads, zero at first.
   """
 
   config: ModelConfig
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
   remat: bool = False
+  value_head: bool = False
 
   def setup(self):
     c = self.config
@@ -83,6 +86,20 @@ class Decoder(nn.Module):
         'head',
         nn.with_logical_partitioning(init, ('vocab', 'embed')),
         (c.vocab_size, c.width),
+        self.param_dtype,
+      )
+    if self.value_head:
+      zeros = nn.initializers.zeros
+      self.value_kernel = self.param(
+        'value_kernel',
+        nn.with_logical_partitioning(zeros, ('embed',)),
+        (c.width,),
+        self.param_dtype,
+      )
+      self.value_bias = self.param(
+        'value_bias',
+        nn.with_logical_partitioning(zeros, ()),
+        (),
         self.param_dtype,
       )
     self.final_norm = layers.RMSNorm(c.norm_eps, self.param_dtype)
@@ -167,6 +184,31 @@ class _Layer(nn.Module):
 def head_weight(params) -> jax.Array:
   """[V,D] of the (possibly tied) head."""
   return params['head'] if 'head' in params else params['embedding']
+
+
+def value(params, hidden) -> jax.Array:
+  """f32[...]: the critic's estimate from final hidden states [...,D]."""
+  x = hidden.astype(jnp.float32)
+  return x @ params['value_kernel'].astype(jnp.float32) + params[
+    'value_bias'
+  ].astype(jnp.float32)
+
+
+def with_value(model: Decoder, params, place):
+  """Parameters with the value head that the model has and they may lack.
+
+  `place` as for `io.load.load`: (path, host array) -> leaf.
+  """
+  if not model.value_head or 'value_kernel' in params:
+    return params
+  zeros = lambda name, *of: place(
+    (name,), np.zeros(of, jnp.dtype(model.param_dtype))
+  )
+  return {
+    **params,
+    'value_kernel': zeros('value_kernel', model.config.width),
+    'value_bias': zeros('value_bias'),
+  }
 
 
 def logits(params, tokens, *, model: Decoder) -> jax.Array:

@@ -4,17 +4,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from rlvr_jax import types
+from rlvr_jax import registry, types
 from rlvr_jax.ops import masked
 
 
+@registry.register('estimator')
 def gae(
   rewards: Float[types.Array, 'T'],
   values: Float[types.Array, 'T'],
   mask: Bool[types.Array, 'T'],
   *,
-  gamma: float,
-  lam: float,
+  gamma: float | int = 1.0,
+  lam: float | int = 1.0,
 ) -> tuple[Float[Array, 'T'], Float[Array, 'T']]:
   """Advantages and returns of one row (Schulman et al. 2015, arXiv:1506.02438).
 

@@ -34,33 +34,101 @@ def from_hidden(
   Targets outside [0, V) give log p of no token (the value is -logsumexp):
   mask them. Returns two f32[*R,M].
   """
-  *r, m, d = hidden.shape
-  rows = math.prod(r)
-  size = max(chunk // max(rows, 1), 1)
 
-  whole = m <= size  # one chunk: its logits may as well be kept
-
-  def flat(hidden, targets):
+  def flat(hidden, targets, *, keep):
+    d = hidden.shape[-1]
     out = _logprob(
-      hidden.reshape(-1, d), head, targets.reshape(-1), temperature, whole
+      hidden.reshape(-1, d), head, targets.reshape(-1), temperature, keep
     )
     return tuple(x.reshape(targets.shape) for x in out)
 
-  if whole:
-    return flat(hidden, targets)
-  count = -(-m // size)
-  size = -(-m // count)  # even chunks: the last one is not mostly padding
-  pad = [(0, 0)] * len(r) + [(0, count * size - m)]
+  keep = _chunks(targets.shape, chunk) == 1  # its logits may as well be kept
+  run = functools.partial(flat, keep=keep)
+  return _by_chunks(run, (hidden, targets), targets.shape, chunk)
 
-  def cut(x, width):
-    x = jnp.pad(x, pad + [(0, 0)] * (len(width)))
-    return jnp.moveaxis(x.reshape(*r, count, size, *width), len(r), 0)
+
+def self_certainty(
+  hidden: Float[Array, '*r m d'],
+  head: Float[Array, 'v d'],
+  *,
+  temperature: float = 1.0,
+  chunk: int = 1024,
+) -> Float[Array, '*r m']:
+  """KL(U || p) in nats, U uniform over the V tokens, p as in `from_hidden`.
+
+    KL(U || p) = logsumexp(z) - mean(z) - log V
+
+  INTUITOR's self-certainty (arXiv:2505.19590, eq. 1; its code leaves out
+  -log V). For values: it has no gradient.
+  """
+
+  def certainty(hidden):
+    z = _logits(hidden.reshape(-1, hidden.shape[-1]), head, temperature)
+    out = jax.nn.logsumexp(z, -1) - z.mean(-1) - math.log(z.shape[-1])
+    return (out.reshape(hidden.shape[:-1]),)
+
+  hidden, head = jax.lax.stop_gradient((hidden, head))
+  return _by_chunks(certainty, (hidden,), hidden.shape[:-1], chunk)[0]
+
+
+def divergence(
+  hidden: Float[Array, '*r m d'],
+  head: Float[Array, 'v d'],
+  other: Float[Array, '*r m e'],
+  other_head: Float[Array, 'v e'],
+  *,
+  temperature: float = 1.0,
+  chunk: int = 1024,
+) -> Float[Array, '*r m']:
+  """KL(q || p) in nats of a teacher's q from a student's p, at each place.
+
+    KL(q || p) = sum_v q_v (log q_v - log p_v)
+
+  p = softmax(hidden head^T / temperature), q likewise of `other`, a constant.
+  dKL/dz = p - q for the student's logits. The distillation loss of Hinton et
+  al. (2015, arXiv:1503.02531). Logits are computed again in the backward pass.
+  """
+  other, other_head = jax.lax.stop_gradient((other, other_head))
+
+  @jax.checkpoint
+  def kl(hidden, other):
+    rows = lambda x: x.reshape(-1, x.shape[-1])
+    p = jax.nn.log_softmax(_logits(rows(hidden), head, temperature))
+    q = jax.nn.log_softmax(_logits(rows(other), other_head, temperature))
+    out = jnp.sum(jnp.exp(q) * (q - p), -1)
+    return (out.reshape(hidden.shape[:-1]),)
+
+  return _by_chunks(kl, (hidden, other), hidden.shape[:-1], chunk)[0]
+
+
+def _chunks(shape, chunk):
+  """How many chunks [*R, size] hold [*R, M] with at most `chunk` rows each."""
+  *r, m = shape
+  return -(-m // max(chunk // max(math.prod(r), 1), 1))
+
+
+def _by_chunks(f, arrays, shape, chunk):
+  """f on even cuts of arrays [*R,M,...] along M; its results joined again.
+
+  f takes cuts [*R,size,...] and returns a tuple of [*R,size].
+  """
+  *r, m = shape
+  count = _chunks(shape, chunk)
+  if count <= 1:
+    return f(*arrays)
+  size = -(-m // count)  # even chunks: the last one is not mostly padding
+
+  def cut(x):
+    width = x.shape[len(r) + 1 :]
+    pad = [(0, 0)] * len(r) + [(0, count * size - m)] + [(0, 0)] * len(width)
+    x = jnp.pad(x, pad).reshape(*r, count, size, *width)
+    return jnp.moveaxis(x, len(r), 0)
 
   _, out = jax.lax.scan(
-    lambda _, x: (None, flat(*x)), None, (cut(hidden, (d,)), cut(targets, ()))
+    lambda _, x: (None, f(*x)), None, tuple(map(cut, arrays))
   )
   join = lambda x: jnp.moveaxis(x, 0, len(r)).reshape(*r, -1)[..., :m]
-  return join(out[0]), join(out[1])
+  return tuple(map(join, out))
 
 
 def _logits(hidden, head, temperature):

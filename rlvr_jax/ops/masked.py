@@ -51,6 +51,24 @@ def has_spread(
   return jnp.any(above_min(score, valid) > 0)
 
 
+def centred(
+  x: Shaped[types.Array, '*S'], mask: Bool[types.Array, '*S']
+) -> Float[Array, '*S']:
+  """x - mean over the masked places, 0 elsewhere; exactly 0 if all are equal."""
+  x, n = keep(x, mask), count(mask)
+  low = jnp.min(x, where=mask, initial=jnp.inf)
+  x = jnp.where(mask, x - jax.lax.stop_gradient(low), 0.0)
+  return jnp.where(mask, x - jnp.sum(x) / jnp.maximum(n, 1.0), 0.0)
+
+
+def variance(
+  x: Shaped[types.Array, '*S'], mask: Bool[types.Array, '*S']
+) -> Float[Array, '']:
+  """Of the masked places, with divisor n-1; 0 for fewer than two places."""
+  squares = jnp.sum(jnp.square(centred(x, mask)))
+  return squares / jnp.maximum(count(mask) - 1.0, 1.0)
+
+
 def whiten(
   x: Shaped[types.Array, '*S'],
   mask: Bool[types.Array, '*S'],
@@ -62,9 +80,4 @@ def whiten(
   var has the divisor n-1, as in verl. Fewer than two places, or equal ones,
   give 0.
   """
-  x, n = keep(x, mask), count(mask)
-  low = jnp.min(x, where=mask, initial=jnp.inf)
-  x = jnp.where(mask, x - jax.lax.stop_gradient(low), 0.0)
-  centred = jnp.where(mask, x - jnp.sum(x) / jnp.maximum(n, 1.0), 0.0)
-  variance = jnp.sum(jnp.square(centred)) / jnp.maximum(n - 1.0, 1.0)
-  return centred * jax.lax.rsqrt(variance + eps)
+  return centred(x, mask) * jax.lax.rsqrt(variance(x, mask) + eps)

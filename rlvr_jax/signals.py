@@ -1,0 +1,54 @@
+"""The policy's own probabilities, as rewards without labels read them."""
+
+import bisect
+
+import numpy as np
+
+from rlvr_jax.rewards import core, extract
+
+
+def attach(transcripts, rows, sampled, outputs, decode):
+  """The transcripts with `signals`: means over a row's sampled tokens.
+
+  Args:
+    transcripts: B of them.
+    rows: i32[B,T], -1 where a token was not sampled, as `Rollout.turn`.
+    sampled: tokens i32[B,N] and length i32[B] of the completions.
+    outputs: `logprobs.Outputs` of these rows with certainty, host arrays.
+    decode: ids -> text of a completion's beginning.
+  """
+  out = []
+  for i, transcript in enumerate(transcripts):
+    here = np.flatnonzero(rows[i] >= 0)
+    p = np.exp(outputs.logp[i, here])
+    ids = sampled.tokens[i, : sampled.length[i]]
+    span = answer_tokens(transcript.completion, ids, decode)
+    mean = lambda x: float(np.mean(x)) if len(x) else 0.0
+    out.append(
+      transcript._replace(
+        signals=core.Signals(
+          entropy=mean(outputs.entropy[i, here]),
+          self_certainty=mean(outputs.certainty[i, here]),
+          answer_probability=None if span is None else mean(p[slice(*span)]),
+        )
+      )
+    )
+  return out
+
+
+def answer_tokens(text: str, ids, decode) -> tuple[int, int] | None:
+  """(first, after the last) of the tokens that the final answer is made of.
+
+  A token that holds a part of the answer counts. None if there is no answer.
+  """
+  try:
+    span = extract.answer_span(text, numeric=False)
+  except extract.TooLong:
+    return None
+  if span is None:
+    return None
+  upto = range(1, len(ids) + 1)
+  size = lambda n: len(decode(ids[:n]))
+  first = bisect.bisect_right(upto, span[0], key=size)
+  last = bisect.bisect_left(upto, span[1], key=size)
+  return (first, last + 1) if first <= last < len(ids) else None

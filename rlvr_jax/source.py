@@ -1,0 +1,114 @@
+"""Where the rows of a batch come from, and what each of them weighs.
+
+method     rows                        weight of a token
+rl         the policy's samples        its advantage
+sft        the tasks' solutions        1
+distill    the teacher's samples       1
+rejection  the teacher's, or the       1 in a correct row; other rows
+           policy's samples            are not trained
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlvr_jax import algorithm as algorithms
+from rlvr_jax import checks, codes, programs, rollout, sharding, step, types
+from rlvr_jax.io import load
+from rlvr_jax.io.tokenizer import Tokenizer
+from rlvr_jax.models import transformer
+from rlvr_jax.ops import estimators
+
+
+class Teacher(NamedTuple):
+  """Another model that writes, or judges, what is trained on. None: none."""
+
+  model: transformer.Decoder | None = None
+  tokenizer: Tokenizer | None = None
+  sampler: Any = None  # parameters in the sampler's layout
+  params: Any = None  # in the training layout, for its logits
+
+
+def open_teacher(c, mesh) -> Teacher:
+  """The model of `c.teacher`; its weights are placed as the policy's are."""
+  if not c.teacher.name:
+    return Teacher()
+  config = load.load_config(c.teacher.name)
+  checks.check_model(c, config)
+  model = programs.decoder(c.model, config)
+  _, shardings = sharding.params_shardings(model, mesh)
+  loaded = load.load(
+    c.teacher.name,
+    dtype=c.model.param_dtype,
+    place=sharding.placer(shardings),
+  )
+  if loaded.params is None:
+    raise ValueError(
+      f'teacher.name={c.teacher.name!r} has no weights, so it has nothing to '
+      'teach: give the folder of a trained model.'
+    )
+  with sharding.use(mesh):
+    sampler = sharding.to_sampler(model, mesh)(loaded.params)
+  params = loaded.params if c.teacher.logits else None
+  return Teacher(model, loaded.tokenizer, sampler, params)
+
+
+def check_vocabulary(c, teacher: Teacher, tokenizer: Tokenizer) -> None:
+  """ValueError unless teacher and policy read token ids alike."""
+  if teacher.tokenizer is None:
+    return
+  both = (teacher.tokenizer, tokenizer)
+  vocabularies = [t.backend.get_vocab(with_added_tokens=True) for t in both]
+  if vocabularies[0] != vocabularies[1] or both[0].end_ids != both[1].end_ids:
+    raise ValueError(
+      f'teacher.name={c.teacher.name!r} and model.name={c.model.name!r} have '
+      'different vocabularies or end tokens. Tokens pass from one to the other '
+      'unread: take a teacher of the same family.'
+    )
+
+
+def samplers(c, algo, tasks, tokenizer, teacher, params, draw, key, how):
+  """(sample, greedy or None) for `rollout.collect` on these tasks."""
+  if c.method == 'sft':
+    rows = rollout.targets(tasks, tokenizer, c.max_completion_length)
+    return (lambda prompt, length: rows), None
+  model = {}
+  if c.method != 'rl' and teacher.model is not None:
+    params, model = teacher.sampler, {'model': teacher.model}
+
+  def sample(prompt, length):
+    return draw(params, prompt, length, key, how, c.num_generations, **model)
+
+  if c.method != 'rl' or 'greedy' not in estimators.takes(algo.estimate):
+    return sample, None
+  best = how._replace(temperature=0.0)
+  return sample, lambda prompt, length: draw(
+    params, prompt, length, key, best, 1
+  )
+
+
+def weights(c, algo, rolled: types.Rollout, scored: types.Score) -> np.ndarray:
+  """f32[P,G,T]: what multiplies -log pi of a token, up to the surrogate.
+
+  A critic's advantages come later, see `step.prepare`: here they are the
+  rewards at the ends of turns.
+  """
+  sampled = np.asarray(rolled.turn) >= 0
+  if c.method == 'rl':
+    if algo.critic is not None:
+      return np.asarray(algorithms.turn_rewards(rolled, scored))
+    return np.asarray(algorithms.advantages(algo, rolled, scored))
+  kept = np.asarray(scored.verdict) == codes.Verdict.CORRECT
+  if c.method != 'rejection':
+    kept = np.ones_like(kept)
+  return (sampled & kept[..., None]).astype(np.float32)
+
+
+def batch(c, algo, rolled: types.Rollout, scored: types.Score) -> types.Batch:
+  """Rows [B,T] to train on: host arrays."""
+  adv = weights(c, algo, rolled, scored)
+  out = step.flatten(rolled, adv, c.mask_truncated_completions)
+  if c.method != 'rl':
+    # Rows that do not count are not in the mean either.
+    out = out.replace(mask=out.mask & (out.adv != 0))
+  return out

@@ -1,0 +1,265 @@
+"""Where rows come from, and whole small runs by each method."""
+
+import itertools
+import json
+import pathlib
+import types as namespaces
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlvr_jax import (
+  algorithm,
+  codes,
+  programs,
+  registry,
+  rollout,
+  sharding,
+  source,
+  train,
+  types,
+)
+from rlvr_jax import config as config_lib
+from rlvr_jax.envs.core import Task
+from rlvr_jax.io import export, tokenizer
+from rlvr_jax.models import transformer
+
+BYTES = tokenizer.byte_level()
+TINY = str(pathlib.Path(__file__).parents[1] / 'configs' / 'tiny.py') + ':smoke'
+SMALL = (
+  'model.name=tiny(layers=1, width=32)',
+  'total_steps=2',
+  'train_batch_size=8',
+  'num_generations=2',
+  'groups_per_micro_batch=8',
+  'eval.num_tasks=8',
+  'eval.batch_size=8',
+  'max_completion_length=4',
+  'optimizer.learning_rate=1e-2',
+)
+
+
+def task(name, solution=None):
+  data = {} if solution is None else {'solution': solution}
+  return Task(name, f'{name}?', '7', 'math', data)
+
+
+def test_targets_are_the_solutions_and_their_end():
+  got = rollout.targets([task('a', 'so 7'), task('b', '7')], BYTES, 6)
+  end = BYTES.end_ids[0]
+  assert got.tokens[0].tolist() == [*b'so 7', end, 0]
+  assert got.tokens[1].tolist() == [ord('7'), end, 0, 0, 0, 0]
+  assert got.length.tolist() == [5, 2]
+  assert set(got.stop) == {codes.Stop.END}
+
+
+@pytest.mark.parametrize(
+  ('bad', 'message'),
+  [(task('b'), "'b' has no worked solution"), (task('b', '7' * 6), 'has 7 to')],
+)
+def test_a_task_that_cannot_be_imitated_is_named(bad, message):
+  with pytest.raises(ValueError, match=message):
+    rollout.targets([task('a', '7'), bad], BYTES, 6)
+
+
+def rolled():
+  """Two groups of two rows; the second row of each is wrong."""
+  turn = np.array([[[-1, 0, 0, -1], [-1, 0, -1, -1]]] * 2)
+  zeros = np.zeros((2, 2), np.int32)
+  verdict = np.array([[0, 1], [0, 1]], np.int32)
+  return (
+    types.Rollout(
+      tokens=turn * 0,
+      length=zeros + 3,
+      turn=turn,
+      logp=turn * np.float32(0),
+      stop=zeros + 1,
+    ),
+    types.Score(
+      reward=np.float32(verdict == 0)[..., None],
+      turns=np.ones((2, 2, 1), bool),
+      belief=None,
+      verdict=verdict,
+    ),
+  )
+
+
+def settings(method):
+  return namespaces.SimpleNamespace(
+    method=method, mask_truncated_completions=False
+  )
+
+
+@pytest.mark.parametrize('method', ['sft', 'distill'])
+def test_every_token_of_what_is_imitated_weighs_one(method):
+  got = source.batch(settings(method), None, *rolled())
+  want = rolled()[0].turn.reshape(4, 4) >= 0
+  np.testing.assert_array_equal(got.mask, want)
+  np.testing.assert_array_equal(got.adv, np.float32(want))
+
+
+def test_rejection_trains_correct_rows_and_counts_no_others():
+  got = source.batch(settings('rejection'), None, *rolled())
+  want = (rolled()[0].turn >= 0) & np.array([True, False])[:, None]
+  np.testing.assert_array_equal(got.mask, want.reshape(4, 4))
+
+
+def test_teachers_must_share_the_vocabulary():
+  c = namespaces.SimpleNamespace(
+    teacher=namespaces.SimpleNamespace(name='a'),
+    model=namespaces.SimpleNamespace(name='b'),
+  )
+  source.check_vocabulary(c, source.Teacher(), BYTES)
+  source.check_vocabulary(c, source.Teacher(tokenizer=BYTES), BYTES)
+  other = tokenizer.byte_level()
+  other = type(other)(other.backend, other.pad_id, (65,))
+  with pytest.raises(ValueError, match=r"teacher\.name='a' and model.name='b'"):
+    source.check_vocabulary(c, source.Teacher(tokenizer=other), BYTES)
+
+
+# --- whole runs -----------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """A random model of one layer, as a folder that has weights."""
+  path = tmp_path_factory.mktemp('model')
+  config = registry.get('model', 'tiny(layers=1, width=32)')()
+  shapes, _ = sharding.params_shardings(
+    transformer.Decoder(config), sharding.make_mesh((1, -1, 1))
+  )
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), shapes
+  )
+  export.export(path, config, params, BYTES)
+  return path
+
+
+@pytest.fixture
+def run(tmp_path):
+  def go(*overrides):
+    c = config_lib.load(TINY, [*SMALL, *overrides])
+    train.train(c, tmp_path)
+    text = (tmp_path / 'metrics.jsonl').read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+  return go
+
+
+def test_supervised_training_lowers_the_loss_of_its_solutions(run):
+  first, *_, last = run('method=sft', 'num_generations=1', 'total_steps=8')
+  assert first['accuracy'] == last['accuracy'] == 1.0  # of the solutions
+  assert first['loss'] > 4.5  # about log 256 of a random byte model
+  assert last['loss'] < first['loss'] - 1
+  assert 'sampler_trainer/logp_diff_max' not in first
+
+
+def test_distillation_from_logits_of_itself_has_nothing_to_learn(run, folder):
+  lines = run(
+    'method=distill',
+    f'model.name={folder}',
+    f'teacher.name={folder}',
+    'teacher.logits=True',
+  )
+  assert abs(lines[0]['divergence']) < 1e-5
+  assert lines[0]['grad_norm'] < 1e-4
+
+
+def test_distillation_from_samples_is_the_teacher_s_likelihood(run, folder):
+  first, *_ = run(
+    'method=distill', f'model.name={folder}', f'teacher.name={folder}'
+  )
+  # -log p of one's own samples is about the entropy.
+  assert first['loss'] == pytest.approx(first['entropy'], abs=0.8)
+
+
+def test_a_critic_trains_end_to_end(run):
+  lines = run('algo.estimate=gae(gamma=1.0, lam=0.95)', 'num_generations=1')
+  assert lines[0]['critic/value_mean'] == 0.0  # the head starts at zero
+  assert 'critic/loss' in lines[0]
+  assert lines[0]['update_skipped'] == 0
+
+
+def test_remax_compares_with_a_greedy_row(run):
+  lines = run('algo.estimate=remax', 'num_generations=1')
+  assert lines[-1]['update_skipped'] == 0
+
+
+# --- every pair -----------------------------------------------------------
+
+
+def names(kind, **arguments):
+  return [arguments.get(name, name) for name in registry.names(kind)]
+
+
+def test_every_pair_of_names_makes_a_program():
+  """Traced, not compiled: shapes, dtypes and arguments fit together."""
+  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  architecture = registry.get('model', 'tiny(layers=1, width=32)')()
+  aggregates = names('aggregate', constant='constant(8)')
+  pairs = [
+    *itertools.product(names('estimator'), ['clip'], ['token_mean']),
+    *itertools.product(['grpo'], names('surrogate'), aggregates),
+    *itertools.product(['gae'], names('surrogate'), ['token_mean']),
+  ]
+  assert len(pairs) > 40
+  for estimate, surrogate, aggregate in pairs:
+    c = config_lib.load(
+      TINY,
+      [
+        *SMALL,
+        f'algo.estimate={estimate}',
+        f'algo.surrogate={surrogate}',
+        f'algo.aggregate={aggregate}',
+        'algo.kl=k3',
+        'algo.beta=0.1',
+        'algo.entropy_coef=0.01',
+        'algo.correction=truncate',
+      ],
+    )
+    algo = algorithm.from_config(c.algo)
+    p, g = c.train_batch_size, c.num_generations
+    t = c.max_prompt_length + c.max_completion_length
+    of = lambda shape, dtype=jnp.float32: jax.ShapeDtypeStruct(shape, dtype)
+    rolled = types.Rollout(
+      tokens=of((p, g, t), jnp.int32),
+      length=of((p, g), jnp.int32),
+      turn=of((p, g, t), jnp.int32),
+      logp=of((p, g, t)),
+      stop=of((p, g), jnp.int32),
+    )
+    scored = types.Score(
+      reward=of((p, g, 1)),
+      turns=of((p, g, 1), jnp.bool_),
+      belief=None,
+      verdict=of((p, g), jnp.int32),
+      greedy=of((p, 1)),
+    )
+    if algo.critic is None:
+      adv = jax.eval_shape(
+        lambda r, s, algo=algo: algorithm.advantages(algo, r, s), rolled, scored
+      )
+      assert adv.shape == (p, g, t)
+    rows = of((p * g, t))
+    batch = types.Batch(
+      tokens=of((p * g, t), jnp.int32),
+      mask=of((p * g, t), jnp.bool_),
+      adv=rows,
+      logp_old=rows,
+      logp_ref=None,
+    )
+    built = programs.build(c, mesh, algo, architecture)
+    with sharding.use(mesh):
+      batch, _ = jax.eval_shape(
+        built.prepare, built.abstract.params, batch, rows
+      )
+      state, metrics = jax.eval_shape(
+        built.update, built.abstract, batch.replace(logp_ref=rows)
+      )
+    assert metrics['loss'].shape == ()
+    assert jax.tree.map(lambda x: x.shape, state) == jax.tree.map(
+      lambda x: x.shape, built.abstract
+    )
