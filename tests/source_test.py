@@ -195,71 +195,83 @@ def names(kind, **arguments):
   return [arguments.get(name, name) for name in registry.names(kind)]
 
 
-def test_every_pair_of_names_makes_a_program():
-  """Traced, not compiled: shapes, dtypes and arguments fit together."""
-  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
-  architecture = registry.get('model', 'tiny(layers=1, width=32)')()
+def settings_of(estimate, surrogate, aggregate):
+  return config_lib.load(
+    TINY,
+    [
+      *SMALL,
+      f'algo.estimate={estimate}',
+      f'algo.surrogate={surrogate}',
+      f'algo.aggregate={aggregate}',
+      'algo.kl=k3',
+      'algo.beta=0.1',
+      'algo.entropy_coef=0.01',
+      'algo.correction=truncate',
+    ],
+  )
+
+
+def test_every_pair_of_names_goes_together():
+  """from_config calls each function once, on the others' results."""
   aggregates = names('aggregate', constant='constant(8)')
   pairs = [
     *itertools.product(names('estimator'), ['clip'], ['token_mean']),
-    *itertools.product(['grpo'], names('surrogate'), aggregates),
-    *itertools.product(['gae'], names('surrogate'), ['token_mean']),
+    *itertools.product(['grpo', 'gae'], names('surrogate'), aggregates),
   ]
-  assert len(pairs) > 40
-  for estimate, surrogate, aggregate in pairs:
-    c = config_lib.load(
-      TINY,
-      [
-        *SMALL,
-        f'algo.estimate={estimate}',
-        f'algo.surrogate={surrogate}',
-        f'algo.aggregate={aggregate}',
-        'algo.kl=k3',
-        'algo.beta=0.1',
-        'algo.entropy_coef=0.01',
-        'algo.correction=truncate',
-      ],
-    )
-    algo = algorithm.from_config(c.algo)
-    p, g = c.train_batch_size, c.num_generations
-    t = c.max_prompt_length + c.max_completion_length
-    of = lambda shape, dtype=jnp.float32: jax.ShapeDtypeStruct(shape, dtype)
-    rolled = types.Rollout(
-      tokens=of((p, g, t), jnp.int32),
-      length=of((p, g), jnp.int32),
-      turn=of((p, g, t), jnp.int32),
-      logp=of((p, g, t)),
-      stop=of((p, g), jnp.int32),
-    )
-    scored = types.Score(
-      reward=of((p, g, 1)),
-      turns=of((p, g, 1), jnp.bool_),
-      belief=None,
-      verdict=of((p, g), jnp.int32),
-      greedy=of((p, 1)),
-    )
-    if algo.critic is None:
-      adv = jax.eval_shape(
-        lambda r, s, algo=algo: algorithm.advantages(algo, r, s), rolled, scored
-      )
-      assert adv.shape == (p, g, t)
-    rows = of((p * g, t))
-    batch = types.Batch(
-      tokens=of((p * g, t), jnp.int32),
-      mask=of((p * g, t), jnp.bool_),
-      adv=rows,
-      logp_old=rows,
-      logp_ref=None,
-    )
-    built = programs.build(c, mesh, algo, architecture)
-    with sharding.use(mesh):
-      batch, _ = jax.eval_shape(
-        built.prepare, built.abstract.params, batch, rows
-      )
-      state, metrics = jax.eval_shape(
-        built.update, built.abstract, batch.replace(logp_ref=rows)
-      )
-    assert metrics['loss'].shape == ()
-    assert jax.tree.map(lambda x: x.shape, state) == jax.tree.map(
-      lambda x: x.shape, built.abstract
-    )
+  assert len(pairs) > 60
+  for pair in pairs:
+    algo = algorithm.from_config(settings_of(*pair).algo)
+    assert (algo.critic is not None) == (pair[0] == 'gae')
+
+
+@pytest.mark.parametrize(
+  ('estimate', 'surrogate'),
+  [('remax', 'gspo'), ('reinforce_plus_plus', 'kl_cov'), ('gae', 'clip_cov')],
+)
+def test_the_programs_of_a_run_fit_together(estimate, surrogate):
+  """Traced, not compiled: shapes, dtypes, arguments."""
+  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  c = settings_of(estimate, surrogate, 'token_mean')
+  algo = algorithm.from_config(c.algo)
+  p, g = c.train_batch_size, c.num_generations
+  t = c.max_prompt_length + c.max_completion_length
+  of = lambda shape, dtype=jnp.float32: jax.ShapeDtypeStruct(shape, dtype)
+  rows = of((p * g, t))
+  batch = types.Batch(
+    tokens=of((p * g, t), jnp.int32),
+    mask=of((p * g, t), jnp.bool_),
+    adv=rows,
+    logp_old=rows,
+    logp_ref=None,
+  )
+  architecture = registry.get('model', 'tiny(layers=1, width=32)')()
+  built = programs.build(c, mesh, algo, architecture)
+  with sharding.use(mesh):
+    params = built.abstract.params
+    batch, _ = jax.eval_shape(built.prepare, params, batch, rows)
+    batch = batch.replace(logp_ref=rows)
+    state, metrics = jax.eval_shape(built.update, built.abstract, batch)
+  assert metrics['loss'].shape == ()
+  assert jax.tree.map(lambda x: x.shape, state) == jax.tree.map(
+    lambda x: x.shape, built.abstract
+  )
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'estimate': 'gae(lam=2.0)'}, 'lam=2.0'),
+    ({'surrogate': 'clip(low=-1.0)'}, 'low=-1.0'),
+    ({'surrogate': 'kl_cov(ratio=0.0)'}, 'ratio=0.0'),
+    ({'correction': 'truncate(high=-1.0)'}, 'high=-1.0'),
+    ({'aggregate': 'constant(0)'}, 'constant'),
+    ({'entropy_coef': float('nan')}, 'entropy_coef=nan'),
+    ({'value_clip': -0.1}, 'value_clip=-0.1'),
+    ({'estimate': 'gae', 'credit': 'stepwise'}, 'stepwise'),
+  ],
+)
+def test_what_cannot_work_is_refused_at_start(changes, message):
+  c = settings_of('grpo', 'clip', 'token_mean')
+  c.algo.update(changes)
+  with pytest.raises(ValueError, match=message):
+    algorithm.from_config(c.algo)
