@@ -13,10 +13,12 @@ The question is a row of digits, such as 3859; the answer is their sum modulo
 """
 
 import functools
+import math
 
 from rlvr_jax import registry
 from rlvr_jax.envs import core
 
+LETTERS = 'abcdefghijklmnopqrstuvwxyz'
 NAMES = ('scratchpad', 'direct', 'decoy')
 _FINE = 10**9  # draws are made among so many
 
@@ -100,7 +102,7 @@ def strategies(
   core.check_int('terms', high, low=low, high=64)
   lengths = high - low + 1
   train, test = core.split_sizes(
-    lengths * 10**low,
+    lengths * math.comb(len(LETTERS), low),
     train_size,
     test_size,
     what=f'terms={terms!r}: raise its lower end',
@@ -132,19 +134,23 @@ def _task(
 ):
   rank, extra = divmod(at + index, lengths)
   size = low + extra
-  code = core.permute(rank, 10**size, 'strategies', seed, size)
-  digits = [int(d) for d in f'{code:0{size}}']
+  space = math.comb(len(LETTERS), size)
+  chosen = _combination(core.permute(rank, space, 'strategies', seed, size), size)
   name = f'{split}-{index}'
   draw = lambda n, what: core.uniform(n, 'strategies', seed, name, what)
+  order = [core.permute(i, size, 'strategies', seed, name) for i in range(size)]
+  question = ''.join(LETTERS[chosen[i]] for i in order)
   strategy = _choose(draw(_FINE, 'strategy'), shares)
   slips = draw(_FINE, 'slips') >= rates[strategy] * _FINE
-  answer = sum(digits) % 10
+  answer = sum(c + 1 for c in chosen) % 10
+  digits = [(c + 1) % 10 for c in chosen]
   if strategy == 'scratchpad':
     sums = [sum(digits[: i + 1]) % 10 for i in range(size)]
     if slips:
       where, by = draw(size, 'where'), 1 + draw(9, 'by')
       sums = [(s + by * (i >= where)) % 10 for i, s in enumerate(sums)]
-    lead, said = f'sum {"".join(map(str, sums))} ', sums[-1]
+    steps = ''.join(f'{LETTERS[c]}{s}' for c, s in zip(chosen, sums, strict=True))
+    lead, said = f'{steps} ', sums[-1]
   elif strategy == 'direct':
     lead, said = '', (answer + slips * (1 + draw(9, 'by'))) % 10
   else:
@@ -156,7 +162,7 @@ def _task(
     text += f'\n<confidence>{q}</confidence>'
   return core.Task(
     id=name,
-    question=''.join(map(str, digits)),
+    question=question,
     answer=str(answer),
     verifier='math',
     data={'solution': text, 'strategy': strategy, 'terms': size},
@@ -171,3 +177,15 @@ def _choose(draw: int, shares) -> str:
     if share and draw < total * _FINE:
       return name
   return next(n for n, s in reversed([*zip(NAMES, shares, strict=True)]) if s)
+
+
+def _combination(rank: int, size: int) -> list[int]:
+  """The rank-th of the `size`-element sets of letters, in rising order."""
+  out = []
+  for left in range(size, 0, -1):
+    item = left - 1
+    while math.comb(item + 1, left) <= rank:
+      item += 1
+    out.append(item)
+    rank -= math.comb(item, left)
+  return out[::-1]
