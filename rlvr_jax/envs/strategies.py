@@ -32,6 +32,7 @@ def strategies(
   scratchpad_reliability: float = 0.95,
   direct_reliability: float = 0.5,
   terms: int | tuple[int, int] = 5,
+  values: int = 10,
   boxed: tuple[str, ...] = (),
   confidence: float | str | None = None,
   seed: int = 0,
@@ -110,6 +111,7 @@ def strategies(
   make = functools.partial(
     _task,
     low=low,
+    values=values,
     lengths=lengths,
     shares=shares,
     rates=dict(zip(NAMES, (*rates, 1.0), strict=True)),
@@ -130,7 +132,7 @@ def _check_share(name, value):
 
 
 def _task(
-  index, *, split, at, low, lengths, shares, rates, boxed, confidence, seed
+  index, *, split, at, low, values, lengths, shares, rates, boxed, confidence, seed
 ):
   rank, extra = divmod(at + index, lengths)
   size = low + extra
@@ -142,8 +144,8 @@ def _task(
   question = ''.join(LETTERS[chosen[i]] for i in order)
   strategy = _choose(draw(_FINE, 'strategy'), shares)
   slips = draw(_FINE, 'slips') >= rates[strategy] * _FINE
-  answer = sum(c + 1 for c in chosen) % 10
-  digits = [(c + 1) % 10 for c in chosen]
+  digits = [(c + 1) % values for c in chosen]
+  answer = sum(digits) % 10
   if strategy == 'scratchpad':
     sums = [sum(digits[: i + 1]) % 10 for i in range(size)]
     if slips:
