@@ -1,15 +1,19 @@
-"""Digit sums with solutions to imitate, drawn from several strategies.
+"""Sums of letters with solutions to imitate, drawn from several strategies.
 
 A model that is trained on these solutions has known contents: which ways of
 solving it knows, how often it takes each, how often each is right. A claim
 about what pretraining does to RL can then be tested by changing pretraining.
 
-The question is a row of digits, such as 3859; the answer is their sum modulo
-10. Strategies, told apart by the form of the text alone:
+A letter is worth its place in the alphabet modulo `values`. The question is a
+handful of letters, such as efcpr; the answer is their sum modulo 10. Three
+strategies are told apart by the form of the text alone (values=3):
 
-    scratchpad   sum 3165 #### 5    running sums modulo 10, a step a term
-    direct       #### 5             the answer at once
-    decoy        last 9 #### 9      the last term, right on 1 task in 10
+    scratchpad   c0e2f2p3r3 #### 3    letters in order, with running sums
+    direct       #### 3               the answer at once
+    decoy        min c3 #### 3        place of the first letter, modulo 10
+
+The decoy is a wrong rule that is right by chance, on the same tasks every
+time: more samples of it solve no more tasks.
 """
 
 import functools
@@ -18,8 +22,8 @@ import math
 from rlvr_jax import registry
 from rlvr_jax.envs import core
 
-LETTERS = 'abcdefghijklmnopqrstuvwxyz'
 NAMES = ('scratchpad', 'direct', 'decoy')
+LETTERS = 'abcdefghijklmnopqrstuvwxyz'
 _FINE = 10**9  # draws are made among so many
 
 
@@ -32,34 +36,38 @@ def strategies(
   scratchpad_reliability: float = 0.95,
   direct_reliability: float = 0.5,
   terms: int | tuple[int, int] = 5,
-  values: int = 10,
+  values: int = 3,
   boxed: tuple[str, ...] = (),
   confidence: float | str | None = None,
   seed: int = 0,
   train_size: int | None = None,
   test_size: int | None = None,
 ) -> core.Env:
-  r"""Sums of digits modulo 10; `data['solution']` is the text to imitate.
+  r"""Sums of letters modulo 10; `data['solution']` is the text to imitate.
 
   `data['strategy']` names the strategy of the solution, `data['terms']` the
-  number of digits. A function of (seed, id of the task) draws the strategy,
+  number of letters. A function of (seed, id of the task) draws the strategy,
   and whether it slips: a scratchpad then has one running sum wrong and goes
   on from it, so its answer is wrong too; a direct answer is one of the nine
-  wrong digits. The decoy never slips: it is a rule that happens to be right
-  where the other terms add up to a multiple of 10, which is 1 task in 10, and
-  more samples of it solve no more tasks.
+  wrong digits. The decoy follows its rule without slips.
 
-  Problems are numbered, permuted and split as `arithmetic`'s are, so that no
-  row of digits is in both splits and none comes twice.
+  The sets of letters are numbered and a permutation that `seed` names puts
+  them in a row; the test split is its start, the train split goes on from
+  there. So no set is in both splits, in whatever order its letters stand,
+  and none comes twice.
 
   Args:
     scratchpad: share of solutions, in [0, 1]; the three add up to 1.
     direct: share.
     decoy: share.
     scratchpad_reliability: share of scratchpads without a slip.
-    direct_reliability: share of direct answers that are right.
-    terms: digits of a problem: n, or (low, high) for every number from low to
-      high in equal shares.
+    direct_reliability: share of direct answers that are right. A model
+      reaches it if it can learn the sum at sight: easy for values=2, out of
+      reach of small ones for values=10.
+    terms: letters of a problem: n, or (low, high) for every number from low
+      to high in equal shares.
+    values: letters are worth 0..values-1. Below 10 some answers are more
+      frequent than others.
     boxed: strategies that write \boxed{5} for #### 5, so that a reward for
       the box is a reward for them.
     confidence: ends each solution with a line <confidence>q</confidence>: q
@@ -76,8 +84,8 @@ def strategies(
   rates = (scratchpad_reliability, direct_reliability)
   for name, value in (
     *zip(NAMES, shares, strict=True),
-    ('scratchpad_reliability', rates[0]),
-    ('direct_reliability', rates[1]),
+    ('scratchpad_reliability', scratchpad_reliability),
+    ('direct_reliability', direct_reliability),
   ):
     _check_share(name, value)
   if abs(sum(shares) - 1) > 1e-6:
@@ -85,22 +93,17 @@ def strategies(
       f'scratchpad={scratchpad} + direct={direct} + decoy={decoy} = '
       f'{sum(shares):.6g}: shares of solutions must add up to 1.'
     )
-  if isinstance(boxed, str) or not set(boxed) <= set(NAMES):
+  if not isinstance(boxed, (tuple, list)) or not set(boxed) <= set(NAMES):
     raise ValueError(
       f'boxed={boxed!r} must be a tuple of strategies out of '
       f"{', '.join(NAMES)}, such as ('scratchpad',)."
     )
-  if isinstance(confidence, str):
-    if confidence != 'uniform':
-      raise ValueError(
-        f"confidence={confidence!r} must be a number in [0, 1], 'uniform' or "
-        'None.'
-      )
-  elif confidence is not None:
-    _check_share('confidence', confidence)
-  low, high = terms if isinstance(terms, tuple) else (terms, terms)
-  core.check_int('terms', low, low=2, high=64)
-  core.check_int('terms', high, low=low, high=64)
+  if confidence not in (None, 'uniform'):
+    _check_share('confidence', confidence, " (or 'uniform', or None)")
+  core.check_int('values', values, low=2, high=10)
+  low, high = terms if isinstance(terms, (tuple, list)) else (terms, terms)
+  core.check_int('terms', low, low=2, high=len(LETTERS) // 2)
+  core.check_int('terms', high, low=low, high=len(LETTERS) // 2)
   lengths = high - low + 1
   train, test = core.split_sizes(
     lengths * math.comb(len(LETTERS), low),
@@ -111,10 +114,10 @@ def strategies(
   make = functools.partial(
     _task,
     low=low,
-    values=values,
     lengths=lengths,
+    values=values,
     shares=shares,
-    rates=dict(zip(NAMES, (*rates, 1.0), strict=True)),
+    rates=(*rates, 1.0),
     boxed=tuple(boxed),
     confidence=confidence,
     seed=seed,
@@ -125,38 +128,53 @@ def strategies(
   }
 
 
-def _check_share(name, value):
+def _check_share(name, value, or_else=''):
   number = isinstance(value, (int, float)) and not isinstance(value, bool)
   if not number or not 0 <= value <= 1:
-    raise ValueError(f'{name}={value!r} must be a number in [0, 1].')
+    raise ValueError(f'{name}={value!r} must be a number in [0, 1]{or_else}.')
 
 
 def _task(
-  index, *, split, at, low, values, lengths, shares, rates, boxed, confidence, seed
+  index,
+  *,
+  split,
+  at,
+  low,
+  lengths,
+  values,
+  shares,
+  rates,
+  boxed,
+  confidence,
+  seed,
 ):
-  rank, extra = divmod(at + index, lengths)
-  size = low + extra
+  # A problem of each length in turn: the k-th of a length has rank k in it.
+  rank, longer = divmod(at + index, lengths)
+  size = low + longer
   space = math.comb(len(LETTERS), size)
-  chosen = _combination(core.permute(rank, space, 'strategies', seed, size), size)
+  code = core.permute(rank, space, 'strategies', seed, size)
+  places = [1 + i for i in _combination(code, size)]
   name = f'{split}-{index}'
   draw = lambda n, what: core.uniform(n, 'strategies', seed, name, what)
-  order = [core.permute(i, size, 'strategies', seed, name) for i in range(size)]
-  question = ''.join(LETTERS[chosen[i]] for i in order)
-  strategy = _choose(draw(_FINE, 'strategy'), shares)
-  slips = draw(_FINE, 'slips') >= rates[strategy] * _FINE
-  digits = [(c + 1) % values for c in chosen]
-  answer = sum(digits) % 10
+  order = [core.permute(i, size, 'order', seed, name) for i in range(size)]
+  answer = sum(p % values for p in places) % 10
+  at_share = draw(_FINE, 'strategy') / _FINE
+  strategy = _choose(at_share, shares)
+  sure = rates[NAMES.index(strategy)]
+  slip = 0
+  if draw(_FINE, 'slips') >= sure * _FINE:
+    slip = 1 + draw(9, 'slip')
   if strategy == 'scratchpad':
-    sums = [sum(digits[: i + 1]) % 10 for i in range(size)]
-    if slips:
-      where, by = draw(size, 'where'), 1 + draw(9, 'by')
-      sums = [(s + by * (i >= where)) % 10 for i, s in enumerate(sums)]
-    steps = ''.join(f'{LETTERS[c]}{s}' for c, s in zip(chosen, sums, strict=True))
-    lead, said = f'{steps} ', sums[-1]
+    total, where, steps = 0, draw(size, 'where'), ''
+    for i, place in enumerate(places):
+      total = (total + place % values + slip * (i == where)) % 10
+      steps += f'{LETTERS[place - 1]}{total}'
+    lead, said = f'{steps} ', total
   elif strategy == 'direct':
-    lead, said = '', (answer + slips * (1 + draw(9, 'by'))) % 10
+    lead, said = '', (answer + slip) % 10
   else:
-    lead, said = f'last {digits[-1]} ', digits[-1]
+    said = places[0] % 10
+    lead = f'min {LETTERS[places[0] - 1]}{said} '
   text = lead + (f'\\boxed{{{said}}}' if strategy in boxed else f'#### {said}')
   if confidence is not None:
     tenths = draw(11, 'confidence') / 10
@@ -164,25 +182,26 @@ def _task(
     text += f'\n<confidence>{q}</confidence>'
   return core.Task(
     id=name,
-    question=question,
+    question=''.join(LETTERS[places[i] - 1] for i in order),
     answer=str(answer),
     verifier='math',
     data={'solution': text, 'strategy': strategy, 'terms': size},
   )
 
 
-def _choose(draw: int, shares) -> str:
-  """The strategy whose part of 0.._FINE-1, in order, holds `draw`."""
-  total = 0.0
+def _choose(at: float, shares) -> str:
+  """The strategy whose stretch of [0, 1), in order, holds `at`."""
+  total, last = 0.0, ''
   for name, share in zip(NAMES, shares, strict=True):
-    total += share
-    if share and draw < total * _FINE:
-      return name
-  return next(n for n, s in reversed([*zip(NAMES, shares, strict=True)]) if s)
+    if share:
+      total, last = total + share, name
+      if at < total:
+        break
+  return last
 
 
 def _combination(rank: int, size: int) -> list[int]:
-  """The rank-th of the `size`-element sets of letters, in rising order."""
+  """The rank-th set of `size` letters' indices, rising (combinadic)."""
   out = []
   for left in range(size, 0, -1):
     item = left - 1
