@@ -20,8 +20,12 @@ from collections.abc import Callable
 # independent of what happens to be imported.
 _MODULES = {
   'credit': ('rlvr_jax.ops.credit',),
-  'estimator': ('rlvr_jax.ops.estimators',),
-  'surrogate': ('rlvr_jax.ops.surrogate',),
+  'estimator': (
+    'rlvr_jax.ops.estimators',
+    'rlvr_jax.ops.estimators_batch',
+  ),
+  'surrogate': ('rlvr_jax.ops.surrogate', 'rlvr_jax.ops.covariance'),
+  'correction': ('rlvr_jax.ops.correction',),
   'aggregate': ('rlvr_jax.ops.aggregate',),
   'kl': ('rlvr_jax.ops.kl',),
   'reward': ('rlvr_jax.rewards.core', 'rlvr_jax.rewards.format'),

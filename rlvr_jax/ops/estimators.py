@@ -9,25 +9,67 @@ valid members enter the statistics, invalid ones get exactly 0, and what
 stands in their slots, NaN included, reaches nobody. Scores are computed in
 float32 (integers and bools are converted).
 
-The group-relative estimators (`dr_grpo`, `rloo`, `grpo`, `pass_at_k`) give
-exactly 0 to an all-equal group of any float value, to a group with one valid
-member, and to an empty one. `reinforce`, `psr`, `nsr` and
-`weighted_reinforce` look at each member by itself. A NaN among valid members is not hidden: refuse it where
-rewards are made.
+Some need more, as a third positional parameter (`takes` tells):
+
+  length [G]  trained tokens of each member; None: all the same
+  greedy []   the score of a greedily drawn answer to the same prompt
+
+Some look at all groups of a batch (`is_whole_batch` tells): they take score,
+valid and length of [P,G], or [G] for a batch of one group, and are not
+vmapped over groups. Those that always do are in `estimators_batch`.
+
+The group-relative estimators (`dr_grpo`, `rloo`, `grpo`, `opo`, `pass_at_k`,
+and `gpg`) give exactly 0 to an all-equal group of any float value, to a group
+with one valid member, and to an empty one. `reinforce`, `psr`, `nsr`,
+`weighted_reinforce` and `remax` look at each member by itself. A NaN among
+valid members is not hidden: refuse it where rewards are made.
 """
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Real
+from jaxtyping import Array, Bool, Float, Real, Shaped
 
 from rlvr_jax import registry, types
 from rlvr_jax.ops import masked
 
 
+def whole_batch(**options):
+  """Decorator: marks an estimator that looks at all groups of a batch.
+
+  With options, only when it is bound to exactly these (none a default).
+  """
+
+  def mark(estimate):
+    estimate.whole_batch = options
+    return estimate
+
+  return mark
+
+
+def is_whole_batch(estimate: Callable) -> bool:
+  """Takes [P,G] and must not be vmapped over groups. Sees through partial."""
+  bound = {}
+  while isinstance(estimate, functools.partial):
+    bound = estimate.keywords | bound
+    estimate = estimate.func
+  options = getattr(estimate, 'whole_batch', None)
+  return options is not None and options.items() <= bound.items()
+
+
+def takes(estimate: Callable) -> frozenset[str]:
+  """Which of 'length' and 'greedy' it takes after score and valid."""
+  parameters = inspect.signature(estimate).parameters
+  return frozenset({'length', 'greedy'} & parameters.keys())
+
+
 @registry.register('estimator')
 def reinforce(
-  score: Real[types.Array, 'G'], valid: Bool[types.Array, 'G']
+  score: Shaped[types.Array, 'G'], valid: Bool[types.Array, 'G']
 ) -> Float[Array, 'G']:
   """A_i = r_i: no baseline (Williams 1992).
 
@@ -38,7 +80,7 @@ def reinforce(
 
 @registry.register('estimator')
 def dr_grpo(
-  score: Real[types.Array, 'G'], valid: Bool[types.Array, 'G']
+  score: Shaped[types.Array, 'G'], valid: Bool[types.Array, 'G']
 ) -> Float[Array, 'G']:
   """A_i = r_i - mean(r) (Dr. GRPO, Liu et al. 2025, arXiv:2503.20783).
 
@@ -53,7 +95,7 @@ def dr_grpo(
 
 @registry.register('estimator')
 def rloo(
-  score: Real[types.Array, 'G'], valid: Bool[types.Array, 'G']
+  score: Shaped[types.Array, 'G'], valid: Bool[types.Array, 'G']
 ) -> Float[Array, 'G']:
   """A_i = r_i - mean of the others (Ahmadian et al. 2024, arXiv:2402.14740).
 
@@ -65,32 +107,87 @@ def rloo(
 
 
 @registry.register('estimator')
+@whole_batch(scale_rewards='batch')
 def grpo(
-  score: Real[types.Array, 'G'],
-  valid: Bool[types.Array, 'G'],
+  score: Shaped[types.Array, '*P G'],
+  valid: Bool[types.Array, '*P G'],
   *,
   eps: float | int = 1e-6,
   ddof: int = 1,
-) -> Float[Array, 'G']:
+  scale_rewards: str = 'group',
+) -> Float[Array, '*P G']:
   """A_i = (r_i - mean(r)) / (std(r) + eps) (GRPO, arXiv:2402.03300, eq. 3).
 
   The paper does not say which std. As in verl: the sample std (ddof=1) and
   eps 1e-6. TRL: ddof=1, eps=1e-4. ddof=0 is the population std, with which
   0/1 rewards of mean a give sqrt((1-a)/a) and -sqrt(a/(1-a)).
 
+  `scale_rewards` says whose std it is, in TRL's words: that of the 'group', of
+  all scores of the 'batch' (the mean stays the group's), or 'none', which is
+  `dr_grpo` and reads neither eps nor ddof.
+
   Raises:
-    ValueError: eps <= 0, or ddof neither 0 nor 1.
+    ValueError: eps <= 0, ddof neither 0 nor 1, another scale_rewards.
   """
   if ddof not in (0, 1):
     raise ValueError(
       f'grpo(ddof={ddof}): write 1 (sample std) or 0 (population std).'
     )
-  return dr_grpo(score, valid) / _scale('grpo', score, valid, eps, ddof)
+  if scale_rewards not in ('group', 'batch', 'none'):
+    raise ValueError(
+      f'grpo(scale_rewards={scale_rewards!r}): write group, batch or none.'
+    )
+  scale = functools.partial(_scale, 'grpo', eps=eps, ddof=ddof)
+  centred = by_group(dr_grpo)(score, valid)
+  if scale_rewards == 'none':
+    return centred
+  if scale_rewards == 'batch':
+    return centred / scale(jnp.ravel(score), jnp.ravel(valid))
+  every = by_group(scale)(score, valid)
+  return centred / jnp.expand_dims(every, -1)
+
+
+@registry.register('estimator')
+def opo(
+  score: Shaped[types.Array, 'G'],
+  valid: Bool[types.Array, 'G'],
+  length: Real[types.Array, 'G'] | None = None,
+) -> Float[Array, 'G']:
+  """A_i = r_i - sum_j l_j r_j / sum_j l_j (OPO, Hao et al. 2025).
+
+  arXiv:2505.23585: the baseline of least variance if the squared norm of a
+  row's gradient grows as its length l. Without lengths, or with equal ones,
+  it is `dr_grpo`. A group without a token gives 0.
+  """
+  if length is None:
+    return dr_grpo(score, valid)
+  above = masked.above_min(score, valid)
+  weight = masked.keep(length, valid)
+  total = jnp.sum(weight)
+  known = total > 0
+  baseline = jnp.sum(weight * above) / jnp.where(known, total, 1.0)
+  return jnp.where(valid & known, above - baseline, 0.0)
+
+
+@registry.register('estimator')
+def remax(
+  score: Shaped[types.Array, 'G'],
+  valid: Bool[types.Array, 'G'],
+  greedy: Shaped[types.Array, ''],
+) -> Float[Array, 'G']:
+  """A_i = r_i - r_greedy (ReMax, Li et al. 2023, arXiv:2310.10505).
+
+  r_greedy is the score of one greedily drawn answer to the same prompt: it
+  does not depend on the members, so the expected gradient is exact. One
+  member is enough, and an all-equal group has a gradient unless the greedy
+  answer scores the same.
+  """
+  return jnp.where(valid, masked.keep(score, valid) - masked.real(greedy), 0.0)
 
 
 @registry.register('estimator')
 def psr(
-  score: Real[types.Array, 'G'], valid: Bool[types.Array, 'G']
+  score: Shaped[types.Array, 'G'], valid: Bool[types.Array, 'G']
 ) -> Float[Array, 'G']:
   """A_i = r_i: right answers (r = 1) are pulled up, wrong ones (0) left alone.
 
@@ -104,7 +201,7 @@ def psr(
 
 @registry.register('estimator')
 def nsr(
-  score: Real[types.Array, 'G'], valid: Bool[types.Array, 'G']
+  score: Shaped[types.Array, 'G'], valid: Bool[types.Array, 'G']
 ) -> Float[Array, 'G']:
   """A_i = r_i - 1: wrong answers (r = 0) are pushed down, right ones left alone.
 
@@ -117,7 +214,7 @@ def nsr(
 
 @registry.register('estimator')
 def weighted_reinforce(
-  score: Real[types.Array, 'G'],
+  score: Shaped[types.Array, 'G'],
   valid: Bool[types.Array, 'G'],
   *,
   positive_weight: float | int = 0.1,
@@ -141,7 +238,7 @@ def weighted_reinforce(
 
 @registry.register('estimator')
 def pass_at_k(
-  score: Real[types.Array, 'G'],
+  score: Shaped[types.Array, 'G'],
   valid: Bool[types.Array, 'G'],
   *,
   eps: float | int = 1e-6,
@@ -163,6 +260,16 @@ def pass_at_k(
   second = jnp.where(jnp.max(rest) < 0, above[best], jnp.max(rest))
   gap = jnp.maximum(above[best] - second, 0.0)
   return jnp.where(jnp.arange(above.shape[0]) == best, gap / scale, 0.0)
+
+
+def by_group(fn: Callable) -> Callable:
+  """fn(score, valid) of [G] arrays, for [P,G] as well: group by group."""
+
+  def every(score, valid):
+    f = fn if valid.ndim == 1 else jax.vmap(fn)
+    return f(score, valid)
+
+  return every
 
 
 def _scale(name, score, valid, eps, ddof):

@@ -13,7 +13,15 @@ loss and, beyond the clamp, no gradient.
 
 Metrics, over trained tokens: `clip_ratio`, the share whose gradient the
 clipping cuts; `ratio`, the mean of rho (1 on-policy).
+
+Those in `covariance` take a fifth argument, `chosen bool[B,T]`: the tokens
+that a statistic of the whole batch picked. `choose` gives the function that
+picks them.
 """
+
+import functools
+import inspect
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -40,9 +48,9 @@ def reinforce(
   with `clip`. It has no correction for samples of an older policy; logp_old
   only feeds the metric.
   """
-  rho = _ratio(logp, logp_old, mask)
+  rho = ratio_of(logp, logp_old, mask)
   loss = -masked.keep(adv, mask) * masked.keep(logp, mask)
-  return _result(loss, rho, jnp.zeros_like(mask), mask)
+  return result(loss, rho, jnp.zeros_like(mask), mask)
 
 
 @registry.register('surrogate')
@@ -64,12 +72,12 @@ def clip(
   Raises:
     ValueError: low or high negative.
   """
-  _check_clip(low, high)
-  rho = _ratio(logp, logp_old, mask)
+  check_clip(low, high)
+  rho = ratio_of(logp, logp_old, mask)
   adv = masked.keep(adv, mask)
-  cut = _moved_enough(rho, adv, low, high)
-  kept = jnp.where(cut, jnp.clip(_constant(rho), 1 - low, 1 + high), rho)
-  return _result(-adv * kept, rho, cut, mask)
+  cut = moved_enough(rho, adv, low, high)
+  kept = jnp.where(cut, jnp.clip(constant(rho), 1 - low, 1 + high), rho)
+  return result(-adv * kept, rho, cut, mask)
 
 
 @registry.register('surrogate')
@@ -91,16 +99,16 @@ def dual_clip(
   Raises:
     ValueError: low or high negative, or c <= 1.
   """
-  _check_clip(low, high)
+  check_clip(low, high)
   if not c > 1:
     raise ValueError(f'dual_clip(c={c}): c must be > 1; verl has 3.')
-  rho = _ratio(logp, logp_old, mask)
+  rho = ratio_of(logp, logp_old, mask)
   adv = masked.keep(adv, mask)
-  cut = _moved_enough(rho, adv, low, high)
+  cut = moved_enough(rho, adv, low, high)
   far = (adv < 0) & (rho > c)
-  kept = jnp.where(cut, jnp.clip(_constant(rho), 1 - low, 1 + high), rho)
+  kept = jnp.where(cut, jnp.clip(constant(rho), 1 - low, 1 + high), rho)
   kept = jnp.where(far, c, kept)
-  return _result(-adv * kept, rho, cut | far, mask)
+  return result(-adv * kept, rho, cut | far, mask)
 
 
 @registry.register('surrogate')
@@ -122,17 +130,17 @@ def gspo(
   Raises:
     ValueError: low or high negative.
   """
-  _check_clip(low, high)
+  check_clip(low, high)
   logp = masked.keep(logp, mask)
-  log_ratio = _constant(logp) - masked.keep(_constant(logp_old), mask)
+  d = constant(logp) - masked.keep(constant(logp_old), mask)
   size = jnp.maximum(jnp.sum(mask, axis=-1, keepdims=True), 1)
-  mean = jnp.sum(log_ratio, axis=-1, keepdims=True) / size
+  mean = jnp.sum(d, axis=-1, keepdims=True) / size
   s = jnp.exp(jnp.clip(mean, -MAX_LOG_RATIO, MAX_LOG_RATIO))
-  rho = jnp.where(mask, s * jnp.exp(logp - _constant(logp)), 1.0)
+  rho = jnp.where(mask, s * jnp.exp(logp - constant(logp)), 1.0)
   adv = masked.keep(adv, mask)
-  cut = _moved_enough(rho, adv, low, high)
-  kept = jnp.where(cut, jnp.clip(_constant(rho), 1 - low, 1 + high), rho)
-  return _result(-adv * kept, rho, cut, mask)
+  cut = moved_enough(rho, adv, low, high)
+  kept = jnp.where(cut, jnp.clip(constant(rho), 1 - low, 1 + high), rho)
+  return result(-adv * kept, rho, cut, mask)
 
 
 @registry.register('surrogate')
@@ -155,38 +163,65 @@ def cispo(
   Raises:
     ValueError: low or high negative.
   """
-  _check_clip(low, high)
-  rho = _constant(_ratio(logp, logp_old, mask))
+  check_clip(low, high)
+  rho = constant(ratio_of(logp, logp_old, mask))
   weight = jnp.clip(rho, 1 - low, 1 + high)
   loss = -weight * masked.keep(adv, mask) * masked.keep(logp, mask)
-  return _result(loss, rho, weight != rho, mask)
+  return result(loss, rho, weight != rho, mask)
 
 
-def _constant(x):
+def choose(surrogate: Callable) -> Callable | None:
+  """What picks this surrogate's tokens, with the same options bound.
+
+    choose(surrogate)(logp, logp_old, adv, mask) -> bool[B,T]
+
+  of the whole batch, to be cut into micro-batches with it. None for a
+  surrogate that picks none. Sees through partial.
+  """
+  bound = {}
+  while isinstance(surrogate, functools.partial):
+    bound = surrogate.keywords | bound
+    surrogate = surrogate.func
+  pick = getattr(surrogate, 'choose', None)
+  if pick is None:
+    return None
+  known = inspect.signature(pick).parameters
+  return functools.partial(pick, **{k: bound[k] for k in bound if k in known})
+
+
+def constant(x):
+  """x without gradient."""
   return jax.lax.stop_gradient(x)
 
 
-def _ratio(logp, logp_old, mask):
+def log_ratio(logp, logp_old, mask):
+  """log rho [B,T], clamped; 0 where nothing is trained."""
+  d = masked.keep(logp, mask) - masked.keep(constant(logp_old), mask)
+  return jnp.clip(d, -MAX_LOG_RATIO, MAX_LOG_RATIO)
+
+
+def ratio_of(logp, logp_old, mask):
   """rho [B,T], 1 where nothing is trained."""
-  log_ratio = masked.keep(logp, mask) - masked.keep(_constant(logp_old), mask)
-  return jnp.exp(jnp.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+  return jnp.exp(log_ratio(logp, logp_old, mask))
 
 
-def _moved_enough(rho, adv, low, high):
+def moved_enough(rho, adv, low, high):
   """Where PPO's maximum picks the clipped, constant branch."""
   return ((adv > 0) & (rho > 1 + high)) | ((adv < 0) & (rho < 1 - low))
 
 
-def _result(loss, rho, cut, mask):
+def result(loss, rho, cut, mask):
+  """The loss where the mask holds, and the metrics."""
   tokens = masked.count(mask)
   metrics = {
     'clip_ratio': Ratio(masked.count(cut & mask), tokens),
-    'ratio': Ratio(jnp.sum(masked.keep(_constant(rho), mask)), tokens),
+    'ratio': Ratio(jnp.sum(masked.keep(constant(rho), mask)), tokens),
   }
   return jnp.where(mask, loss, 0.0), metrics
 
 
-def _check_clip(low, high):
+def check_clip(low, high):
+  """ValueError for a negative distance."""
   if not (low >= 0 and high >= 0):
     raise ValueError(
       f'clip range low={low}, high={high}: both are distances from 1 and '

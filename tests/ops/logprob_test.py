@@ -144,3 +144,36 @@ def test_a_target_outside_the_vocabulary_is_minus_logsumexp():
   logp, _ = logprob.from_hidden(hidden, head, jnp.array([V]))
   want = -jax.nn.logsumexp(hidden @ head.T, axis=-1)
   np.testing.assert_allclose(logp, want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('p', 'entropy', 'slope', 'logp_slope'),
+  [
+    (
+      [0.7, 0.2, 0.1],
+      0.801819,
+      [-0.311601, 0.161524, 0.150077],
+      [0.3, -0.2, -0.1],
+    ),
+    (
+      [0.6, 0.3, 0.1],
+      0.897946,
+      [-0.232272, 0.091808, 0.140464],
+      [0.4, -0.3, -0.1],
+    ),
+  ],
+)
+def test_gradients_by_logit(p, entropy, slope, logp_slope):
+  """dH/dz = -p (log p + H) and dlogp_y/dz = onehot - p, of three tokens."""
+  logits, eye = jnp.log(jnp.array([p])), jnp.eye(3)
+  fn = lambda z: logprob.from_hidden(z, eye, jnp.array([0]))
+  (_, got), vjp = jax.vjp(fn, logits)
+  one, zero = jnp.ones(1), jnp.zeros(1)
+  np.testing.assert_allclose(got[0], entropy, atol=1e-6)
+  by_entropy, by_logp = vjp((zero, one))[0][0], vjp((one, zero))[0][0]
+  np.testing.assert_allclose(by_entropy, slope, atol=1e-6)
+  np.testing.assert_allclose(by_logp, logp_slope, atol=1e-6)
+  p, total = np.array(p), -(np.array(p) * np.log(p)).sum()
+  np.testing.assert_allclose(by_entropy, -p * (np.log(p) + total), atol=1e-6)
+  # Along a shift of all logits nothing changes.
+  np.testing.assert_allclose([by_entropy.sum(), by_logp.sum()], 0, atol=1e-6)

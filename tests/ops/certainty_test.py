@@ -1,0 +1,44 @@
+"""Self-certainty: known answers, and what it is not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlvr_jax.ops import certainty
+
+compiled = jax.jit(certainty.self_certainty)
+
+
+@pytest.mark.parametrize('fn', [certainty.self_certainty, compiled])
+def test_known_answers(fn):
+  p = np.array([[0.25] * 4, [0.7, 0.1, 0.1, 0.1], [0.97, 0.01, 0.01, 0.01]])
+  logits = np.float32(np.log([p, p]) + 5)  # a shift of logits is no matter
+  got = fn(logits)
+  want = [0, 0.429813, 2.075198]
+  np.testing.assert_allclose(got, [want] * 2, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(fn(np.float32([2, 1, 0, -1])), 0.553895, rtol=1e-5)
+
+
+def test_the_tail_drives_it_where_entropy_sees_the_head():
+  p = np.float32([[0.5, 0.4999, 0.0001], [0.7, 0.15, 0.15]])
+  got = compiled(np.log(p))
+  np.testing.assert_allclose(got, [2.4337, 0.2850], atol=1e-4)
+  below = np.log(3) + (p * np.log(p)).sum(-1)
+  np.testing.assert_allclose(below, [0.4045, 0.2798], atol=1e-4)
+
+
+def test_it_is_the_divergence_from_uniform_and_its_gradient():
+  """d KL(U || p) / dz = p - 1/V."""
+  z = np.random.default_rng(0).normal(size=(5, 11)).astype(np.float32)
+  p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+  want = (np.log(1 / 11) - np.log(p)).mean(-1)
+  np.testing.assert_allclose(compiled(z), want, rtol=1e-5)
+  grad = jax.grad(lambda z: certainty.self_certainty(z).sum())(z)
+  np.testing.assert_allclose(grad, p - 1 / 11, atol=1e-6)
+
+
+def test_large_and_half_precision_logits():
+  got = compiled(np.float32([1e4, 0, 0, -1e4]))
+  np.testing.assert_allclose(got, 1e4 - np.log(4), rtol=1e-6)
+  assert compiled(jnp.zeros(4, jnp.bfloat16)).dtype == jnp.float32
