@@ -8,7 +8,7 @@ import numpy as np
 
 from rlvr_jax import codes, rollout, sampler
 from rlvr_jax.ops import intervals, passk
-from rlvr_jax.rewards import answer, core
+from rlvr_jax.rewards import answer, core, strategy
 
 
 class Evaluation(NamedTuple):
@@ -109,7 +109,12 @@ def summary(evaluation: Evaluation, *, seed: int = 0) -> dict[str, float]:
     'eval/n': tasks,
     'eval/samples': samples,
   }
-  return out
+  used = strategy.usage(
+    [task for task in evaluation.tasks for _ in range(samples)],
+    [t.completion for t in rows],
+    right.reshape(-1),
+  )
+  return out | {f'eval/{name}': value for name, value in used.items()}
 
 
 def _majority(transcripts) -> np.ndarray:

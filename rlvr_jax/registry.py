@@ -36,6 +36,7 @@ _MODULES = {
     'rlvr_jax.envs.gsm8k',
     'rlvr_jax.envs.jsonl',
     'rlvr_jax.envs.gym',
+    'rlvr_jax.envs.strategies',
   ),
   'model': ('rlvr_jax.models.config',),
 }

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlvr_jax import codes, sampler, signals, types
-from rlvr_jax.rewards import core, verify
+from rlvr_jax.rewards import core, strategy, verify
 
 
 class Collected(NamedTuple):
@@ -256,6 +256,11 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
   mean = lambda x: float(np.mean(x)) if len(x) else float('nan')
   names = sorted({name for g in graded for name in g.parts})
   verdicts = np.array([t.verdict for t in said])
+  used = strategy.usage(
+    [c.tasks[p] for c, p, _ in rows],
+    [t.completion for t in said],
+    verdicts == codes.Verdict.CORRECT,
+  )
   return {
     'reward': mean(value[~refused]),
     'reward_std': mean(stds),
@@ -275,6 +280,7 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
     'completions/clipped_ratio': mean(
       [t.stop == codes.Stop.LENGTH for t in said]
     ),
+    **used,
   }
 
 

@@ -56,6 +56,20 @@ def test_an_interval_at_the_ends_is_not_empty(mark, low, high):
   assert got['eval/accuracy_high'] == pytest.approx(high, abs=1e-4)
 
 
+def test_strategies_are_reported_where_tasks_have_them():
+  got = evaluation(
+    'x.', 'x?', texts=[['#### 1', '1'], ['#### 3', '\\boxed{2}']]
+  )
+  plain = evaluate.summary(got)
+  assert not any('strategy' in name for name in plain)
+  data = {'strategy': 'direct', 'terms': 2}
+  got = got._replace(tasks=[t._replace(data=data) for t in got.tasks])
+  told = evaluate.summary(got)
+  assert told['eval/strategy/direct'] == 0.75
+  assert told['eval/strategy_accuracy/direct'] == pytest.approx(2 / 3)
+  assert told.items() >= plain.items()
+
+
 def test_pass_at_k_equals_brute_force():
   rows = ['x...', '....', 'xxxx', '.xx.', 'xxx.']
   got = evaluate.summary(evaluation(*rows))

@@ -35,14 +35,14 @@ def says(*texts):
   return sample
 
 
-def collect(*texts, reward=None, **kw):
+def collect(*texts, reward=None, tasks=TASKS, **kw):
   kw = {'encode': encode, 'max_prompt_length': 5, 'timeout_s': 3.0} | kw
   return rollout.collect(
-    TASKS,
+    tasks,
     says(*texts),
     tokenizer=BYTES,
     reward=reward or core.combine([core.outcome], ['outcome'], [1.0]),
-    group=len(texts) // len(TASKS),
+    group=len(texts) // len(tasks),
     **kw,
   )
 
@@ -206,6 +206,18 @@ def test_metrics_have_their_known_values():
     'completions/clipped_ratio': 1 / 8,
   }
   assert got == pytest.approx(want)
+
+
+def test_metrics_say_which_strategies_were_used_where_tasks_have_them():
+  data = {'strategy': 'direct', 'terms': 2}
+  sums = [t._replace(data=data) for t in TASKS]
+  got = collect('#### 7', '7', '#### 5', '#### 4', tasks=sums)
+  told = rollout.metrics([got], np.array([True, True]))
+  assert told['strategy/direct'] == 0.75
+  assert told['strategy/none'] == 0.25
+  assert told['strategy_accuracy/direct'] == pytest.approx(2 / 3)
+  plain = rollout.metrics([collect('7', '8', '5', '4')], np.array([True, True]))
+  assert not any(name.startswith('strategy') for name in plain)
 
 
 ALGORITHM = algorithm.Algorithm(

