@@ -3,7 +3,9 @@
 import jax.numpy as jnp
 
 from rlvr_jax import data, evaluate, rollout, sampler, sharding
+from rlvr_jax.envs import labels
 from rlvr_jax.ops import estimators
+from rlvr_jax.rewards import core
 
 METHODS = ('rl', 'sft', 'distill', 'rejection')
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
@@ -127,9 +129,27 @@ def check_model(c, config) -> None:
     )
 
 
-def check_tasks(c, env, held_out, encode, tokenizer) -> None:
+def check_labels(c, tasks):
+  """The tasks, with labels where a reward reads them.
+
+  Raises:
+    ValueError: no file of labels for a reward that reads them, or one that
+      nobody reads, or of other tasks.
+  """
+  wanted = core.needs_labels(c.reward_funcs)
+  if bool(wanted) != bool(c.labels):
+    raise ValueError(
+      f'reward_funcs={c.reward_funcs} reads labels ({", ".join(wanted)}): make '
+      'them with scripts/label.py and set labels to their file.'
+      if wanted
+      else f'labels={c.labels!r} is read by the rewards majority and incorrect '
+      "only, which reward_funcs does not name: set labels=''."
+    )
+  return labels.attach(tasks, c.labels, wanted) if wanted else tasks
+
+
+def check_tasks(c, tasks, held_out, encode, tokenizer) -> None:
   """ValueError for prompts or solutions beyond the limit, or missing."""
-  tasks = env['train']
   some = [tasks[i] for i in range(min(len(tasks), CHECK_PROMPTS))]
   data.check_prompts(some + held_out, encode, c.max_prompt_length)
   if c.method == 'sft':

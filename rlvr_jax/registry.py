@@ -5,7 +5,8 @@ function's keyword-only parameters, by name or in their order; a function
 with `**options` takes further ones, by name, and checks them itself. Nothing
 is evaluated: an argument is read by `ast.literal_eval`, or it is one bare
 name and means the string of it, so `reasoning_gym(chain_sum)` needs no
-quotes (True, False and None stay themselves).
+quotes (True, False and None stay themselves). An argument that is a call, as
+in `inverse(format(boxed))`, is passed on as its own spec, a string.
 """
 
 import ast
@@ -29,7 +30,15 @@ _MODULES = {
   'correction': ('rlvr_jax.ops.correction',),
   'aggregate': ('rlvr_jax.ops.aggregate',),
   'kl': ('rlvr_jax.ops.kl',),
-  'reward': ('rlvr_jax.rewards.core', 'rlvr_jax.rewards.format'),
+  'reward': (
+    'rlvr_jax.rewards.core',
+    'rlvr_jax.rewards.format',
+    'rlvr_jax.rewards.spurious',
+    'rlvr_jax.rewards.labelled',
+    'rlvr_jax.rewards.calibrated',
+    'rlvr_jax.rewards.length',
+    'rlvr_jax.rewards.intrinsic',
+  ),
   'env': (
     'rlvr_jax.envs.arithmetic',
     'rlvr_jax.envs.countdown',
@@ -40,6 +49,8 @@ _MODULES = {
   ),
   'model': ('rlvr_jax.models.config',),
 }
+NESTED = ('reward',)  # kinds whose functions take specs of that kind
+DEEPEST = 20
 _FUNCTIONS: dict[str, dict[str, Callable]] = {kind: {} for kind in _MODULES}
 
 
@@ -80,7 +91,7 @@ def get(kind: str, spec: str) -> Callable:
       function does not take.
   """
   functions = _load(kind)
-  name, args, kwargs = parse(spec)
+  name, args, kwargs = parse(spec, nested=kind in NESTED)
   if name not in functions:
     raise ValueError(
       f'Unknown {kind} {name!r}.{nearest(name, functions)} '
@@ -91,6 +102,12 @@ def get(kind: str, spec: str) -> Callable:
   params = [p for p in declared if p.kind is p.KEYWORD_ONLY]
   open_ended = any(p.kind is p.VAR_KEYWORD for p in declared)
   options = [p.name for p in params]
+  if len(options) == 1 and params[0].annotation == tuple[str, ...]:
+    args = [tuple(args)] if args else []  # all_of(a, b)
+  for value in (*args, *kwargs.values()):
+    for inner in value if isinstance(value, tuple) else (value,):
+      if isinstance(inner, Spec):
+        get(kind, inner)  # a bad one is refused here, not when it is called
   if len(args) > len(options):
     raise ValueError(
       f'{kind} {spec!r} has {len(args)} positional arguments; '
@@ -117,8 +134,11 @@ def get(kind: str, spec: str) -> Callable:
   return functools.partial(fn, **bound) if bound else fn
 
 
-def parse(spec: str) -> tuple[str, list, dict]:
-  """'name(1, k=x)' -> ('name', [1], {'k': 'x'}); nothing is evaluated."""
+def parse(spec: str, *, nested: bool = False) -> tuple[str, list, dict]:
+  """'name(1, k=x)' -> ('name', [1], {'k': 'x'}); nothing is evaluated.
+
+  nested: arguments may be specs, which are returned as strings (`Spec`).
+  """
   rule = "write 'name' or 'name(1, key=2)' with literal arguments"
   if not isinstance(spec, str) or len(spec) > 10_000:
     raise ValueError(f'Bad spec {str(spec)[:80]!r}: {rule}.')
@@ -137,14 +157,23 @@ def parse(spec: str) -> tuple[str, list, dict]:
     keys = [k.arg for k in node.keywords]
     if twice := sorted({k for k in keys if keys.count(k) > 1}):
       raise ValueError(f'{", ".join(twice)} given twice')
-    args = [_literal(a) for a in node.args]
-    kwargs = {k.arg: _literal(k.value) for k in node.keywords}
+    args = [_literal(a, nested) for a in node.args]
+    kwargs = {k.arg: _literal(k.value, nested) for k in node.keywords}
   except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
     raise ValueError(f'Bad spec {spec!r} ({e}): {rule}.') from e
   return name[0], args, kwargs
 
 
-def _literal(node: ast.expr):
+class Spec(str):
+  """A spec inside another one."""
+
+
+def _literal(node: ast.expr, nested: bool):
+  if nested and isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+    spec = ast.unparse(node)
+    if spec.count('(') > DEEPEST:
+      raise ValueError(f'more than {DEEPEST} specs in each other')
+    return Spec(spec)
   return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
 
 

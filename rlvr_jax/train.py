@@ -58,6 +58,7 @@ def train(config, workdir, command: str = '') -> None:
 
   ##### tasks, rewards #####
   env = registry.get('env', c.env)()
+  train_tasks = checks.check_labels(c, env['train'])
   reward = core.combine(
     [registry.get('reward', spec) for spec in c.reward_funcs],
     c.reward_funcs,
@@ -93,7 +94,7 @@ def train(config, workdir, command: str = '') -> None:
   loaded = load.load(c.model.name, dtype=c.model.param_dtype, place=place)
   tokenizer = loaded.tokenizer
   encode = lambda task: tokenizer.encode_chat(task.question, c.system_prompt)
-  checks.check_tasks(c, env, held_out, encode, tokenizer)
+  checks.check_tasks(c, train_tasks, held_out, encode, tokenizer)
   source.check_vocabulary(c, teacher, tokenizer)
 
   with (
@@ -174,7 +175,7 @@ def train(config, workdir, command: str = '') -> None:
       parts, keep, spread = [], [], []
       for attempt in range(1 + c.max_resample_batches):
         tasks = data.tasks_at(
-          env['train'],
+          train_tasks,
           seed=c.seed,
           position=extra['position'],
           count=c.train_batch_size,

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
   from rlvr_jax.envs import core as envs
 
 
+class Signals(NamedTuple):
+  """What the policy's own probabilities say of a completion."""
+
+  entropy: float  # of a token, mean, nats
+  self_certainty: float  # KL(uniform || policy) of a token, mean, nats
+  answer_probability: float | None  # of the answer's tokens, mean; None: none
+
+
 class Transcript(NamedTuple):
   """One completion, as rewards see it."""
 
@@ -21,6 +29,7 @@ class Transcript(NamedTuple):
   num_tokens: int
   stop: codes.Stop
   verdict: codes.Verdict  # verified once, before the rewards
+  signals: Signals | None = None  # where a reward asks for them
 
 
 class Graded(NamedTuple):
@@ -155,5 +164,26 @@ def _add(names, weights, row: Sequence[Graded]) -> Graded:
   return Graded(0.0, parts, refused=True)
 
 
-def needs_signals(specs):
-  return False
+def specs_in(specs: Sequence[str]) -> list[tuple[str, dict]]:
+  """(name, options) of every reward of these specs, those inside others too."""
+  found = []
+  for spec in specs:
+    name, args, kwargs = registry.parse(spec, nested=True)
+    found.append((name, kwargs))
+    if name in ('inverse', 'all_of'):
+      values = (*args, *kwargs.values())
+      lists = [x if isinstance(x, tuple) else (x,) for x in values]
+      found += specs_in([spec for some in lists for spec in some])
+  return found
+
+
+def needs_signals(specs: Sequence[str]) -> bool:
+  """Whether some reward reads the policy's own probabilities."""
+  wanted = {'self_certainty', 'token_entropy', 'answer_probability'}
+  return any(name in wanted for name, _ in specs_in(specs))
+
+
+def needs_labels(specs: Sequence[str]) -> list[str]:
+  """The rewards that read labels: 'majority', 'incorrect' or both."""
+  names = {name for name, _ in specs_in(specs)}
+  return sorted(names & {'majority', 'incorrect'})

@@ -123,6 +123,25 @@ def final(text: str, *, numeric: bool) -> str | None:
   return last_number(tail)
 
 
+def answer_span(text: str, *, numeric: bool) -> tuple[int, int] | None:
+  """Where the characters of `final` stand, (start, end), or None.
+
+  After the marker that `final` read; without one, the last place. None too if
+  the answer does not stand there as it was read.
+
+  Raises:
+    TooLong: as `final`.
+  """
+  answer = final(text, numeric=numeric)
+  if answer is None:
+    return None
+  marks = [text.rfind(m) for m in ('\\boxed', '\\fbox', '<answer>', '####')]
+  marks += [m.start() for m in _ANSWER_IS.finditer(text)][-1:]
+  found = [text.find(answer, at) for at in marks if at >= 0]
+  at = next((i for i in found if i >= 0), text.rfind(answer))
+  return (at, at + len(answer)) if at >= 0 else None
+
+
 def stated(text: str) -> str | None:
   """The final answer as free text, for a verifier that reads words.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlvr_jax import registry
-from rlvr_jax.rewards import core, extract
+from rlvr_jax.rewards import confidence, core, extract
 
 if TYPE_CHECKING:
   from rlvr_jax.envs import core as envs
@@ -42,6 +42,10 @@ def follows(text: str, pattern: str) -> bool:
     think_answer: nothing but `<think>...</think>` and then
       `<answer>...</answer>`, each once, neither empty. If the chat template
       already opens `<think>`, the completion lacks it and does not follow.
+    tac, tabc, tbac: RLCR's outputs (arXiv:2507.16806, code): nothing but
+      `<think>`, `<answer>`, `<analysis>` (b) and `<confidence>`, in the order
+      of the letters, each once, none empty, and a confidence that
+      `confidence.parse` reads. The opening `<think>` may be missing.
     hash: exactly one `####`, at the start of the last line, and something
       after it.
 
@@ -77,6 +81,22 @@ def _think_answer(text: str) -> bool:
   )
 
 
+def _in_order(text: str, *tags: str) -> bool:
+  """Nothing but these tags, once each, in order; the first may lack its mark."""
+  if not text.startswith(f'<{tags[0]}>'):
+    text = f'<{tags[0]}>{text}'
+  for tag in tags:
+    left, right = f'<{tag}>', f'</{tag}>'
+    if not text.startswith(left) or not _once(text, left, right):
+      return False
+    text = text.split(right)[1].lstrip()
+  return not text
+
+
+def _confident(text: str, *tags: str) -> bool:
+  return confidence.parse(text) is not None and _in_order(text, *tags)
+
+
 def _hash(text: str) -> bool:
   line = text.rsplit('\n', 1)[-1]
   return (
@@ -98,6 +118,13 @@ PATTERNS = {
   'boxed': _boxed,
   'answer': _answer,
   'think_answer': _think_answer,
+  'tac': lambda text: _confident(text, 'think', 'answer', 'confidence'),
+  'tabc': lambda text: _confident(
+    text, 'think', 'answer', 'analysis', 'confidence'
+  ),
+  'tbac': lambda text: _confident(
+    text, 'think', 'analysis', 'answer', 'confidence'
+  ),
   'hash': _hash,
 }
 

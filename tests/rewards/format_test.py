@@ -63,5 +63,7 @@ def test_as_a_reward_it_ignores_the_verdict():
 def test_an_unknown_pattern_is_refused():
   with pytest.raises(ValueError, match=r"'box' Did you mean 'boxed'\?"):
     form.follows('', 'box')
-  with pytest.raises(ValueError, match='boxed, answer, think_answer, hash'):
+  with pytest.raises(
+    ValueError, match='boxed, answer, think_answer, tac, tabc'
+  ):
     form.format([], [], pattern='xml')
