@@ -6,6 +6,7 @@ from the one to the other, once per step.
 """
 
 import contextlib
+import functools
 import math
 
 import flax.linen as nn
@@ -176,6 +177,16 @@ def from_host(tree, sharding: NamedSharding):
     return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
 
   return jax.tree.map(put, tree)
+
+
+def placer(abstract):
+  """The loader's callback: each leaf onto its devices as soon as it is read."""
+
+  def place(path, x):
+    leaf = functools.reduce(lambda tree, key: tree[key], path, abstract)
+    return from_host(x, leaf.sharding)
+
+  return place
 
 
 def to_host(tree):

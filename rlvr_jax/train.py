@@ -19,12 +19,15 @@ from rlvr_jax import (
   data,
   evaluate,
   optim,
+  policy,
   registry,
   report,
   rollout,
   sampler,
+  samples,
   sharding,
   step,
+  summary,
   writer,
 )
 from rlvr_jax.io import load
@@ -76,7 +79,7 @@ def train(config, workdir, command: str = '') -> None:
     remat=c.model.remat,
   )
   abstract = step.abstract_state(model, tx, c.optimizer.trainable, mesh)
-  place = placer(abstract.params)
+  place = sharding.placer(abstract.params)
   resuming = bool(checkpoint.steps(workdir))
   if resuming and algo.kl is None:
     place = lambda path, x: None  # the checkpoint has the weights
@@ -155,28 +158,29 @@ def train(config, workdir, command: str = '') -> None:
 
     ##### evaluation #####
     def evaluate_at(s, params):
-      key = jax.random.fold_in(base_key, 1)
+      first = {}
 
-      def sample(prompt, length, batch, round_):
-        k = jax.random.fold_in(jax.random.fold_in(key, batch), round_)
-        return draw(params, prompt, length, k, how_eval, 1)
+      def seen(task, round_, transcript):
+        if round_ == 0:
+          first[task] = transcript
 
-      result = evaluate.run(
+      table = evaluate.run(
         held_out,
-        sample,
+        policy.drawer(params, c, model=model, mesh=mesh, how=how_eval),
         encode=encode,
         tokenizer=tokenizer,
-        samples=c.eval.samples,
+        store=samples.Samples([t.id for t in held_out], c.eval.samples),
         batch_size=c.eval.batch_size,
         max_prompt_length=c.max_prompt_length,
         timeout_s=c.verify_timeout_s,
+        seen=seen,
       )
-      log.eval(s, evaluate.summary(result))
+      log.eval(s, summary.summary(table))
       log.rollouts(
         s,
         [
-          rollout.record(task, said[0], 'eval')
-          for task, said in zip(result.tasks, result.transcripts, strict=True)
+          rollout.record(task, first[i], 'eval')
+          for i, task in enumerate(held_out)
         ],
       )
 
@@ -342,13 +346,3 @@ class interruptible:
     print(
       'Finishing this step, then saving. Once more to stop at once.', flush=True
     )
-
-
-def placer(abstract):
-  """The loader's callback: each leaf onto its devices as soon as it is read."""
-
-  def place(path, x):
-    leaf = functools.reduce(lambda tree, key: tree[key], path, abstract)
-    return sharding.from_host(x, leaf.sharding)
-
-  return place
