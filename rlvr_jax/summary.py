@@ -1,7 +1,8 @@
 """Numbers from a table of samples: `eval/...`, each with a 95% interval.
 
 Intervals come from problems drawn with return (samples of one problem are not
-independent), those of rates of one sample a problem from Wilson's formula.
+independent), those of rates of one sample a problem, and of rates of 0 or 1,
+from Wilson's formula with a trial for each problem.
 """
 
 from collections.abc import Callable
@@ -67,11 +68,13 @@ def summary(table: samples.Table, *, seed: int = 0) -> dict:
   low, high = intervals.percentiles(
     intervals.draws(of_weights, tasks, seed=seed)
   )
-  rates = ('accuracy', 'clipped_ratio', 'unverifiable', 'confidence_stated')
+  rates = {'confidence_stated', *names[: names.index('mean_length')]}
+  rates |= {'clipped_ratio', 'unverifiable'}
   out = {}
   for i, name in enumerate(names):
     ends = low[i], high[i]
-    if count == 1 and name in rates:
+    # Problems that are all the same leave nothing to resample, and yet doubt.
+    if name in rates and (count == 1 or values[i] in (0, 1)):
       ends = intervals.wilson(round(values[i] * tasks), tasks)
     # An interval of what is undefined would say more than the value.
     ends = [np.nan if np.isnan(values[i]) else float(x) for x in ends]

@@ -14,6 +14,7 @@ there when it was stopped, and one with more --samples draws only what is new.
 """
 
 import argparse
+import math
 import pathlib
 import sys
 
@@ -63,8 +64,9 @@ def show(metrics: dict) -> None:
   for name, value in metrics.items():
     if not name.startswith('eval/') or name.endswith(('_low', '_high')):
       continue
-    low, high = (metrics.get(f'{name}_{end}') for end in ('low', 'high'))
-    interval = '' if low is None else f'{low:.3f} to {high:.3f}'
+    ends = [metrics.get(f'{name}_{end}', math.nan) for end in ('low', 'high')]
+    known = not any(map(math.isnan, ends))
+    interval = '{:.3f} to {:.3f}'.format(*ends) if known else ''
     table.add_row(name.removeprefix('eval/'), f'{value:.4g}', interval)
   rich.console.Console(markup=False).print(table)
 

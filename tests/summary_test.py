@@ -50,6 +50,13 @@ def test_an_interval_at_the_ends_is_not_empty(mark, low, high):
   assert got['eval/accuracy_high'] == pytest.approx(high, abs=1e-4)
 
 
+def test_never_right_in_many_samples_is_not_certain_either():
+  got = summary.summary(table(*['....'] * 10))
+  for name in ('accuracy', 'pass@4', 'maj@4', 'unverifiable'):
+    assert got[f'eval/{name}_low'] == 0
+    assert got[f'eval/{name}_high'] == pytest.approx(0.2775, abs=1e-4)
+
+
 def test_pass_at_k_equals_brute_force():
   rows = ['x...', '....', 'xxxx', '.xx.', 'xxx.']
   got = summary.summary(table(*rows))
