@@ -101,7 +101,7 @@ def base() -> ml_collections.ConfigDict:
   c.eval = ml_collections.ConfigDict()
   c.eval.num_tasks = 128  # of the test split
   c.eval.samples = 1  # of each task
-  c.eval.batch_size = 32  # tasks at a time
+  c.eval.batch_size = 32  # samples at a time
   c.eval.temperature = 0.0  # 0: greedy
   c.eval.top_k = 0  # most likely tokens to choose from; 0: all
   c.eval.top_p = 1.0  # their mass; 1.0: all

@@ -70,6 +70,47 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   return config.lock()
 
 
+def of_run(workdir, overrides: Sequence[str]) -> ml_collections.ConfigDict:
+  """The config of the run in `workdir` for evaluating, with `overrides`.
+
+  Raises:
+    ValueError: no run there, what `load` refuses, or several greedy samples.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.is_file():
+    raise ValueError(
+      f'{workdir} holds no run: there is no config.json in it. Give the '
+      '--workdir of scripts/train.py.'
+    )
+  config = load(str(path), overrides)
+  if config.eval.samples > 1 and config.eval.temperature == 0:
+    raise ValueError(
+      f'{config.eval.samples} samples at temperature 0 are the same one. Give '
+      f'--temperature={config.temperature}, or --samples=1.'
+    )
+  return config
+
+
+# Flags of the commands that evaluate -> (key of the config, what it is).
+EVAL_FLAGS = {
+  'samples': ('eval.samples', 'of each task: pass@k needs several'),
+  'tasks': ('eval.num_tasks', 'the first N of the test split'),
+  'temperature': ('eval.temperature', '0 is greedy'),
+  'env': ('env', "other tasks, such as 'gsm8k()'"),
+}
+
+
+def add_eval_flags(parser, overrides: list[str]) -> None:
+  """Flags of an `argparse` parser that append to `overrides`."""
+  for name, (key, text) in EVAL_FLAGS.items():
+    parser.add_argument(
+      f'--{name}',
+      metavar='VALUE',
+      type=lambda value, key=key: overrides.append(f'{key}={value}'),
+      help=f"{text}; default: the run's config",
+    )
+
+
 def module(spec: str):
   """The module of the config file that `FILE.py[:ARG]` names."""
   path = pathlib.Path(spec.partition(':')[0])

@@ -1,19 +1,15 @@
-"""Held-out accuracy, pass@k and maj@k, with intervals."""
+"""Draws samples of held-out tasks. What they say: `summary`."""
 
-import collections
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax import codes, rollout, sampler
-from rlvr_jax.ops import intervals, passk
-from rlvr_jax.rewards import answer, core, strategy
-
-
-class Evaluation(NamedTuple):
-  tasks: list
-  transcripts: list[list[core.Transcript]]  # [tasks][samples]
+from rlvr_jax import rollout, sampler, sharding, writer
+from rlvr_jax import samples as samples_lib
 
 
 def sampling(c, end_ids, shrink: bool = False) -> sampler.Sampling:
@@ -28,104 +24,98 @@ def sampling(c, end_ids, shrink: bool = False) -> sampler.Sampling:
   )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def keys(seed: int, task, round_):
+  """A PRNG key for each (task, round), i32[B] both; of nothing else."""
+  base = jax.random.fold_in(jax.random.key(seed), 1)
+  fold = lambda t, r: jax.random.fold_in(jax.random.fold_in(base, t), r)
+  return jax.vmap(fold)(jnp.asarray(task), jnp.asarray(round_))
+
+
 def run(
   tasks: Sequence,
   sample: Callable,
   *,
   encode: Callable,
   tokenizer,
-  samples: int,
+  store: samples_lib.Samples,
   batch_size: int,
   max_prompt_length: int,
   timeout_s: float,
   progress: Callable = lambda done: None,
-) -> Evaluation:
-  """Samples every task `samples` times, in batches of one shape.
+  seen: Callable = lambda task, round_, transcript: None,
+) -> samples_lib.Table:
+  """Draws what `store` still lacks, in batches of one shape.
+
+  The next batch is drawn while the answers of the last one are checked.
 
   Args:
-    sample: (prompt, length, batch number, round) -> Sampled with one row a
-      prompt. A short last batch is filled with its first prompt.
-    progress: called with the number of samples done.
+    sample: (prompt i32[B,S], length i32[B], task i32[B], round i32[B]) ->
+      `sampler.Sampled` with one row a prompt, B = batch_size. A short last
+      batch is filled with its first row.
+    store: as many samples as it has room for; `done` of them are there.
+    progress: called with the number of samples done, at first and after each
+      batch.
+    seen: called with each sample that is drawn.
   """
-  transcripts = [[] for _ in tasks]
-  done = 0
-  for number, start in enumerate(range(0, len(tasks), batch_size)):
-    some = list(tasks[start : start + batch_size])
-    full = some + some[:1] * (batch_size - len(some))
-    prompt, length = rollout.encode_prompts(full, encode, max_prompt_length)
-    for round_ in range(samples):
-      drawn = sample(prompt, length, number, round_)
-      drawn = type(drawn)(*(np.asarray(x)[: len(some)] for x in drawn))
-      _, said = rollout.transcribe(some, drawn, tokenizer, timeout_s)
-      for i, t in enumerate(said):
-        transcripts[start + i].append(t)
-      done += len(some)
-      progress(done)
-  return Evaluation(list(tasks), transcripts)
+  tasks = list(tasks)
+  prompt, length = rollout.encode_prompts(tasks, encode, max_prompt_length)
+  progress(store.done)
+
+  def start(first):
+    items = range(first, min(first + batch_size, store.total))
+    items = [samples_lib.item(j, len(tasks)) for j in items]
+    (full,) = batches(items, batch_size)
+    which, round_ = np.array(full, np.int32).T
+    return items, sample(prompt[which], length[which], which, round_)
+
+  def finish(items, drawn):
+    drawn = sharding.to_host(drawn)
+    drawn = sampler.Sampled(*(x[: len(items)] for x in drawn))
+    rows = [tasks[i] for i, _ in items]
+    _, said = rollout.transcribe(rows, drawn, tokenizer, timeout_s)
+    surprisal = -drawn.logp.astype(np.float64).sum(-1)
+    store.add(
+      [
+        samples_lib.record(task, t, x)
+        for task, t, x in zip(rows, said, surprisal, strict=True)
+      ]
+    )
+    for (i, r), t in zip(items, said, strict=True):
+      seen(i, r, t)
+    progress(store.done)
+
+  running = None
+  for first in range(store.done, store.total, batch_size):
+    following = start(first)
+    if running is not None:
+      finish(*running)
+    running = following
+  if running is not None:
+    finish(*running)
+  return store.table
 
 
-def summary(evaluation: Evaluation, *, seed: int = 0) -> dict[str, float]:
-  """`eval/...` numbers with 95% intervals.
-
-  One sample a task: Wilson's interval. More: the percentile bootstrap over
-  tasks. pass@k is the unbiased estimator, k the powers of two up to the
-  number of samples; maj@k takes the most frequent answer of all samples (ties
-  go to the one said first) and is right if a sample that said it is.
-  """
-  right = np.array(
-    [
-      [t.verdict == codes.Verdict.CORRECT for t in row]
-      for row in evaluation.transcripts
-    ]
-  )
-  tasks, samples = right.shape
-  rows = [t for row in evaluation.transcripts for t in row]
-  out = {}
-
-  def put(name, values):
-    out[f'eval/{name}'] = float(np.mean(values))
-    if samples == 1:
-      low, high = intervals.wilson(values.sum(), tasks)
-    else:
-      low, high = intervals.bootstrap(values, seed=seed)
-    out[f'eval/{name}_low'], out[f'eval/{name}_high'] = float(low), float(high)
-
-  put('accuracy', right.mean(-1))
-  if samples > 1:
-    k = 1
-    while k <= samples:
-      n = np.full(tasks, samples)
-      put(f'pass@{k}', np.asarray(passk.pass_at_k(n, right.sum(-1), k)))
-      k *= 2
-    put(f'maj@{samples}', _majority(evaluation.transcripts))
-  out |= {
-    'eval/mean_length': float(np.mean([t.num_tokens for t in rows])),
-    'eval/clipped_ratio': float(
-      np.mean([t.stop == codes.Stop.LENGTH for t in rows])
-    ),
-    'eval/unverifiable': float(
-      np.mean([t.verdict == codes.Verdict.UNVERIFIABLE for t in rows])
-    ),
-    'eval/n': tasks,
-    'eval/samples': samples,
-  }
-  used = strategy.usage(
-    [task for task in evaluation.tasks for _ in range(samples)],
-    [t.completion for t in rows],
-    right.reshape(-1),
-  )
-  return out | {f'eval/{name}': value for name, value in used.items()}
+def batches(items: Sequence, size: int) -> Iterator[list]:
+  """Lists of one size; the last one is filled with its first item."""
+  for start in range(0, len(items), size):
+    some = list(items[start : start + size])
+    yield some + some[:1] * (size - len(some))
 
 
-def _majority(transcripts) -> np.ndarray:
-  """f64[tasks]: 1 where the most frequent answer is right."""
-  out = []
-  for row in transcripts:
-    said = [answer.canonical(t.completion) for t in row]
-    votes = collections.Counter(a for a in said if a is not None)
-    if not votes:
-      out.append(0.0)
-      continue
-    top = votes.most_common(1)[0][0]
-    out.append(float(row[said.index(top)].verdict == codes.Verdict.CORRECT))
-  return np.array(out)
+def countdown(total: int, say: Callable, every_s: float = 5.0) -> Callable:
+  """The `progress` that says how far it is, at most once in `every_s`."""
+  began = last = first = None
+
+  def tell(done):
+    nonlocal began, last, first
+    now = time.monotonic()
+    if first is None:  # what was there before says nothing of the speed
+      began = last = now
+      first = done
+    elif done == total or now - last >= every_s:
+      last = now
+      left = (now - began) / (done - first) * (total - done)
+      say(f'{done}/{total} samples, {writer.clock(left)} left')
+
+  return tell

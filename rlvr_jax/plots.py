@@ -1,6 +1,7 @@
 """Charts as SVG data URIs that read well on light and dark pages."""
 
 import base64
+import contextlib
 import io
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,7 +28,7 @@ class Line(NamedTuple):
   """One curve. `low` and `high` bound its band; `raw` is drawn faintly."""
 
   label: str
-  x: np.ndarray  # [N] steps
+  x: np.ndarray  # [N] steps, or what `across` says
   y: np.ndarray  # [N]
   low: np.ndarray | None = None  # [N]
   high: np.ndarray | None = None  # [N]
@@ -56,32 +57,21 @@ def chart(
   stacked: bool = False,
   unit: str = '',
   wide: bool = False,
+  across: str = 'step',
 ) -> str:
   """An `<img>` source: `data:image/svg+xml;base64,...`.
 
   Args:
-    lines: curves over steps.
+    lines: curves.
     percent: values are shares, shown from 0 to 100 %.
     log: logarithmic axis; values that are not positive are left out.
     stacked: areas on top of each other, for parts of a whole.
     unit: what the vertical axis counts.
     wide: across the page instead of half of it.
+    across: what x is: 'step'; 'k', a number of samples, on a logarithmic
+      axis; or anything else that goes from 0 to 100 %.
   """
-  style = {
-    'svg.hashsalt': 'rlvr_jax',
-    'font.size': 9,
-    'font.family': 'DejaVu Sans',
-    'text.color': _INK,
-    'axes.labelcolor': _INK,
-    'axes.edgecolor': _INK,
-    'xtick.color': _INK,
-    'ytick.color': _INK,
-  }
-  with matplotlib.rc_context(style):
-    fig = figure.Figure(
-      figsize=(8.4, 3.1) if wide else (4.6, 2.6), layout='constrained'
-    )
-    ax = fig.add_subplot()
+  with _canvas(wide) as (fig, ax):
     lines = [_thin(line) for line in lines]
     if stacked:
       ax.stackplot(
@@ -96,8 +86,76 @@ def chart(
       for line in lines:
         _draw(ax, line, log)
     _axes(ax, lines, percent, log, stacked, unit)
-    out = io.BytesIO()
-    fig.savefig(out, format='svg', transparent=True, metadata={'Date': None})
+    _across(ax, lines, across)
+    return _source(fig)
+
+
+def bars(counts: np.ndarray, labels: Sequence[str], color: int = 0) -> str:
+  """An `<img>` source: a bar with its count above it for each label."""
+  with _canvas(False) as (fig, ax):
+    _bare(ax)
+    drawn = ax.bar(
+      labels, counts, color=COLORS[color % len(COLORS)], width=0.85
+    )
+    ax.bar_label(drawn, [str(n) if n else '' for n in counts], fontsize=7)
+    ax.tick_params(axis='x', labelsize=7)
+    ax.set_ylabel('problems')
+    ax.yaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+    return _source(fig)
+
+
+def reliability(
+  count: np.ndarray,
+  confidence: np.ndarray,
+  accuracy: np.ndarray,
+  color: int = 0,
+) -> str:
+  """An `<img>` source: accuracy over mean confidence in equal bins of [0, 1].
+
+  The diagonal is perfect calibration; bars below it, and the numbers in them,
+  count the statements of each bin.
+  """
+  bins = len(count)
+  with _canvas(False) as (fig, ax):
+    _bare(ax)
+    paint = COLORS[color % len(COLORS)]
+    middle = (np.arange(bins) + 0.5) / bins
+    # The counts are a strip of their own at the bottom: the tallest is .25.
+    tall = 0.25 * np.asarray(count) / max(np.max(count), 1)
+    ax.bar(middle, tall, 0.9 / bins, color=_INK, alpha=0.3)
+    for x, y, n in zip(middle, tall, count, strict=True):
+      if n:
+        ax.text(x, y, str(n), ha='center', va='bottom', fontsize=6.5)
+    ax.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle='--')
+    some = np.asarray(count) > 0
+    x, y = np.asarray(confidence)[some], np.asarray(accuracy)[some]
+    ax.plot(x, y, color=paint, linewidth=1.7, marker='o', markersize=4)
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel='confidence', ylabel='accuracy')
+    return _source(fig)
+
+
+@contextlib.contextmanager
+def _canvas(wide):
+  style = {
+    'svg.hashsalt': 'rlvr_jax',
+    'font.size': 9,
+    'font.family': 'DejaVu Sans',
+    'text.color': _INK,
+    'axes.labelcolor': _INK,
+    'axes.edgecolor': _INK,
+    'xtick.color': _INK,
+    'ytick.color': _INK,
+  }
+  with matplotlib.rc_context(style):
+    fig = figure.Figure(
+      figsize=(8.4, 3.1) if wide else (4.6, 2.6), layout='constrained'
+    )
+    yield fig, fig.add_subplot()
+
+
+def _source(fig):
+  out = io.BytesIO()
+  fig.savefig(out, format='svg', transparent=True, metadata={'Date': None})
   encoded = base64.b64encode(out.getvalue()).decode()
   return f'data:image/svg+xml;base64,{encoded}'
 
@@ -125,14 +183,32 @@ def _draw(ax, line, log):
   )
 
 
-def _axes(ax, lines, percent, log, stacked, unit):
+def _bare(ax):
   ax.spines[['top', 'right']].set_visible(False)
   ax.grid(True, axis='y', color=_INK, alpha=0.22, linewidth=0.6)
   ax.set_axisbelow(True)
   ax.tick_params(length=0)
-  ax.set_xlabel('step')
+
+
+def _across(ax, lines, across):
+  """The horizontal axis: steps, budgets k (logarithmic), or a share."""
+  ax.set_xlabel(across)
+  if across == 'step':
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+  elif across == 'k':
+    ks = sorted({int(x) for line in lines for x in line.x})
+    ax.set_xscale('log', base=2)
+    ax.set_xticks([k for k in ks if k & (k - 1) == 0] or ks)
+    ax.xaxis.set_major_formatter(ticker.FormatStrFormatter('%d'))
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
+  else:
+    ax.set_xlim(0, 1.02)
+    ax.xaxis.set_major_formatter(ticker.PercentFormatter(1.0))
+
+
+def _axes(ax, lines, percent, log, stacked, unit):
+  _bare(ax)
   ax.set_ylabel(unit)
-  ax.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
   ax.margins(x=0.015)
   if percent:
     ax.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=None))

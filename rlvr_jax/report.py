@@ -9,13 +9,12 @@ band from the lowest seed to the highest.
 
 import os
 import pathlib
-import re
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
-from rlvr_jax import codes, page, plots, writer
+from rlvr_jax import codes, eval_page, page, plots, writer
 from rlvr_jax import runs as runs_lib
 from rlvr_jax.runs import accuracy, number, seconds, series
 
@@ -63,7 +62,7 @@ def html(runs: Sequence[runs_lib.Run]) -> str:
     page.section('Results', _results(groups)) if len(groups) > 1 else '',
     page.section('Held-out accuracy', _accuracy(groups)),
     page.section('Training', _training(groups)),
-    page.section('Evaluation', _eval_table(groups)),
+    page.section('Evaluation', eval_page.section(groups)),
     page.section('Transcripts', _transcripts(groups)),
     page.section('Reproduce', _reproduce(groups)),
   ]
@@ -253,50 +252,6 @@ def _panels(groups):
         src = plots.chart(lines, **(options | {'stacked': False}))
         name = f'{title}: {m}' if len(metrics) > 1 else title
         yield page.figure(name, src, '')
-
-
-def _eval_table(groups):
-  """First and last values; of several configs the last ones."""
-  columns = []
-  for g in groups:
-    if len(groups) > 1:
-      columns.append((g.label, _eval_means(g.runs, -1)))
-    else:
-      columns += [('before', _eval_means(g.runs, 0))]
-      columns += [('after', _eval_means(g.runs, -1))]
-  for g in groups:
-    for r in g.runs:
-      for e in r.other_evals:
-        where = f'{r.name}, ' if len(groups) > 1 or len(g.runs) > 1 else ''
-        columns.append((f'{where}{e["source"]}, step {e["step"]}', e))
-  names = dict.fromkeys(
-    k for _, c in columns for k in c if re.match(r'eval/(?!.*_(low|high)$)', k)
-  )
-  rows = [
-    [n.removeprefix('eval/'), *(_cell(c, n) for _, c in columns)] for n in names
-  ]
-  return page.table(['', *(h for h, _ in columns)], rows) if rows else ''
-
-
-def _eval_means(runs, at):
-  names = dict.fromkeys(k for r in runs for e in r.evals for k in e)
-  means = {}
-  for name in names:
-    # An interval over questions is none over seeds.
-    if len(runs) > 1 and name.endswith(('_low', '_high')):
-      continue
-    found = series(runs, name, 'evals')
-    if found is not None:
-      means[name] = float(np.mean(found[1][:, at]))
-  return means
-
-
-def _cell(values, name):
-  if np.isnan(number(values.get(name))):
-    return ''
-  low, high = (number(values.get(f'{name}_{s}')) for s in ('low', 'high'))
-  text = f'{number(values[name]):.4g}'
-  return text if np.isnan(low) else f'{text} ({low:.3g} to {high:.3g})'
 
 
 def _correct(t):

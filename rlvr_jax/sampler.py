@@ -141,7 +141,8 @@ def sample(
     prompt: i32[P,S], right-padded.
     length: i32[P], at least 1.
     key: PRNG key. Row b, step n use u[b, n]: tokens do not depend on how
-      rows are spread over devices.
+      rows are spread over devices. Or a key [P] for each prompt: then they
+      do not depend on the other prompts of the batch either.
     model: `transformer.Decoder`.
     how: `Sampling`, checked by `check`.
     group: samples per prompt.
@@ -173,7 +174,11 @@ def sample(
   last = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
   logits = jnp.repeat(final(last), group, axis=0)
   seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
-  u = jax.random.uniform(key, (b, n))
+  if key.ndim:
+    u = jax.vmap(lambda k: jax.random.uniform(k, (group, n)))(key)
+    u = u.reshape(b, n)
+  else:
+    u = jax.random.uniform(key, (b, n))
   u = nn.with_logical_constraint(u, ('batch', None))  # sliced every step
   ends = jnp.array(how.end_ids, jnp.int32)
 

@@ -8,7 +8,6 @@ from the one to the other, once per step.
 import contextlib
 import functools
 import math
-import operator
 
 import flax.linen as nn
 import jax
@@ -180,14 +179,12 @@ def from_host(tree, sharding: NamedSharding):
   return jax.tree.map(put, tree)
 
 
-def placer(shardings):
-  """The loader's callback: each leaf onto its devices as soon as it is read.
-
-  `shardings` has the tree of the parameters.
-  """
+def placer(abstract):
+  """The loader's callback: each leaf onto its devices as soon as it is read."""
 
   def place(path, x):
-    return from_host(x, functools.reduce(operator.getitem, path, shardings))
+    leaf = functools.reduce(lambda tree, key: tree[key], path, abstract)
+    return from_host(x, leaf.sharding)
 
   return place
 

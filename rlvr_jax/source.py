@@ -10,6 +10,7 @@ rejection  the teacher's, or the       1 in a correct row; other rows
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from rlvr_jax import algorithm as algorithms
@@ -36,11 +37,16 @@ def open_teacher(c, mesh) -> Teacher:
   config = load.load_config(c.teacher.name)
   checks.check_model(c, config)
   model = programs.decoder(c.model, config)
-  _, shardings = sharding.params_shardings(model, mesh)
+  shapes, shardings = sharding.params_shardings(model, mesh)
+  abstract = jax.tree.map(
+    lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
+    shapes,
+    shardings,
+  )
   loaded = load.load(
     c.teacher.name,
     dtype=c.model.param_dtype,
-    place=sharding.placer(shardings),
+    place=sharding.placer(abstract),
   )
   if loaded.params is None:
     raise ValueError(

@@ -17,14 +17,17 @@ from rlvr_jax import (
   checks,
   data,
   evaluate,
+  policy,
   programs,
   registry,
   report,
   rollout,
   sampler,
+  samples,
   sharding,
   source,
   step,
+  summary,
   writer,
 )
 from rlvr_jax.io import load
@@ -87,7 +90,7 @@ def train(config, workdir, command: str = '') -> None:
   model, abstract = run.model, run.abstract
 
   ##### weights, tokenizer #####
-  place = sharding.placer(step.shardings_of(abstract.params))
+  place = sharding.placer(abstract.params)
   resuming = bool(checkpoint.steps(workdir))
   if resuming and algo.kl is None:
     place = lambda path, x: None  # the checkpoint has the weights
@@ -144,28 +147,29 @@ def train(config, workdir, command: str = '') -> None:
 
     ##### evaluation #####
     def evaluate_at(s, params):
-      key = jax.random.fold_in(base_key, 1)
+      first = {}
 
-      def sample(prompt, length, batch, round_):
-        k = jax.random.fold_in(jax.random.fold_in(key, batch), round_)
-        return draw(params, prompt, length, k, how_eval, 1)
+      def seen(task, round_, transcript):
+        if round_ == 0:
+          first[task] = transcript
 
-      result = evaluate.run(
+      table = evaluate.run(
         held_out,
-        sample,
+        policy.drawer(params, c, model=model, mesh=mesh, how=how_eval),
         encode=encode,
         tokenizer=tokenizer,
-        samples=c.eval.samples,
+        store=samples.Samples([t.id for t in held_out], c.eval.samples),
         batch_size=c.eval.batch_size,
         max_prompt_length=c.max_prompt_length,
         timeout_s=c.verify_timeout_s,
+        seen=seen,
       )
-      log.eval(s, evaluate.summary(result))
+      log.eval(s, summary.summary(table))
       log.rollouts(
         s,
         [
-          rollout.record(task, said[0], 'eval')
-          for task, said in zip(result.tasks, result.transcripts, strict=True)
+          rollout.record(task, first[i], 'eval')
+          for i, task in enumerate(held_out)
         ],
       )
 

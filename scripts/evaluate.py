@@ -7,12 +7,16 @@
 can be changed for the evaluation with --config.key=value. The result is a
 line of DIR/eval.jsonl whose `source` is 'evaluate'. At the settings of the
 run it draws what training drew at that step.
+
+What the numbers are made of is kept as it is drawn, in
+DIR/samples-<step>-<hash of the settings>.jsonl: the same command goes on from
+there when it was stopped, and one with more --samples draws only what is new.
 """
 
 import argparse
+import math
 import pathlib
 import sys
-import time
 
 from rlvr_jax import config as config_lib
 
@@ -27,138 +31,22 @@ def parse(argv):
   parser.add_argument(
     '--step', type=int, metavar='N', help='of the checkpoint; the newest'
   )
-  for name, key, text in (
-    ('samples', 'eval.samples', 'of each task: pass@k needs several'),
-    ('tasks', 'eval.num_tasks', 'the first N of the test split'),
-    ('temperature', 'eval.temperature', '0 is greedy'),
-    ('env', 'env', "other tasks, such as 'gsm8k()'"),
-  ):
-    parser.add_argument(
-      f'--{name}',
-      metavar='VALUE',
-      type=lambda value, key=key: overrides.append(f'{key}={value}'),
-      help=f"{text}; default: the run's config",
-    )
+  config_lib.add_eval_flags(parser, overrides)
   flags = parser.parse_args(rest)
-  path = pathlib.Path(flags.workdir) / 'config.json'
-  if not path.is_file():
-    raise ValueError(
-      f'{flags.workdir} holds no run: there is no config.json in it. Give the '
-      '--workdir of scripts/train.py.'
-    )
-  config = config_lib.load(str(path), overrides)
-  if config.eval.samples > 1 and config.eval.temperature == 0:
-    raise ValueError(
-      f'{config.eval.samples} samples at temperature 0 are the same one. Give '
-      f'--temperature={config.temperature}, or --samples=1.'
-    )
-  return flags, config
-
-
-def policy(c, workdir, step, mesh):
-  """(model, sampler's params, tokenizer, step) of a checkpoint, or the start.
-
-  Raises:
-    ValueError: no checkpoint, or none of that step (lists those there are).
-  """
-  import jax
-  import jax.numpy as jnp
-
-  from rlvr_jax import checkpoint, checks, sharding, train
-  from rlvr_jax.io import load
-  from rlvr_jax.models import transformer
-
-  model_config = load.load_config(c.model.name)
-  checks.check_model(c, model_config)
-  model = transformer.Decoder(
-    model_config,
-    dtype=jnp.dtype(c.model.dtype),
-    param_dtype=jnp.dtype(c.model.param_dtype),
-  )
-  shapes, shardings = sharding.params_shardings(model, mesh)
-  abstract = jax.tree.map(
-    lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
-    shapes,
-    shardings,
-  )
-  found = checkpoint.steps(workdir)
-  if step != 0 and (not found or step not in (None, *found)):
-    asked = 'no checkpoint' if step is None else f'no checkpoint of step {step}'
-    raise ValueError(
-      f'{workdir} has {asked}. There are: {", ".join(map(str, found)) or "none"}'
-      '. Take one of these, or --step=0 for the model it started from.'
-    )
-  place = train.placer(abstract) if step == 0 else lambda path, x: None
-  loaded = load.load(c.model.name, dtype=c.model.param_dtype, place=place)
-  if step == 0:
-    params = loaded.params
-    if params is None:
-      params = sharding.init_params(model, jax.random.key(c.seed), mesh)
-  else:
-    tree, _, step = checkpoint.load(
-      workdir, {'params': abstract}, step=step, partial=True
-    )
-    params = tree['params']
-  params = sharding.to_sampler(model, mesh)(params)
-  return model, params, loaded.tokenizer, step
+  return flags, config_lib.of_run(flags.workdir, overrides)
 
 
 def run(c, workdir, step, say=print) -> tuple[int, dict]:
   """(step, metrics) of the policy at `step` on the test split."""
-  import jax
-
-  from rlvr_jax import checks, data, evaluate, registry, sampler, sharding
+  from rlvr_jax import checks, policy, sharding, summary
 
   mesh = sharding.make_mesh(c.mesh.shape)
   checks.check_config(c, mesh)
-  test = registry.get('env', c.env)()['test']
-  tasks = [test[i] for i in range(min(c.eval.num_tasks, len(test)))]
+  tasks = policy.tasks_of(c)
   with sharding.use(mesh):
-    model, params, tokenizer, step = policy(c, workdir, step, mesh)
-    encode = lambda task: tokenizer.encode_chat(task.question, c.system_prompt)
-    data.check_prompts(tasks, encode, c.max_prompt_length)
-    how = evaluate.sampling(c, tokenizer.end_ids, shrink=mesh.size == 1)
-    # The stream of keys that training's evaluations use.
-    key = jax.random.fold_in(jax.random.key(c.seed), 1)
-    put = lambda x: sharding.from_host(x, sharding.rows(mesh))
-
-    def sample(prompt, length, batch, round_):
-      k = jax.random.fold_in(jax.random.fold_in(key, batch), round_)
-      drawn = sampler.sample(
-        params, put(prompt), put(length), k, model=model, how=how, group=1
-      )
-      return sharding.to_host(drawn)
-
-    total = len(tasks) * c.eval.samples
-    say(f'step {step}: {len(tasks)} tasks x {c.eval.samples} samples')
-    result = evaluate.run(
-      tasks,
-      sample,
-      encode=encode,
-      tokenizer=tokenizer,
-      samples=c.eval.samples,
-      batch_size=c.eval.batch_size,
-      max_prompt_length=c.max_prompt_length,
-      timeout_s=c.verify_timeout_s,
-      progress=progress(total, say),
-    )
-  return step, evaluate.summary(result)
-
-
-def progress(total: int, say, every_s: float = 5.0):
-  """The callback that says how far it is, at most once in `every_s`."""
-  from rlvr_jax import writer
-
-  start = last = time.monotonic()
-
-  def tell(done):
-    nonlocal last
-    now = time.monotonic()
-    if done == total or now - last >= every_s:
-      last, left = now, (now - start) / done * (total - done)
-      say(f'{done}/{total} samples, {writer.clock(left)} left')
-
-  return tell
+    asked = policy.load(c, workdir, step, mesh)
+    table = policy.evaluated(c, asked, tasks, workdir, mesh, say)
+  return asked.step, summary.summary(table)
 
 
 def show(metrics: dict) -> None:
@@ -174,10 +62,11 @@ def show(metrics: dict) -> None:
   ):
     table.add_column(name, justify=side)
   for name, value in metrics.items():
-    if name.endswith(('_low', '_high')):
+    if not name.startswith('eval/') or name.endswith(('_low', '_high')):
       continue
-    low, high = (metrics.get(f'{name}_{end}') for end in ('low', 'high'))
-    interval = '' if low is None else f'{low:.3f} to {high:.3f}'
+    ends = [metrics.get(f'{name}_{end}', math.nan) for end in ('low', 'high')]
+    known = not any(map(math.isnan, ends))
+    interval = '{:.3f} to {:.3f}'.format(*ends) if known else ''
     table.add_row(name.removeprefix('eval/'), f'{value:.4g}', interval)
   rich.console.Console(markup=False).print(table)
 

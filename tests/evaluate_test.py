@@ -1,19 +1,16 @@
-import itertools
+"""Drawing samples, keeping them, going on with them."""
 
+import jax
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, evaluate, sampler
+from rlvr_jax import codes, evaluate, sampler, samples
 from rlvr_jax.envs.core import Task
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.rewards import core
 
 BYTES = tokenizers.byte_level()
-MARKS = {
-  'x': codes.Verdict.CORRECT,
-  '.': codes.Verdict.WRONG,
-  '?': codes.Verdict.UNVERIFIABLE,
-}
+SETTINGS = {'a': 1, 'b': [1, 2]}
 
 
 def tasks(n):
@@ -21,171 +18,174 @@ def tasks(n):
   return [Task(f't{i}', str(i), str(i), 'math', {}) for i in range(n)]
 
 
-def evaluation(*rows, texts=None):
-  """A row of marks for each task; `texts` are what the samples say."""
-  texts = texts or [['7'] * len(row) for row in rows]
-  return evaluate.Evaluation(
-    tasks(len(rows)),
-    [
-      [
-        core.Transcript(text, 3, codes.Stop.END, MARKS[mark])
-        for text, mark in zip(said, row, strict=True)
-      ]
-      for said, row in zip(texts, rows, strict=True)
-    ],
-  )
-
-
-def test_accuracy_of_single_samples_has_wilsons_interval():
-  got = evaluate.summary(evaluation(*('x' * 3 + '.' * 7)))
-  assert got['eval/accuracy'] == pytest.approx(0.3)
-  # 3 of 10, 95 %, as published calculators give it.
-  assert got['eval/accuracy_low'] == pytest.approx(0.10779, abs=1e-4)
-  assert got['eval/accuracy_high'] == pytest.approx(0.60322, abs=1e-4)
-  assert got['eval/n'] == 10
-  assert got['eval/samples'] == 1
-  assert not any('pass@' in k or 'maj@' in k for k in got)
-
-
-@pytest.mark.parametrize(
-  ('mark', 'low', 'high'), [('x', 0.7225, 1), ('.', 0, 0.2775)]
-)
-def test_an_interval_at_the_ends_is_not_empty(mark, low, high):
-  got = evaluate.summary(evaluation(*(mark * 10)))
-  assert got['eval/accuracy_low'] == pytest.approx(low, abs=1e-4)
-  assert got['eval/accuracy_high'] == pytest.approx(high, abs=1e-4)
-
-
-def test_strategies_are_reported_where_tasks_have_them():
-  got = evaluation(
-    'x.', 'x?', texts=[['#### 1', '1'], ['#### 3', '\\boxed{2}']]
-  )
-  plain = evaluate.summary(got)
-  assert not any('strategy' in name for name in plain)
-  data = {'strategy': 'direct', 'terms': 2}
-  got = got._replace(tasks=[t._replace(data=data) for t in got.tasks])
-  told = evaluate.summary(got)
-  assert told['eval/strategy/direct'] == 0.75
-  assert told['eval/strategy_accuracy/direct'] == pytest.approx(2 / 3)
-  assert told.items() >= plain.items()
-
-
-def test_pass_at_k_equals_brute_force():
-  rows = ['x...', '....', 'xxxx', '.xx.', 'xxx.']
-  got = evaluate.summary(evaluation(*rows))
-  for k in (1, 2, 4):
-    want = np.mean(
-      [
-        np.mean(['x' in some for some in itertools.combinations(row, k)])
-        for row in rows
-      ]
-    )
-    assert got[f'eval/pass@{k}'] == pytest.approx(want, abs=1e-6)
-    assert got[f'eval/pass@{k}_low'] <= want <= got[f'eval/pass@{k}_high']
-  # pass@1 is the accuracy; powers of two only.
-  assert got['eval/pass@1'] == pytest.approx(got['eval/accuracy'], abs=1e-6)
-  assert 'eval/pass@3' not in got
-  assert got['eval/accuracy'] == pytest.approx(10 / 20)
-
-
-def test_powers_of_two_stop_at_the_number_of_samples():
-  got = evaluate.summary(evaluation('x..', '...'))
-  ks = {k for k in got if k.startswith('eval/pass@') and k[-1].isdigit()}
-  assert ks == {'eval/pass@1', 'eval/pass@2'}
-  assert 'eval/maj@3' in got
-
-
-@pytest.mark.parametrize(
-  ('texts', 'marks', 'right'),
-  [
-    (['7', '7', '8'], 'xx.', 1),
-    (['8', '8', '7'], '..x', 0),
-    (['8', '7.0', '7'], '.xx', 1),  # equal numbers are one answer
-    (['8', '7', '9'], '.x.', 0),  # a tie goes to the one said first
-    (['7', '8', '9'], 'x..', 1),
-    (['none', 'none', '7'], '..x', 1),  # no answer is no vote
-    (['none', 'none', 'none'], '...', 0),
-  ],
-)
-def test_majority_vote_by_hand(texts, marks, right):
-  got = evaluate.summary(evaluation(marks, texts=[texts]))
-  assert got['eval/maj@3'] == right
-
-
-def test_bootstrap_is_over_tasks_and_fixed_by_the_seed():
-  rows = ['x' * 4] * 5 + ['.' * 4] * 5
-  a, b = (evaluate.summary(evaluation(*rows), seed=3) for _ in range(2))
-  assert a == b
-  # Ten tasks, not forty independent samples: 0.5 +- 1.96 sqrt(0.25 / 10).
-  assert a['eval/accuracy_low'] == pytest.approx(0.19, abs=0.06)
-  assert a['eval/accuracy_high'] == pytest.approx(0.81, abs=0.06)
-  # Where all tasks agree there is no doubt to resample.
-  sure = evaluate.summary(evaluation('x.', '.x'))
-  assert sure['eval/accuracy_low'] == sure['eval/accuracy_high'] == 0.5
-
-
-def test_other_rates_are_means_over_samples():
-  made = evaluation('x?', '.?')
-  cut = made.transcripts[0][0]._replace(stop=codes.Stop.LENGTH, num_tokens=7)
-  made.transcripts[0][0] = cut
-  got = evaluate.summary(made)
-  assert got['eval/unverifiable'] == 0.5
-  assert got['eval/clipped_ratio'] == 0.25
-  assert got['eval/mean_length'] == (7 + 3 * 3) / 4
-
-
-def run(n, batch_size, samples=1, **kw):
+def run(n, batch_size, number=1, store=None, **kw):
   """Every row answers its prompt, in the second round the digit after it."""
   calls = []
 
-  def sample(prompt, length, number, round_):
-    calls.append((prompt.shape, number, round_, prompt[:, 0].tolist()))
+  def sample(prompt, length, task, round_):
+    calls.append((prompt.shape, task.tolist(), round_.tolist()))
+    assert prompt[:, 0].tolist() == [b'0123456789'[t] for t in task]
     tokens = np.stack([prompt[:, 0] + round_, np.full(len(prompt), 258)], 1)
     rows = len(prompt)
     return sampler.Sampled(
-      tokens, np.zeros((rows, 2)), np.full(rows, 2), np.ones(rows, int)
+      tokens, np.full((rows, 2), -0.5), np.full(rows, 2), np.ones(rows, int)
     )
 
-  result = evaluate.run(
+  table = evaluate.run(
     tasks(n),
     sample,
     encode=lambda task: BYTES.encode(task.question),
     tokenizer=BYTES,
-    samples=samples,
+    store=store or samples.Samples([t.id for t in tasks(n)], number),
     batch_size=batch_size,
     max_prompt_length=3,
     timeout_s=3.0,
     **kw,
   )
-  return result, calls
+  return table, calls
+
+
+def same(a, b):
+  for x, y in zip(a, b, strict=True):
+    np.testing.assert_array_equal(x, y)
 
 
 def test_a_short_last_batch_keeps_the_shape_and_counts_each_task_once():
-  done = []
-  result, calls = run(5, 3, progress=done.append)
+  done, seen = [], []
+  table, calls = run(5, 3, progress=done.append, seen=lambda *x: seen.append(x))
   assert [c[0] for c in calls] == [(3, 3), (3, 3)]
-  assert [c[3] for c in calls] == [[*b'012'], [*b'343']]
-  assert [[t.completion for t in row] for row in result.transcripts] == [
-    ['0'], ['1'], ['2'], ['3'], ['4'],
+  assert [c[1] for c in calls] == [[0, 1, 2], [3, 4, 3]]
+  assert [(i, r, t.completion) for i, r, t in seen] == [
+    (0, 0, '0'), (1, 0, '1'), (2, 0, '2'), (3, 0, '3'), (4, 0, '4'),
   ]  # fmt: skip
-  assert done == [3, 5]
-  assert evaluate.summary(result)['eval/accuracy'] == 1.0
-  assert evaluate.summary(result)['eval/n'] == 5
+  assert done == [0, 3, 5]
+  assert table.right.all()
+  assert table.surprisal.tolist() == [[1.0]] * 5
 
 
 def test_batch_size_cannot_change_the_answer():
-  one, _ = run(5, 5)
+  one, _ = run(5, 5, 2)
   for size in (1, 2, 8):
-    assert run(5, size)[0] == one
+    same(run(5, size, 2)[0], one)
 
 
 def test_rounds_are_samples_of_the_same_task():
-  result, calls = run(3, 2, samples=2)
-  assert [c[1:3] for c in calls] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-  assert [[t.completion for t in row] for row in result.transcripts] == [
-    ['0', '1'], ['1', '2'], ['2', '3'],
-  ]  # fmt: skip
-  got = evaluate.summary(result)
-  assert got['eval/accuracy'] == 0.5
-  assert got['eval/pass@1'] == pytest.approx(0.5, abs=1e-6)
-  assert got['eval/pass@2'] == pytest.approx(1.0, abs=1e-6)
+  table, calls = run(3, 2, 2)
+  assert [c[1] for c in calls] == [[0, 1], [2, 0], [1, 2]]
+  assert [c[2] for c in calls] == [[0, 0], [0, 1], [1, 1]]
+  assert table.right.tolist() == [[True, False]] * 3
+  assert table.answer.tolist() == [[0, 1]] * 3
+
+
+def test_keys_depend_on_seed_task_and_round_alone():
+  data = lambda *x: jax.random.key_data(evaluate.keys(*x)).tolist()
+  task, round_ = np.array([0, 0, 1, 7]), np.array([0, 1, 0, 3])
+  got = data(3, task, round_)
+  assert len({tuple(k) for k in got}) == 4
+  assert data(3, task[::-1], round_[::-1]) == got[::-1]
+  assert data(3, task[2:], round_[2:]) == got[2:]
+  assert data(4, task, round_) != got
+
+
+def test_an_evaluation_goes_on_after_its_last_whole_batch(tmp_path):
+  """Killed after three and a half batches; more samples later."""
+  ids = [t.id for t in tasks(3)]
+  path = samples.path_of(tmp_path, 7, SETTINGS)
+  assert path.name.startswith('samples-7-')
+  whole, _ = run(3, 2, 3)
+  with samples.open(path, SETTINGS, ids, 3, 2) as store:
+    same(run(3, 2, store=store)[0], whole)
+  complete = path.read_bytes()
+  lines = complete.splitlines(keepends=True)
+  assert len(lines) == 1 + 9
+  path.write_bytes(b''.join(lines[:8]) + lines[8][:20])
+  with samples.open(path, SETTINGS, ids, 3, 2) as store:
+    assert store.done == 6
+    table, calls = run(3, 2, store=store)
+  assert [c[1] for c in calls] == [[0, 1], [2, 2]]
+  same(table, whole)
+  assert path.read_bytes() == complete
+  # Nothing is left to draw; fewer are read from more.
+  with samples.open(path, SETTINGS, ids, 1, 2) as store:
+    table, calls = run(3, 2, store=store)
+  assert not calls
+  same(table, run(3, 2, 1)[0])
+  assert path.read_bytes() == complete
+  # More go on from fewer.
+  with samples.open(path, SETTINGS, ids, 4, 2) as store:
+    assert store.done == 8
+    same(run(3, 2, store=store)[0], run(3, 2, 4)[0])
+
+
+@pytest.mark.parametrize('cut', [0, 5])
+def test_a_file_cut_in_its_first_line_starts_anew(tmp_path, cut):
+  path = samples.path_of(tmp_path, 7, SETTINGS)
+  path.write_bytes(b'{"settings"'[:cut])
+  with samples.open(path, SETTINGS, ['t0'], 2, 2) as store:
+    assert store.done == 0
+    run(1, 2, store=store)
+  with samples.open(path, SETTINGS, ['t0'], 2, 2) as store:
+    assert store.done == 2
+
+
+def test_damage_is_drawn_again_and_said(tmp_path, caplog):
+  path = samples.path_of(tmp_path, 7, SETTINGS)
+  with samples.open(path, SETTINGS, ['t0'], 6, 2) as store:
+    run(1, 2, store=store)
+  complete = path.read_text()
+  path.write_text(complete.replace('"round": 3', '"round": 9'))
+  with samples.open(path, SETTINGS, ['t0'], 6, 2) as store:
+    assert store.done == 2
+    run(1, 2, store=store)
+  assert 'drawn again from byte' in caplog.text
+  assert path.read_text() == complete
+
+
+def test_a_file_belongs_to_one_process_and_one_setting(tmp_path):
+  path = samples.path_of(tmp_path, 7, SETTINGS)
+  one = lambda settings: samples.open(path, settings, ['t0'], 1, 1)
+  busy = pytest.raises(ValueError, match='Another process is evaluating')
+  with one(SETTINGS), busy, one(SETTINGS):
+    pass
+  with pytest.raises(ValueError, match='other settings'), one({'a': 2}):
+    pass
+  assert samples.path_of(tmp_path, 7, {'a': 2}) != path
+
+
+def test_records_survive_the_file(tmp_path):
+  """NaN, long answers and confidences come back as they were."""
+  path = samples.path_of(tmp_path, 7, SETTINGS)
+  long = '$x' + '+y' * 99 + '$'
+  rows = [
+    ('\\boxed{1/2} <confidence>0.7</confidence>', 2.25),
+    (long, float('nan')),
+    ('', 0.1),
+    (long, 1e-300),
+  ]
+  records = [
+    samples.record(
+      tasks(1)[0],
+      core.Transcript(text, 9, codes.Stop.LENGTH, codes.Verdict.NO_ANSWER),
+      x,
+    )
+    for text, x in rows
+  ]
+  with samples.open(path, SETTINGS, ['é'], 4, 4) as store:
+    store.add(records)
+    before = store.table
+  with samples.open(path, SETTINGS, ['é'], 4, 4) as store:
+    same(store.table, before)
+  assert before.answer.tolist() == [[0, 1, -1, 1]]
+  assert before.confidence[0, 0] == 0.7
+  assert path.stat().st_size < 1000
+
+
+def test_time_left_counts_only_what_was_drawn(monkeypatch):
+  now = iter([0.0, 1.0, 10.0, 30.0])
+  monkeypatch.setattr(evaluate.time, 'monotonic', lambda: next(now))
+  said = []
+  tell = evaluate.countdown(100, said.append)
+  for done in (40, 41, 50, 100):
+    tell(done)
+  # 10 in 10 s, so 50 take 50 s more.
+  assert said == ['50/100 samples, 0:50 left', '100/100 samples, 0:00 left']

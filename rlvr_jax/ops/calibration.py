@@ -1,5 +1,6 @@
 """How well stated confidences match what is right. NumPy only."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ class Calibration(NamedTuple):
   brier: float
   auroc: float
   log_loss: float
+  aurc: float
 
 
 def calibration(
@@ -21,6 +23,8 @@ def calibration(
     ece      = sum_b n_b/N |mean q - mean c in bin b|
     auroc    = P(q of a right one > q of a wrong one), ties count one half
     log_loss = -mean log of q' where c = 1, of 1 - q' where c = 0, in nats
+    aurc     = area under `risk_coverage`: its risks, each over the coverage
+               that is added there
 
   Bins are equally wide; bin b holds b/bins <= q < (b+1)/bins, the last one
   also q = 1. A q that is the decimal nearest to an edge lies on it: 0.7 is in
@@ -32,6 +36,75 @@ def calibration(
     ValueError: other shapes, q outside [0, 1] or not finite, c neither 0 nor 1,
       bins < 1, eps outside (0, 0.5).
   """
+  of_weights = weighted(confidence, correct, bins=bins, eps=eps)
+  return of_weights(np.ones(len(np.asarray(confidence))))
+
+
+def weighted(
+  confidence, correct, *, bins: int = 10, eps: float = 1e-6
+) -> Callable[[np.ndarray], Calibration]:
+  """The function weights f64[N] -> `calibration` of N weighted statements.
+
+  A statement of weight w counts as w equal ones; what does not depend on the
+  weights is computed once. Weights that are all 0 give NaN.
+  """
+  q, c = _checked(confidence, correct, bins)
+  if not 0 < eps < 0.5:
+    raise ValueError(f'eps={eps} must be in (0, 0.5).')
+  bin_ = _bin(q, bins)
+  clipped = np.clip(q, eps, 1 - eps)
+  loss = -np.log(np.where(c == 1, clipped, 1 - clipped))
+  values, group = np.unique(q, return_inverse=True)
+
+  def of_weights(w):
+    total = w.sum()
+    if not total > 0:
+      return Calibration(*[float('nan')] * len(Calibration._fields))
+    right = np.bincount(group, w * c, len(values))
+    wrong = np.bincount(group, w * (1 - c), len(values))
+    return Calibration(
+      ece=float(np.abs(np.bincount(bin_, w * (q - c))).sum() / total),
+      brier=float(w @ np.square(q - c) / total),
+      auroc=_auroc(right, wrong),
+      log_loss=float(w @ loss / total),
+      aurc=_aurc(right, wrong),
+    )
+
+  return of_weights
+
+
+class Reliability(NamedTuple):
+  """What a reliability diagram shows; means of an empty bin are NaN."""
+
+  count: np.ndarray  # i64[bins]
+  confidence: np.ndarray  # f64[bins], mean q
+  accuracy: np.ndarray  # f64[bins], mean c
+
+
+def reliability(confidence, correct, *, bins: int = 10) -> Reliability:
+  """Mean confidence and accuracy in each bin of `calibration`."""
+  q, c = _checked(confidence, correct, bins)
+  index = _bin(q, bins)
+  count = np.bincount(index, minlength=bins)
+  some = np.where(count, count, np.nan)
+  sums = (np.bincount(index, x, bins) for x in (q, c))
+  return Reliability(count, *(x / some for x in sums))
+
+
+def risk_coverage(confidence, correct) -> tuple[np.ndarray, np.ndarray]:
+  """(coverage [U], risk [U]) when only the most confident are answered.
+
+  One point for each distinct confidence, from high to low: the share that is
+  at least so confident, and the share of errors among these. Equal
+  confidences cannot be told apart, so they enter together.
+  """
+  q, c = _checked(confidence, correct, 1)
+  _, group = np.unique(-q, return_inverse=True)
+  count = np.cumsum(np.bincount(group))
+  return count / max(len(q), 1), np.cumsum(np.bincount(group, 1 - c)) / count
+
+
+def _checked(confidence, correct, bins):
   q, c = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
   if q.ndim != 1 or q.shape != c.shape:
     raise ValueError(
@@ -41,32 +114,25 @@ def calibration(
     raise ValueError(f'confidence {bad[0]} is not in [0, 1].')
   if bad := c[(c != 0) & (c != 1)].tolist():
     raise ValueError(f'correct {bad[0]} is neither 0 nor 1.')
-  if bins < 1 or not 0 < eps < 0.5:
-    raise ValueError(f'bins={bins} must be >= 1 and eps={eps} in (0, 0.5).')
-  if not len(q):
-    return Calibration(*[float('nan')] * 4)
-  clipped = np.clip(q, eps, 1 - eps)
-  return Calibration(
-    ece=float(np.abs(_gaps(q, c, bins)).sum() / len(q)),
-    brier=float(np.mean(np.square(q - c))),
-    auroc=_auroc(q, c),
-    log_loss=float(-np.mean(np.log(np.where(c == 1, clipped, 1 - clipped)))),
-  )
+  if bins < 1:
+    raise ValueError(f'bins={bins} must be at least 1.')
+  return q, c
 
 
-def _gaps(q, c, bins):
-  """f64[bins]: sum of q - c in each bin."""
-  index = np.minimum(np.floor(q * bins + 1e-9).astype(int), bins - 1)
-  return np.bincount(index, q - c, minlength=bins)
+def _bin(q, bins):
+  return np.minimum(np.floor(q * bins + 1e-9).astype(int), bins - 1)
 
 
-def _auroc(q, c):
-  """Mann and Whitney's statistic from mean ranks: N log N, ties exact."""
-  right = int(c.sum())
-  wrong = len(c) - right
-  if not right or not wrong:
+def _auroc(right, wrong):
+  """Mann and Whitney's statistic from counts per ascending value."""
+  pairs = right.sum() * wrong.sum()
+  if not pairs:
     return float('nan')
-  _, group, size = np.unique(q, return_inverse=True, return_counts=True)
-  rank = np.cumsum(size) - (size - 1) / 2  # mean rank of each value
-  above = rank[group][c == 1].sum() - right * (right + 1) / 2
-  return float(above / (right * wrong))
+  return float(right @ (np.cumsum(wrong) - wrong / 2) / pairs)
+
+
+def _aurc(right, wrong):
+  """From counts per ascending value; the most confident come first."""
+  count = (right + wrong)[::-1]
+  seen, errors = np.cumsum(count), np.cumsum(wrong[::-1])
+  return float(count @ (errors / np.where(seen > 0, seen, 1)) / seen[-1])

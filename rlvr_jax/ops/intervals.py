@@ -1,6 +1,6 @@
 """Confidence intervals for measured rates and means. NumPy only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -58,15 +58,91 @@ def bootstrap(
       f'bootstrap needs finite values of shape [M], M >= 1, one per problem; '
       f'got shape {values.shape}, {np.isfinite(values).sum()} finite.'
     )
-  if resamples < 1 or not 0 < level < 1:
+  mean = lambda weights: weights @ values[:, None] / len(values)
+  drawn = draws(mean, len(values), seed=seed, resamples=resamples)
+  low, high = percentiles(drawn, level)
+  return float(low[0]), float(high[0])
+
+
+def paired_bootstrap(
+  a: Numbers,
+  b: Numbers,
+  *,
+  seed: int,
+  resamples: int = 2000,
+  level: float = 0.95,
+) -> tuple[float, float]:
+  """Percentile interval (low, high) of mean(b) - mean(a).
+
+  a and b [M] are values of the same problems in the same order; both sides
+  take the same resampled problems, so what makes a problem hard for both
+  cancels.
+
+  Raises:
+    ValueError: other lengths, or values that `bootstrap` refuses.
+  """
+  a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+  if a.shape != b.shape:
     raise ValueError(
-      f'bootstrap(resamples={resamples}, level={level}): resamples must be '
-      '>= 1 and 0 < level < 1.'
+      f'paired_bootstrap compares the same problems; got {a.shape}, {b.shape}.'
+    )
+  return bootstrap(b - a, seed=seed, resamples=resamples, level=level)
+
+
+def draws(
+  statistic: Callable[[np.ndarray], np.ndarray],
+  size: int,
+  *,
+  seed: int,
+  resamples: int = 2000,
+) -> np.ndarray:
+  """f64[resamples, S]: a statistic of `size` problems, drawn with return.
+
+  Args:
+    statistic: weights f64[size], how often each problem was drawn (they add
+      up to `size`) -> [S].
+    seed: the same seed and size draw the same problems for any statistic.
+
+  Raises:
+    ValueError: no problem, or resamples below 1.
+  """
+  if size < 1 or resamples < 1:
+    raise ValueError(
+      f'bootstrap(resamples={resamples}) of {size} problems: both must be at '
+      'least 1.'
     )
   rng = np.random.default_rng(seed)
-  size = values.size
-  means = [
-    values[rng.integers(size, size=size)].mean() for _ in range(resamples)
-  ]
-  low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-  return float(low), float(high)
+  return np.array(
+    [
+      statistic(
+        np.bincount(rng.integers(size, size=size), minlength=size).astype(float)
+      )
+      for _ in range(resamples)
+    ],
+    np.float64,
+  )
+
+
+def percentiles(
+  drawn: np.ndarray, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+  """(low [S], high [S]) of draws [R,S], each S over its draws that exist.
+
+  A statistic may be NaN in some resamples, as AUROC where all are right:
+  these are left out. Only NaN gives NaN.
+
+  Raises:
+    ValueError: level outside (0, 1).
+  """
+  if not 0 < level < 1:
+    raise ValueError(f'level={level} must be between 0 and 1.')
+  out = np.full((2, drawn.shape[1]), np.nan)
+  for i, column in enumerate(drawn.T):
+    column = column[~np.isnan(column)]
+    if not column.size:
+      continue
+    # Infinities cannot be interpolated.
+    method = 'linear' if np.isfinite(column).all() else 'nearest'
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    out[:, i] = np.quantile(column, ends, method=method)
+  return out[0], out[1]

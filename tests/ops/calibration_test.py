@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from rlvr_jax.ops.calibration import calibration
+from rlvr_jax.ops.calibration import (
+  calibration,
+  reliability,
+  risk_coverage,
+  weighted,
+)
 
 Q = [0.95] * 4 + [0.55] * 2 + [0.15] * 2
 C = [1, 1, 1, 0, 1, 0, 0, 0]
@@ -70,9 +75,48 @@ def test_where_nothing_is_defined():
     ([0.5], [0.5], {}, 'correct 0.5 is neither'),
     ([0.5], [1, 0], {}, 'two lists of one length'),
     ([0.5], [1], {'bins': 0}, 'bins=0 must be'),
-    ([0.5], [1], {'eps': 0.0}, r'eps=0.0 in'),
+    ([0.5], [1], {'eps': 0.0}, 'eps=0.0 must be in'),
   ],
 )
 def test_bad_input_is_refused(q, c, options, says):
   with pytest.raises(ValueError, match=says):
     calibration(q, c, **({'bins': 10} | options))
+
+
+def test_weights_are_repetitions():
+  rng = np.random.default_rng(2)
+  q, c = rng.integers(0, 11, 30) / 10, rng.integers(0, 2, 30)
+  times = rng.integers(0, 4, 30)
+  np.testing.assert_allclose(
+    weighted(q, c)(times.astype(float)),
+    calibration(np.repeat(q, times), np.repeat(c, times)),
+  )
+  assert np.isnan(weighted(q, c)(np.zeros(30))).all()
+
+
+def test_reliability_adds_up_to_the_ece():
+  got = reliability(Q, C)
+  assert got.count.tolist() == [0, 2, 0, 0, 0, 2, 0, 0, 0, 4]
+  np.testing.assert_allclose(got.confidence[[1, 5, 9]], [0.15, 0.55, 0.95])
+  np.testing.assert_allclose(got.accuracy[[1, 5, 9]], [0, 0.5, 0.75])
+  assert np.isnan(got.accuracy[0])
+  gap = np.nansum(got.count * np.abs(got.confidence - got.accuracy)) / 8
+  assert gap == pytest.approx(calibration(Q, C).ece)
+
+
+def test_risk_coverage_by_hand():
+  coverage, risk = risk_coverage(Q, C)
+  np.testing.assert_allclose(coverage, [0.5, 0.75, 1])
+  np.testing.assert_allclose(risk, [1 / 4, 2 / 6, 4 / 8])
+  # Each risk over the coverage that was added: .5, .25, .25.
+  assert calibration(Q, C).aurc == pytest.approx(1 / 3)
+
+
+def test_area_under_risk_of_distinct_confidences_is_the_mean_risk():
+  """Geifman and El-Yaniv: the mean over n of the error among the best n."""
+  q, c = [0.9, 0.8, 0.3, 0.1], [1, 0, 1, 0]
+  assert calibration(q, c).aurc == pytest.approx(
+    (0 + 1 / 2 + 1 / 3 + 2 / 4) / 4
+  )
+  # A constant confidence sorts nothing: the area is the error rate.
+  assert calibration([0.5] * 4, c).aurc == pytest.approx(0.5)

@@ -71,7 +71,46 @@ def test_bootstrap_refuses_bad_values(values):
     intervals.bootstrap(values, seed=0)
 
 
-@pytest.mark.parametrize('bad', [{'resamples': 0}, {'level': 1.0}])
-def test_bootstrap_refuses_bad_options(bad):
-  with pytest.raises(ValueError, match='resamples'):
+@pytest.mark.parametrize(
+  ('bad', 'says'),
+  [({'resamples': 0}, 'resamples=0'), ({'level': 1.0}, 'level=1.0')],
+)
+def test_bootstrap_refuses_bad_options(bad, says):
+  with pytest.raises(ValueError, match=says):
     intervals.bootstrap([0.5], seed=0, **bad)
+
+
+def test_pairs_cancel_what_makes_a_problem_hard():
+  hard = np.random.default_rng(2).random(60)
+  low, high = intervals.paired_bootstrap(hard, hard + 0.25, seed=0)
+  np.testing.assert_allclose([low, high], 0.25)
+  assert intervals.paired_bootstrap(hard, hard, seed=0) == (0, 0)
+  # The other way round, the other sign.
+  other = np.random.default_rng(3).random(60)
+  one = intervals.paired_bootstrap(hard, other, seed=0)
+  two = intervals.paired_bootstrap(other, hard, seed=0)
+  np.testing.assert_allclose(one, [-two[1], -two[0]])
+  with pytest.raises(ValueError, match='the same problems'):
+    intervals.paired_bootstrap([1, 2], [1, 2, 3], seed=0)
+
+
+def test_draws_of_the_mean_are_the_bootstrap():
+  values = np.random.default_rng(0).random(30)
+  mean = lambda w: np.array([w @ values / 30, w.sum()])
+  drawn = intervals.draws(mean, 30, seed=3)
+  low, high = intervals.percentiles(drawn)
+  np.testing.assert_allclose(
+    (low[0], high[0]), intervals.bootstrap(values, seed=3)
+  )
+  assert (low[1], high[1]) == (30, 30)
+
+
+def test_percentiles_leave_out_what_is_undefined():
+  drawn = np.full((101, 3), np.nan)
+  drawn[:, 1] = np.arange(101)
+  drawn[50:, 1] = np.nan  # 0 to 49 are left
+  drawn[:, 2] = np.where(np.arange(101) < 60, 4.0, np.inf)
+  low, high = intervals.percentiles(drawn, 0.5)
+  assert np.isnan([low[0], high[0]]).all()
+  np.testing.assert_allclose([low[1], high[1]], [12.25, 36.75])
+  assert (low[2], high[2]) == (4, np.inf)

@@ -1,0 +1,199 @@
+"""A checkpoint of a run as something that can be asked."""
+
+import hashlib
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import rlvr_jax
+from rlvr_jax import (
+  checkpoint,
+  checks,
+  config,
+  data,
+  evaluate,
+  logprobs,
+  registry,
+  rollout,
+  sampler,
+  samples,
+  sharding,
+  types,
+  writer,
+)
+from rlvr_jax.io import load as io
+from rlvr_jax.models import transformer
+from rlvr_jax.ops import coverage
+
+
+class Policy(NamedTuple):
+  model: transformer.Decoder
+  params: Any  # in the training layout
+  tokenizer: Any
+  step: int
+  checksum: str  # of its checkpoint's manifest; '' before any step
+
+  def encode(self, c, task) -> list[int]:
+    return self.tokenizer.encode_chat(task.question, c.system_prompt)
+
+
+def load(c, workdir, step: int | None, mesh) -> Policy:
+  """The checkpoint of `step` (None: the newest; 0: the start of the run).
+
+  Raises:
+    ValueError: no checkpoint, or none of that step (lists those there are).
+  """
+  model_config = io.load_config(c.model.name)
+  checks.check_model(c, model_config)
+  model = transformer.Decoder(
+    model_config,
+    dtype=jnp.dtype(c.model.dtype),
+    param_dtype=jnp.dtype(c.model.param_dtype),
+  )
+  shapes, shardings = sharding.params_shardings(model, mesh)
+  abstract = jax.tree.map(
+    lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
+    shapes,
+    shardings,
+  )
+  found = checkpoint.steps(workdir)
+  if step != 0 and (not found or step not in (None, *found)):
+    asked = 'no checkpoint' if step is None else f'no checkpoint of step {step}'
+    raise ValueError(
+      f'{workdir} has {asked}. There are: {", ".join(map(str, found)) or "none"}'
+      '. Take one of these, or step 0 for the model it started from.'
+    )
+  place = sharding.placer(abstract) if step == 0 else lambda path, x: None
+  loaded = io.load(c.model.name, dtype=c.model.param_dtype, place=place)
+  if step == 0:
+    params, checksum = loaded.params, ''
+    if params is None:
+      params = sharding.init_params(model, jax.random.key(c.seed), mesh)
+  else:
+    tree, _, step = checkpoint.load(
+      workdir, {'params': abstract}, step=step, partial=True
+    )
+    params, checksum = tree['params'], _checksum(workdir, step)
+  return Policy(model, params, loaded.tokenizer, step, checksum)
+
+
+def _checksum(workdir, step):
+  found = pathlib.Path(workdir) / 'checkpoints' / str(step) / 'manifest.json'
+  return hashlib.sha256(found.read_bytes()).hexdigest()[:16]
+
+
+def drawer(params, c, *, model, mesh, how: sampler.Sampling):
+  """The `sample` of `evaluate.run`; params in the sampler's layout."""
+  put = lambda x: sharding.from_host(x, sharding.rows(mesh))
+
+  def draw(prompt, length, task, round_):
+    key = evaluate.keys(c.seed, task, round_)
+    return sampler.sample(
+      params, put(prompt), put(length), key, model=model, how=how
+    )
+
+  return draw
+
+
+def tasks_of(c) -> list:
+  """The first eval.num_tasks tasks of the test split."""
+  test = registry.get('env', c.env)()['test']
+  return [test[i] for i in range(min(c.eval.num_tasks, len(test)))]
+
+
+def settings(c, policy: Policy) -> dict:
+  """All that samples depend on, but their number."""
+  free = (*writer.MAY_CHANGE, 'eval.samples')
+  return {
+    'version': rlvr_jax.__version__,
+    'step': policy.step,
+    'checkpoint': policy.checksum,
+    'config': {k: v for k, v in config.flatten(c).items() if k not in free},
+  }
+
+
+def evaluated(c, policy: Policy, tasks, workdir, mesh, say):
+  """`samples.Table` of eval.samples samples of each task.
+
+  Kept in a file of `workdir`, from which an evaluation that was stopped goes
+  on. Call it inside `sharding.use(mesh)`.
+
+  Args:
+    say: prints a line; told how far it is, now and then.
+
+  Raises:
+    ValueError: a prompt beyond the limit, or a file that is in use.
+  """
+  encode = lambda task: policy.encode(c, task)
+  data.check_prompts(tasks, encode, c.max_prompt_length)
+  how = evaluate.sampling(c, policy.tokenizer.end_ids, shrink=mesh.size == 1)
+  params = sharding.to_sampler(policy.model, mesh)(policy.params)
+  depends = settings(c, policy)
+  path = samples.path_of(workdir, policy.step, depends)
+  total = len(tasks) * c.eval.samples
+  say(f'step {policy.step}: {len(tasks)} tasks x {c.eval.samples} samples')
+  with samples.open(
+    path, depends, [t.id for t in tasks], c.eval.samples, c.eval.batch_size
+  ) as store:
+    if store.done:
+      say(f'{store.done} of {total} samples are in {path}')
+    return evaluate.run(
+      tasks,
+      drawer(params, c, model=policy.model, mesh=mesh, how=how),
+      encode=encode,
+      tokenizer=policy.tokenizer,
+      store=store,
+      batch_size=c.eval.batch_size,
+      max_prompt_length=c.max_prompt_length,
+      timeout_s=c.verify_timeout_s,
+      progress=evaluate.countdown(total, say),
+    )
+
+
+class Responses(NamedTuple):
+  """N responses to each of M tasks, M*N rows, those of a round adjacent."""
+
+  tokens: np.ndarray  # i32[B,T], prompt and response
+  mask: np.ndarray  # bool[B,T], the response
+  tasks: int
+
+
+def responses(c, policy: Policy, tasks, rounds: int, mesh) -> Responses:
+  """The first `rounds` samples of `evaluated` of some of its first tasks."""
+  encode = lambda task: policy.encode(c, task)
+  prompt, length = rollout.encode_prompts(tasks, encode, c.max_prompt_length)
+  how = evaluate.sampling(c, policy.tokenizer.end_ids, shrink=mesh.size == 1)
+  params = sharding.to_sampler(policy.model, mesh)(policy.params)
+  draw = drawer(params, c, model=policy.model, mesh=mesh, how=how)
+  size, parts = c.eval.batch_size, []
+  items = [samples.item(j, len(tasks)) for j in range(len(tasks) * rounds)]
+  for some in evaluate.batches(items, size):
+    which, round_ = np.array(some, np.int32).T
+    drawn = sharding.to_host(draw(prompt[which], length[which], which, round_))
+    parts.append(rollout.to_rollout(prompt[which], length[which], drawn, 1))
+  whole: types.Rollout = jax.tree.map(
+    lambda *x: np.concatenate(x)[: len(items), 0], *parts
+  )
+  return Responses(whole.tokens, whole.turn >= 0, len(tasks))
+
+
+def perplexities(c, policy: Policy, said: Responses, mesh) -> np.ndarray:
+  """f64[B]: exp(-mean log p) of each response at temperature 1, forced."""
+  put = lambda x: sharding.from_host(x, sharding.rows(mesh))
+  score = jax.jit(
+    lambda params, tokens: logprobs.token_logprobs(
+      params, tokens, model=policy.model, chunk=c.logits_chunk
+    )[0],
+    out_shardings=sharding.rows(mesh),
+  )
+  # A forward pass keeps more for a row than decoding does.
+  size = sharding.batch_shards(mesh) * 4
+  rows = [
+    sharding.to_host(score(policy.params, put(said.tokens[np.array(some)])))
+    for some in evaluate.batches(range(len(said.tokens)), size)
+  ]
+  logp = np.concatenate(rows)[: len(said.tokens)]
+  return coverage.perplexity(logp, said.mask)
