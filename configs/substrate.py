@@ -68,7 +68,7 @@ def get_config(arg: str = ''):
     c.eval_every = 0
     c.save_every = 500
   else:
-    c.model.name = f'runs/substrate/{arg["name"]}'
+    c.model.name = f'configs/substrate.py:{arg["name"]}'
     c.total_steps = 60
     c.train_batch_size = 16
     c.num_generations = 16

@@ -21,8 +21,9 @@ def main(argv) -> int:
   flags = parser.parse_args(rest)
   try:
     config = config_lib.load(flags.config, overrides)
-    from rlvr_jax import train  # after the config: JAX takes a second to start
+    from rlvr_jax import recipes, train  # late: JAX takes a second to start
 
+    recipes.ensure(config)
     train.train(
       config, flags.workdir, shlex.join(['python', 'scripts/train.py', *argv])
     )

