@@ -36,7 +36,7 @@ def test_limits_are_those_of_the_texts(name):
     assert got[1] <= c.max_completion_length <= max(got[1], 14)
   assert base.env == rl.env
   assert (base.method, rl.method) == ('sft', 'rl')
-  assert rl.model.name == f'runs/substrate/{name.split(",")[0]}'
+  assert rl.model.name == f'configs/substrate.py:{name.split(",")[0]}'
 
 
 def test_shares_and_reliabilities_are_set_by_args():
