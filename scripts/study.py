@@ -1,0 +1,245 @@
+"""What the arms of a sweep came to: a table and a plot, over seeds.
+
+    python scripts/study.py DIR [--metrics=eval/accuracy,eval/pass@64]
+        [--control=ARM] [--over=accuracy] [--out=DIR/study]
+
+DIR holds the runs of scripts/sweep.py; runs whose names differ in `seed=N` only
+are one arm. OUT.md has a row for each arm: every metric (names or patterns
+such as 'eval/pass@*') at the first evaluation and at the last one, as mean -+
+the half width of its 95% interval over seeds (Student's t). With --control, a
+second table has the differences from that arm, seed by seed. OUT.png shows
+pass@k (or the first metric) and the course of --over, a training metric.
+"""
+
+import argparse
+import fnmatch
+import pathlib
+import re
+import sys
+
+import numpy as np
+from scipy import special
+
+from rlvr_jax import plots, runs
+
+_SEED = re.compile(r',?\bseed=\d+')
+
+
+def arms(folder) -> tuple[dict[str, dict[int, runs.Run]], list[str]]:
+  """({arm: {seed: run}}, problems); runs that are not finished are left out.
+
+  Raises:
+    ValueError: no finished run.
+  """
+  found, problems = {}, []
+  for path in sorted(pathlib.Path(folder).glob('*/config.json')):
+    run = runs.read(path.parent)
+    if run.problems:
+      problems += [f'{run.name} is left out: {p}' for p in run.problems]
+      continue
+    arm = _SEED.sub('', run.name).strip(',') or 'base'
+    found.setdefault(arm, {})[run.config['seed']] = run
+  if not found:
+    raise ValueError(
+      f'{folder} has no finished run. Give the --workdir of scripts/sweep.py. '
+      + ' '.join(problems[:5])
+    )
+  return found, problems
+
+
+def chosen(found, patterns: list[str]) -> list[str]:
+  """Names of evaluation metrics that match; ValueError if one matches none."""
+  known = dict.fromkeys(
+    k
+    for some in found.values()
+    for run in some.values()
+    for k in run.evals[-1]
+    if isinstance(run.evals[-1][k], int | float)
+    and not k.endswith(('_low', '_high'))
+  )
+  names = []
+  for pattern in patterns:
+    match = fnmatch.filter(known, pattern)
+    if not match:
+      raise ValueError(
+        f'No evaluation has {pattern!r}. There are: {", ".join(known)}.'
+      )
+    names += [m for m in match if m not in names]
+  return names
+
+
+def interval(values) -> tuple[float, float]:
+  """(mean, half width of the 95% interval); NaN width for one value."""
+  x = np.asarray(values, float)
+  x = x[np.isfinite(x)]
+  if not len(x):
+    return float('nan'), float('nan')
+  if len(x) == 1:
+    return float(x[0]), float('nan')
+  t = special.stdtrit(len(x) - 1, 0.975)
+  return float(x.mean()), float(t * x.std(ddof=1) / np.sqrt(len(x)))
+
+
+def values(some: dict[int, runs.Run], name: str, at: int) -> dict[int, float]:
+  return {
+    seed: runs.number(run.evals[at].get(name)) for seed, run in some.items()
+  }
+
+
+def cell(numbers, sign: str = '') -> str:
+  mean, half = interval(list(numbers))
+  if np.isnan(mean):
+    return '-'
+  text = f'{mean:{sign}.3f}'
+  return text if np.isnan(half) else f'{text} ± {half:.3f}'
+
+
+def tables(found, names: list[str], control: str) -> str:
+  """Markdown."""
+  short = [name.removeprefix('eval/') for name in names]
+  first = next(iter(next(iter(found.values())).values())).evals[-1]
+  lines = [
+    f'{first["eval/n"]} problems, {first["eval/samples"]} samples of each; '
+    'before → after, mean ± half of the 95% interval over seeds.',
+    '',
+    f'| arm | seeds | {" | ".join(short)} |',
+    '|---|---|' + '---|' * len(names),
+  ]
+  for arm, some in found.items():
+    cells = [
+      f'{interval(list(values(some, n, 0).values()))[0]:.3f} → '
+      f'{cell(values(some, n, -1).values())}'
+      for n in names
+    ]
+    lines.append(f'| {arm} | {len(some)} | {" | ".join(cells)} |')
+  if not control:
+    return '\n'.join(lines) + '\n'
+  if control not in found:
+    raise ValueError(f'No arm {control!r}. There are: {", ".join(found)}.')
+  lines += [
+    '',
+    f'After, minus {control} with the same seed:',
+    '',
+    f'| arm | seeds | {" | ".join(short)} |',
+    '|---|---|' + '---|' * len(names),
+  ]
+  for arm, some in found.items():
+    both = sorted(some.keys() & found[control].keys())
+    if arm == control or not both:
+      continue
+    cells = []
+    for name in names:
+      a, b = values(some, name, -1), values(found[control], name, -1)
+      cells.append(cell([a[s] - b[s] for s in both], '+'))
+    lines.append(f'| {arm} | {len(both)} | {" | ".join(cells)} |')
+  return '\n'.join(lines) + '\n'
+
+
+def curves(some: dict[int, runs.Run], at: int) -> tuple[list, list]:
+  """(k, [seeds of k]) of pass@k."""
+  ks = sorted(
+    int(name.partition('@')[2])
+    for name in next(iter(some.values())).evals[at]
+    if re.fullmatch(r'eval/pass@\d+', name)
+  )
+  return ks, [list(values(some, f'eval/pass@{k}', at).values()) for k in ks]
+
+
+def draw(found, names: list[str], over: str, out: pathlib.Path) -> None:
+  """The plot, a PNG."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  fig, (left, right) = pyplot.subplots(
+    1, 2, figsize=(12, 4.6), dpi=110, layout='constrained'
+  )
+  before = {}
+  for i, (arm, some) in enumerate(found.items()):
+    color = plots.COLORS[i % len(plots.COLORS)]
+    style = '-' if i < len(plots.COLORS) else '--'
+    ks, points = curves(some, -1)
+    if len(ks) > 1:
+      band(left, ks, points, color, style, arm)
+      start = [round(interval(p)[0], 2) for p in curves(some, 0)[1]]
+      before.setdefault(tuple(start), (ks, curves(some, 0)[1]))
+    else:
+      mean, half = interval(list(values(some, names[0], -1).values()))
+      left.errorbar([mean], [-i], xerr=[half], fmt='o', color=color)
+      left.plot(
+        [interval(list(values(some, names[0], 0).values()))[0]], [-i], '|',
+        color='grey', markersize=14,
+      )  # fmt: skip
+    course = runs.series(list(some.values()), over)
+    if course is not None:
+      steps, y = course
+      width = max(len(steps) // 20, 1)
+      y = np.stack([plots.smooth(row, width) for row in y], 1)
+      band(right, steps, y, color, style, arm)
+  if before:
+    for ks, points in before.values():
+      mean = [interval(p)[0] for p in points]
+      left.plot(ks, mean, color='grey', linestyle=':', label='before')
+    left.set_xscale('log', base=2)
+    left.set_xlabel('k')
+    left.set_ylabel('pass@k')
+    if len(before) > 1:  # one label for all
+      handles, labels = left.get_legend_handles_labels()
+      shown = dict(zip(labels, handles, strict=True))
+      left.legend(shown.values(), shown.keys(), fontsize=8, frameon=False)
+    else:
+      left.legend(fontsize=8, frameon=False)
+  else:
+    left.set_yticks([-i for i in range(len(found))], list(found))
+    left.set_xlabel(f'{names[0]}; grey: before')
+  right.set_xlabel('step')
+  right.set_ylabel(f'{over}, training')
+  if not before:
+    right.legend(fontsize=8, frameon=False)
+  for ax in (left, right):
+    ax.spines[['top', 'right']].set_visible(False)
+    ax.grid(alpha=0.25)
+  fig.savefig(out)
+
+
+def band(ax, x, points, color, style, label):
+  """Mean over seeds and its 95% interval, from a list of seeds at each x."""
+  mean, half = np.array([interval(p) for p in points]).T
+  ax.plot(x, mean, color=color, linestyle=style, label=label)
+  ax.fill_between(
+    x, mean - np.nan_to_num(half), mean + np.nan_to_num(half),
+    color=color, alpha=0.15, linewidth=0,
+  )  # fmt: skip
+
+
+def main(argv=None) -> int:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('dir', metavar='DIR')
+  parser.add_argument('--metrics', default='eval/accuracy')
+  parser.add_argument('--control', default='', metavar='ARM')
+  parser.add_argument('--over', default='accuracy', metavar='METRIC')
+  parser.add_argument('--out', metavar='FILE', help='without suffix')
+  flags = parser.parse_args(argv)
+  try:
+    found, problems = arms(flags.dir)
+    names = chosen(found, flags.metrics.split(','))
+    text = tables(found, names, flags.control)
+    out = pathlib.Path(flags.out or pathlib.Path(flags.dir) / 'study')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix('.md').write_text(text)
+    draw(found, names, flags.over, out.with_suffix('.png'))
+  except (ValueError, OSError) as e:
+    print(f'error: {e}', file=sys.stderr)
+    return 1
+  for problem in problems:
+    print(problem, file=sys.stderr)
+  print(text)
+  print(f'Wrote {out.with_suffix(".md")} and {out.with_suffix(".png")}')
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
