@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlvr_jax import registry
-from rlvr_jax.rewards import core, extract
+from rlvr_jax.rewards import confidence, core, extract
 
 if TYPE_CHECKING:
   from rlvr_jax.envs import core as envs
@@ -44,6 +44,12 @@ def follows(text: str, pattern: str) -> bool:
       already opens `<think>`, the completion lacks it and does not follow.
     hash: exactly one `####`, at the start of the last line, and something
       after it.
+    tac: `<think>`, `<answer>`, `<confidence>`; tabc: with `<analysis>` after
+      the answer; tbac: with it before. Nothing but these, each once and
+      closed, none empty, with a confidence that `confidence.parse` reads. The
+      patterns of RLCR (arXiv:2507.16806): as in its code, the chat template
+      may open `<think>`; there, several answers or confidences would pass
+      too, and the last would count.
 
   Raises:
     ValueError: unknown pattern.
@@ -86,6 +92,24 @@ def _hash(text: str) -> bool:
   )
 
 
+def _sections(*names: str):
+  """The check that a text is these sections, in this order."""
+
+  def check(text: str) -> bool:
+    if not text.startswith('<think>'):
+      text = '<think>' + text
+    if not all(_once(text, f'<{n}>', f'</{n}>') for n in names):
+      return False
+    rest = text
+    for name in names:
+      if not rest.startswith(f'<{name}>'):
+        return False
+      rest = rest.partition(f'</{name}>')[2].lstrip()
+    return rest == '' and confidence.parse(text) is not None
+
+  return check
+
+
 def _once(text: str, left: str, right: str) -> bool:
   """Both marks exactly once, in order, with something between them."""
   if text.count(left) != 1 or text.count(right) != 1:
@@ -99,6 +123,9 @@ PATTERNS = {
   'answer': _answer,
   'think_answer': _think_answer,
   'hash': _hash,
+  'tac': _sections('think', 'answer', 'confidence'),
+  'tabc': _sections('think', 'answer', 'analysis', 'confidence'),
+  'tbac': _sections('think', 'analysis', 'answer', 'confidence'),
 }
 
 

@@ -1,0 +1,134 @@
+r"""Rewards for a stated confidence: scoring rules, with their sign turned.
+
+c is 1 for a CORRECT verdict, else 0; q is what `confidence.parse` reads;
+S(q, c) is a loss, and the reward is -S. A rule is proper where E[-S(q, c)]
+over c ~ Bernoulli(p) is largest at q = p.
+
+RLCR (arXiv:2507.16806), as the paper has it, rewards R = c - (q - c)^2:
+
+  reward_funcs = ('outcome', 'brier'), reward_weights = (1.0, 1.0)
+
+Its code gives 0.5 f + 0.5 f c + 0.5 f (1 - (q - c)^2), f = 1 for a well-formed
+row, which is 0.5 (R + 2) for these rows and 0 for the others:
+
+  reward_funcs = ('confident', 'all_of(outcome, confident)',
+                  'brier(malformed=0.0)'), reward_weights = (1.0, 0.5, 0.5)
+
+where `format(tabc)` for `confident` asks for all the tags that it asks for.
+The weight of correctness must exceed S(p, 1) - S(p, 0) for all p that occur,
+else a wrong answer on purpose with q = 0 pays more than an honest one: 1 is
+the least weight for `brier`, log((1 - eps) / eps) for `log_score`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from rlvr_jax import codes, registry
+from rlvr_jax.rewards import confidence, core
+
+if TYPE_CHECKING:
+  from rlvr_jax.envs import core as envs
+
+
+@registry.register('reward')
+def confident(
+  tasks: Sequence['envs.Task'], transcripts: Sequence[core.Transcript]
+) -> list[core.Graded]:
+  """1 where a confidence can be read (`confidence.parse`), else 0."""
+  values = [
+    float(confidence.parse(t.completion) is not None) for t in transcripts
+  ]
+  return [core.Graded(v, {'confident': v}) for v in values]
+
+
+@registry.register('reward')
+def brier(
+  tasks: Sequence['envs.Task'],
+  transcripts: Sequence[core.Transcript],
+  *,
+  malformed: float = -1.0,
+) -> list[core.Graded]:
+  """-(q - c)^2, in [-1, 0]. Proper.
+
+  Args:
+    malformed: of a row without a readable confidence; the default is the
+      worst that the score can be.
+
+  Raises:
+    ValueError: malformed is not finite.
+  """
+  return _score('brier', transcripts, lambda q, c: -((q - c) ** 2), malformed)
+
+
+@registry.register('reward')
+def log_score(
+  tasks: Sequence['envs.Task'],
+  transcripts: Sequence[core.Transcript],
+  *,
+  eps: float = 0.01,
+  malformed: float | None = None,
+) -> list[core.Graded]:
+  """log of the probability that q gives to c, q clipped to [eps, 1 - eps].
+
+  In [log(eps), log(1 - eps)]. Proper for p in [eps, 1 - eps]; beyond, all q
+  on p's side of the bound are as good.
+
+  Args:
+    eps: in (0, 0.5).
+    malformed: see `brier`; None for log(eps).
+
+  Raises:
+    ValueError: eps out of range, malformed not finite.
+  """
+  core.check_finite(eps=eps)
+  if not 0 < eps < 0.5:
+    raise ValueError(f'eps={eps} must be in (0, 0.5).')
+  rule = lambda q, c: math.log(min(max(q if c else 1 - q, eps), 1 - eps))
+  worst = math.log(eps) if malformed is None else malformed
+  return _score('log_score', transcripts, rule, worst)
+
+
+@registry.register('reward')
+def spherical(
+  tasks: Sequence['envs.Task'],
+  transcripts: Sequence[core.Transcript],
+  *,
+  malformed: float = -1.0,
+) -> list[core.Graded]:
+  """q_c / sqrt(q^2 + (1 - q)^2) - 1, q_1 = q, q_0 = 1 - q; in [-1, 0]. Proper.
+
+  Args and errors: see `brier`.
+  """
+  rule = lambda q, c: (q if c else 1 - q) / math.hypot(q, 1 - q) - 1
+  return _score('spherical', transcripts, rule, malformed)
+
+
+@registry.register('reward')
+def absolute(
+  tasks: Sequence['envs.Task'],
+  transcripts: Sequence[core.Transcript],
+  *,
+  malformed: float = -1.0,
+) -> list[core.Graded]:
+  """-|q - c|, in [-1, 0]. Not proper: q = 1 is best where p > 1/2, else q = 0.
+
+  Args and errors: see `brier`.
+  """
+  return _score('absolute', transcripts, lambda q, c: -abs(q - c), malformed)
+
+
+def _score(
+  name: str,
+  transcripts: Sequence[core.Transcript],
+  rule: Callable[[float, int], float],
+  malformed: float,
+) -> list[core.Graded]:
+  core.check_finite(malformed=malformed)
+  out = []
+  for transcript in transcripts:
+    q = confidence.parse(transcript.completion)
+    c = int(transcript.verdict == codes.Verdict.CORRECT)
+    value = float(malformed if q is None else rule(q, c))
+    out.append(core.Graded(value, {name: value}))
+  return out

@@ -1,0 +1,74 @@
+"""Rewards against length, in sampled tokens; the end token counts."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rlvr_jax import registry
+from rlvr_jax.rewards import core
+
+if TYPE_CHECKING:
+  from rlvr_jax.envs import core as envs
+
+
+@registry.register('reward')
+def overlong(
+  tasks: Sequence['envs.Task'],
+  transcripts: Sequence[core.Transcript],
+  *,
+  max_length: int,
+  buffer: int,
+  factor: float = 1.0,
+) -> list[core.Graded]:
+  """0 up to max_length - buffer tokens, then down to -factor at max_length.
+
+  DAPO's soft overlong punishment (arXiv:2503.14476, equation 13):
+  -factor * clip((l - (max_length - buffer)) / buffer, 0, 1) for l tokens.
+
+  Args:
+    max_length: tokens; for most uses max_completion_length.
+    buffer: tokens, in 1..max_length.
+    factor: the penalty at max_length and beyond, at least 0.
+
+  Raises:
+    ValueError: an option out of range.
+  """
+  for name, value in (('max_length', max_length), ('buffer', buffer)):
+    core.check_finite(**{name: value})
+    if not isinstance(value, int):
+      raise ValueError(f'{name}={value!r} must be a whole number of tokens.')
+  if not 1 <= buffer <= max_length:
+    raise ValueError(
+      f'buffer={buffer} must be in 1..max_length={max_length}: the penalty '
+      'grows over the last `buffer` tokens.'
+    )
+  _check_not_negative(factor=factor)
+  out = []
+  for transcript in transcripts:
+    over = (transcript.num_tokens - (max_length - buffer)) / buffer
+    value = 0.0 - factor * min(max(over, 0.0), 1.0)
+    out.append(core.Graded(value, {'overlong': value}))
+  return out
+
+
+@registry.register('reward')
+def length_penalty(
+  tasks: Sequence['envs.Task'],
+  transcripts: Sequence[core.Transcript],
+  *,
+  per_token: float,
+) -> list[core.Graded]:
+  """-per_token for each token.
+
+  Raises:
+    ValueError: per_token is negative or not finite.
+  """
+  _check_not_negative(per_token=per_token)
+  values = [0.0 - per_token * t.num_tokens for t in transcripts]
+  return [core.Graded(v, {'length_penalty': v}) for v in values]
+
+
+def _check_not_negative(**values: float) -> None:
+  core.check_finite(**values)
+  for name, value in values.items():
+    if value < 0:
+      raise ValueError(f'{name}={value} must be at least 0: it is a penalty.')

@@ -1,0 +1,218 @@
+"""Random, weak and wrong rewards, and their algebra."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+from rlvr_jax import codes, registry
+from rlvr_jax.envs import core as envs
+from rlvr_jax.rewards import core, spurious
+
+V = codes.Verdict
+
+
+def said(*texts, verdict=V.WRONG):
+  return [core.Transcript(t, 3, codes.Stop.END, verdict) for t in texts]
+
+
+def tasks(n, **data):
+  return [
+    envs.Task(f'train-{i}', 'Q', '1', 'math', dict(data)) for i in range(n)
+  ]
+
+
+def values(spec, transcripts, of=None):
+  of = tasks(len(transcripts)) if of is None else of
+  return [g.value for g in registry.get('reward', spec)(of, transcripts)]
+
+
+def test_random_is_a_coin_of_its_probability():
+  batch = said(*['x'] * 4000)
+  for p in (0.3, 0.5):
+    got = np.array(values(f'random(p={p})', batch))
+    assert set(got) == {0, 1}
+    assert abs(got.mean() - p) < 5 * math.sqrt(p * (1 - p) / 4000)
+  assert set(values('random(p=0)', batch)) == {0}
+  assert set(values('random(1)', batch)) == {1}
+
+
+def test_random_differs_within_a_group_of_equal_completions():
+  of = tasks(1) * 64
+  assert set(values('random', said(*['same'] * 64), of)) == {0, 1}
+
+
+def test_random_is_reproduced_and_moves_with_seed_task_text_and_order():
+  texts = [str(i) for i in range(64)]
+  first = values('random', said(*texts))
+  assert values('random', said(*texts)) == first
+  assert values('random(seed=1)', said(*texts)) != first
+  assert values('random', said(*texts[:-1], 'other')) != first
+  assert values('random', said(*texts[::-1])) != first
+  assert values('random', said(*texts), tasks(65)[1:]) != first
+
+
+def test_random_is_no_function_of_a_rows_words():
+  """One text, in many batches, is paid as often as not."""
+  got = [values('random', said('same', str(i)))[0] for i in range(2000)]
+  assert abs(np.mean(got) - 0.5) < 5 * 0.5 / math.sqrt(2000)
+
+
+def test_random_of_known_batches_is_the_same_on_every_platform():
+  assert values('random', said(*'abcdefgh', '\ud800')) == [
+    1,
+    1,
+    1,
+    0,
+    0,
+    0,
+    0,
+    1,
+    0,
+  ]
+
+
+def test_random_tells_batches_apart_that_join_to_the_same_text():
+  pairs = [('ab', 'c'), ('a', 'bc')]
+  bits = [
+    [values(f'random(seed={s})', said(*pair)) for s in range(32)]
+    for pair in pairs
+  ]
+  assert bits[0] != bits[1]
+
+
+@pytest.mark.parametrize('p', [-0.1, 1.1, math.nan, True, 'x'])
+def test_random_refuses_what_is_no_probability(p):
+  with pytest.raises(ValueError, match='p='):
+    spurious.random([], [], p=p)
+
+
+def test_contains_ignores_case():
+  texts = ['in Python:', 'PYTHON', '```python', 'pyth on', '']
+  assert values('contains(python)', said(*texts)) == [1, 1, 1, 0, 0]
+  assert values("contains('STRASSE')", said('straße')) == [1]
+  for spec in ("contains('')", 'contains(3)'):
+    with pytest.raises(ValueError, match='give some text'):
+      values(spec, [])
+
+
+@pytest.mark.parametrize(
+  ('text', 'repeated'),
+  [
+    ('', False),
+    ('0123456789' * 10, True),
+    ('x' + '0123456789' * 10 + 'y', True),
+    ('0123456789' * 9 + '012345678', False),
+    ('012345678' * 10, False),  # nine characters
+    ('012345678' * 100, True),  # of which five make a pattern of 45
+    ('a' * 99, False),
+    ('a' * 100, True),
+    ((''.join(map(chr, range(1000, 1256)))) * 10, True),  # 256 characters
+    ((''.join(map(chr, range(1000, 1257)))) * 10, False),  # 257
+    ((''.join(map(chr, range(1000, 1256)))) * 9, False),
+    (' '.join(map(str, range(1000))), False),
+    ('\ud800 lone surrogates' * 10, True),
+    ('ab' * 50 + 'x' * spurious.READ, True),
+    ('0123456789' * 10 + ''.join(map(chr, range(1000, 40000))) * 3, False),
+  ],
+)
+def test_repetition_of_ten_patterns_in_a_row(text, repeated):
+  assert spurious.repeats(text) is repeated
+  assert values('no_repetition', said(text)) == [1 - repeated]
+
+
+def test_the_search_agrees_with_its_definition():
+  rng = np.random.default_rng(0)
+
+  def slow(text):
+    return any(
+      text[i : i + n] * 10 == text[i : i + 10 * n]
+      for n in range(10, len(text) // 10 + 1)
+      for i in range(len(text) - 10 * n + 1)
+    )
+
+  seen = set()
+  for _ in range(60):
+    n, times = rng.integers(8, 30), rng.integers(8, 12)
+    pattern = ''.join(rng.choice(list('abc'), n))
+    text = 'ab' * rng.integers(9) + pattern * times + 'c' * rng.integers(9)
+    assert spurious.repeats(text) == slow(text)
+    seen.add(slow(text))
+  assert seen == {True, False}
+
+
+def test_the_search_of_a_huge_text_is_bounded():
+  start = time.perf_counter()
+  assert not spurious.repeats(''.join(f'{i} ' for i in range(1_000_000)))
+  assert not spurious.repeats(('a' * 89 + 'b' * 11) * 9 + 'c')
+  assert time.perf_counter() - start < 2
+
+
+def test_the_algebra_of_rewards():
+  batch = said('\\boxed{1}', '\\boxed{1} Python', 'python', '')
+  assert values('format(boxed)', batch) == [1, 1, 0, 0]
+  assert values('inverse(format(pattern=boxed))', batch) == [0, 0, 1, 1]
+  assert values('inverse(inverse(format(boxed)))', batch) == [1, 1, 0, 0]
+  both = 'all_of(format(boxed), contains(python))'
+  assert values(both, batch) == [0, 1, 0, 0]
+  # A compound with the inverse flag is 0 wherever the word occurs.
+  other = 'all_of(format(boxed), inverse(contains(python)))'
+  assert values(other, batch) == [1, 0, 0, 0]
+  assert values('all_of(outcome)', said('', verdict=V.CORRECT)) == [1]
+  assert values('all_of(outcome(correct=2))', said('', verdict=V.CORRECT)) == [
+    0
+  ]
+
+
+def test_parts_of_a_compound_are_logged_under_readable_names():
+  spec = 'all_of(format(boxed), inverse(contains(python)))'
+  reward = core.build([spec, 'outcome'], [1.0, 0.5])
+  graded = reward(tasks(1), said('\\boxed{1} python', verdict=V.CORRECT))
+  assert graded == [
+    core.Graded(
+      0.5,
+      {
+        'format(boxed)': 1.0,
+        'inverse(contains(python))': 0.0,
+        spec: 0.0,
+        'outcome': 1.0,
+      },
+    )
+  ]
+
+
+def test_refusal_passes_through_the_algebra():
+  strict = "outcome(unverifiable='refuse')"
+  batch = said('', verdict=V.UNVERIFIABLE)
+  for spec in (f'inverse({strict})', f'all_of({strict}, contains(a))'):
+    assert core.build([spec], [1.0])(tasks(1), batch)[0].refused
+
+
+def test_bad_options_within_a_compound_are_refused_when_it_is_built():
+  for spec in (
+    'format(box)',
+    'inverse(format(box))',
+    'all_of(outcome, all_of(inverse(format(box)), outcome))',
+  ):
+    with pytest.raises(ValueError, match="Did you mean 'boxed'"):
+      core.build([spec], [1.0])
+  with pytest.raises(ValueError, match='repeat'):
+    core.build(['all_of(outcome, outcome)'], [1.0])
+
+
+def test_majority_reads_the_label_and_not_the_gold_answer():
+  of = tasks(3, label='1/2', label_right=False)
+  batch = said('so 0.5', '\\boxed{\\frac12}', '1', verdict=V.WRONG)
+  assert values('majority', batch, of) == [1, 1, 0]
+  assert values('incorrect', batch, of) == [1, 1, 0]
+  assert values('inverse(majority)', batch, of) == [0, 0, 1]
+  assert [t.verdict for t in batch] == [V.WRONG] * 3
+
+
+def test_labels_that_a_reward_cannot_use_are_refused():
+  with pytest.raises(ValueError, match=r"'train-0' has no label: .*label\.py"):
+    values('majority', said('1'))
+  for data in ({}, {'label_right': True}, {'label_right': None}):
+    with pytest.raises(ValueError, match='known to be wrong'):
+      values('incorrect', said('1'), tasks(1, label='1', **data))
