@@ -27,6 +27,7 @@ from rlvr_jax import (
   step,
   writer,
 )
+from rlvr_jax.envs import labels
 from rlvr_jax.io import load
 from rlvr_jax.models import transformer
 from rlvr_jax.rewards import core
@@ -49,12 +50,13 @@ def train(config, workdir, command: str = '') -> None:
   put = lambda tree: sharding.from_host(tree, sharding.rows(mesh))
 
   ##### tasks, rewards #####
-  env = registry.get('env', c.env)()
-  reward = core.combine(
-    [registry.get('reward', spec) for spec in c.reward_funcs],
+  env = labels.attach(
+    registry.get('env', c.env)(),
+    c.labels,
     c.reward_funcs,
-    c.reward_weights,
+    labels.settings(c, labels.SHARED),
   )
+  reward = core.build(c.reward_funcs, c.reward_weights)
   held_out = [
     env['test'][i] for i in range(min(c.eval.num_tasks, len(env['test'])))
   ]
@@ -230,6 +232,8 @@ def train(config, workdir, command: str = '') -> None:
     )
     with log:
       log.say(f'model: {loaded.source}; mesh {dict(mesh.shape)}')
+      if c.labels:
+        log.say(f'labels: {len(env["train"])} tasks have one to train on')
       if done:
         log.say(f'resuming after step {done}')
       params = to_sampler(state.params)
