@@ -193,6 +193,12 @@ def test_specs_within_specs_arrive_as_checked_text():
   assert list(registry.named('reward', "format('inverse(x)')")) == ['format']
 
 
+def test_specs_nest_to_a_bound():
+  deep = 'inverse(' * registry.DEPTH + 'format(boxed)' + ')' * registry.DEPTH
+  assert list(registry.named('reward', deep)) == ['inverse', 'format']
+  refused('reward', f'inverse({deep})', 'Bad spec', 'deeper than')
+
+
 @pytest.mark.usefixtures('outer')
 def test_what_is_wrong_within_a_spec_is_said_when_it_is_looked_up():
   refused('reward', 'inverse(formt(boxed))', "'formt'", "'format'?", 'outcome')

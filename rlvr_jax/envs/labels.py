@@ -3,7 +3,7 @@
 A label takes the place of the gold answer in the rewards `majority` and
 `incorrect`, and nowhere else: tasks keep their gold answer, so verdicts and
 accuracy are measured against the truth. "Spurious Rewards"
-(arXiv:2506.10947, section 2): the label is the most frequent of 64 answers
+(arXiv:2506.10947): the label is the most frequent of 64 answers
 of the untrained model, found once; `incorrect` keeps the tasks whose label is
 wrong.
 
@@ -212,19 +212,22 @@ def load(path) -> tuple[dict, list[dict]]:
       f'labels: {path} cannot be read ({e}). Make it with scripts/label.py.'
     ) from e
   whole = text[: text.rfind('\n') + 1].splitlines()
-  rows, keys = [], {'made_with', 'tasks'}
+  rows, kinds = [], {'made_with': dict, 'tasks': int}
   for number, one in enumerate(whole, 1):
     try:
       row = json.loads(one)
     except (ValueError, RecursionError):
       row = None
-    if not isinstance(row, dict) or not keys <= row.keys():
+    fits = isinstance(row, dict) and all(
+      key in row and isinstance(row[key], kind) for key, kind in kinds.items()
+    )
+    if not fits:
       raise ValueError(
         f'{path}: line {number} is none of a file of labels. Make the file '
         'anew with scripts/label.py.'
       )
     rows.append(row)
-    keys = {'id', 'task', 'answer', 'right'}
+    kinds = {'id': str, 'task': str, 'answer': str | None, 'right': bool | None}
   if not rows:
     raise ValueError(f'{path} is empty. Make it anew with scripts/label.py.')
   return rows[0], rows[1:]

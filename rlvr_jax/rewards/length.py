@@ -21,8 +21,9 @@ def overlong(
 ) -> list[core.Graded]:
   """0 up to max_length - buffer tokens, then down to -factor at max_length.
 
-  DAPO's soft overlong punishment (arXiv:2503.14476, equation 13):
-  -factor * clip((l - (max_length - buffer)) / buffer, 0, 1) for l tokens.
+  DAPO's soft overlong punishment (arXiv:2503.14476):
+  -factor * clip((l - (max_length - buffer)) / buffer, 0, 1) for l tokens. The
+  floor beyond max_length is the paper's; verl's code goes on falling.
 
   Args:
     max_length: tokens; for most uses max_completion_length.
