@@ -43,7 +43,9 @@ def base() -> ml_collections.ConfigDict:
   c.system_prompt = ''  # '' leaves it to the chat template
   c.reward_funcs = ('outcome',)  # see rlvr_jax/rewards; their sum is the reward
   c.reward_weights = (1.0,)  # of each of them
-  c.labels = ''  # file of scripts/label.py, for the rewards majority, incorrect
+  # Majority answers of the starting model, by scripts/label.py: what the
+  # rewards majority and incorrect compare with. '' for none.
+  c.labels = ''
   c.verify_timeout_s = 3.0  # limit on checking one answer
 
   c.train_batch_size = 8  # prompts a step

@@ -4,9 +4,7 @@ import jax.numpy as jnp
 
 from rlvr_jax import data, evaluate, rollout, sampler, sharding
 from rlvr_jax.envs import core as envs
-from rlvr_jax.envs import labels
 from rlvr_jax.ops import estimators
-from rlvr_jax.rewards import core
 
 METHODS = ('rl', 'sft', 'distill', 'rejection')
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
@@ -136,30 +134,15 @@ def check_model(c, config) -> None:
 
 
 def training_tasks(c, tasks):
-  """The first train_tasks of a split, with labels where a reward reads them.
-
-  Raises:
-    ValueError: fewer tasks than that; no file of labels for a reward that reads them, or one that
-      nobody reads, or of other tasks.
-  """
+  """The first train_tasks of a split; ValueError if there are fewer."""
   if c.train_tasks > len(tasks):
     raise ValueError(
       f'train_tasks={c.train_tasks}: the train split of {c.env} has only '
       f'{len(tasks)}. Set it to that or less, or to 0 for all of them.'
     )
-  wanted = core.needs_labels(c.reward_funcs)
-  if bool(wanted) != bool(c.labels):
-    raise ValueError(
-      f'reward_funcs={c.reward_funcs} reads labels ({", ".join(wanted)}): make '
-      'them with scripts/label.py and set labels to their file.'
-      if wanted
-      else f'labels={c.labels!r} is read by the rewards majority and incorrect '
-      "only, which reward_funcs does not name: set labels=''."
-    )
-  if wanted:
-    tasks = labels.attach(tasks, c.labels, wanted)
-  count = min(c.train_tasks or len(tasks), len(tasks))
-  return envs.Lazy(count, lambda i: tasks[i])
+  if not c.train_tasks:
+    return tasks
+  return envs.Lazy(c.train_tasks, lambda i: tasks[i])
 
 
 def check_tasks(c, tasks, held_out, encode, tokenizer) -> None:

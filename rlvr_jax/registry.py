@@ -5,8 +5,12 @@ function's keyword-only parameters, by name or in their order; a function
 with `**options` takes further ones, by name, and checks them itself. Nothing
 is evaluated: an argument is read by `ast.literal_eval`, or it is one bare
 name and means the string of it, so `reasoning_gym(chain_sum)` needs no
-quotes (True, False and None stay themselves). An argument that is a call, as
-in `inverse(format(boxed))`, is passed on as its own spec, a string.
+quotes (True, False and None stay themselves).
+
+A parameter annotated `Spec` takes the spec of another function of the same
+kind, as in `inverse(format(boxed))`, and a function with `*rewards: Spec`
+takes one or more of them. They reach the function as text, for it to `get`;
+what is wrong with them is said when the outer one is looked up.
 """
 
 import ast
@@ -34,10 +38,9 @@ _MODULES = {
     'rlvr_jax.rewards.core',
     'rlvr_jax.rewards.format',
     'rlvr_jax.rewards.spurious',
-    'rlvr_jax.rewards.labelled',
     'rlvr_jax.rewards.calibrated',
     'rlvr_jax.rewards.length',
-    'rlvr_jax.rewards.intrinsic',
+    'rlvr_jax.rewards.signals',
   ),
   'env': (
     'rlvr_jax.envs.arithmetic',
@@ -49,9 +52,13 @@ _MODULES = {
   ),
   'model': ('rlvr_jax.models.config',),
 }
-NESTED = ('reward',)  # kinds whose functions take specs of that kind
-DEEPEST = 20
+DEPTH = 8  # specs within specs
+
 _FUNCTIONS: dict[str, dict[str, Callable]] = {kind: {} for kind in _MODULES}
+
+
+class Spec(str):
+  """The text of a function, as an argument of another one."""
 
 
 def register(kind: str, name: str | None = None):
@@ -88,10 +95,32 @@ def get(kind: str, spec: str) -> Callable:
   Raises:
     ValueError: unknown kind or name (lists the known ones and the nearest),
       malformed spec, an argument that is no literal, or one that the
-      function does not take.
+      function does not take; the same of a spec within it.
   """
+  fn, rest, bound = _resolve(kind, spec)
+  if rest:
+    return lambda *data: fn(*data, *rest, **bound)
+  return functools.partial(fn, **bound) if bound else fn
+
+
+def named(kind: str, spec: str) -> dict[str, Callable]:
+  """{name: function} of all that a spec names, those within it too.
+
+  Raises:
+    ValueError: see `get`.
+  """
+  fn, rest, bound = _resolve(kind, spec)
+  out = {parse(spec)[0]: fn}
+  for inner in (*rest, *bound.values()):
+    if isinstance(inner, Spec):
+      out |= named(kind, inner)
+  return out
+
+
+def _resolve(kind: str, spec: str) -> tuple[Callable, list, dict]:
+  """(function, values of its *parameter, its options), all checked."""
   functions = _load(kind)
-  name, args, kwargs = parse(spec, nested=kind in NESTED)
+  name, args, kwargs = parse(spec)
   if name not in functions:
     raise ValueError(
       f'Unknown {kind} {name!r}.{nearest(name, functions)} '
@@ -100,14 +129,18 @@ def get(kind: str, spec: str) -> Callable:
   fn = functions[name]
   declared = inspect.signature(fn).parameters.values()
   params = [p for p in declared if p.kind is p.KEYWORD_ONLY]
+  several = next((p for p in declared if p.kind is p.VAR_POSITIONAL), None)
   open_ended = any(p.kind is p.VAR_KEYWORD for p in declared)
   options = [p.name for p in params]
-  if len(options) == 1 and params[0].annotation == tuple[str, ...]:
-    args = [tuple(args)] if args else []  # all_of(a, b)
-  for value in (*args, *kwargs.values()):
-    for inner in value if isinstance(value, tuple) else (value,):
-      if isinstance(inner, Spec):
-        get(kind, inner)  # a bad one is refused here, not when it is called
+  rest = []
+  if several is not None:
+    if not args:
+      raise ValueError(
+        f"{kind} {spec!r} needs {several.name}: write '{name}(...)' with one "
+        'or more.'
+      )
+    rest = [_argument(kind, spec, several, value) for value in args]
+    args = []
   if len(args) > len(options):
     raise ValueError(
       f'{kind} {spec!r} has {len(args)} positional arguments; '
@@ -131,13 +164,34 @@ def get(kind: str, spec: str) -> Callable:
       f'{kind} {spec!r} needs {", ".join(missing)}: '
       f"write '{name}({missing[0]}=...)'."
     )
-  return functools.partial(fn, **bound) if bound else fn
+  by_name = {p.name: p for p in params}
+  for key, value in bound.items():
+    bound[key] = _argument(kind, spec, by_name.get(key), value)
+  return fn, rest, bound
 
 
-def parse(spec: str, *, nested: bool = False) -> tuple[str, list, dict]:
+def _argument(kind, spec, parameter, value):
+  """The value; as a checked `Spec` where the parameter asks for one."""
+  if parameter is not None and parameter.annotation is Spec:
+    if not isinstance(value, str):
+      raise ValueError(
+        f'{kind} {spec!r}: {parameter.name} takes a {kind} by its name, not '
+        f'{value!r}.'
+      )
+    _resolve(kind, value)
+    return Spec(value)
+  if isinstance(value, Spec):
+    raise ValueError(
+      f'Bad spec {spec!r}: the argument {str(value)!r} is a call; write a '
+      'literal such as 0.2.'
+    )
+  return value
+
+
+def parse(spec: str) -> tuple[str, list, dict]:
   """'name(1, k=x)' -> ('name', [1], {'k': 'x'}); nothing is evaluated.
 
-  nested: arguments may be specs, which are returned as strings (`Spec`).
+  An argument that is itself a call stays text: a `Spec`.
   """
   rule = "write 'name' or 'name(1, key=2)' with literal arguments"
   if not isinstance(spec, str) or len(spec) > 10_000:
@@ -147,34 +201,41 @@ def parse(spec: str, *, nested: bool = False) -> tuple[str, list, dict]:
     name = re.match(r'[A-Za-z_]\w*(\.\w+)*', spec.strip())
     if name is None:
       raise ValueError('no name')
-    node = ast.parse('_' + spec.strip()[name.end() :], mode='eval').body
+    text = '_' + spec.strip()[name.end() :]
+    node = ast.parse(text, mode='eval').body
     if isinstance(node, ast.Name) and node.id == '_':
       return name[0], [], {}
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-      raise ValueError('neither a name nor a call')
-    if any(k.arg is None for k in node.keywords):
-      raise ValueError('** is not allowed')
-    keys = [k.arg for k in node.keywords]
-    if twice := sorted({k for k in keys if keys.count(k) > 1}):
-      raise ValueError(f'{", ".join(twice)} given twice')
-    args = [_literal(a, nested) for a in node.args]
-    kwargs = {k.arg: _literal(k.value, nested) for k in node.keywords}
+    _check_call(node)
+    read = functools.partial(_literal, text)
+    args = [read(a) for a in node.args]
+    kwargs = {k.arg: read(k.value) for k in node.keywords}
   except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
     raise ValueError(f'Bad spec {spec!r} ({e}): {rule}.') from e
   return name[0], args, kwargs
 
 
-class Spec(str):
-  """A spec inside another one."""
+def _check_call(node: ast.expr, depth: int = 0) -> None:
+  """ValueError unless it is `name(...)`, and all calls within it are too."""
+  if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+    raise ValueError('neither a name nor a call')
+  if depth > DEPTH:
+    raise ValueError(f'calls nest deeper than {DEPTH}')
+  if any(k.arg is None for k in node.keywords):
+    raise ValueError('** is not allowed')
+  keys = [k.arg for k in node.keywords]
+  if twice := sorted({k for k in keys if keys.count(k) > 1}):
+    raise ValueError(f'{", ".join(twice)} given twice')
+  for value in (*node.args, *(k.value for k in node.keywords)):
+    if isinstance(value, ast.Call):
+      _check_call(value, depth + 1)
 
 
-def _literal(node: ast.expr, nested: bool):
-  if nested and isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-    spec = ast.unparse(node)
-    if spec.count('(') > DEEPEST:
-      raise ValueError(f'more than {DEEPEST} specs in each other')
-    return Spec(spec)
-  return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+def _literal(text: str, node: ast.expr):
+  if isinstance(node, ast.Name):
+    return node.id
+  if isinstance(node, ast.Call):
+    return Spec(ast.get_source_segment(text, node))
+  return ast.literal_eval(node)
 
 
 def _load(kind: str) -> dict[str, Callable]:

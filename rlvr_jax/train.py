@@ -30,6 +30,7 @@ from rlvr_jax import (
   summary,
   writer,
 )
+from rlvr_jax.envs import labels
 from rlvr_jax.io import load
 from rlvr_jax.models import transformer
 from rlvr_jax.rewards import core
@@ -60,13 +61,14 @@ def train(config, workdir, command: str = '') -> None:
   put = lambda tree: sharding.from_host(tree, sharding.rows(mesh))
 
   ##### tasks, rewards #####
-  env = registry.get('env', c.env)()
-  train_tasks = checks.training_tasks(c, env['train'])
-  reward = core.combine(
-    [registry.get('reward', spec) for spec in c.reward_funcs],
+  env = labels.attach(
+    registry.get('env', c.env)(),
+    c.labels,
     c.reward_funcs,
-    c.reward_weights,
+    labels.settings(c, labels.SHARED),
   )
+  train_tasks = checks.training_tasks(c, env['train'])
+  reward = core.build(c.reward_funcs, c.reward_weights)
   held_out = [
     env['test'][i] for i in range(min(c.eval.num_tasks, len(env['test'])))
   ]
@@ -236,6 +238,8 @@ def train(config, workdir, command: str = '') -> None:
     )
     with log:
       log.say(f'model: {loaded.source}; mesh {dict(mesh.shape)}')
+      if c.labels:
+        log.say(f'labels: {len(train_tasks)} tasks have one to train on')
       if done:
         log.say(f'resuming after step {done}')
       params = run.to_sampler(state.params)

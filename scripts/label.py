@@ -1,138 +1,165 @@
-"""Labels the training tasks of a config with its model's most frequent answer.
+"""Labels training tasks with the majority answer of a config's starting model.
 
-    python scripts/label.py --config=configs/NAME.py[:ARG] --out=FILE
-        [--samples=64] [--tasks=N] [--config.a.b=v]
+    python scripts/label.py --config=configs/NAME.py[:ARG] --out=FILE.jsonl
+        [--samples=64] [--tasks=N]
 
-Draws --samples of each of the first N tasks from the model that the config
-starts from, at the config's temperature, and writes a line a task (see
-rlvr_jax/envs/labels.py). The rewards `majority` and `incorrect` read it:
---config.labels=FILE. Samples are kept beside it in FILE.samples as they are
-drawn: the same command goes on from there when it was stopped.
+For the rewards `majority` and `incorrect`: train with --config.labels=FILE.jsonl.
+Samples as training does (temperature, limits, batches of train_batch_size x
+num_generations). The same command again goes on where it was stopped, and the
+file equals that of a run never stopped. Any key of the config can be changed
+with --config.key=value.
 """
 
 import argparse
-import collections
-import json
-import os
 import pathlib
 import sys
 
+import numpy as np
+
 from rlvr_jax import config as config_lib
+from rlvr_jax.envs import labels
 
 
 def parse(argv):
+  """(flags, config)."""
   rest, overrides = config_lib.split(argv)
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--config', required=True, metavar='FILE.py[:ARG]')
-  parser.add_argument('--out', required=True, metavar='FILE')
+  parser.add_argument('--out', required=True, metavar='FILE.jsonl')
   parser.add_argument(
-    '--samples', type=int, default=64, metavar='N', help='of each task: 64'
+    '--samples', type=int, default=64, metavar='N', help='of each task; 64'
   )
   parser.add_argument(
-    '--tasks', type=int, metavar='N', help='the first N of the train split; all'
+    '--tasks',
+    type=int,
+    metavar='N',
+    help='the first N of the train split; all of them',
   )
   flags = parser.parse_args(rest)
-  if flags.samples < 1 or (flags.tasks is not None and flags.tasks < 1):
-    raise ValueError(
-      f'--samples={flags.samples} and --tasks={flags.tasks} must be at least 1.'
-    )
+  for name in ('samples', 'tasks'):
+    value = getattr(flags, name)
+    if value is not None and value < 1:
+      raise ValueError(f'--{name}={value} must be at least 1.')
   return flags, config_lib.load(flags.config, overrides)
 
 
-def draw(c, out, count: int | None, samples: int, say) -> tuple[dict, list]:
-  """(what was sampled, tasks); the samples are in FILE.samples."""
-  from rlvr_jax import checks, evaluate, policy, registry, sampler, sharding
-  from rlvr_jax import samples as samples_lib
+def resume(path: pathlib.Path, header: dict, batch: int) -> int:
+  """Tasks that the file has, cut to whole batches; makes it if need be.
+
+  Raises:
+    ValueError: the file was made with other settings, or is no such file.
+  """
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels.write(path, [header])
+    return 0
+  old, rows = labels.load(path)
+  flat = lambda h: (
+    h['made_with'] | {f'--{name}': h.get(name) for name in ('samples', 'tasks')}
+  )
+  labels.check_settings(path, flat(old), flat(header))
+  if len(rows) < header['tasks']:
+    rows = rows[: len(rows) // batch * batch]
+    labels.write(path, [old, *rows])
+  return len(rows)
+
+
+def run(c, out, samples: int, limit: int | None, say=print) -> None:
+  """Writes a line for each task to `out`; see `labels.line`."""
+  import jax
+
+  from rlvr_jax import (
+    checks,
+    data,
+    evaluate,
+    policy,
+    registry,
+    rollout,
+    sampler,
+    sharding,
+  )
 
   mesh = sharding.make_mesh(c.mesh.shape)
   checks.check_config(c, mesh)
   split = registry.get('env', c.env)()['train']
-  tasks = [split[i] for i in range(min(len(split), count or len(split)))]
+  count = min(limit or len(split), len(split))
+  tasks = [split[i] for i in range(count)]
+  labels.check_verifier(tasks)
+  batch, group = c.train_batch_size, c.num_generations
+  header = {
+    'made_with': labels.settings(c),
+    'samples': samples,
+    'tasks': count,
+  }
+  done = resume(out, header, batch)
+  if done:
+    say(f'{out} has {done} of {count} tasks')
+  if done == count:
+    return
   with sharding.use(mesh):
     asked = policy.load(c, out.parent, 0, mesh)
+    model, tokenizer = asked.model, asked.tokenizer
+    params = sharding.to_sampler(model, mesh)(asked.params)
     encode = lambda task: asked.encode(c, task)
+    data.check_prompts(tasks, encode, c.max_prompt_length)
     how = sampler.Sampling(
       c.max_completion_length,
-      asked.tokenizer.end_ids,
+      tokenizer.end_ids,
       c.temperature,
       shrink=mesh.size == 1,
     )
-    params = sharding.to_sampler(asked.model, mesh)(asked.params)
-    depends = {
-      name: getattr(c, name)
-      for name in (
-        'seed',
-        'env',
-        'system_prompt',
-        'temperature',
-        'max_prompt_length',
-        'max_completion_length',
+    base = jax.random.fold_in(jax.random.key(c.seed), 3)
+    put = lambda x: sharding.from_host(x, sharding.rows(mesh))
+    tell = evaluate.countdown((count - done) * samples, say)
+    tell(0)
+    say(f'{count - done} tasks x {samples} samples')
+    for start in range(done, count, batch):
+      some = tasks[start : start + batch]
+      full = some + some[:1] * (batch - len(some))
+      prompt, length = rollout.encode_prompts(full, encode, c.max_prompt_length)
+      said = [[] for _ in some]
+      for round_ in range(-(-samples // group)):
+        # Of the place in the split, so that a resumed run draws the same.
+        key = jax.random.fold_in(jax.random.fold_in(base, start), round_)
+        drawn = sampler.sample(
+          params,
+          put(prompt),
+          put(length),
+          key,
+          model=model,
+          how=how,
+          group=group,
+        )
+        drawn = sharding.to_host(drawn)
+        drawn = type(drawn)(
+          *(np.asarray(x)[: len(some) * group] for x in drawn)
+        )
+        _, rows = rollout.transcribe(some, drawn, tokenizer, c.verify_timeout_s)
+        for i, row in enumerate(rows):
+          said[i // group].append(row.completion)
+        part = min((round_ + 1) * group, samples)
+        tell((start - done) * samples + part * len(some))
+      labels.append(
+        out,
+        [
+          labels.line(task, texts[:samples], c.verify_timeout_s)
+          for task, texts in zip(some, said, strict=True)
+        ],
       )
-    } | {'model': c.model.name, 'samples': samples}
-    total = len(tasks) * samples
-    say(f'{len(tasks)} tasks x {samples} samples of {c.model.name}')
-    with samples_lib.open(
-      kept(out), depends, [t.id for t in tasks], samples, c.eval.batch_size
-    ) as store:
-      evaluate.run(
-        tasks,
-        policy.drawer(params, c, model=asked.model, mesh=mesh, how=how),
-        encode=encode,
-        tokenizer=asked.tokenizer,
-        store=store,
-        batch_size=c.eval.batch_size,
-        max_prompt_length=c.max_prompt_length,
-        timeout_s=c.verify_timeout_s,
-        progress=evaluate.countdown(total, say),
-      )
-  return depends, tasks
 
 
-def kept(out: pathlib.Path) -> pathlib.Path:
-  return out.with_name(out.name + '.samples')
-
-
-def vote(path, tasks, samples: int) -> list[dict]:
-  """The lines of the labels. Ties go to the answer said first."""
-  votes = [collections.Counter() for _ in tasks]
-  right = [set() for _ in tasks]
-  with open(path, encoding='utf-8') as f:
-    next(f)
-    for _, text in zip(range(len(tasks) * samples), f, strict=False):
-      r = json.loads(text)
-      if r['answer'] is not None:
-        votes[r['task']][r['answer']] += 1
-        if r['verdict'] == 'CORRECT':
-          right[r['task']].add(r['answer'])
-  lines = []
-  for i, task in enumerate(tasks):
-    said, count = (votes[i].most_common(1) or [(None, 0)])[0]
-    lines.append(
-      {
-        'index': i,
-        'id': task.id,
-        'answer': None if said is None else gold(said),
-        'votes': count,
-        'samples': samples,
-        'right': said in right[i],
-      }
-    )
-  return lines
-
-
-def gold(said: str) -> str | None:
-  """The answer as a gold answer; None for what no verifier could compare."""
-  from rlvr_jax.rewards import answer
-
-  for text in (said, f'\\text{{{said}}}'):
-    try:
-      answer.check_gold(text)
-      return text
-    except ValueError:
-      continue
-  return None
+def summary(path) -> str:
+  """What a file holds, in a sentence."""
+  _, rows = labels.load(path)
+  have = [row for row in rows if row['answer'] is not None]
+  right = sum(row['right'] is True for row in have)
+  wrong = sum(row['right'] is False for row in have)
+  return (
+    f'{path}: {len(have)} of {len(rows)} tasks have a majority answer, right '
+    f'for {right} and wrong for {wrong}'
+  )
 
 
 def main(argv) -> int:
@@ -141,20 +168,15 @@ def main(argv) -> int:
     from rlvr_jax import recipes
 
     recipes.ensure(config)
-    say = lambda text: print(text, flush=True)
     out = pathlib.Path(flags.out).expanduser()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    header, tasks = draw(config, out, flags.tasks, flags.samples, say)
-    lines = vote(kept(out), tasks, flags.samples)
-    part = out.with_name(out.name + '.tmp')
-    part.write_text(''.join(json.dumps(x) + '\n' for x in (header, *lines)))
-    os.replace(part, out)
-    share = sum(x['right'] for x in lines) / len(lines)
-    wrong = sum(x['answer'] is not None and not x['right'] for x in lines)
-    say(
-      f'{out}: {len(lines)} tasks; the most frequent answer is right for '
-      f'{share:.1%}, wrong for {wrong}'
+    run(
+      config,
+      out,
+      flags.samples,
+      flags.tasks,
+      lambda text: print(text, flush=True),
     )
+    print(summary(out))
   except (ValueError, OSError, RuntimeError) as e:
     print(f'error: {e}', file=sys.stderr)
     return 1

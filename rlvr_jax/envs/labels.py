@@ -1,115 +1,277 @@
-"""Tasks with labels that a model's own samples gave: see scripts/label.py.
+"""Majority answers of a model as labels: voted, kept in a file, joined.
 
-A file of labels is jsonl: a first line that says what was sampled, then a line
-for each task: index in the split, id, answer (the most frequent one, or null),
-votes, samples, right (whether that answer is).
+A label takes the place of the gold answer in the rewards `majority` and
+`incorrect`, and nowhere else: tasks keep their gold answer, so verdicts and
+accuracy are measured against the truth. "Spurious Rewards"
+(arXiv:2506.10947): the label is the most frequent of 64 answers
+of the untrained model, found once; `incorrect` keeps the tasks whose label is
+wrong.
+
+The file is JSON lines: a header with the settings it was made with, then a
+line for each task, in the order of the train split. scripts/label.py makes it.
 """
 
+import collections
+import functools
+import hashlib
 import json
+import os
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
+from rlvr_jax import codes, registry
 from rlvr_jax.envs import core
+from rlvr_jax.rewards import answer, extract
 
-FIELDS = {
-  'index': int,
-  'id': str,
-  'answer': str | None,
-  'votes': int,
-  'samples': int,
-  'right': bool,
-}
+REWARDS = ('majority', 'incorrect')
+# Config keys that a training run must share with the file of labels ...
+SHARED = ('model.name', 'system_prompt')
+# ... and those that, with them, make the file what it is.
+MADE_WITH = (
+  *SHARED,
+  'model.dtype',
+  'model.param_dtype',
+  'env',
+  'temperature',
+  'max_prompt_length',
+  'max_completion_length',
+  'train_batch_size',
+  'num_generations',
+  'seed',
+)
 
 
-def read(path) -> tuple[dict, list[dict]]:
-  """(header, lines) of a file of labels; a last line that is cut is left out.
+def settings(config, keys: Sequence[str] = MADE_WITH) -> dict:
+  """{'a.b': value} of a config."""
+  value = lambda key: functools.reduce(
+    lambda c, k: c[k], key.split('.'), config
+  )
+  return {key: value(key) for key in keys}
+
+
+def attach(
+  env: core.Env, path: str, specs: Sequence[str], shared: Mapping
+) -> core.Env:
+  """The environment with labels on its train tasks, if a reward reads them.
+
+  A task gets `data['label']`, which `answer.verify` reads as a gold answer,
+  and `data['label_right']`: True, False, or None where that could not be
+  checked. Tasks that lack what the rewards need are left out.
+
+  Args:
+    path: the file; '' for none.
+    specs: reward_funcs; `majority` and `incorrect` count within others too.
+    shared: `settings(config, SHARED)` of the run.
+
+  Raises:
+    ValueError: labels are needed and there are none, or the reverse; a file
+      that is missing, broken, unfinished, made with other settings or for
+      other tasks; a verifier other than 'math'; no task is left.
+  """
+  read = {
+    name
+    for spec in specs
+    for name in registry.named('reward', spec)
+    if name in REWARDS
+  }
+  if not read and not path:
+    return env
+  if not path:
+    raise ValueError(
+      f'The reward {min(read)} needs labels. Make them with python '
+      'scripts/label.py --config=... --out=FILE.jsonl, and set '
+      '--config.labels=FILE.jsonl.'
+    )
+  if not read:
+    raise ValueError(
+      f'labels={path!r}, but no reward of {list(specs)} reads labels: set '
+      f"labels='', or use one of: {', '.join(REWARDS)}."
+    )
+  header, lines = load(path)
+  check_settings(path, header['made_with'], shared)
+  if len(lines) < header['tasks']:
+    raise ValueError(
+      f'{path} has labels of {len(lines)} of {header["tasks"]} tasks: run the '
+      'command of scripts/label.py that made it again, it goes on.'
+    )
+  tasks = _join(env['train'], lines, path, header['made_with']['env'])
+  wrong_only = 'incorrect' in read
+  kept = [
+    task
+    for task in tasks
+    if not wrong_only or task.data['label_right'] is False
+  ]
+  if not kept:
+    need = 'a label that is wrong' if wrong_only else 'a label'
+    raise ValueError(
+      f'None of the {len(lines)} tasks of {path} has {need}: label more tasks.'
+    )
+  answer.check_golds(sorted({task.data['label'] for task in kept}))
+  return {**env, 'train': kept}
+
+
+class Vote(NamedTuple):
+  """What most of several completions answer."""
+
+  said: str | None  # as the first of them wrote it; None: nobody answered
+  label: str | None  # for `answer.verify`; None: it cannot be read as gold
+  count: int
+
+
+def vote(completions: Sequence[str]) -> Vote:
+  """The most frequent final answer.
+
+  Answers count as equal where `answer.canonical` says so; of several with the
+  most votes, the one said first. Numbers are labelled by their value, words
+  as `\\text{...}`, other mathematics as it was written.
+  """
+  keys = [answer.canonical(text) for text in completions]
+  votes = collections.Counter(key for key in keys if key is not None)
+  if not votes:
+    return Vote(None, None, 0)
+  key, count = votes.most_common(1)[0]
+  said = extract.final(completions[keys.index(key)], numeric=False)
+  if extract.number(said) is not None:
+    label = key
+  elif re.fullmatch(r'[A-Za-z ]+|\([A-Za-z]\)', said):
+    label = f'\\text{{{said}}}'
+  else:
+    label = said
+  try:
+    answer.check_gold(label)
+  except ValueError:
+    label = None
+  return Vote(said, label, count)
+
+
+def line(task: core.Task, completions: Sequence[str], timeout_s: float) -> dict:
+  """What the file says of a task: its majority answer, and whether it is right.
+
+  Args:
+    completions: samples of the model.
+    timeout_s: limit on comparing the majority with the gold answer.
+  """
+  most, right = vote(completions), None
+  if most.label is not None:
+    boxed = f'\\boxed{{{most.said}}}'
+    verdict = answer.verify([task.answer], [boxed], timeout_s=timeout_s)[0]
+    known = {codes.Verdict.CORRECT: True, codes.Verdict.WRONG: False}
+    right = known.get(verdict)
+  return {
+    'id': task.id,
+    'task': fingerprint(task),
+    'answer': most.label,
+    'votes': most.count,
+    'samples': len(completions),
+    'right': right,
+  }
+
+
+def fingerprint(task: core.Task) -> str:
+  """Names question and gold answer, so that another task is noticed."""
+  text = json.dumps([task.question, task.answer]).encode()
+  return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def check_verifier(tasks: Iterable[core.Task]) -> None:
+  """Raises ValueError unless answers to the tasks can be voted on."""
+  for task in tasks:
+    if task.verifier != 'math':
+      raise ValueError(
+        f'Task {task.id!r} has the verifier {task.verifier!r}: labels are for '
+        "tasks with one right answer, whose verifier is 'math'."
+      )
+
+
+def check_settings(path, made_with: Mapping, now: Mapping) -> None:
+  """Raises ValueError naming the settings that differ from the file's."""
+  differ = [
+    f'{key}: {made_with.get(key)!r} in the file, {value!r} in the config'
+    for key, value in now.items()
+    if made_with.get(key) != value
+  ]
+  if differ:
+    raise ValueError(
+      f'{path} was made with other settings: {"; ".join(differ)}. Label to '
+      'another file, or set these back.'
+    )
+
+
+def load(path) -> tuple[dict, list[dict]]:
+  """(header, lines) of a file. A torn last line, of a killed run, is left out.
 
   Raises:
     ValueError: no such file, or one that scripts/label.py did not write.
   """
-  path = pathlib.Path(path).expanduser()
-  if not path.is_file():
+  try:
+    text = pathlib.Path(path).expanduser().read_text(encoding='utf-8')
+  except (OSError, UnicodeDecodeError) as e:
     raise ValueError(
-      f'There is no file of labels {str(path)!r}. Make it: python '
-      'scripts/label.py --config=... --out=FILE.'
-    )
-  found = []
-  for number, text in enumerate(path.read_text('utf-8').splitlines(True), 1):
-    if not text.endswith('\n'):
-      break  # a killed run wrote it
+      f'labels: {path} cannot be read ({e}). Make it with scripts/label.py.'
+    ) from e
+  whole = text[: text.rfind('\n') + 1].splitlines()
+  rows, kinds = [], {'made_with': dict, 'tasks': int}
+  for number, one in enumerate(whole, 1):
     try:
-      line = json.loads(text)
-      good = isinstance(line, dict)
-      if number > 1:
-        good = good and all(isinstance(line[k], t) for k, t in FIELDS.items())
-      else:
-        good = good and 'samples' in line and 'index' not in line
-    except (ValueError, KeyError):
-      good = False
-    if not good:
-      raise ValueError(
-        f'{path}, line {number}, is no line of labels: {text[:80]!r}. Make the '
-        'file again with scripts/label.py.'
-      )
-    found.append(line)
-  if not found:
-    raise ValueError(f'{path} is empty. Make it with scripts/label.py.')
-  return found[0], found[1:]
-
-
-def attach(
-  tasks: Sequence[core.Task], path, wanted: Sequence[str]
-) -> Sequence[core.Task]:
-  """The tasks that have all the labels `wanted`, in order.
-
-  `data['labels']` of each maps 'majority' to the most frequent answer of the
-  model that was sampled, and 'incorrect' to the same where it is wrong. The
-  true answer stays as it is.
-
-  Args:
-    tasks: the split that was labelled.
-    path: the file.
-    wanted: of 'majority', 'incorrect'.
-
-  Raises:
-    ValueError: a file that is none, or of other tasks; no task is left; a
-      verifier other than 'math', which compares answers with answers.
-  """
-  _, lines = read(path)
-  kept = {}
-  for line in lines:
-    label = line['answer']
-    labels = {'majority': label}
-    labels['incorrect'] = None if line['right'] else label
-    if all(labels[name] is not None for name in wanted):
-      kept[line['index']] = (line['id'], labels)
-  if not kept:
-    raise ValueError(
-      f'{path} has no task with a label for {", ".join(wanted)}, of '
-      f'{len(lines)} tasks. Label more tasks, or another model.'
+      row = json.loads(one)
+    except (ValueError, RecursionError):
+      row = None
+    fits = isinstance(row, dict) and all(
+      key in row and isinstance(row[key], kind) for key, kind in kinds.items()
     )
-  order = sorted(kept)
-
-  def make(i):
-    index = order[i]
-    name, labels = kept[index]
-    task = tasks[index]
-    if task.id != name:
+    if not fits:
       raise ValueError(
-        f'{path} labels {name!r} at place {index}, where the tasks have '
-        f'{task.id!r}: the labels are of another env. Label this one.'
+        f'{path}: line {number} is none of a file of labels. Make the file '
+        'anew with scripts/label.py.'
       )
-    if task.verifier != 'math':
-      raise ValueError(
-        f'Task {name!r} is checked by {task.verifier!r}; labels need answers '
-        "that are compared with answers: verifier 'math'."
-      )
-    return task._replace(data=task.data | {'labels': labels})
+    rows.append(row)
+    kinds = {'id': str, 'task': str, 'answer': str | None, 'right': bool | None}
+  if not rows:
+    raise ValueError(f'{path} is empty. Make it anew with scripts/label.py.')
+  return rows[0], rows[1:]
 
-  if order[-1] >= len(tasks):
+
+def write(path: pathlib.Path, rows: Iterable[Mapping]) -> None:
+  """Writes the whole file, or leaves the old one as it is."""
+  tmp = path.with_name(path.name + '.tmp')
+  with tmp.open('w', encoding='utf-8') as f:
+    f.writelines(json.dumps(row) + '\n' for row in rows)
+    f.flush()
+    os.fsync(f.fileno())
+  os.replace(tmp, path)
+
+
+def append(path: pathlib.Path, rows: Iterable[Mapping]) -> None:
+  """Adds lines, and returns when they are on the disk."""
+  with path.open('a', encoding='utf-8') as f:
+    f.writelines(json.dumps(row) + '\n' for row in rows)
+    f.flush()
+    os.fsync(f.fileno())
+
+
+def _join(tasks, lines, path, made_for) -> list[core.Task]:
+  """The labelled tasks, in the order of `tasks`."""
+  by_id = {row['id']: row for row in lines}
+  if len(by_id) < len(lines):
+    raise ValueError(f'{path} labels a task twice. Make the file anew.')
+  out = []
+  for i in range(len(tasks)):
+    task = tasks[i]
+    row = by_id.pop(task.id, None)
+    if row is None:
+      continue
+    if row['task'] != fingerprint(task):
+      by_id = {task.id: row}
+      break
+    check_verifier([task])
+    if row['answer'] is not None:
+      label = {'label': row['answer'], 'label_right': row['right']}
+      out.append(task._replace(data=task.data | label))
+  if by_id:
     raise ValueError(
-      f'{path} labels a task at place {order[-1]}; there are {len(tasks)} '
-      'tasks: the labels are of another env. Label this one.'
+      f'{path} labels other tasks than these: its {next(iter(by_id))!r} is '
+      f'missing or has another question. It was made for env={made_for!r}.'
     )
-  make(0)  # the wrong file is refused now
-  return core.Lazy(len(order), make)
+  return out

@@ -1,20 +1,27 @@
-"""Rewards for a stated confidence q, given whether the answer was right, c.
+r"""Rewards for a stated confidence: scoring rules, with their sign turned.
 
-RLCR (Damani et al. 2025, arXiv:2507.16806): R = c - (q - c)^2, that is
-`outcome` + `brier`. A score's value is minus its loss S(q, c). For a proper
-score the best q is the chance p of being right; for lambda c - S(q, c) to
-prefer the likelier of two calibrated answers as well, S(p, 1) - S(p, 0) must
-be below lambda: true of `brier` and `spherical` with lambda = 1, not of
-`log_score`, whose lambda must exceed log((1-eps)/eps).
+c is 1 for a CORRECT verdict, else 0; q is what `confidence.parse` reads;
+S(q, c) is a loss, and the reward is -S. A rule is proper where E[-S(q, c)]
+over c ~ Bernoulli(p) is largest at q = p.
 
-The authors' code adds f/2 + f c/2 + f (1 - (q - c)^2)/2 with f = `confident`:
-weights 1, 1/2, 1/2 on `confident`, `all_of(outcome, confident)` and
-`brier(malformed=0.0)`. There, a right answer without a readable confidence
-earns nothing.
+RLCR (arXiv:2507.16806), as the paper has it, rewards R = c - (q - c)^2:
+
+  reward_funcs = ('outcome', 'brier'), reward_weights = (1.0, 1.0)
+
+Its code gives 0.5 f + 0.5 f c + 0.5 f (1 - (q - c)^2), f = 1 for a well-formed
+row, which is 0.5 (R + 2) for these rows and 0 for the others:
+
+  reward_funcs = ('confident', 'all_of(outcome, confident)',
+                  'brier(malformed=0.0)'), reward_weights = (1.0, 0.5, 0.5)
+
+where `format(tabc)` for `confident` asks for all the tags that it asks for.
+The weight of correctness must exceed S(p, 1) - S(p, 0) for all p that occur,
+else a wrong answer on purpose with q = 0 pays more than an honest one: 1 is
+the least weight for `brier`, log((1 - eps) / eps) for `log_score`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rlvr_jax import codes, registry
@@ -28,10 +35,11 @@ if TYPE_CHECKING:
 def confident(
   tasks: Sequence['envs.Task'], transcripts: Sequence[core.Transcript]
 ) -> list[core.Graded]:
-  """1 where `confidence.parse` reads a confidence, else 0."""
-  del tasks
-  read = [confidence.parse(t.completion) is not None for t in transcripts]
-  return [core.Graded(float(x), {'confident': float(x)}) for x in read]
+  """1 where a confidence can be read (`confidence.parse`), else 0."""
+  values = [
+    float(confidence.parse(t.completion) is not None) for t in transcripts
+  ]
+  return [core.Graded(v, {'confident': v}) for v in values]
 
 
 @registry.register('reward')
@@ -41,23 +49,16 @@ def brier(
   *,
   malformed: float = -1.0,
 ) -> list[core.Graded]:
-  """-(q - c)^2, in [-1, 0]; proper. `malformed` without a confidence."""
-  del tasks
-  loss = lambda q, c: (q - c) ** 2
-  return _score('brier', loss, transcripts, malformed)
+  """-(q - c)^2, in [-1, 0]. Proper.
 
+  Args:
+    malformed: of a row without a readable confidence; the default is the
+      worst that the score can be.
 
-@registry.register('reward')
-def spherical(
-  tasks: Sequence['envs.Task'],
-  transcripts: Sequence[core.Transcript],
-  *,
-  malformed: float = -1.0,
-) -> list[core.Graded]:
-  """q_c / sqrt(q^2 + (1-q)^2) - 1 with q_1 = q, q_0 = 1 - q; proper."""
-  del tasks
-  loss = lambda q, c: 1 - (q if c else 1 - q) / math.hypot(q, 1 - q)
-  return _score('spherical', loss, transcripts, malformed)
+  Raises:
+    ValueError: malformed is not finite.
+  """
+  return _score('brier', transcripts, lambda q, c: -((q - c) ** 2), malformed)
 
 
 @registry.register('reward')
@@ -68,24 +69,39 @@ def log_score(
   eps: float = 0.01,
   malformed: float | None = None,
 ) -> list[core.Graded]:
-  """log q where right, log(1 - q) where wrong, q clipped to [eps, 1-eps].
+  """log of the probability that q gives to c, q clipped to [eps, 1 - eps].
 
-  Proper inside the range; nats. `malformed` is the worst value, log eps,
-  unless given.
+  In [log(eps), log(1 - eps)]. Proper for p in [eps, 1 - eps]; beyond, all q
+  on p's side of the bound are as good.
+
+  Args:
+    eps: in (0, 0.5).
+    malformed: see `brier`; None for log(eps).
 
   Raises:
-    ValueError: eps outside (0, 0.5).
+    ValueError: eps out of range, malformed not finite.
   """
-  del tasks
+  core.check_finite(eps=eps)
   if not 0 < eps < 0.5:
-    raise ValueError(f'log_score(eps={eps}): eps must be in (0, 0.5).')
-  low = math.log(eps) if malformed is None else malformed
+    raise ValueError(f'eps={eps} must be in (0, 0.5).')
+  rule = lambda q, c: math.log(min(max(q if c else 1 - q, eps), 1 - eps))
+  worst = math.log(eps) if malformed is None else malformed
+  return _score('log_score', transcripts, rule, worst)
 
-  def loss(q, c):
-    q = min(max(q, eps), 1 - eps)
-    return -math.log(q if c else 1 - q)
 
-  return _score('log_score', loss, transcripts, low)
+@registry.register('reward')
+def spherical(
+  tasks: Sequence['envs.Task'],
+  transcripts: Sequence[core.Transcript],
+  *,
+  malformed: float = -1.0,
+) -> list[core.Graded]:
+  """q_c / sqrt(q^2 + (1 - q)^2) - 1, q_1 = q, q_0 = 1 - q; in [-1, 0]. Proper.
+
+  Args and errors: see `brier`.
+  """
+  rule = lambda q, c: (q if c else 1 - q) / math.hypot(q, 1 - q) - 1
+  return _score('spherical', transcripts, rule, malformed)
 
 
 @registry.register('reward')
@@ -95,18 +111,24 @@ def absolute(
   *,
   malformed: float = -1.0,
 ) -> list[core.Graded]:
-  """-|q - c|. Improper: the best q is 0 or 1, whichever p is nearer to."""
-  del tasks
-  loss = lambda q, c: abs(q - c)
-  return _score('absolute', loss, transcripts, malformed)
+  """-|q - c|, in [-1, 0]. Not proper: q = 1 is best where p > 1/2, else q = 0.
+
+  Args and errors: see `brier`.
+  """
+  return _score('absolute', transcripts, lambda q, c: -abs(q - c), malformed)
 
 
-def _score(name, loss, transcripts, malformed):
+def _score(
+  name: str,
+  transcripts: Sequence[core.Transcript],
+  rule: Callable[[float, int], float],
+  malformed: float,
+) -> list[core.Graded]:
   core.check_finite(malformed=malformed)
   out = []
-  for t in transcripts:
-    q = confidence.parse(t.completion)
-    right = t.verdict == codes.Verdict.CORRECT
-    value = float(malformed) if q is None else 0.0 - loss(q, right)
+  for transcript in transcripts:
+    q = confidence.parse(transcript.completion)
+    c = int(transcript.verdict == codes.Verdict.CORRECT)
+    value = float(malformed if q is None else rule(q, c))
     out.append(core.Graded(value, {name: value}))
   return out

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 
 class Signals(NamedTuple):
-  """What the policy's own probabilities say of a completion."""
+  """What the policy's own probabilities say of a completion.
 
-  entropy: float  # of a token, mean, nats
-  self_certainty: float  # KL(uniform || policy) of a token, mean, nats
-  answer_probability: float | None  # of the answer's tokens, mean; None: none
+  Of the policy that drew it, at the temperature of training.
+  """
+
+  entropy: float  # mean over its tokens of the entropy, nats
+  self_certainty: float  # mean over its tokens of KL(uniform || p_t), nats
+  answer_probability: float | None  # mean over the final answer's tokens
 
 
 class Transcript(NamedTuple):
@@ -29,7 +32,7 @@ class Transcript(NamedTuple):
   num_tokens: int
   stop: codes.Stop
   verdict: codes.Verdict  # verified once, before the rewards
-  signals: Signals | None = None  # where a reward asks for them
+  signals: Signals | None = None  # where a reward asks: see `needs_signals`
 
 
 class Graded(NamedTuple):
@@ -40,7 +43,9 @@ class Graded(NamedTuple):
   """
 
   value: float
-  parts: dict[str, float]  # each part under its own name, never weighted
+  # Each part under its own name, never weighted. One part alone is the value
+  # itself; several are logged beside it.
+  parts: dict[str, float]
   refused: bool = False
 
 
@@ -85,12 +90,42 @@ def outcome(
   return out
 
 
+def build(specs: Sequence[str], weights: Sequence[float]) -> Reward:
+  """`combine` of the rewards that `specs` name, under these names.
+
+  Each is called once with no rows, so that a bad option is refused here.
+
+  Raises:
+    ValueError: see `registry.get`, `combine` and the rewards.
+  """
+  funcs = [registry.get('reward', spec) for spec in specs]
+  for func in funcs:
+    func([], [])
+  return combine(funcs, specs, weights)
+
+
+def reads_signals(reward):
+  """Decorator: marks a reward that reads `Transcript.signals`."""
+  reward.reads_signals = True
+  return reward
+
+
+def needs_signals(specs: Sequence[str]) -> bool:
+  """Whether a reward of `specs`, or one within it, reads the signals."""
+  return any(
+    getattr(fn, 'reads_signals', False)
+    for spec in specs
+    for fn in registry.named('reward', spec).values()
+  )
+
+
 def combine(
   funcs: Sequence[Reward], names: Sequence[str], weights: Sequence[float]
 ) -> Reward:
   """The weighted sum of rewards: value = sum_i weights[i] * value_i.
 
-  `parts` holds each function's own value under its name, without its weight.
+  `parts` holds each function's own value under its name, without its weight,
+  and the parts of a function that has several, as `all_of` has, under theirs.
   A row is refused if any function refuses it or gives it NaN or an infinity
   (even with weight 0), or if the sum is infinite; its parts are then those
   that are finite.
@@ -152,38 +187,18 @@ def check_finite(**values: float) -> None:
 
 def _add(names, weights, row: Sequence[Graded]) -> Graded:
   values = [float(part.value) for part in row]
-  parts = {
+  own = {
     name: value
     for name, value, part in zip(names, values, row)
     if math.isfinite(value) and not part.refused
   }
-  if len(parts) == len(names):
+  parts = {}
+  for part in row:
+    if len(part.parts) > 1:
+      parts |= {k: v for k, v in part.parts.items() if math.isfinite(v)}
+  parts |= own
+  if len(own) == len(names):
     total = sum(w * v for w, v in zip(weights, values))
     if math.isfinite(total):
       return Graded(total, parts)
   return Graded(0.0, parts, refused=True)
-
-
-def specs_in(specs: Sequence[str]) -> list[tuple[str, dict]]:
-  """(name, options) of every reward of these specs, those inside others too."""
-  found = []
-  for spec in specs:
-    name, args, kwargs = registry.parse(spec, nested=True)
-    found.append((name, kwargs))
-    if name in ('inverse', 'all_of'):
-      values = (*args, *kwargs.values())
-      lists = [x if isinstance(x, tuple) else (x,) for x in values]
-      found += specs_in([spec for some in lists for spec in some])
-  return found
-
-
-def needs_signals(specs: Sequence[str]) -> bool:
-  """Whether some reward reads the policy's own probabilities."""
-  wanted = {'self_certainty', 'token_entropy', 'answer_probability'}
-  return any(name in wanted for name, _ in specs_in(specs))
-
-
-def needs_labels(specs: Sequence[str]) -> list[str]:
-  """The rewards that read labels: 'majority', 'incorrect' or both."""
-  names = {name for name, _ in specs_in(specs)}
-  return sorted(names & {'majority', 'incorrect'})

@@ -42,12 +42,14 @@ def follows(text: str, pattern: str) -> bool:
     think_answer: nothing but `<think>...</think>` and then
       `<answer>...</answer>`, each once, neither empty. If the chat template
       already opens `<think>`, the completion lacks it and does not follow.
-    tac, tabc, tbac: RLCR's outputs (arXiv:2507.16806, code): nothing but
-      `<think>`, `<answer>`, `<analysis>` (b) and `<confidence>`, in the order
-      of the letters, each once, none empty, and a confidence that
-      `confidence.parse` reads. The opening `<think>` may be missing.
     hash: exactly one `####`, at the start of the last line, and something
       after it.
+    tac: `<think>`, `<answer>`, `<confidence>`; tabc: with `<analysis>` after
+      the answer; tbac: with it before. Nothing but these, each once and
+      closed, none empty, with a confidence that `confidence.parse` reads. The
+      patterns of RLCR (arXiv:2507.16806): as in its code, the chat template
+      may open `<think>`; there, several answers or confidences would pass
+      too, and the last would count.
 
   Raises:
     ValueError: unknown pattern.
@@ -81,22 +83,6 @@ def _think_answer(text: str) -> bool:
   )
 
 
-def _in_order(text: str, *tags: str) -> bool:
-  """Nothing but these tags, once each, in order; the first may lack its mark."""
-  if not text.startswith(f'<{tags[0]}>'):
-    text = f'<{tags[0]}>{text}'
-  for tag in tags:
-    left, right = f'<{tag}>', f'</{tag}>'
-    if not text.startswith(left) or not _once(text, left, right):
-      return False
-    text = text.split(right)[1].lstrip()
-  return not text
-
-
-def _confident(text: str, *tags: str) -> bool:
-  return confidence.parse(text) is not None and _in_order(text, *tags)
-
-
 def _hash(text: str) -> bool:
   line = text.rsplit('\n', 1)[-1]
   return (
@@ -104,6 +90,24 @@ def _hash(text: str) -> bool:
     and line.startswith('####')
     and line.strip('# ') != ''
   )
+
+
+def _sections(*names: str):
+  """The check that a text is these sections, in this order."""
+
+  def check(text: str) -> bool:
+    if not text.startswith('<think>'):
+      text = '<think>' + text
+    if not all(_once(text, f'<{n}>', f'</{n}>') for n in names):
+      return False
+    rest = text
+    for name in names:
+      if not rest.startswith(f'<{name}>'):
+        return False
+      rest = rest.partition(f'</{name}>')[2].lstrip()
+    return rest == '' and confidence.parse(text) is not None
+
+  return check
 
 
 def _once(text: str, left: str, right: str) -> bool:
@@ -118,14 +122,10 @@ PATTERNS = {
   'boxed': _boxed,
   'answer': _answer,
   'think_answer': _think_answer,
-  'tac': lambda text: _confident(text, 'think', 'answer', 'confidence'),
-  'tabc': lambda text: _confident(
-    text, 'think', 'answer', 'analysis', 'confidence'
-  ),
-  'tbac': lambda text: _confident(
-    text, 'think', 'analysis', 'answer', 'confidence'
-  ),
   'hash': _hash,
+  'tac': _sections('think', 'answer', 'confidence'),
+  'tabc': _sections('think', 'answer', 'analysis', 'confidence'),
+  'tbac': _sections('think', 'analysis', 'answer', 'confidence'),
 }
 
 

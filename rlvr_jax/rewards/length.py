@@ -1,4 +1,4 @@
-"""Penalties on length, in tokens; the end token counts."""
+"""Rewards against length, in sampled tokens; the end token counts."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,26 +19,33 @@ def overlong(
   buffer: int,
   factor: float = 1.0,
 ) -> list[core.Graded]:
-  """-factor * (n - (max_length - buffer)) / buffer, within [-factor, 0].
+  """0 up to max_length - buffer tokens, then down to -factor at max_length.
 
-  DAPO's soft overlong punishment (arXiv:2503.14476, eq. 13; there max_length
-  20,480 and buffer 4,096): rows within `buffer` of the limit lose more and
-  more. verl's recipe has no floor, which is never reached where generation
-  stops at max_length.
+  DAPO's soft overlong punishment (arXiv:2503.14476):
+  -factor * clip((l - (max_length - buffer)) / buffer, 0, 1) for l tokens. The
+  floor beyond max_length is the paper's; verl's code goes on falling.
+
+  Args:
+    max_length: tokens; for most uses max_completion_length.
+    buffer: tokens, in 1..max_length.
+    factor: the penalty at max_length and beyond, at least 0.
 
   Raises:
-    ValueError: not 1 <= buffer <= max_length, or factor negative.
+    ValueError: an option out of range.
   """
-  del tasks
-  core.check_finite(factor=factor)
-  if not 1 <= buffer <= max_length or factor < 0:
+  for name, value in (('max_length', max_length), ('buffer', buffer)):
+    core.check_finite(**{name: value})
+    if not isinstance(value, int):
+      raise ValueError(f'{name}={value!r} must be a whole number of tokens.')
+  if not 1 <= buffer <= max_length:
     raise ValueError(
-      f'overlong(max_length={max_length}, buffer={buffer}, factor={factor}): '
-      '1 <= buffer <= max_length and factor >= 0 must hold.'
+      f'buffer={buffer} must be in 1..max_length={max_length}: the penalty '
+      'grows over the last `buffer` tokens.'
     )
+  _check_not_negative(factor=factor)
   out = []
-  for t in transcripts:
-    over = (t.num_tokens - (max_length - buffer)) / buffer
+  for transcript in transcripts:
+    over = (transcript.num_tokens - (max_length - buffer)) / buffer
     value = 0.0 - factor * min(max(over, 0.0), 1.0)
     out.append(core.Graded(value, {'overlong': value}))
   return out
@@ -51,8 +58,18 @@ def length_penalty(
   *,
   per_token: float,
 ) -> list[core.Graded]:
-  """-per_token * n for n tokens. A negative per_token rewards length."""
-  del tasks
-  core.check_finite(per_token=per_token)
+  """-per_token for each token.
+
+  Raises:
+    ValueError: per_token is negative or not finite.
+  """
+  _check_not_negative(per_token=per_token)
   values = [0.0 - per_token * t.num_tokens for t in transcripts]
-  return [core.Graded(x, {'length_penalty': x}) for x in values]
+  return [core.Graded(v, {'length_penalty': v}) for v in values]
+
+
+def _check_not_negative(**values: float) -> None:
+  core.check_finite(**values)
+  for name, value in values.items():
+    if value < 0:
+      raise ValueError(f'{name}={value} must be at least 0: it is a penalty.')

@@ -1,146 +1,222 @@
-"""Rewards with little, no or negative relation to being right.
+"""Rewards with little or nothing to do with correctness, and their algebra.
 
-Of Spurious Rewards (Shao et al. 2025, arXiv:2506.10947). Values are 0 or 1.
+"Spurious Rewards: Rethinking Training Signals in RLVR" (arXiv:2506.10947)
+trains on these as controls. Each is 0 or 1 a row; its format reward is
+`format(boxed)` and its compounds are `inverse` and `all_of`.
 """
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlvr_jax import registry
-from rlvr_jax.rewards import core
+from rlvr_jax import codes, registry
+from rlvr_jax.envs import core as envs
+from rlvr_jax.rewards import answer, core
 
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
-
-SHORTEST, LONGEST, TIMES = 10, 256, 10  # of a pattern, and how often in a row
-READ = 100_000  # characters at the end of a text that are searched for it
+READ = 100_000  # characters at the end that are searched for repetitions
+PERIODS = (10, 256)  # characters of a pattern, at least and at most
+TIMES = 10  # occurrences in a row that count as repetition
 
 
 @registry.register('reward')
 def random(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[envs.Task],
   transcripts: Sequence[core.Transcript],
   *,
   p: float = 0.5,
   seed: int = 0,
 ) -> list[core.Graded]:
-  """1 with probability p, independent of what is said (`random<p>` there).
+  """1 with probability p, whatever a row says; else 0.
 
-  The draw of a row is a function of (seed, all ids and completions of the
-  batch, row). So a resumed run repeats it, equal completions get different
-  draws, and no policy can learn it: another completion anywhere in the batch
-  changes every draw. A function of the row's own text would be a reward for
-  certain words.
+  A row's bit is a hash of the seed, of all task ids and completions of the
+  batch in order, and of the row's place. A generator's state would have to be
+  kept for a resumed run to draw the same bits; this is a function of what is
+  graded. A hash of the row alone would give equal completions equal rewards,
+  always: a policy could learn which words pay. Here one changed character
+  anywhere in the batch draws all bits anew, and equal completions of a group
+  differ by their places. Two rewards with the same seed draw the same bits.
+
+  Args:
+    p: in [0, 1].
 
   Raises:
-    ValueError: p outside [0, 1].
+    ValueError: p is not in [0, 1].
   """
   core.check_finite(p=p)
   if not 0 <= p <= 1:
-    raise ValueError(f'random(p={p}): p is a probability, in [0, 1].')
-  digest = hashlib.blake2b(f'{seed}'.encode())
+    raise ValueError(f'p={p} must be a probability, in [0, 1].')
+  digest = hashlib.blake2b(digest_size=32)
   for task, transcript in zip(tasks, transcripts, strict=True):
     for text in (task.id, transcript.completion):
       data = text.encode('utf-8', 'surrogatepass')
-      digest.update(len(data).to_bytes(8, 'big') + data)
-  rng = np.random.default_rng(int.from_bytes(digest.digest()[:16], 'big'))
-  draws = rng.random(len(transcripts)) < p
-  return [core.Graded(float(x), {'random': float(x)}) for x in draws]
+      # The length first, so that no two batches join to the same bytes.
+      digest.update(f'{len(data)}:'.encode() + data)
+  batch, bits = digest.hexdigest(), 2**53
+  return _graded(
+    'random',
+    [
+      envs.uniform(bits, 'random', seed, batch, row) < p * bits
+      for row in range(len(transcripts))
+    ],
+  )
 
 
 @registry.register('reward')
 def contains(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[envs.Task],
   transcripts: Sequence[core.Transcript],
   *,
   text: str,
 ) -> list[core.Graded]:
-  """1 where `text` occurs anywhere, in any case.
-
-  contains(python) is `contain_python_wo_backticks` there.
+  """1 where the completion holds `text`, in any case; `contains(python)`.
 
   Raises:
-    ValueError: an empty text.
+    ValueError: text is empty or no string.
   """
-  del tasks
-  if not (isinstance(text, str) and text):
-    raise ValueError(f'contains(text={text!r}): give a text of some length.')
-  said = [text.casefold() in t.completion.casefold() for t in transcripts]
-  return [core.Graded(float(x), {'contains': float(x)}) for x in said]
+  if not isinstance(text, str) or not text:
+    raise ValueError(f'text={text!r}: give some text, as in contains(python).')
+  sought = text.casefold()
+  return _graded(
+    'contains', [sought in t.completion.casefold() for t in transcripts]
+  )
 
 
 @registry.register('reward')
 def no_repetition(
-  tasks: Sequence['envs.Task'], transcripts: Sequence[core.Transcript]
+  tasks: Sequence[envs.Task], transcripts: Sequence[core.Transcript]
 ) -> list[core.Graded]:
-  """0 where some 10 to 256 characters stand 10 or more times in a row, else 1.
-
-  Looks at the last 100,000 characters.
-  """
-  del tasks
-  values = [float(not repeats(t.completion)) for t in transcripts]
-  return [core.Graded(x, {'no_repetition': x}) for x in values]
-
-
-def repeats(text: str) -> bool:
-  """Whether a pattern of SHORTEST..LONGEST characters stands TIMES in a row.
-
-  With period n, that is a run of n * (TIMES - 1) places where a character
-  equals the one n places on. Linear time for each n.
-  """
-  x = np.frombuffer(
-    text[-READ:].encode('utf-32-le', 'surrogatepass'), dtype=np.uint32
+  """0 where the completion repeats itself (see `repeats`), else 1."""
+  return _graded(
+    'no_repetition', [not repeats(t.completion) for t in transcripts]
   )
-  for n in range(SHORTEST, min(LONGEST, len(x) // TIMES) + 1):
-    differ = np.flatnonzero(x[n:] != x[:-n])
-    ends = np.concatenate([[-1], differ, [len(x) - n]])
-    if np.diff(ends).max() - 1 >= n * (TIMES - 1):
-      return True
-  return False
+
+
+@registry.register('reward')
+def majority(
+  tasks: Sequence[envs.Task],
+  transcripts: Sequence[core.Transcript],
+  *,
+  timeout_s: float = 3.0,
+) -> list[core.Graded]:
+  """1 where the answer equals the majority answer of the starting model.
+
+  The label comes from a file of scripts/label.py, which the config key
+  `labels` names; the verdict stays that of the gold answer.
+
+  Args:
+    timeout_s: limit on checking one symbolic answer.
+
+  Raises:
+    ValueError: a task without a label.
+  """
+  return _graded('majority', _says_label(tasks, transcripts, timeout_s))
+
+
+@registry.register('reward')
+def incorrect(
+  tasks: Sequence[envs.Task],
+  transcripts: Sequence[core.Transcript],
+  *,
+  timeout_s: float = 3.0,
+) -> list[core.Graded]:
+  """`majority`, on tasks whose majority answer is wrong and on no others.
+
+  Raises:
+    ValueError: a task without a label, or whose label is not known wrong.
+  """
+  for task in tasks:
+    if task.data.get('label_right') is not False:
+      raise ValueError(
+        f'Task {task.id!r} has no label that is known to be wrong, which the '
+        'reward incorrect needs: set the config key labels to a file of '
+        'scripts/label.py.'
+      )
+  return _graded('incorrect', _says_label(tasks, transcripts, timeout_s))
 
 
 @registry.register('reward')
 def inverse(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[envs.Task],
   transcripts: Sequence[core.Transcript],
   *,
-  reward: str,
+  reward: registry.Spec,
 ) -> list[core.Graded]:
-  """1 - r of another reward, as in inverse(format(boxed)).
+  """1 - r of another reward, as in `inverse(format(boxed))`.
 
-  Its parts are kept under their names. A refused row stays refused.
+  A row that the other refuses stays refused.
   """
-  func = registry.get('reward', reward)
-  return [
-    row if row.refused else row._replace(value=1.0 - row.value)
-    for row in func(tasks, transcripts)
-  ]
+  rows = registry.get('reward', reward)(tasks, transcripts)
+  return [row._replace(value=1.0 - row.value) for row in rows]
 
 
 @registry.register('reward')
 def all_of(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[envs.Task],
   transcripts: Sequence[core.Transcript],
-  *,
-  rewards: tuple[str, ...],
+  *rewards: registry.Spec,
 ) -> list[core.Graded]:
-  """1 where all of these are 1, else 0: all_of(format(boxed), contains(python)).
+  """1 where all parts are 1, else 0: `all_of(format(boxed), outcome)`.
 
-  Parts are kept under their names. A row that one refuses is refused.
+  Each part is logged under its own name. A row that one refuses is refused.
 
   Raises:
-    ValueError: no rewards.
+    ValueError: a part comes twice.
   """
-  if not rewards:
-    raise ValueError('all_of() needs rewards: all_of(outcome, format(boxed)).')
-  columns = [registry.get('reward', r)(tasks, transcripts) for r in rewards]
-  out = []
-  for row in zip(*columns, strict=True):
-    parts = {k: v for part in row for k, v in part.parts.items()}
-    value = float(all(part.value == 1 for part in row))
-    refused = any(part.refused for part in row)
-    out.append(core.Graded(0.0 if refused else value, parts, refused))
-  return out
+  funcs = [registry.get('reward', spec) for spec in rewards]
+  together = core.combine(funcs, rewards, [1.0] * len(rewards))
+  return [
+    row._replace(value=float(all(row.parts.get(r) == 1 for r in rewards)))
+    for row in together(tasks, transcripts)
+  ]
+
+
+def repeats(text: str) -> bool:
+  """Whether a pattern of 10 to 256 characters comes 10 times in a row.
+
+  Reads the last `READ` characters. A pattern of n characters comes 10 times
+  in a row exactly where 9n characters in a row equal the one n places on.
+  Every 2n-th of these is looked at first, of which 4 in a row must be equal
+  then; so the time for ordinary text is 247 comparisons of a small part of it
+  (a few milliseconds), and of all of it at worst.
+  """
+  data = text[-READ:].encode('utf-32-le', 'surrogatepass')
+  x = np.frombuffer(data, np.uint32)
+  for n in range(PERIODS[0], PERIODS[1] + 1):
+    if len(x) < TIMES * n:
+      return False
+    here, there = x[:-n], x[n:]
+    if (
+      _longest_run(here[:: 2 * n] == there[:: 2 * n]) >= 4
+      and _longest_run(here == there) >= (TIMES - 1) * n
+    ):
+      return True
+  return False
+
+
+def _longest_run(equal: np.ndarray) -> int:
+  """Length of the longest run of True."""
+  gaps = np.flatnonzero(~equal)
+  if not len(gaps):
+    return len(equal)
+  inside = np.diff(gaps).max() - 1 if len(gaps) > 1 else 0
+  return max(gaps[0], inside, len(equal) - 1 - gaps[-1])
+
+
+def _says_label(tasks, transcripts, timeout_s) -> list[bool]:
+  for task in tasks:
+    if 'label' not in task.data:
+      raise ValueError(
+        f'Task {task.id!r} has no label: set the config key labels to a file '
+        'of scripts/label.py.'
+      )
+  verdicts = answer.verify(
+    [task.data['label'] for task in tasks],
+    [t.completion for t in transcripts],
+    timeout_s=timeout_s,
+  )
+  return [v == codes.Verdict.CORRECT for v in verdicts]
+
+
+def _graded(name: str, right) -> list[core.Graded]:
+  return [core.Graded(float(r), {name: float(r)}) for r in right]

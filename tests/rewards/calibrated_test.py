@@ -1,184 +1,166 @@
-"""Stated confidences: how they are read, and what they earn."""
+"""Scoring rules as rewards, and RLCR as a weighted sum of them."""
+
+import math
 
 import numpy as np
 import pytest
 
 from rlvr_jax import codes, registry
-from rlvr_jax.envs.core import Task
-from rlvr_jax.rewards import confidence, core, format
+from rlvr_jax.rewards import core
 
-RIGHT, WRONG = codes.Verdict.CORRECT, codes.Verdict.WRONG
-TASK = Task('t', 'q', '4', 'math', {})
-SCORES = ('brier', 'spherical', 'log_score', 'absolute')
+V = codes.Verdict
+GRID = np.round(np.arange(0, 1.001, 0.05), 2)
 
 
-def tag(inside):
-  return f'#### 4\n<confidence>{inside}</confidence>'
+def said(c, q):
+  """A row that is right (c=1) or wrong and states q; None for no tag."""
+  tag = '' if q is None else f'<confidence>{q}</confidence>'
+  verdict = V.CORRECT if c else V.WRONG
+  return core.Transcript(f'it is so {tag}', 3, codes.Stop.END, verdict)
 
 
-@pytest.mark.parametrize(
-  ('inside', 'q'),
-  [
-    ('0.8', 0.8), ('.8', 0.8), ('0', 0.0), ('1', 1.0), ('1.', 1.0),
-    ('1.0', 1.0), (' 0.25\n', 0.25), ('8e-1', 0.8), ('1E-3', 0.001),
-    ('+0.5', 0.5), ('-0', 0.0), ('-0.0', 0.0), ('00.5', 0.5),
-    ('0.' + '3' * 300, 1 / 3), ('1e-400', 0.0), ('0e999', 0.0),
-    # No plain number in [0, 1]:
-    ('nan', None), ('NaN', None), ('inf', None), ('-inf', None),
-    ('infinity', None), ('1e400', None), ('80%', None), ('80', None),
-    ('1.2', None), ('-0.1', None), ('1.0000001', None), ('0,8', None),
-    ('0_1', None), ('1/2', None), ('', None), ('   ', None), ('.', None),
-    ('-', None), ('e', None), ('e-1', None), ('0.5.', None), ('0.5 0.6', None),
-    ('0x1', None), ('0b1', None), ('high', None), ('about 0.5', None),
-    ('0.5!', None), ('0.5\x00', None), ('٠.٥', None), ('０.５', None),
-    ('½', None), ('True', None), ('None', None), ('[0.5]', None),
-    ('"0.5"', None), ('$0.5$', None), (r'\boxed{0.5}', None), ('0.5f', None),
-    ('1' * 10_000, None), ('0.' + '0' * 10_000, None),
-    ('<confidence>0.5', None), ('0.5</confidence>', None),
-  ],
-)  # fmt: skip
-def test_what_stands_in_the_tag(inside, q):
-  got = confidence.parse(tag(inside))
-  assert got == (None if q is None else pytest.approx(q))
-  assert got is None or str(got) != '-0.0'
-
-
-@pytest.mark.parametrize(
-  'text',
-  [
-    '',
-    'confidence: 0.8',
-    '0.8',
-    '<confidence>0.8',
-    '0.8</confidence>',
-    '</confidence>0.8<confidence>',
-    '<Confidence>0.8</Confidence>',
-    '<confidence >0.8</confidence>',
-    tag(0.8) + tag(0.8),
-    tag(0.8) + '<confidence>',
-    tag(0.8) + '</confidence>',
-  ],
-)
-def test_a_tag_that_is_missing_open_or_repeated(text):
-  assert confidence.parse(text) is None
-
-
-def value(spec, q, c):
-  text = tag(q) if q is not None else '#### 4'
-  row = core.Transcript(text, 3, codes.Stop.END, RIGHT if c else WRONG)
-  (graded,) = registry.get('reward', spec)([TASK], [row])
-  assert np.isfinite(graded.value)
+def value(spec, c, q):
+  graded = registry.get('reward', spec)([None], [said(c, q)])[0]
   assert not graded.refused
   return graded.value
 
 
 @pytest.mark.parametrize(
-  ('c', 'q', 'want'),
+  ('c', 'q', 'total'),
   [
-    (1, 1, 1), (1, 0.8, 0.96), (1, 0.5, 0.75), (1, 0, 0),
-    (0, 0, 0), (0, 0.5, -0.25), (0, 0.8, -0.64), (0, 1, -1),
-  ],
-)  # fmt: skip
-def test_outcome_and_brier_are_rlcr(c, q, want):
-  assert value('outcome', q, c) + value('brier', q, c) == pytest.approx(want)
-
-
-def test_the_authors_code_is_a_choice_of_weights():
-  funcs = ('confident', 'all_of(outcome, confident)', 'brier(malformed=0.0)')
-  reward = core.combine(
-    [registry.get('reward', f) for f in funcs], funcs, (1.0, 0.5, 0.5)
-  )
-  for c in (0, 1):
-    for q in (0, 0.3, 1, None):
-      text = '#### 4' if q is None else tag(q)
-      row = core.Transcript(text, 3, codes.Stop.END, RIGHT if c else WRONG)
-      f = float(q is not None)
-      want = 0.5 * f + 0.5 * f * c + 0.5 * f * (1 - (c - (q or 0)) ** 2)
-      assert reward([TASK], [row])[0].value == pytest.approx(want)
-
-
-def test_scores_of_a_group_by_hand():
-  # Card of RLCR: all wrong, q = .9 .5 .1 .5.
-  r = np.array([value('brier', q, 0) for q in (0.9, 0.5, 0.1, 0.5)])
-  np.testing.assert_allclose(r - r.mean(), [-0.48, 0.08, 0.32, 0.08])
-  spherical = [
-    0.0 - (p * -value('spherical', p, 1) + (1 - p) * -value('spherical', p, 0))
-    for p in (0, 0.1, 0.25, 0.5, 0.75, 1)
-  ]
-  got = [p + s for p, s in zip((0, 0.1, 0.25, 0.5, 0.75, 1), spherical)]
-  np.testing.assert_allclose(
-    got, [0, 0.0055, 0.0406, 0.2071, 0.5406, 1], atol=5e-5
-  )
-  assert value('log_score(eps=0.01)', 0, 1) == pytest.approx(-4.60517)
-
-
-GRID = np.round(np.arange(0.05, 1, 0.05), 2)
-
-
-@pytest.mark.parametrize('name', SCORES)
-def test_proper_scores_are_best_at_the_truth_and_absolute_is_not(name):
-  for p in (0.1, 0.35, 0.6, 0.85):
-    expected = [
-      p * value(name, q, 1) + (1 - p) * value(name, q, 0) for q in GRID
-    ]
-    best = GRID[int(np.argmax(expected))]
-    if name == 'absolute':
-      assert best == (GRID[-1] if p > 0.5 else GRID[0])
-    else:
-      assert best == pytest.approx(p)
-
-
-def test_the_weight_of_being_right_decides_about_wrong_answers_on_purpose():
-  """V(p) = lambda p - E[S(p, c)] rises everywhere for lambda = 1 (Brier)."""
-
-  def v(name, weight, p):
-    return weight * p + p * value(name, p, 1) + (1 - p) * value(name, p, 0)
-
-  rises = [v('brier', 1, p) for p in GRID]
-  assert (np.diff(rises) > 0).all()
-  np.testing.assert_allclose(rises, GRID**2)
-  assert v('brier', 0.5, 0.25) == pytest.approx(-0.0625)
-  assert v('log_score', 1, 0.3) < 0
-
-
-@pytest.mark.parametrize(
-  ('spec', 'worst'),
-  [
-    ('brier', -1), ('spherical', -1), ('absolute', -1),
-    ('log_score(eps=0.01)', np.log(0.01)), ('brier(malformed=-2.0)', -2),
-  ],
-)  # fmt: skip
-def test_without_a_confidence_the_worst_is_earned(spec, worst):
-  for c in (0, 1):
-    assert value(spec, None, c) == pytest.approx(worst)
-  assert min(value(spec, q, c) for q in (0, 0.5, 1) for c in (0, 1)) >= worst
-
-
-def test_bad_options_are_refused():
-  for spec in ('log_score(eps=0.5)', "brier(malformed='low')"):
-    with pytest.raises(ValueError, match=r'eps|malformed'):
-      value(spec, 0.5, 1)
-
-
-THINK, ANSWER = '<think>a</think>', '<answer>4</answer>'
-WHY, SURE = '<analysis>b</analysis>', '<confidence>0.5</confidence>'
-
-
-@pytest.mark.parametrize(
-  ('pattern', 'text', 'follows'),
-  [
-    ('tabc', THINK + ANSWER + WHY + SURE, True),
-    ('tabc', 'a</think>\n' + ANSWER + '\n' + WHY + '\n' + SURE + '\n', True),
-    ('tabc', THINK + WHY + ANSWER + SURE, False),
-    ('tabc', THINK + ANSWER + SURE, False),
-    ('tabc', THINK + ANSWER + WHY + SURE + 'more', False),
-    ('tabc', THINK + ANSWER + WHY + '<confidence>nan</confidence>', False),
-    ('tac', THINK + ANSWER + SURE, True),
-    ('tac', THINK + ANSWER + SURE + SURE, False),
-    ('tac', ANSWER + SURE, False),
-    ('tbac', THINK + WHY + ANSWER + SURE, True),
-    ('tbac', THINK + ANSWER + WHY + SURE, False),
+    (1, 1, 1),
+    (1, 0.8, 0.96),
+    (1, 0.5, 0.75),
+    (1, 0, 0),
+    (0, 0, 0),
+    (0, 0.5, -0.25),
+    (0, 0.8, -0.64),
+    (0, 1, -1),
   ],
 )
-def test_patterns_of_rlcr(pattern, text, follows):
-  assert format.follows(text, pattern) is follows
+def test_rlcr_of_the_paper(c, q, total):
+  """R = c - (q - c)^2."""
+  reward = core.build(['outcome', 'brier'], [1.0, 1.0])
+  got = reward([None], [said(c, q)])[0].value
+  assert got == pytest.approx(total, abs=1e-12)
+
+
+def test_rlcr_of_the_official_code():
+  """0.5 f + 0.5 f c + 0.5 f (1 - (c - q)^2), 0 for a malformed row."""
+  reward = core.build(
+    ['confident', 'all_of(outcome, confident)', 'brier(malformed=0.0)'],
+    [1.0, 0.5, 0.5],
+  )
+  for c in (0, 1):
+    for q in [*GRID, None, 'nan', '80%', 1.2]:
+      f = int(q in GRID)
+      want = 0.5 * f + 0.5 * f * c + 0.5 * f * (1 - (c - (q if f else 0)) ** 2)
+      got = reward([None], [said(c, q)])[0]
+      assert got.value == pytest.approx(want, abs=1e-12)
+      assert not got.refused
+  known = {(1, 1): 1.5, (1, 0): 1.0, (0, 0): 1.0, (0, 1): 0.5}
+  for (c, q), want in known.items():
+    assert reward([None], [said(c, q)])[0].value == want
+
+
+def test_the_confidence_ranks_a_group_that_is_all_wrong():
+  rows = [said(0, q) for q in (0.9, 0.5, 0.1, 0.5)]
+  reward = core.build(['outcome', 'brier'], [1.0, 1.0])
+  values = np.array([g.value for g in reward([None] * 4, rows)])
+  np.testing.assert_allclose(
+    values - values.mean(), [-0.48, 0.08, 0.32, 0.08], atol=1e-12
+  )
+
+
+def expected(spec, p):
+  """f64[grid]: E[R] over c ~ Bernoulli(p), for each stated q."""
+  return np.array(
+    [p * value(spec, 1, q) + (1 - p) * value(spec, 0, q) for q in GRID]
+  )
+
+
+@pytest.mark.parametrize('spec', ['brier', 'log_score', 'spherical'])
+def test_a_proper_score_is_best_at_the_truth(spec):
+  for p in GRID[1:-1]:
+    reward = expected(spec, p)
+    assert GRID[reward.argmax()] == p
+    assert (reward == reward.max()).sum() == 1
+
+
+def test_the_absolute_score_is_best_at_an_end():
+  for p in (0.05, 0.3, 0.45):
+    assert GRID[expected('absolute', p).argmax()] == 0
+  for p in (0.55, 0.7, 0.95):
+    assert GRID[expected('absolute', p).argmax()] == 1
+
+
+def test_weight_one_is_the_least_at_which_brier_never_pays_for_errors():
+  best = lambda spec, weight: np.array(
+    [weight * p + expected(spec, p).max() for p in GRID]
+  )
+  np.testing.assert_allclose(best('brier', 1), GRID**2, atol=1e-12)
+  assert (np.diff(best('brier', 1)) > 0).all()
+  half = best('brier', 0.5)
+  assert half[GRID == 0.25][0] == pytest.approx(-0.0625)
+  assert half[0] == 0
+  log = best('log_score', 1)
+  assert log[GRID == 0.3][0] < log[0]
+  enough = math.log(0.99 / 0.01)
+  assert (np.diff(best('log_score', enough)) > 0).all()
+
+
+def test_known_values():
+  assert value('log_score', 1, 0.25) == pytest.approx(math.log(0.25))
+  assert value('log_score', 0, 0.25) == pytest.approx(math.log(0.75))
+  assert value('log_score(eps=0.1)', 1, 0) == pytest.approx(math.log(0.1))
+  assert value('log_score(0.1)', 1, 1) == pytest.approx(math.log(0.9))
+  assert value('spherical', 1, 1) == value('spherical', 0, 0) == 0
+  assert value('spherical', 0, 1) == value('spherical', 1, 0) == -1
+  assert value('spherical', 1, 0.5) == pytest.approx(math.sqrt(0.5) - 1)
+  # Its best expectation with weight 1, from the closed form hypot(p, 1-p).
+  for p, want in ((0.1, 0.0055), (0.25, 0.0406), (0.5, 0.2071), (0.75, 0.5406)):
+    best = p + expected('spherical', p).max()
+    assert best == pytest.approx(p + math.hypot(p, 1 - p) - 1)
+    assert best == pytest.approx(want, abs=5e-5)
+  assert value('absolute', 1, 0.3) == pytest.approx(-0.7)
+  assert value('absolute', 0, 0.3) == pytest.approx(-0.3)
+
+
+@pytest.mark.parametrize(
+  ('name', 'worst'),
+  [
+    ('brier', -1),
+    ('log_score', math.log(0.01)),
+    ('spherical', -1),
+    ('absolute', -1),
+  ],
+)
+def test_a_malformed_row_gets_the_worst_value_or_the_one_asked_for(name, worst):
+  for c in (0, 1):
+    for q in (None, 'nan', 'inf', '80%', -0.1, '1_0'):
+      assert value(name, c, q) == worst
+      assert value(f'{name}(malformed=-0.25)', c, q) == -0.25
+    every = [value(name, c, q) for q in GRID]
+    assert all(map(math.isfinite, every))
+    assert min(every) >= worst - 1e-12
+  assert min(value(name, c, 1 - c) for c in (0, 1)) == pytest.approx(worst)
+  for bad in ("'x'", 'True', '1e999'):
+    with pytest.raises(ValueError, match='malformed='):
+      registry.get('reward', f'{name}(malformed={bad})')([], [])
+
+
+def test_confident_is_the_format():
+  assert [value('confident', 0, q) for q in (0.5, 'nan', None)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize('eps', [0, 0.5, -0.1, '"x"'])
+def test_eps_must_leave_room(eps):
+  with pytest.raises(ValueError, match='eps='):
+    registry.get('reward', f'log_score(eps={eps})')([], [])
+
+
+@pytest.mark.parametrize('verdict', [V.WRONG, V.NO_ANSWER, V.UNVERIFIABLE])
+def test_all_but_correct_counts_as_wrong(verdict):
+  row = said(0, 0.25)._replace(verdict=verdict)
+  got = registry.get('reward', 'brier')([None], [row])[0].value
+  assert got == -0.0625

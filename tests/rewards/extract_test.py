@@ -169,3 +169,32 @@ def test_the_answer_of_a_megabyte_is_found_at_its_end_or_in_its_box():
 )
 def test_stated_answer(text, answer):
   assert extract.stated(text) == answer
+
+
+@pytest.mark.parametrize('numeric', [True, False])
+def test_the_span_of_the_answer_holds_it(numeric):
+  texts = [text for text, _ in FINAL]
+  texts += ['Hence $x^2 + 1$, in 3 steps.', 'so \\[ y \\] and $$ 3 $$ ', 'a = ']
+  texts += ['x' * 30_000 + text for text in texts]
+  for text in texts:
+    span = extract.answer_span(text, numeric=numeric)
+    want = extract.final(text, numeric=numeric)
+    assert (text[slice(*span)] if span else None) == want
+
+
+def test_the_span_is_where_the_answer_was_said_and_not_an_equal_text():
+  for text, start in [
+    ('18 + 0 = \\boxed{ 18 }, or 18.', 17),
+    ('18 <answer>so 9 + 9 = 18</answer> 18', 22),
+    ('18\n#### 18\n18', 8),
+    ('18; the answer is 18. 18 steps', 18),
+    ('18 and 18', 7),
+  ]:
+    assert extract.answer_span(text, numeric=True) == (start, start + 2)
+
+
+def test_a_text_without_a_readable_answer_has_no_span():
+  for text in ('', 'words', '\\boxed{}', '12 \\boxed{18', '<answer> </answer>'):
+    assert extract.answer_span(text, numeric=True) is None
+  text = '\\boxed{' + '(' * 100_000 + '}'
+  assert extract.answer_span(text, numeric=True) is None

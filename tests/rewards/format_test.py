@@ -6,6 +6,8 @@ from rlvr_jax import codes, registry
 from rlvr_jax.rewards import core
 from rlvr_jax.rewards import format as form
 
+T, A = '<think>a</think>', '<answer>3</answer>'
+B, C = '<analysis>b</analysis>', '<confidence>0.8</confidence>'
 CASES = [
   ('boxed', 'so \\boxed{3} it is', True),
   ('boxed', '\\boxed{\\frac{1}{2}}', True),
@@ -30,6 +32,27 @@ CASES = [
   ('think_answer', '<think><answer>3</answer></think>', False),
   ('think_answer', 'a</think><answer>3</answer>', False),
   ('think_answer', '<think>' * 100_000, False),
+  ('tabc', T + A + B + C, True),
+  ('tabc', f'\n{T}\n\n{A}\n{B}\n{C}\n', True),
+  ('tabc', T[7:] + A + B + C, True),  # the template opened <think>
+  ('tabc', T + B + A + C, False),
+  ('tabc', T + A + C, False),
+  ('tabc', T + A + B + C + ' bye', False),
+  ('tabc', 'hi ' + T + A + B + C, False),  # no: one <think> too many
+  ('tabc', T + A + ' so ' + B + C, False),
+  ('tabc', T + A + B + C + C, False),
+  ('tabc', T + A + B + '<confidence>nan</confidence>', False),
+  ('tabc', T + A + B + '<confidence>80%</confidence>', False),
+  ('tabc', T + A + '<analysis> </analysis>' + C, False),
+  ('tabc', T + '<answer>' + B + C + '</answer>', False),
+  ('tabc', A + B + C, False),
+  ('tabc', '', False),
+  ('tabc', '<think>' * 100_000, False),
+  ('tac', T + A + C, True),
+  ('tac', T + A + B + C, False),
+  ('tac', T + C + A, False),
+  ('tbac', T + B + A + C, True),
+  ('tbac', T + A + B + C, False),
   ('hash', 'a\n#### 3', True),
   ('hash', '#### 3\n', True),
   ('hash', 'a #### 3', False),
@@ -63,7 +86,5 @@ def test_as_a_reward_it_ignores_the_verdict():
 def test_an_unknown_pattern_is_refused():
   with pytest.raises(ValueError, match=r"'box' Did you mean 'boxed'\?"):
     form.follows('', 'box')
-  with pytest.raises(
-    ValueError, match='boxed, answer, think_answer, tac, tabc'
-  ):
+  with pytest.raises(ValueError, match='boxed, answer, think_answer, hash'):
     form.format([], [], pattern='xml')

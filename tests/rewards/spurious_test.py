@@ -1,202 +1,218 @@
-"""Rewards that are not about being right."""
+"""Random, weak and wrong rewards, and their algebra."""
 
-import json
+import math
 import time
 
 import numpy as np
 import pytest
 
 from rlvr_jax import codes, registry
-from rlvr_jax.envs import labels
-from rlvr_jax.envs.core import Task
+from rlvr_jax.envs import core as envs
 from rlvr_jax.rewards import core, spurious
 
-BOX = r'so \boxed{4}'
-PYTHON = 'import os  # Python'
+V = codes.Verdict
 
 
-def said(text, verdict=codes.Verdict.WRONG, tokens=3):
-  return core.Transcript(text, tokens, codes.Stop.END, verdict)
+def said(*texts, verdict=V.WRONG):
+  return [core.Transcript(t, 3, codes.Stop.END, verdict) for t in texts]
 
 
-def task(i=0, **data):
-  return Task(f'train-{i}', '2+2', '4', 'math', data)
+def tasks(n, **data):
+  return [
+    envs.Task(f'train-{i}', 'Q', '1', 'math', dict(data)) for i in range(n)
+  ]
 
 
-def values(spec, *texts, **kw):
-  rows = [said(t) if isinstance(t, str) else t for t in texts]
-  graded = registry.get('reward', spec)([task(**kw)] * len(rows), rows)
-  return [g.value for g in graded]
+def values(spec, transcripts, of=None):
+  of = tasks(len(transcripts)) if of is None else of
+  return [g.value for g in registry.get('reward', spec)(of, transcripts)]
 
 
-def test_random_has_its_rate_and_repeats_itself():
-  texts = ['same words'] * 4000
-  got = values('random(p=0.3)', *texts)
-  assert set(got) == {0.0, 1.0}
-  assert np.mean(got) == pytest.approx(0.3, abs=0.03)
-  assert got == values('random(p=0.3)', *texts)
-  assert got != values('random(p=0.3, seed=1)', *texts)
-  assert values('random(p=0.0)', *texts[:99]) == [0.0] * 99
-  assert values('random(p=1.0)', *texts[:99]) == [1.0] * 99
+def test_random_is_a_coin_of_its_probability():
+  batch = said(*['x'] * 4000)
+  for p in (0.3, 0.5):
+    got = np.array(values(f'random(p={p})', batch))
+    assert set(got) == {0, 1}
+    assert abs(got.mean() - p) < 5 * math.sqrt(p * (1 - p) / 4000)
+  assert set(values('random(p=0)', batch)) == {0}
+  assert set(values('random(1)', batch)) == {1}
 
 
-def test_random_is_no_function_of_a_row_s_own_words():
-  """The same words get other draws when any other row changes."""
-  before = values('random', *['x'] * 200)
-  after = values('random', *['x'] * 199, 'y')
-  assert 60 < sum(a != b for a, b in zip(before, after)) < 140
-  # Ids count as well, so equal completions of other tasks draw anew.
-  rows = [said('x')] * 200
-  other = registry.get('reward', 'random')([task(7)] * 200, rows)
-  assert [g.value for g in other] != before
+def test_random_differs_within_a_group_of_equal_completions():
+  of = tasks(1) * 64
+  assert set(values('random', said(*['same'] * 64), of)) == {0, 1}
 
 
-def test_random_rejects_what_is_no_probability():
-  for p in (-0.1, 1.5, float('nan')):
-    with pytest.raises(ValueError, match='p'):
-      values(f'random(p={p})' if p == p else "random(p='nan')", 'x')
+def test_random_is_reproduced_and_moves_with_seed_task_text_and_order():
+  texts = [str(i) for i in range(64)]
+  first = values('random', said(*texts))
+  assert values('random', said(*texts)) == first
+  assert values('random(seed=1)', said(*texts)) != first
+  assert values('random', said(*texts[:-1], 'other')) != first
+  assert values('random', said(*texts[::-1])) != first
+  assert values('random', said(*texts), tasks(65)[1:]) != first
+
+
+def test_random_is_no_function_of_a_rows_words():
+  """One text, in many batches, is paid as often as not."""
+  got = [values('random', said('same', str(i)))[0] for i in range(2000)]
+  assert abs(np.mean(got) - 0.5) < 5 * 0.5 / math.sqrt(2000)
+
+
+def test_random_of_known_batches_is_the_same_on_every_platform():
+  assert values('random', said(*'abcdefgh', '\ud800')) == [
+    1,
+    1,
+    1,
+    0,
+    0,
+    0,
+    0,
+    1,
+    0,
+  ]
+
+
+def test_random_tells_batches_apart_that_join_to_the_same_text():
+  pairs = [('ab', 'c'), ('a', 'bc')]
+  bits = [
+    [values(f'random(seed={s})', said(*pair)) for s in range(32)]
+    for pair in pairs
+  ]
+  assert bits[0] != bits[1]
+
+
+@pytest.mark.parametrize('p', [-0.1, 1.1, math.nan, True, 'x'])
+def test_random_refuses_what_is_no_probability(p):
+  with pytest.raises(ValueError, match='p='):
+    spurious.random([], [], p=p)
 
 
 def test_contains_ignores_case():
-  assert values('contains(python)', PYTHON, 'PYTHON', 'pyth on') == [1, 1, 0]
-  with pytest.raises(ValueError, match='some length'):
-    values("contains('')", 'x')
+  texts = ['in Python:', 'PYTHON', '```python', 'pyth on', '']
+  assert values('contains(python)', said(*texts)) == [1, 1, 1, 0, 0]
+  assert values("contains('STRASSE')", said('straße')) == [1]
+  for spec in ("contains('')", 'contains(3)'):
+    with pytest.raises(ValueError, match='give some text'):
+      values(spec, [])
 
 
 @pytest.mark.parametrize(
-  ('text', 'value'),
+  ('text', 'repeated'),
   [
-    ('abcdefghij' * 10, 0.0),
-    ('abcdefghij' * 9, 1.0),
-    ('abcdefghij' * 9 + 'abcdefghi', 1.0),
-    ('x' + 'abcdefghij' * 10 + 'y', 0.0),
-    ('ab' * 50, 0.0),  # ten characters ten times, too
-    ('ab' * 49, 1.0),
-    (''.join(chr(33 + i) for i in range(90)) * 10, 0.0),
-    (''.join(chr(1000 + i) for i in range(257)) * 12, 1.0),  # too long
-    ('', 1.0),
-    ('\ud800' * 100, 0.0),  # half a character
+    ('', False),
+    ('0123456789' * 10, True),
+    ('x' + '0123456789' * 10 + 'y', True),
+    ('0123456789' * 9 + '012345678', False),
+    ('012345678' * 10, False),  # nine characters
+    ('012345678' * 100, True),  # of which five make a pattern of 45
+    ('a' * 99, False),
+    ('a' * 100, True),
+    ((''.join(map(chr, range(1000, 1256)))) * 10, True),  # 256 characters
+    ((''.join(map(chr, range(1000, 1257)))) * 10, False),  # 257
+    ((''.join(map(chr, range(1000, 1256)))) * 9, False),
+    (' '.join(map(str, range(1000))), False),
+    ('\ud800 lone surrogates' * 10, True),
+    ('ab' * 50 + 'x' * spurious.READ, True),
+    ('0123456789' * 10 + ''.join(map(chr, range(1000, 40000))) * 3, False),
   ],
 )
-def test_no_repetition(text, value):
-  assert values('no_repetition', text) == [value]
+def test_repetition_of_ten_patterns_in_a_row(text, repeated):
+  assert spurious.repeats(text) is repeated
+  assert values('no_repetition', said(text)) == [1 - repeated]
 
 
-def test_no_repetition_is_quick_on_a_megabyte():
+def test_the_search_agrees_with_its_definition():
   rng = np.random.default_rng(0)
-  text = ''.join(map(chr, rng.integers(32, 127, 10**6)))
+
+  def slow(text):
+    return any(
+      text[i : i + n] * 10 == text[i : i + 10 * n]
+      for n in range(10, len(text) // 10 + 1)
+      for i in range(len(text) - 10 * n + 1)
+    )
+
+  seen = set()
+  for _ in range(60):
+    n, times = rng.integers(8, 30), rng.integers(8, 12)
+    pattern = ''.join(rng.choice(list('abc'), n))
+    text = 'ab' * rng.integers(9) + pattern * times + 'c' * rng.integers(9)
+    assert spurious.repeats(text) == slow(text)
+    seen.add(slow(text))
+  assert seen == {True, False}
+
+
+def test_the_search_of_a_huge_text_is_bounded():
   start = time.perf_counter()
-  assert not spurious.repeats(text)
-  assert time.perf_counter() - start < 60  # seconds; it takes a fraction of one
+  assert not spurious.repeats(''.join(f'{i} ' for i in range(1_000_000)))
+  assert not spurious.repeats(('a' * 89 + 'b' * 11) * 9 + 'c')
+  assert time.perf_counter() - start < 2
 
 
-def test_inverse_and_all_of_by_hand():
-  assert values('inverse(format(boxed))', BOX, 'no box') == [0, 1]
-  assert values('inverse(inverse(format(boxed)))', BOX, 'x') == [1, 0]
-  spec = 'all_of(format(boxed), contains(python))'
-  both = BOX + PYTHON
-  assert values(spec, BOX, PYTHON, both, 'x') == [0, 0, 1, 0]
-  spec = 'all_of(format(boxed), inverse(contains(python)))'
-  assert values(spec, BOX, PYTHON, both, 'x') == [1, 0, 0, 0]
-
-
-def test_parts_inside_keep_their_names_and_refusals():
-  func = registry.get('reward', "all_of(outcome(unverifiable='refuse'))")
-  row = said('?', codes.Verdict.UNVERIFIABLE)
-  (graded,) = func([task()], [row])
-  assert graded.refused
-  func = registry.get('reward', 'all_of(outcome, format(boxed))')
-  (graded,) = func([task()], [said(BOX, codes.Verdict.CORRECT)])
-  assert graded.parts == {'outcome': 1.0, 'format': 1.0}
-
-
-@pytest.mark.parametrize(
-  'spec',
-  ['inverse(formt(boxed))', 'all_of(outcome, contain(python))', 'all_of()'],
-)
-def test_bad_specs_inside_are_refused(spec):
-  with pytest.raises(ValueError, match=r'Unknown reward|needs'):
-    values(spec, 'x')
-
-
-def test_nested_specs_are_not_evaluated():
-  with pytest.raises(ValueError, match='Unknown reward'):
-    registry.get('reward', "inverse(__import__('os'))")
-  deep = 'inverse(' * 200 + 'outcome' + ')' * 200
-  with pytest.raises(ValueError, match=r'Bad spec|Unknown|deep'):
-    registry.get('reward', deep)
-
-
-def test_needs_are_seen_inside_others():
-  assert core.needs_signals(['outcome', 'inverse(self_certainty)'])
-  assert not core.needs_signals(['outcome', 'contains(self_certainty)'])
-  assert core.needs_labels(['all_of(majority, inverse(incorrect))']) == [
-    'incorrect',
-    'majority',
+def test_the_algebra_of_rewards():
+  batch = said('\\boxed{1}', '\\boxed{1} Python', 'python', '')
+  assert values('format(boxed)', batch) == [1, 1, 0, 0]
+  assert values('inverse(format(pattern=boxed))', batch) == [0, 0, 1, 1]
+  assert values('inverse(inverse(format(boxed)))', batch) == [1, 1, 0, 0]
+  both = 'all_of(format(boxed), contains(python))'
+  assert values(both, batch) == [0, 1, 0, 0]
+  # A compound with the inverse flag is 0 wherever the word occurs.
+  other = 'all_of(format(boxed), inverse(contains(python)))'
+  assert values(other, batch) == [1, 0, 0, 0]
+  assert values('all_of(outcome)', said('', verdict=V.CORRECT)) == [1]
+  assert values('all_of(outcome(correct=2))', said('', verdict=V.CORRECT)) == [
+    0
   ]
-  assert core.needs_labels(['contains(majority)']) == []
 
 
-# --- labels ---------------------------------------------------------------
-
-HEADER = {'model': 'tiny()', 'samples': 4}
-
-
-def write(path, *lines, cut=''):
-  rows = [json.dumps(line) + '\n' for line in (HEADER, *lines)]
-  path.write_text(''.join(rows) + cut)
-  return path
-
-
-def line(i, answer, right=False):
-  return {
-    'index': i,
-    'id': f'train-{i}',
-    'answer': answer,
-    'votes': 3,
-    'samples': 4,
-    'right': right,
-  }
+def test_parts_of_a_compound_are_logged_under_readable_names():
+  spec = 'all_of(format(boxed), inverse(contains(python)))'
+  reward = core.build([spec, 'outcome'], [1.0, 0.5])
+  graded = reward(tasks(1), said('\\boxed{1} python', verdict=V.CORRECT))
+  assert graded == [
+    core.Graded(
+      0.5,
+      {
+        'format(boxed)': 1.0,
+        'inverse(contains(python))': 0.0,
+        spec: 0.0,
+        'outcome': 1.0,
+      },
+    )
+  ]
 
 
-def test_labels_reward_agreement_and_leave_the_truth(tmp_path):
-  tasks = [task(i) for i in range(4)]
-  path = write(
-    tmp_path / 'l.jsonl',
-    line(0, '5'),
-    line(2, '4', right=True),
-    line(3, None),
-    cut='{"index',
-  )
-  wrong = labels.attach(tasks, path, ['incorrect'])
-  assert [t.id for t in wrong] == ['train-0']
-  voted = labels.attach(tasks, path, ['majority'])
-  assert [t.id for t in voted] == ['train-0', 'train-2']
-  assert {t.answer for t in voted} == {'4'}
-  rows = [said('#### 5'), said('#### 4')]
-  func = registry.get('reward', 'incorrect')
-  assert [g.value for g in func([wrong[0]] * 2, rows)] == [1, 0]
-  func = registry.get('reward', 'majority')
-  assert [g.value for g in func([voted[1]] * 2, rows)] == [0, 1]
-  with pytest.raises(ValueError, match=r'scripts/label\.py'):
-    func([task()], rows[:1])
+def test_refusal_passes_through_the_algebra():
+  strict = "outcome(unverifiable='refuse')"
+  batch = said('', verdict=V.UNVERIFIABLE)
+  for spec in (f'inverse({strict})', f'all_of({strict}, contains(a))'):
+    assert core.build([spec], [1.0])(tasks(1), batch)[0].refused
 
 
-@pytest.mark.parametrize(
-  ('lines', 'message'),
-  [
-    ([line(0, '4', right=True)], 'no task with a label'),
-    ([line(9, '5')], 'there are 4 tasks'),
-    ([line(0, '5') | {'id': 'train-1'}], "labels 'train-1' at place 0"),
-    ([{'index': 0}], 'line 2'),
-  ],
-)
-def test_labels_that_do_not_fit_are_refused(tmp_path, lines, message):
-  path = write(tmp_path / 'l.jsonl', *lines)
-  with pytest.raises(ValueError, match=message):
-    labels.attach([task(i) for i in range(4)], path, ['incorrect'])
+def test_bad_options_within_a_compound_are_refused_when_it_is_built():
+  for spec in (
+    'format(box)',
+    'inverse(format(box))',
+    'all_of(outcome, all_of(inverse(format(box)), outcome))',
+  ):
+    with pytest.raises(ValueError, match="Did you mean 'boxed'"):
+      core.build([spec], [1.0])
+  with pytest.raises(ValueError, match='repeat'):
+    core.build(['all_of(outcome, outcome)'], [1.0])
 
 
-def test_a_missing_file_of_labels_names_the_remedy(tmp_path):
-  with pytest.raises(ValueError, match=r'scripts/label\.py'):
-    labels.read(tmp_path / 'none.jsonl')
+def test_majority_reads_the_label_and_not_the_gold_answer():
+  of = tasks(3, label='1/2', label_right=False)
+  batch = said('so 0.5', '\\boxed{\\frac12}', '1', verdict=V.WRONG)
+  assert values('majority', batch, of) == [1, 1, 0]
+  assert values('incorrect', batch, of) == [1, 1, 0]
+  assert values('inverse(majority)', batch, of) == [0, 0, 1]
+  assert [t.verdict for t in batch] == [V.WRONG] * 3
+
+
+def test_labels_that_a_reward_cannot_use_are_refused():
+  with pytest.raises(ValueError, match=r"'train-0' has no label: .*label\.py"):
+    values('majority', said('1'))
+  for data in ({}, {'label_right': True}, {'label_right': None}):
+    with pytest.raises(ValueError, match='known to be wrong'):
+      values('incorrect', said('1'), tasks(1, label='1', **data))
