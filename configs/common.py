@@ -39,6 +39,7 @@ def base() -> ml_collections.ConfigDict:
   c.mesh.shape = (1, -1, 1)  # data, fsdp, tensor; -1: the devices left
 
   c.env = 'arithmetic()'  # tasks, by name: see rlvr_jax/envs
+  c.train_tasks = 0  # only the first so many of the train split; 0: all
   c.system_prompt = ''  # '' leaves it to the chat template
   c.reward_funcs = ('outcome',)  # see rlvr_jax/rewards; their sum is the reward
   c.reward_weights = (1.0,)  # of each of them
@@ -106,6 +107,96 @@ def base() -> ml_collections.ConfigDict:
   c.eval.top_k = 0  # most likely tokens to choose from; 0: all
   c.eval.top_p = 1.0  # their mass; 1.0: all
   return c
+
+
+SCALES = ('tiny', 'smollm2', 'qwen2.5_7b')
+
+
+def at_scale(scale: str, base: str = 'reliable') -> ml_collections.ConfigDict:
+  """What the studies share at one of SCALES; they set the rest.
+
+  tiny: RL on the tasks of a model of configs/substrate.py, in a minute on two
+  CPU cores. smollm2: arithmetic with the packaged SmolLM2-135M, an hour there.
+  qwen2.5_7b: GSM8K on a TPU slice such as v5e:8x8; the architecture without
+  weights, which --config.model.name=Qwen/Qwen2.5-7B brings.
+  """
+  c = BASES[scale]()
+  if scale == 'tiny':
+    c.model.name = f'configs/substrate.py:{base}'
+    c.env, c.max_prompt_length, c.max_completion_length = tasks_of(base)
+  return c
+
+
+def tasks_of(base: str) -> tuple[str, int, int]:
+  """(env, max_prompt_length, max_completion_length) of a substrate."""
+  from configs import substrate
+
+  c = substrate.get_config(base)
+  return c.env, c.max_prompt_length, c.max_completion_length
+
+
+def _tiny():
+  c = base()
+  c.total_steps = 40
+  c.train_batch_size = 16
+  c.num_generations = 16
+  c.groups_per_micro_batch = 16
+  c.optimizer.learning_rate = 3e-4
+  c.eval.num_tasks = 64
+  c.eval.samples = 64
+  c.eval.temperature = 1.0
+  c.eval.batch_size = 512
+  c.eval_every = 0
+  c.log_every = 10
+  c.save_every = 40
+  return c
+
+
+def _smollm2():
+  c = base()
+  c.env = "arithmetic(max_value=20, ops='+-', test_size=128)"
+  c.total_steps = 100
+  c.train_batch_size = 8
+  c.num_generations = 8
+  c.max_prompt_length = 64
+  c.max_completion_length = 32
+  c.groups_per_micro_batch = 4
+  c.optimizer.learning_rate = 1e-5
+  c.optimizer.warmup_steps = 2
+  c.eval.num_tasks = 128
+  c.eval.samples = 16
+  c.eval.temperature = 1.0
+  c.eval.batch_size = 64
+  c.eval_every = 50
+  return c
+
+
+def _qwen():
+  c = base()
+  c.model.name = 'qwen2.5_7b'
+  c.model.dtype = 'bfloat16'
+  c.model.remat = True
+  c.mesh.shape = (1, -1, 4)  # tensor divides the 4 key-value heads
+  c.max_logp_diff = 1.0  # bfloat16 rounds differently in sampler and trainer
+  c.env = "gsm8k(data_dir='data/gsm8k', download=True)"
+  c.system_prompt = (
+    'Please reason step by step, and put your final answer within \\boxed{}.'
+  )
+  c.max_prompt_length = 512
+  c.max_completion_length = 1024
+  c.logits_chunk = 16_384
+  c.groups_per_micro_batch = 16  # a multiple of data*fsdp of v5e:8x8
+  c.optimizer.learning_rate = 1e-6
+  c.eval.num_tasks = 512
+  c.eval.samples = 256
+  c.eval.temperature = 0.6
+  c.eval.top_p = 0.95
+  c.eval.batch_size = 256
+  c.eval_every = 0
+  return c
+
+
+BASES = {'tiny': _tiny, 'smollm2': _smollm2, 'qwen2.5_7b': _qwen}
 
 
 def parse_arg(arg: str, **known):

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from rlvr_jax import data, evaluate, rollout, sampler, sharding
+from rlvr_jax.envs import core as envs
 from rlvr_jax.envs import labels
 from rlvr_jax.ops import estimators
 from rlvr_jax.rewards import core
@@ -35,7 +36,12 @@ def check_config(c, mesh) -> None:
     'max_skipped_updates',
   ):
     rule(c[name] >= 1, f'{name}={c[name]} must be at least 1')
-  for name in ('max_resample_batches', 'eval_every', 'log_transcripts'):
+  for name in (
+    'max_resample_batches',
+    'eval_every',
+    'log_transcripts',
+    'train_tasks',
+  ):
     rule(c[name] >= 0, f'{name}={c[name]} must be at least 0')
   for name in ('num_tasks', 'samples', 'batch_size'):
     rule(c.eval[name] >= 1, f'eval.{name}={c.eval[name]} must be at least 1')
@@ -129,13 +135,18 @@ def check_model(c, config) -> None:
     )
 
 
-def check_labels(c, tasks):
-  """The tasks, with labels where a reward reads them.
+def training_tasks(c, tasks):
+  """The first train_tasks of a split, with labels where a reward reads them.
 
   Raises:
-    ValueError: no file of labels for a reward that reads them, or one that
+    ValueError: fewer tasks than that; no file of labels for a reward that reads them, or one that
       nobody reads, or of other tasks.
   """
+  if c.train_tasks > len(tasks):
+    raise ValueError(
+      f'train_tasks={c.train_tasks}: the train split of {c.env} has only '
+      f'{len(tasks)}. Set it to that or less, or to 0 for all of them.'
+    )
   wanted = core.needs_labels(c.reward_funcs)
   if bool(wanted) != bool(c.labels):
     raise ValueError(
@@ -145,7 +156,10 @@ def check_labels(c, tasks):
       else f'labels={c.labels!r} is read by the rewards majority and incorrect '
       "only, which reward_funcs does not name: set labels=''."
     )
-  return labels.attach(tasks, c.labels, wanted) if wanted else tasks
+  if wanted:
+    tasks = labels.attach(tasks, c.labels, wanted)
+  count = min(c.train_tasks or len(tasks), len(tasks))
+  return envs.Lazy(count, lambda i: tasks[i])
 
 
 def check_tasks(c, tasks, held_out, encode, tokenizer) -> None:

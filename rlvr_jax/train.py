@@ -61,7 +61,7 @@ def train(config, workdir, command: str = '') -> None:
 
   ##### tasks, rewards #####
   env = registry.get('env', c.env)()
-  train_tasks = checks.check_labels(c, env['train'])
+  train_tasks = checks.training_tasks(c, env['train'])
   reward = core.combine(
     [registry.get('reward', spec) for spec in c.reward_funcs],
     c.reward_funcs,

@@ -1,0 +1,56 @@
+r"""Does RLVR solve what its base model could not, and does distillation?
+
+  python scripts/sweep.py --config=configs/limit_of_rlvr.py:SCALE \
+    --workdir=runs/limit_of_rlvr
+  python scripts/study.py runs/limit_of_rlvr --metrics='eval/pass@*'
+
+After Yue et al. (2025, arXiv:2504.13837): RLVR raises pass@1, the base model
+catches up at large k, and a teacher's samples move the boundary. ARG `arm` is
+rlvr (GRPO), sft (worked solutions), distill (a teacher's samples), rejection
+(the policy's own correct samples). SCALE is tiny (the default: substrate
+`hard`; the teacher is `scratchpad_only`; a minute a run on two CPU cores),
+smollm2, or qwen2.5_7b with the paper's hyperparameters: 8 samples, no KL,
+temperature 1, 256 prompts, learning rate 1e-6, 150 steps. What came out at
+tiny: configs/limit_of_rlvr/README.md.
+
+The arms differ in what a step costs: rlvr and rejection draw 16 samples of 16
+prompts, sft and distill see the same number of rows.
+"""
+
+from configs import common
+
+ARMS = ('rlvr', 'sft', 'distill', 'rejection')
+TEACHERS = {
+  'tiny': 'configs/substrate.py:scratchpad_only',
+  'smollm2': 'smollm2',
+  'qwen2.5_7b': 'deepseek-ai/DeepSeek-R1-Distill-Qwen-7B',
+}
+
+
+def get_config(arg: str = ''):
+  arg = common.parse_arg(arg, scale=common.SCALES, arm=ARMS)
+  c = common.at_scale(arg['scale'], 'hard')
+  c.algo.surrogate = 'clip(low=0.2, high=0.2)'
+  if arg['scale'] == 'qwen2.5_7b':
+    c.total_steps = 150
+    c.train_batch_size = 256
+    c.num_generations = 8
+  if arg['arm'] != 'rlvr':
+    c.method = arg['arm']
+  if arg['arm'] == 'distill':
+    c.teacher.name = TEACHERS[arg['scale']]
+  if arg['arm'] == 'sft':
+    # As many rows as the others draw, in batches of as many.
+    c.train_batch_size *= c.num_generations
+    c.groups_per_micro_batch *= c.num_generations
+    c.num_generations = 1
+    if arg['scale'] == 'tiny':
+      # Worked solutions that are right, unlike those the base model saw.
+      c.env = common.tasks_of('scratchpad_only')[0]
+  return c
+
+
+def sweep(add):
+  for arm in ARMS:
+    for seed in range(5):
+      add(arg=f'arm={arm}', seed=seed)

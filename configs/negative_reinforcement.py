@@ -1,0 +1,54 @@
+r"""Which half of the samples teaches: right ones, wrong ones, both?
+
+  python scripts/sweep.py --config=configs/negative_reinforcement.py:SCALE \
+    --workdir=runs/negative_reinforcement
+  python scripts/study.py runs/negative_reinforcement --metrics='eval/pass@*'
+
+After Zhu et al. (2025, arXiv:2506.01347), who report on MATH that training on
+wrong samples alone (NSR) raises pass@1 and keeps pass@256 where the base model
+has it, while training on right samples alone (PSR) loses it. ARG `arm` is one
+of ppo, grpo, psr, nsr, w_reinforce; SCALE is tiny (the default: substrate
+`hard`, a minute a run on two CPU cores), smollm2, or qwen2.5_7b with the
+paper's hyperparameters (1,024 prompts x 8, four updates a batch are one pass
+here over the whole batch: num_iterations=1 is on-policy). What came out at
+tiny: configs/negative_reinforcement/README.md.
+
+The clipped loss is the paper's, its mean is over each row's tokens; KL of
+1e-3 for ppo and grpo at the paper's scale (there in ppo's reward, here in the
+loss).
+"""
+
+from configs import common
+
+ARMS = ('grpo', 'ppo', 'psr', 'nsr', 'w_reinforce')
+ESTIMATES = {
+  'grpo': 'grpo',
+  'ppo': 'gae(gamma=1.0, lam=1.0)',
+  'psr': 'psr',
+  'nsr': 'nsr',
+  'w_reinforce': 'weighted_reinforce(positive_weight=0.1)',
+}
+
+
+def get_config(arg: str = ''):
+  arg = common.parse_arg(arg, scale=common.SCALES, arm=ARMS)
+  c = common.at_scale(arg['scale'], 'hard')
+  c.algo.estimate = ESTIMATES[arg['arm']]
+  c.algo.surrogate = 'clip(low=0.2, high=0.2)'
+  c.algo.aggregate = 'seq_mean_token_mean'
+  if arg['scale'] == 'qwen2.5_7b':
+    c.total_steps = 140
+    c.train_batch_size = 1024
+    c.num_generations = 8
+    c.algo.entropy_coef = 1e-4
+    c.optimizer.value_learning_rate = 1e-5
+    c.eval.samples = 256
+    if arg['arm'] in ('ppo', 'grpo'):
+      c.algo.kl, c.algo.beta = 'k3', 1e-3
+  return c
+
+
+def sweep(add):
+  for arm in ARMS:
+    for seed in range(5):
+      add(arg=f'arm={arm}', seed=seed)

@@ -1,0 +1,73 @@
+r"""Which rewards lift which base models?
+
+  python scripts/sweep.py --config=configs/spurious_rewards.py:SCALE \
+    --workdir=runs/spurious_rewards
+  python scripts/study.py runs/spurious_rewards --metrics='eval/accuracy'
+
+After Shao et al. (2025, arXiv:2506.10947): on one family of models rewards
+with no relation to being right raise accuracy, since RLVR brings out a
+strategy that is there already and clipping favours what is likely; on others
+they do not. ARG `reward` is one of truth, random, format, inverse_format,
+contains; `base` a model of configs/substrate.py, where likely and reliable
+strategies are known; `clip` and `updates` are the controls: without clipping,
+or with one update a batch, a random reward has no bias. SCALE is tiny (the
+default, a minute a run on two CPU cores), smollm2, or qwen2.5_7b with the
+paper's hyperparameters: 64 prompts x 16, clip 0.2, no KL, learning rate 5e-7,
+300 steps; its 8 updates of a batch are 8 passes here. majority and incorrect
+need labels first: scripts/label.py. What came out at tiny:
+configs/spurious_rewards/README.md.
+"""
+
+from configs import common
+
+REWARDS = {
+  'truth': 'outcome',
+  'random': 'random(p=0.5)',
+  'format': 'format(boxed)',
+  'inverse_format': 'inverse(format(boxed))',
+  'contains': 'contains(python)',
+}
+
+
+def get_config(arg: str = ''):
+  arg = common.parse_arg(
+    arg,
+    scale=common.SCALES,
+    reward=tuple(REWARDS),
+    base='reliable',
+    clip=True,
+    updates=8,
+  )
+  c = common.at_scale(arg['scale'], arg['base'])
+  c.reward_funcs = (REWARDS[arg['reward']],)
+  c.num_iterations = arg['updates']
+  c.algo.surrogate = (
+    'clip(low=0.2, high=0.2)' if arg['clip'] else 'clip(low=1.0, high=1e9)'
+  )
+  c.algo.aggregate = 'seq_mean_token_mean'
+  if arg['scale'] == 'tiny':
+    c.optimizer.learning_rate = 1e-3
+    c.optimizer.max_grad_norm = 1.0
+  if arg['scale'] == 'qwen2.5_7b':
+    c.total_steps = 300
+    c.train_batch_size = 64
+    c.num_generations = 16
+    c.optimizer.learning_rate = 5e-7
+    c.eval.samples = 8
+  return c
+
+
+def sweep(add):
+  arms = (
+    'base=reliable,reward=truth',
+    'base=reliable,reward=random',
+    'base=reliable,reward=random,clip=false',
+    'base=reliable,reward=random,updates=1',
+    'base=unreliable,reward=truth',
+    'base=unreliable,reward=random',
+    'base=unreliable,reward=random,clip=false',
+    'base=mixed,reward=random',
+  )
+  for arm in arms:
+    for seed in range(5):
+      add(arg=arm, seed=seed)
