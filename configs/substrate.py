@@ -1,4 +1,38 @@
-"""Tiny base models with known contents, and RL that starts from them."""
+"""Tiny base models with known contents, and RL that starts from them.
+
+python scripts/train.py --config=configs/substrate.py:NAME --workdir=DIR
+python scripts/train.py --config=configs/substrate.py:NAME,rl --workdir=DIR2
+python scripts/evaluate.py --workdir=DIR --samples=64
+
+A byte-level model imitates the solutions of `strategies` (see
+rlvr_jax/envs/strategies.py), so that it has each strategy at about the share
+and reliability that NAME says. `rl` is GRPO on the same tasks from that model;
+--config.model.name=DIR takes another one. ARGs change contents: of
+`scratchpad=`, `direct=`, `decoy=` (shares; those not given become 0),
+`scratchpad_reliability=`, `direct_reliability=`, `terms=`.
+
+What each base model is after its training, share and accuracy of strategies
+on 128 held-out tasks, 4 samples each at temperature 1 (the last line `eval at
+step` that training prints; seed 0):
+
+NAME             accuracy  pass@4  scratchpad    direct        decoy
+reliable         0.68      1.00    0.65 at 0.86  0.34 at 0.34
+unreliable       0.21      0.63    0.21 at 0.55  0.78 at 0.12
+mixed            0.41      0.82    0.40 at 0.83  0.28 at 0.13  0.32 at 0.15
+hard             0.18      0.31    0.11 at 0.69                0.89 at 0.12
+confident        0.75      0.98    0.65 at 0.91  0.34 at 0.44
+scratchpad_only  0.96      0.99    1.00 at 0.97
+
+`hard` has pass@1 0.18 and pass@64 0.98. Contents are what was learned, not
+what was asked for: direct answers stay below their reliability, and the
+scratchpads of `unreliable`, seldom seen, are right less often.
+
+Times on two cores that also had two to four times their share of other work:
+1500 steps in 80 to 170 seconds (confident: 340), and 20 to 100 for compiling.
+60 steps of `rl`, in larger micro-batches than now, took 26 to 59 seconds;
+accuracy rose from 0.18 to 0.71 for `hard` (share of scratchpads from 0.11 to
+0.95) and from 0.68 to 0.88 for `reliable` (0.65 to 0.98).
+"""
 
 import math
 
@@ -26,6 +60,8 @@ RELIABILITIES = ('scratchpad_reliability', 'direct_reliability')
 
 
 def get_config(arg: str = ''):
+  words = [w for w in arg.split(',') if w not in ('', 'rl', 'stage=rl')]
+  base = ','.join(words) or next(iter(PRESETS))  # the ARG of the base model
   arg = common.parse_arg(
     arg,
     name=tuple(PRESETS),
@@ -68,11 +104,11 @@ def get_config(arg: str = ''):
     c.eval_every = 0
     c.save_every = 500
   else:
-    c.model.name = f'configs/substrate.py:{arg["name"]}'
+    c.model.name = f'configs/substrate.py:{base}'
     c.total_steps = 60
     c.train_batch_size = 16
     c.num_generations = 16
-    c.groups_per_micro_batch = 16
+    c.groups_per_micro_batch = 2
     c.optimizer.learning_rate = 3e-4
     c.log_every = 10
     c.eval_every = 20

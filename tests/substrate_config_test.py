@@ -36,7 +36,15 @@ def test_limits_are_those_of_the_texts(name):
     assert got[1] <= c.max_completion_length <= max(got[1], 14)
   assert base.env == rl.env
   assert (base.method, rl.method) == ('sft', 'rl')
-  assert rl.model.name == f'configs/substrate.py:{name.split(",")[0]}'
+  assert rl.model.name == f'configs/substrate.py:{name}'
+
+
+def test_rl_starts_from_the_base_model_of_the_same_contents():
+  assert load('rl').model.name == 'configs/substrate.py:reliable'
+  shares = 'scratchpad=0.3,decoy=0.7'
+  rl = load(f'{shares},rl,smoke')
+  assert rl.model.name == f'configs/substrate.py:{shares},smoke'
+  assert rl.env == load(f'{shares},smoke').env
 
 
 def test_shares_and_reliabilities_are_set_by_args():
