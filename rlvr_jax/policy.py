@@ -1,5 +1,6 @@
 """A checkpoint of a run as something that can be asked."""
 
+import functools
 import hashlib
 import pathlib
 from typing import Any, NamedTuple
@@ -183,12 +184,7 @@ def responses(c, policy: Policy, tasks, rounds: int, mesh) -> Responses:
 def perplexities(c, policy: Policy, said: Responses, mesh) -> np.ndarray:
   """f64[B]: exp(-mean log p) of each response at temperature 1, forced."""
   put = lambda x: sharding.from_host(x, sharding.rows(mesh))
-  score = jax.jit(
-    lambda params, tokens: logprobs.token_logprobs(
-      params, tokens, model=policy.model, chunk=c.logits_chunk
-    )[0],
-    out_shardings=sharding.rows(mesh),
-  )
+  score = functools.partial(_logp, model=policy.model, chunk=c.logits_chunk)
   # A forward pass keeps more for a row than decoding does.
   size = sharding.batch_shards(mesh) * 4
   rows = [
@@ -197,3 +193,8 @@ def perplexities(c, policy: Policy, said: Responses, mesh) -> np.ndarray:
   ]
   logp = np.concatenate(rows)[: len(said.tokens)]
   return coverage.perplexity(logp, said.mask)
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'chunk'))
+def _logp(params, tokens, *, model, chunk):
+  return logprobs.token_logprobs(params, tokens, model=model, chunk=chunk)[0]

@@ -17,7 +17,7 @@ FLOORS = {
   'codes registry types ops rewards envs text': 0,
   'models io': 1,
   'algorithm sampler rollout belief sharding optim data': 2,
-  'step checkpoint evaluate report writer': 3,
+  'step checkpoint samples evaluate summary compare policy report writer': 3,
   'train': 4,
 }
 FLOOR = {name: n for names, n in FLOORS.items() for name in names.split()}
