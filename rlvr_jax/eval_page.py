@@ -12,8 +12,9 @@ MOST = 8  # evaluations whose curves are drawn
 
 
 def section(groups: Sequence[Group]) -> str:
-  """A table of all metrics, and what there are data to draw of."""
-  return table(groups) + figures(_evaluations(groups))
+  """What there are data to draw of, and a table of all metrics."""
+  drawn, said = figures(_evaluations(groups)), table(groups)
+  return drawn + ('<h3>All metrics</h3>' if drawn and said else '') + said
 
 
 def table(groups: Sequence[Group]) -> str:

@@ -112,30 +112,30 @@ def reliability(
 ) -> str:
   """An `<img>` source: accuracy over mean confidence in equal bins of [0, 1].
 
-  The diagonal is perfect calibration; bars below it, and the numbers in them,
-  count the statements of each bin.
+  The diagonal is perfect calibration; bars below count the statements of each
+  bin.
   """
   bins = len(count)
-  with _canvas(False) as (fig, ax):
+  with _canvas(False, (3, 1)) as (fig, (ax, below)):
     _bare(ax)
-    paint = COLORS[color % len(COLORS)]
-    middle = (np.arange(bins) + 0.5) / bins
-    # The counts are a strip of their own at the bottom: the tallest is .25.
-    tall = 0.25 * np.asarray(count) / max(np.max(count), 1)
-    ax.bar(middle, tall, 0.9 / bins, color=_INK, alpha=0.3)
-    for x, y, n in zip(middle, tall, count, strict=True):
-      if n:
-        ax.text(x, y, str(n), ha='center', va='bottom', fontsize=6.5)
+    _bare(below)
     ax.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle='--')
     some = np.asarray(count) > 0
     x, y = np.asarray(confidence)[some], np.asarray(accuracy)[some]
+    paint = COLORS[color % len(COLORS)]
     ax.plot(x, y, color=paint, linewidth=1.7, marker='o', markersize=4)
-    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel='confidence', ylabel='accuracy')
+    ax.set(ylim=(-0.02, 1.02), ylabel='accuracy')
+    middle = (np.arange(bins) + 0.5) / bins
+    drawn = below.bar(middle, count, 0.85 / bins, color=_INK, alpha=0.4)
+    below.bar_label(drawn, [str(n) if n else '' for n in count], fontsize=6.5)
+    below.set(ylim=(0, 1.5 * max(np.max(count), 1)), yticks=[])
+    below.set(xlim=(-0.01, 1.01), xlabel='confidence')
     return _source(fig)
 
 
 @contextlib.contextmanager
-def _canvas(wide):
+def _canvas(wide, rows=None):
+  """(figure, axes): one, or several that share x, as high as `rows` says."""
   style = {
     'svg.hashsalt': 'rlvr_jax',
     'font.size': 9,
@@ -150,7 +150,10 @@ def _canvas(wide):
     fig = figure.Figure(
       figsize=(8.4, 3.1) if wide else (4.6, 2.6), layout='constrained'
     )
-    yield fig, fig.add_subplot()
+    if rows is None:
+      yield fig, fig.add_subplot()
+    else:
+      yield fig, fig.subplots(len(rows), sharex=True, height_ratios=rows)
 
 
 def _source(fig):
@@ -212,8 +215,10 @@ def _axes(ax, lines, percent, log, stacked, unit):
   ax.margins(x=0.015)
   if percent:
     ax.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=None))
-    top = [np.nanmax(y) for n in lines for y in (n.y, n.high) if y is not None]
-    top = max([0.05, *(float(t) for t in top if np.isfinite(t))])
+    known = [
+      np.asarray(y) for n in lines for y in (n.y, n.high) if y is not None
+    ]
+    top = max([0.05, *(float(t) for y in known for t in y[np.isfinite(y)])])
     ax.set_ylim(-0.02 * top, min(1.02, 1.15 * top))
   if log:
     ax.set_yscale('log')

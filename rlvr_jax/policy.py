@@ -1,5 +1,6 @@
 """A checkpoint of a run as something that can be asked."""
 
+import functools
 import hashlib
 import pathlib
 from typing import Any, NamedTuple
@@ -31,7 +32,8 @@ from rlvr_jax.ops import coverage
 
 class Policy(NamedTuple):
   model: transformer.Decoder
-  params: Any  # in the training layout
+  drawing: Any  # parameters in the sampler's layout
+  params: Any  # in the training layout, for scoring; None if not asked for
   tokenizer: Any
   step: int
   checksum: str  # of its checkpoint's manifest; '' before any step
@@ -40,8 +42,10 @@ class Policy(NamedTuple):
     return self.tokenizer.encode_chat(task.question, c.system_prompt)
 
 
-def load(c, workdir, step: int | None, mesh) -> Policy:
+def load(c, workdir, step: int | None, mesh, *, scoring=False) -> Policy:
   """The checkpoint of `step` (None: the newest; 0: the start of the run).
+
+  With `scoring` it can also be asked for `perplexities`.
 
   Raises:
     ValueError: no checkpoint, or none of that step (lists those there are).
@@ -77,7 +81,9 @@ def load(c, workdir, step: int | None, mesh) -> Policy:
       workdir, {'params': abstract}, step=step, partial=True
     )
     params, checksum = tree['params'], _checksum(workdir, step)
-  return Policy(model, params, loaded.tokenizer, step, checksum)
+  drawing = sharding.to_sampler(model, mesh)(params)
+  kept = params if scoring else None
+  return Policy(model, drawing, kept, loaded.tokenizer, step, checksum)
 
 
 def _checksum(workdir, step):
@@ -130,7 +136,6 @@ def evaluated(c, policy: Policy, tasks, workdir, mesh, say):
   encode = lambda task: policy.encode(c, task)
   data.check_prompts(tasks, encode, c.max_prompt_length)
   how = evaluate.sampling(c, policy.tokenizer.end_ids, shrink=mesh.size == 1)
-  params = sharding.to_sampler(policy.model, mesh)(policy.params)
   depends = settings(c, policy)
   path = samples.path_of(workdir, policy.step, depends)
   total = len(tasks) * c.eval.samples
@@ -142,7 +147,7 @@ def evaluated(c, policy: Policy, tasks, workdir, mesh, say):
       say(f'{store.done} of {total} samples are in {path}')
     return evaluate.run(
       tasks,
-      drawer(params, c, model=policy.model, mesh=mesh, how=how),
+      drawer(policy.drawing, c, model=policy.model, mesh=mesh, how=how),
       encode=encode,
       tokenizer=policy.tokenizer,
       store=store,
@@ -166,8 +171,7 @@ def responses(c, policy: Policy, tasks, rounds: int, mesh) -> Responses:
   encode = lambda task: policy.encode(c, task)
   prompt, length = rollout.encode_prompts(tasks, encode, c.max_prompt_length)
   how = evaluate.sampling(c, policy.tokenizer.end_ids, shrink=mesh.size == 1)
-  params = sharding.to_sampler(policy.model, mesh)(policy.params)
-  draw = drawer(params, c, model=policy.model, mesh=mesh, how=how)
+  draw = drawer(policy.drawing, c, model=policy.model, mesh=mesh, how=how)
   size, parts = c.eval.batch_size, []
   items = [samples.item(j, len(tasks)) for j in range(len(tasks) * rounds)]
   for some in evaluate.batches(items, size):
@@ -183,12 +187,7 @@ def responses(c, policy: Policy, tasks, rounds: int, mesh) -> Responses:
 def perplexities(c, policy: Policy, said: Responses, mesh) -> np.ndarray:
   """f64[B]: exp(-mean log p) of each response at temperature 1, forced."""
   put = lambda x: sharding.from_host(x, sharding.rows(mesh))
-  score = jax.jit(
-    lambda params, tokens: logprobs.token_logprobs(
-      params, tokens, model=policy.model, chunk=c.logits_chunk
-    )[0],
-    out_shardings=sharding.rows(mesh),
-  )
+  score = functools.partial(_logp, model=policy.model, chunk=c.logits_chunk)
   # A forward pass keeps more for a row than decoding does.
   size = sharding.batch_shards(mesh) * 4
   rows = [
@@ -197,3 +196,8 @@ def perplexities(c, policy: Policy, said: Responses, mesh) -> np.ndarray:
   ]
   logp = np.concatenate(rows)[: len(said.tokens)]
   return coverage.perplexity(logp, said.mask)
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'chunk'))
+def _logp(params, tokens, *, model, chunk):
+  return logprobs.token_logprobs(params, tokens, model=model, chunk=chunk)[0]

@@ -7,10 +7,13 @@ from Wilson's formula with a trial for each problem.
 
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from rlvr_jax import codes, samples
 from rlvr_jax.ops import calibration, intervals, passk, voting
+
+_pass_at_k = jax.jit(passk.pass_at_k, static_argnums=2)
 
 MAX_K = 1024
 _CURVE = 60  # points of a risk-coverage curve that are written down
@@ -129,7 +132,7 @@ def pass_at(table: samples.Table, ks) -> np.ndarray:
   count = table.verdict.shape[1]
   c = np.arange(count + 1)
   n = np.full(count + 1, count)
-  each = [np.asarray(passk.pass_at_k(n, c, k), np.float64) for k in ks]
+  each = [np.asarray(_pass_at_k(n, c, k), np.float64) for k in ks]
   return np.stack(each, 1)[table.right.sum(-1)]
 
 
@@ -176,7 +179,7 @@ def _votes(table, ks):
   if not np.isnan(table.confidence).all():
     ballots['weighted_maj'] = lambda a, q, s: voting.winner(a, s)
     ballots['max_confidence'] = lambda a, q, s: voting.most_confident(a, q)
-  out = {}
+  out, correct = {}, table.right
   for name, ballot in ballots.items():
     for k in ks:
       blocks = count // k
@@ -185,7 +188,7 @@ def _votes(table, ks):
       for i in range(tasks):
         a, q, s = (cut(x[i]) for x in (table.answer, table.confidence, sure))
         at = ballot(a, q, s)
-        right = cut(table.right[i])[np.arange(blocks), np.maximum(at, 0)]
+        right = cut(correct[i])[np.arange(blocks), np.maximum(at, 0)]
         won[i] = (right & (at >= 0)).mean()
       out[f'{name}@{k}'] = won
   return out
@@ -198,18 +201,18 @@ def _statements(table):
   if not has.any():
     return stated, [], None
   problem, _ = np.nonzero(has)
+  values, group = np.unique(table.confidence[has], return_inverse=True)
   # Equal statements of a problem are one, with their number.
-  rows = np.stack([problem, table.confidence[has], table.right[has]], 1)
-  rows, times = np.unique(rows, axis=0, return_counts=True)
-  problem, q, c = rows[:, 0].astype(int), rows[:, 1], rows[:, 2]
-  calibrated = calibration.weighted(q, c)
+  code = np.stack([problem, 2 * group + table.right[has]])
+  (problem, code), times = np.unique(code, axis=1, return_counts=True)
   fields = calibration.Calibration._fields
 
   def of_statements(w, share):
-    each = w[problem] * times
+    each = np.bincount(code, w[problem] * times, 2 * len(values))
+    wrong, right = each[::2], each[1::2]
     total = each.sum()
-    mean = each @ q / total if total else np.nan
-    return np.array([share, mean, *calibrated(each)])
+    mean = (wrong + right) @ values / total if total else np.nan
+    return np.array([share, mean, *calibration.of_counts(values, right, wrong)])
 
   return (
     stated,

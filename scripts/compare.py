@@ -92,7 +92,9 @@ def run(flags, own, configs, say) -> dict:
   names, tables, said, found, prompts = ('base', 'other'), [], {}, {}, []
 
   def load(i):
-    return policy.load(own[i], dirs[i], steps[i], meshes[i])
+    return policy.load(
+      own[i], dirs[i], steps[i], meshes[i], scoring=bool(flags.ppl_tasks)
+    )
 
   def score(i, asked, of):
     values = policy.perplexities(configs[i], asked, said[of], meshes[i])

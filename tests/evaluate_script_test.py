@@ -3,6 +3,9 @@
 import importlib.util
 import pathlib
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -43,6 +46,30 @@ def test_it_agrees_with_training_at_every_step(script, workdir, capsys):
   out = capsys.readouterr().out
   assert '16/16 samples, 0:00 left' in out
   assert 'pass@2' in out
+
+
+def test_killed_and_run_again_it_says_what_it_would_have_said(
+  script, workdir, tmp_path
+):
+  other = shutil.copytree(workdir, tmp_path / 'other')
+  flags = ['--step=0', '--samples=40', '--config.eval.batch_size=8']
+
+  def lines(folder):
+    found = [f.read_text() for f in folder.glob('samples-0-*')]
+    return ''.join(found).splitlines()
+
+  command = [sys.executable, str(_PATH), f'--workdir={workdir}', *flags]
+  process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+  while len(lines(workdir)) < 1 + 8 and process.poll() is None:
+    time.sleep(0.01)
+  process.kill()
+  process.wait()
+  assert 1 + 8 <= len(lines(workdir)) < 1 + 320
+  for folder in (workdir, other):
+    assert script.main([f'--workdir={folder}', *flags]) == 0
+  assert lines(workdir) == lines(other)
+  assert len(lines(other)) == 1 + 320
+  assert evals(workdir)[-1] == evals(other)[-1]
 
 
 def test_other_tasks_and_samples(script, workdir, capsys):

@@ -96,17 +96,17 @@ def test_a_run_trains_on_the_tasks_that_have_labels(
   class Stopped(Exception):
     pass
 
-  def stop(c, env, held_out, encode):
-    raise Stopped(env, held_out)
+  def stop(c, tasks, held_out, *_):
+    raise Stopped(tasks, held_out)
 
   monkeypatch.setattr(train.checks, 'check_tasks', stop)
   spec = 'reward_funcs=("inverse(majority)",)'
   with pytest.raises(Stopped) as info:
     start(made, tmp_path / 'run', spec)
-  env, held_out = info.value.args
+  tasks, held_out = info.value.args
   _, rows = labels.load(made)
   want = {r['id']: r['answer'] for r in rows if r['answer'] is not None}
-  assert {t.id: t.data['label'] for t in env['train']} == want
+  assert {t.id: t.data['label'] for t in tasks} == want
   assert all('label' not in t.data for t in held_out)
 
 

@@ -16,9 +16,10 @@ ROOT = PACKAGE.parent
 FLOORS = {
   'codes registry types ops rewards envs text': 0,
   'models io checkpoint': 1,
-  'algorithm sampler rollout belief sharding optim data': 2,
-  'step evaluate report writer': 3,
-  'train': 4,
+  'algorithm sampler rollout signals sharding optim data logprobs': 2,
+  'step micro source samples evaluate summary compare policy': 3,
+  'programs checks report writer aot': 3,
+  'train recipes': 4,
 }
 FLOOR = {name: n for names, n in FLOORS.items() for name in names.split()}
 # What the parts of the ground floor may import of the package and, for the

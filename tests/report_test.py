@@ -125,6 +125,38 @@ def test_one_run(tmp_path):
   assert 'class="notice"' not in text
 
 
+def test_evaluations_are_drawn_where_there_are_data(tmp_path):
+  fake(tmp_path / 'a')
+  before = _text(tmp_path / 'a').count('<img ')
+  line = {
+    'source': 'evaluate',
+    'eval/accuracy': 0.4,
+    'eval/auroc': float('nan'),
+    **{f'eval/pass@{k}{e}': 0.5 for k in (1, 2, 16) for e in ('', '_low')},
+    'curves/solve_rates': {'count': [3, *[0] * 9, 7]},
+    'curves/reliability': {
+      'count': [0, 5],
+      'confidence': [float('nan'), 0.8],
+      'accuracy': [float('nan'), 0.6],
+    },
+    'curves/risk_coverage': {'coverage': [0.5, 1], 'risk': [0, 0.4]},
+  }
+  writer.append(tmp_path / 'a' / writer.EVAL, 40, line)
+  text = _text(tmp_path / 'a')
+  assert text.count('<img ') == before + 4
+  for title in (
+    '<b>pass@k</b>',
+    'Risk and coverage',
+    'Reliability: evaluate, step 40',
+    '5 statements',
+    'Solve rates: evaluate, step 40',
+    '<td>n/a</td>',
+  ):
+    assert title in text, title
+  # Curves are no metrics.
+  assert 'curves' not in text
+
+
 def test_the_page_is_self_contained_and_text_is_harmless(tmp_path):
   fake(tmp_path / 'a', evil=_EVIL, env=f'e{_EVIL}')
   text = _text(tmp_path / 'a')

@@ -222,6 +222,15 @@ def test_the_key_decides_and_nothing_else(grouped):
   assert len({tuple(row) for row in again.tokens[:GROUP]}) == GROUP
 
 
+def test_keys_of_their_own_free_rows_from_the_others():
+  """Prompts change places with their keys; so do their rows."""
+  keys = jax.random.split(KEY, 2)
+  one = sample(FREE, key=keys)
+  other = sample(FREE, PROMPT[::-1].copy(), LENGTH[::-1].copy(), keys[::-1])
+  np.testing.assert_array_equal(one.tokens, other.tokens[::-1])
+  assert (one.tokens != sample(FREE, key=keys[::-1]).tokens).any()
+
+
 def test_another_prompt_of_the_same_shape_compiles_nothing(grouped):
   hows, _ = grouped
   names = []

@@ -1,6 +1,5 @@
 """How well stated confidences match what is right. NumPy only."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -36,41 +35,44 @@ def calibration(
     ValueError: other shapes, q outside [0, 1] or not finite, c neither 0 nor 1,
       bins < 1, eps outside (0, 0.5).
   """
-  of_weights = weighted(confidence, correct, bins=bins, eps=eps)
-  return of_weights(np.ones(len(np.asarray(confidence))))
-
-
-def weighted(
-  confidence, correct, *, bins: int = 10, eps: float = 1e-6
-) -> Callable[[np.ndarray], Calibration]:
-  """The function weights f64[N] -> `calibration` of N weighted statements.
-
-  A statement of weight w counts as w equal ones; what does not depend on the
-  weights is computed once. Weights that are all 0 give NaN.
-  """
   q, c = _checked(confidence, correct, bins)
-  if not 0 < eps < 0.5:
-    raise ValueError(f'eps={eps} must be in (0, 0.5).')
-  bin_ = _bin(q, bins)
-  clipped = np.clip(q, eps, 1 - eps)
-  loss = -np.log(np.where(c == 1, clipped, 1 - clipped))
   values, group = np.unique(q, return_inverse=True)
+  count = lambda w: np.bincount(group, w, len(values))
+  return of_counts(values, count(c), count(1 - c), bins=bins, eps=eps)
 
-  def of_weights(w):
-    total = w.sum()
-    if not total > 0:
-      return Calibration(*[float('nan')] * len(Calibration._fields))
-    right = np.bincount(group, w * c, len(values))
-    wrong = np.bincount(group, w * (1 - c), len(values))
-    return Calibration(
-      ece=float(np.abs(np.bincount(bin_, w * (q - c))).sum() / total),
-      brier=float(w @ np.square(q - c) / total),
-      auroc=_auroc(right, wrong),
-      log_loss=float(w @ loss / total),
-      aurc=_aurc(right, wrong),
-    )
 
-  return of_weights
+def of_counts(
+  values, right, wrong, *, bins: int = 10, eps: float = 1e-6
+) -> Calibration:
+  """`calibration` of right[u] right and wrong[u] wrong statements of values[u].
+
+  For weighted data, such as resamples of problems, where only the counts
+  change. No statement gives NaN.
+
+  Args:
+    values: f64[U], increasing confidences.
+    right, wrong: f64[U], at least 0.
+
+  Raises:
+    ValueError: bins < 1, eps outside (0, 0.5).
+  """
+  if bins < 1 or not 0 < eps < 0.5:
+    raise ValueError(f'bins={bins} must be >= 1 and eps={eps} in (0, 0.5).')
+  q, count = np.asarray(values, np.float64), right + wrong
+  total = count.sum()
+  if not total > 0:
+    return Calibration(*[float('nan')] * len(Calibration._fields))
+  clipped = np.clip(q, eps, 1 - eps)
+  gaps = np.bincount(_bin(q, bins), count * q - right)
+  squares = right * np.square(1 - q) + wrong * np.square(q)
+  logs = right * np.log(clipped) + wrong * np.log(1 - clipped)
+  return Calibration(
+    ece=float(np.abs(gaps).sum() / total),
+    brier=float(squares.sum() / total),
+    auroc=_auroc(right, wrong),
+    log_loss=float(-logs.sum() / total),
+    aurc=_aurc(right, wrong),
+  )
 
 
 class Reliability(NamedTuple):
@@ -115,7 +117,7 @@ def _checked(confidence, correct, bins):
   if bad := c[(c != 0) & (c != 1)].tolist():
     raise ValueError(f'correct {bad[0]} is neither 0 nor 1.')
   if bins < 1:
-    raise ValueError(f'bins={bins} must be at least 1.')
+    raise ValueError(f'bins={bins} must be >= 1.')
   return q, c
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from rlvr_jax.ops.calibration import (
   calibration,
+  of_counts,
   reliability,
   risk_coverage,
-  weighted,
 )
 
 Q = [0.95] * 4 + [0.55] * 2 + [0.15] * 2
@@ -75,7 +75,7 @@ def test_where_nothing_is_defined():
     ([0.5], [0.5], {}, 'correct 0.5 is neither'),
     ([0.5], [1, 0], {}, 'two lists of one length'),
     ([0.5], [1], {'bins': 0}, 'bins=0 must be'),
-    ([0.5], [1], {'eps': 0.0}, 'eps=0.0 must be in'),
+    ([0.5], [1], {'eps': 0.0}, 'eps=0.0 in'),
   ],
 )
 def test_bad_input_is_refused(q, c, options, says):
@@ -83,15 +83,13 @@ def test_bad_input_is_refused(q, c, options, says):
     calibration(q, c, **({'bins': 10} | options))
 
 
-def test_weights_are_repetitions():
+def test_counts_are_repetitions():
   rng = np.random.default_rng(2)
-  q, c = rng.integers(0, 11, 30) / 10, rng.integers(0, 2, 30)
-  times = rng.integers(0, 4, 30)
-  np.testing.assert_allclose(
-    weighted(q, c)(times.astype(float)),
-    calibration(np.repeat(q, times), np.repeat(c, times)),
-  )
-  assert np.isnan(weighted(q, c)(np.zeros(30))).all()
+  values, (right, wrong) = np.arange(11) / 10, rng.integers(0, 4, (2, 11))
+  q = np.concatenate([np.repeat(values, right), np.repeat(values, wrong)])
+  c = np.repeat([1, 0], [right.sum(), wrong.sum()])
+  np.testing.assert_allclose(of_counts(values, right, wrong), calibration(q, c))
+  assert np.isnan(of_counts(values, 0 * right, 0 * wrong)).all()
 
 
 def test_reliability_adds_up_to_the_ece():
