@@ -8,7 +8,7 @@ After Yue et al. (2025, arXiv:2504.13837): RLVR raises pass@1, the base model
 catches up at large k, and a teacher's samples move the boundary. ARG `arm` is
 rlvr (GRPO), sft (worked solutions), distill (a teacher's samples), rejection
 (the policy's own correct samples). SCALE is tiny (the default: substrate
-`hard`; the teacher is `scratchpad_only`; a minute a run on two CPU cores),
+`rare`; the teacher is `scratchpad_only`; a minute a run on two CPU cores),
 smollm2, or qwen2.5_7b with the paper's hyperparameters: 8 samples, no KL,
 temperature 1, 256 prompts, learning rate 1e-6, 150 steps. What came out at
 tiny: configs/limit_of_rlvr/README.md.
@@ -29,7 +29,7 @@ TEACHERS = {
 
 def get_config(arg: str = ''):
   arg = common.parse_arg(arg, scale=common.SCALES, arm=ARMS)
-  c = common.at_scale(arg['scale'], 'hard')
+  c = common.at_scale(arg['scale'], 'rare')
   c.algo.surrogate = 'clip(low=0.2, high=0.2)'
   if arg['scale'] == 'qwen2.5_7b':
     c.total_steps = 150

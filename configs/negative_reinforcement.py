@@ -7,8 +7,8 @@ r"""Which half of the samples teaches: right ones, wrong ones, both?
 After Zhu et al. (2025, arXiv:2506.01347), who report on MATH that training on
 wrong samples alone (NSR) raises pass@1 and keeps pass@256 where the base model
 has it, while training on right samples alone (PSR) loses it. ARG `arm` is one
-of ppo, grpo, psr, nsr, w_reinforce; SCALE is tiny (the default: substrate
-`hard`, a minute a run on two CPU cores), smollm2, or qwen2.5_7b with the
+of grpo, ppo, psr, nsr, w_reinforce; SCALE is tiny (the default, a minute a run
+on two CPU cores; `base` names its model of configs/substrate.py), smollm2, or qwen2.5_7b with the
 paper's hyperparameters (1,024 prompts x 8, four updates a batch are one pass
 here over the whole batch: num_iterations=1 is on-policy). What came out at
 tiny: configs/negative_reinforcement/README.md.
@@ -31,8 +31,8 @@ ESTIMATES = {
 
 
 def get_config(arg: str = ''):
-  arg = common.parse_arg(arg, scale=common.SCALES, arm=ARMS)
-  c = common.at_scale(arg['scale'], 'hard')
+  arg = common.parse_arg(arg, scale=common.SCALES, arm=ARMS, base='rare')
+  c = common.at_scale(arg['scale'], arg['base'])
   c.algo.estimate = ESTIMATES[arg['arm']]
   c.algo.surrogate = 'clip(low=0.2, high=0.2)'
   c.algo.aggregate = 'seq_mean_token_mean'
@@ -49,6 +49,7 @@ def get_config(arg: str = ''):
 
 
 def sweep(add):
-  for arm in ARMS:
-    for seed in range(5):
-      add(arg=f'arm={arm}', seed=seed)
+  for base in ('rare', 'hard'):
+    for arm in ARMS:
+      for seed in range(5):
+        add(arg=f'base={base},arm={arm}', seed=seed)

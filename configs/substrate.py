@@ -47,6 +47,7 @@ PRESETS = {
     'decoy': 0.88,
     'scratchpad_reliability': 0.8,
   },
+  'rare': {'scratchpad': 0.03, 'decoy': 0.97},
   'confident': {
     'scratchpad': 0.65,
     'direct': 0.35,
@@ -113,6 +114,11 @@ def get_config(arg: str = ''):
     c.log_every = 10
     c.eval_every = 20
     c.save_every = 20
+  if arg['name'] == 'rare' and arg['stage'] == 'base':
+    # Seldom used, but known: learned before, and then mostly given up.
+    c.model.name = 'configs/substrate.py:scratchpad_only'
+    c.total_steps = 300
+    c.optimizer.learning_rate = 3e-3
   if arg['scale'] == 'smoke':
     c.total_steps = 2
     c.train_batch_size = 2

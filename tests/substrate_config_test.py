@@ -9,7 +9,7 @@ from rlvr_jax.io import tokenizer
 
 FILE = pathlib.Path(__file__).parents[1] / 'configs' / 'substrate.py'
 NAMES = ('reliable', 'unreliable', 'mixed', 'hard', 'confident')
-NAMES += ('scratchpad_only',)
+NAMES += ('rare', 'scratchpad_only')
 BYTES = tokenizer.byte_level()
 
 
