@@ -225,10 +225,11 @@ def _axes(ax, lines, percent, log, stacked, unit):
   if stacked:
     ax.set_ylim(bottom=0)
   if len(lines) > 1:
+    longest = max(len(n.label) for n in lines)
     ax.legend(
       loc='lower left',
       bbox_to_anchor=(0, 1.0),
-      ncols=2 if max(len(n.label) for n in lines) > 18 else 3,
+      ncols=1 if longest > 36 else 2 if longest > 18 else 3,
       frameon=False,
       fontsize=8,
       handlelength=1.2,

@@ -54,7 +54,9 @@ def chosen(found, patterns: list[str]) -> list[str]:
     for some in found.values()
     for run in some.values()
     for k in run.evals[-1]
-    if isinstance(run.evals[-1][k], int | float)
+    if k.startswith('eval/')
+    and k not in ('eval/n', 'eval/samples')
+    and isinstance(run.evals[-1][k], int | float)
     and not k.endswith(('_low', '_high'))
   )
   names = []

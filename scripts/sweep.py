@@ -146,7 +146,8 @@ def main(argv=None) -> int:
   planned = plan(args.config, overrides)
   workdir = pathlib.Path(args.workdir)
   failed = execute(workdir, planned, args.jobs)
-  folders = [workdir / label for label in planned if (workdir / label).exists()]
+  folders = [workdir / label for label in planned]
+  folders = [f for f in folders if (f / 'config.json').exists()]
   if folders:
     print(f'Wrote {report.build(folders, workdir / "report.html")}')
   if failed:

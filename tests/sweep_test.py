@@ -13,6 +13,8 @@ def get_config(arg=''):
   c = ml_collections.ConfigDict()
   c.seed = 0
   c.total_steps = 2
+  c.model = dict(name='tiny()')
+  c.teacher = dict(name='')
   c.algorithm = dict(estimator='grpo')
   return c
 
@@ -31,6 +33,8 @@ folder.mkdir(parents=True, exist_ok=True)
 values = dict(
   seed=int(flags['--config.seed']),
   total_steps=2,
+  model=dict(name='tiny()'),
+  teacher=dict(name=''),
   algorithm=dict(estimator=flags['--config.algorithm.estimator']),
 )
 (folder / 'config.json').write_text(json.dumps(values))
@@ -99,6 +103,40 @@ def test_refusals(sweep, tmp_path):
   with pytest.raises(ValueError, match="Did you mean 'seed'"):
     plan('def sweep(add): add(seed=1); add(sed=2)')
   assert plan('def sweep(add): add(seed=1); add(seed=2)') == {
-    'seed=1': ['seed=1'],
-    'seed=2': ['seed=2'],
+    'seed=1': (str(path), ['seed=1']),
+    'seed=2': (str(path), ['seed=2']),
   }
+  with pytest.raises(ValueError, match='--jobs=0'):
+    sweep.main([f'--config={path}', '--workdir=x', '--jobs=0'])
+
+
+def test_arg_words_are_added_to_those_given(sweep, tmp_path):
+  path = tmp_path / 'toy.py'
+  path.write_text(
+    _CONFIG.partition('def sweep')[0]
+    + "def sweep(add): add(arg='arm=a,clip=false', seed=1)\n"
+  )
+  assert sweep.plan(f'{path}:tiny', ['total_steps=3']) == {
+    'arm=a,clip=false,seed=1': (
+      f'{path}:tiny,arm=a,clip=false',
+      ['total_steps=3', 'seed=1'],
+    )
+  }
+
+
+def test_jobs_write_logs_of_their_own(sweep, tmp_path, capfd):
+  """Two at a time: both start before one ends, and the console stays short."""
+  (tmp_path / 'train.py').write_text(
+    _TRAIN + "\nprint('hello from a run')\n" + 'import time; time.sleep(1)\n'
+  )
+  folder = tmp_path / 'out'
+  argv = [f'--config={tmp_path}/toy.py', f'--workdir={folder}', '--jobs=2']
+  argv += ['--config.seed=3']
+  assert sweep.main(argv) == 1
+  out = capfd.readouterr().out
+  assert 'hello' not in out
+  told = [line.rpartition(': ')[2] for line in out.splitlines()]
+  assert told[:2] == ['starts', 'starts']
+  assert '[3/3]' in out
+  log = folder / 'algorithm.estimator=rloo' / 'log.txt'
+  assert 'hello from a run' in log.read_text()

@@ -1,0 +1,89 @@
+"""Arms of a sweep, as numbers and as a picture."""
+
+import importlib.util
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+_PATH = pathlib.Path(__file__).parents[1] / 'scripts' / 'study.py'
+
+
+@pytest.fixture(scope='module')
+def study():
+  spec = importlib.util.spec_from_file_location('study', _PATH)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def write(folder, name, seed, start, end, steps=4, pass_at=True):
+  path = folder / f'{name},seed={seed}'
+  path.mkdir(parents=True)
+  (path / 'config.json').write_text(
+    json.dumps({'seed': seed, 'total_steps': 4})
+  )
+  rows = [{'step': s, 'accuracy': s / 10 + seed} for s in range(1, steps + 1)]
+  (path / 'metrics.jsonl').write_text(
+    ''.join(json.dumps(r) + '\n' for r in rows)
+  )
+  lines = []
+  for step, value in ((0, start), (4, end)):
+    line = {'step': step, 'eval/accuracy': value, 'eval/accuracy_low': 0.0}
+    if pass_at:
+      line |= {'eval/pass@1': value, 'eval/pass@4': min(2 * value, 1.0)}
+    lines.append(line | {'eval/n': 8, 'eval/samples': 4, 'eval/ece': 'nan'})
+  (path / 'eval.jsonl').write_text(''.join(json.dumps(x) + '\n' for x in lines))
+  (path / 'rollouts.jsonl').write_text('{"step": 1}\n')
+
+
+@pytest.fixture
+def sweep(tmp_path):
+  for seed, end in enumerate((0.5, 0.6, 0.7)):
+    write(tmp_path, 'arm=a', seed, 0.2, end)
+    write(tmp_path, 'arm=b', seed, 0.2, end + 0.1)
+  write(tmp_path, 'arm=b', 9, 0.2, 0.9, steps=2)  # not finished
+  return tmp_path
+
+
+def test_means_intervals_and_paired_differences(study, sweep, capsys):
+  argv = [str(sweep), '--metrics=eval/accuracy,eval/pass@*', '--control=arm=a']
+  assert study.main(argv) == 0
+  captured = capsys.readouterr()
+  # sd .1, n 3: 4.3027 * .1 / sqrt 3 = .248
+  assert '| arm=a | 3 | 0.200 → 0.600 ± 0.248' in captured.out
+  assert '| arm=b | 3 | 0.200 → 0.700 ± 0.248' in captured.out
+  # Paired by seed the difference has no spread.
+  assert '| arm=b | 3 | +0.100 ± 0.000 | +0.100 ± 0.000' in captured.out
+  assert 'arm=b,seed=9 is left out' in captured.err
+  assert '8 problems, 4 samples' in captured.out
+  assert (sweep / 'study.md').read_text() in captured.out
+  assert (sweep / 'study.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_without_pass_at_k_the_first_metric_is_drawn(study, tmp_path):
+  write(tmp_path, 'x', 0, 0.1, 0.2, pass_at=False)
+  assert study.main([str(tmp_path), f'--out={tmp_path}/deep/o']) == 0
+  assert (tmp_path / 'deep' / 'o.png').stat().st_size > 1000
+  assert '| x | 1 | 0.100 → 0.200 |' in (tmp_path / 'deep' / 'o.md').read_text()
+
+
+def test_what_is_not_there_is_said(study, sweep, tmp_path, capsys):
+  assert study.main([str(sweep), '--metrics=eval/acuracy']) == 1
+  assert 'There are: eval/accuracy' in capsys.readouterr().err
+  assert study.main([str(sweep), '--control=arm=c']) == 1
+  assert 'There are: arm=a, arm=b' in capsys.readouterr().err
+  (tmp_path / 'empty').mkdir()
+  assert study.main([str(tmp_path / 'empty')]) == 1
+  assert 'no finished run' in capsys.readouterr().err
+
+
+def test_an_undefined_metric_is_a_dash(study):
+  assert study.cell([float('nan')] * 3) == '-'
+  assert study.cell([0.5, float('nan')]) == '0.500'
+  mean, half = study.interval([1.0, 2.0, 3.0, 4.0])
+  assert mean == 2.5
+  assert half == pytest.approx(
+    3.1824 * np.std([1, 2, 3, 4], ddof=1) / 2, abs=1e-3
+  )
