@@ -101,7 +101,7 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
   with sharding.use(mesh):
     asked = policy.load(c, out.parent, 0, mesh)
     model, tokenizer = asked.model, asked.tokenizer
-    params = sharding.to_sampler(model, mesh)(asked.params)
+    params = asked.drawing
     encode = lambda task: asked.encode(c, task)
     data.check_prompts(tasks, encode, c.max_prompt_length)
     how = sampler.Sampling(

@@ -48,3 +48,32 @@ def test_integer_and_bool_rewards_become_float32():
     got = credit.outcome(reward, None, turns)
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, [3, 3])
+
+
+@WRAPS
+@pytest.mark.parametrize(
+  ('gamma', 'reward', 'turns', 'want'),
+  [
+    (1.0, [1, 2, 4], [True] * 3, [7, 6, 4]),
+    (0.5, [1, 2, 4], [True] * 3, [3, 4, 4]),
+    (0.0, [1, 2, 4], [True] * 3, [1, 2, 4]),
+    # A turn that did not take place is no step of the discount.
+    (0.5, [1, NAN, 4], [True, False, True], [3, 0, 4]),
+    (1.0, [0.9], [True], [0.9]),
+    (1.0, [NAN, NAN], [False, False], [0, 0]),
+  ],
+)
+def test_rewards_to_go(wrap, gamma, reward, turns, want):
+  fn = registry.get('credit', f'stepwise(gamma={gamma})')
+  got = wrap(fn)(np.array(reward, np.float32), None, np.array(turns))
+  np.testing.assert_allclose(got, np.array(want, np.float32))
+
+
+def test_rewards_to_go_of_one_turn_are_the_outcome():
+  args = np.array([0.7], np.float32), None, np.array([True])
+  np.testing.assert_array_equal(
+    registry.get('credit', 'stepwise')(*args),
+    registry.get('credit', 'outcome')(*args),
+  )
+  with pytest.raises(ValueError, match=r'gamma=1\.5'):
+    registry.get('credit', 'stepwise(gamma=1.5)')(*args)
