@@ -59,9 +59,31 @@ def base() -> ml_collections.ConfigDict:
   # the batch as it is; groups without gradient are skipped either way.
   c.max_resample_batches = 0
 
+  # Environments that talk back: several turns, K of them at most. Then
+  # max_completion_length is that of one message.
+  c.dialogue = ml_collections.ConfigDict()
+  c.dialogue.max_turns = 10  # messages of the policy
+  c.dialogue.max_reply_length = 32  # tokens between two messages of the policy
+  c.dialogue.max_length = 0  # tokens after the prompt; 0: all that fit
+  c.dialogue.max_invalid_turns = 0  # then the game is over; 0: it goes on
+  # log p(truth) before and after each turn, for algo.credit='delta_belief':
+  # by the policy that plays ('current'), or the one it started from
+  # ('initial'); '' for none.
+  c.dialogue.belief = ''
+  c.dialogue.belief_on_win = False  # whether the winning turn moves it too
+  c.dialogue.max_elicit_length = 16  # tokens of "Is it 'truth'?"
+  # A model that answers, as model.name; '' for environments that know.
+  c.dialogue.oracle = ''
+  c.dialogue.max_oracle_prompt = 512  # tokens
+  c.dialogue.max_oracle_length = 16  # tokens of its answer
+  c.dialogue.oracle_batch_size = 32  # answers at a time
+
   c.algo = ml_collections.ConfigDict()
   # By name, with literal arguments; see the modules of rlvr_jax/ops.
   c.algo.credit = 'outcome'  # one row's rewards to scores: credit.py
+  # Whose scores a turn is compared with: of the group's members that reached it
+  # ('living'), or of all of them, 0 where the game was over ('padded').
+  c.algo.turn_statistics = 'living'
   # Scores to advantages: estimators.py; 'gae(gamma=1.0, lam=0.95)' makes it
   # PPO, with a value head on the policy.
   c.algo.estimate = 'grpo'
@@ -108,6 +130,7 @@ def base() -> ml_collections.ConfigDict:
   c.eval.temperature = 0.0  # 0: greedy
   c.eval.top_k = 0  # most likely tokens to choose from; 0: all
   c.eval.top_p = 1.0  # their mass; 1.0: all
+  c.eval.max_turns = 0  # of a dialogue; 0: as in training
   return c
 
 

@@ -39,6 +39,7 @@ class Algorithm(NamedTuple):
   entropy_coef: float = 0.0  # weight of the entropy bonus
   correction: Callable | None = None  # weights for sampler-trainer mismatch
   critic: Critic | None = None  # then `estimate` is not called
+  padded: bool = False  # turns that a member did not reach count as score 0
 
 
 def from_config(c) -> Algorithm:
@@ -48,7 +49,8 @@ def from_config(c) -> Algorithm:
   `correction` ('' for none), and the numbers `beta`, the weight of kl in the
   loss, and `entropy_coef`. With beta = 0 no reference is needed and kl is
   None. The estimate 'gae(...)' asks for a critic, whose settings are
-  `whiten`, `value_coef` and `value_clip`.
+  `whiten`, `value_coef` and `value_clip`. `turn_statistics` is 'living' or
+  'padded', see `advantages`.
 
   Raises:
     ValueError: a spec that the registry refuses; a weight that is negative or
@@ -59,6 +61,10 @@ def from_config(c) -> Algorithm:
       raise ValueError(f'{name}={getattr(c, name)} must be finite and >= 0.')
   if not math.isfinite(c.entropy_coef):
     raise ValueError(f'entropy_coef={c.entropy_coef} must be finite.')
+  if c.turn_statistics not in ('living', 'padded'):
+    raise ValueError(
+      f"turn_statistics={c.turn_statistics!r} must be 'living' or 'padded'."
+    )
   if c.beta > 0 and not c.kl:
     raise ValueError(
       f"beta={c.beta} weighs a kl that is not named: set kl='k2' or 'k3', "
@@ -87,6 +93,7 @@ def from_config(c) -> Algorithm:
     entropy_coef=float(c.entropy_coef),
     correction=correction,
     critic=critic if with_critic else None,
+    padded=c.turn_statistics == 'padded',
   )
   jax.eval_shape(lambda: _try(algorithm))
   return algorithm
@@ -95,7 +102,8 @@ def from_config(c) -> Algorithm:
 def _try(algorithm):
   """Calls every function once, so that bad arguments are refused at start."""
   x, mask = jnp.zeros((1, 2)), jnp.ones((1, 2), bool)
-  score = types.Score(x[..., None], mask[..., None], None, x, x[:, :1])
+  belief = jnp.zeros((1, 2, 2))
+  score = types.Score(x[..., None], mask[..., None], belief, x, x[:, :1])
   rolled = types.Rollout(x[..., None], x, jnp.zeros((1, 2, 1), int), x, x)
   if algorithm.critic is None:
     advantages(algorithm, rolled, score)
@@ -127,10 +135,12 @@ def advantages(
   Credit runs on each trajectory; the estimate on each group, turn by turn,
   among the members whose turn took place (or on all groups at once, see
   `estimators.is_whole_batch`); then each sampled token takes the advantage of
-  its turn.
+  its turn. With `padded`, members whose game is over stay in the later turns'
+  statistics with score 0, as in the official code of ΔBelief-RL; those that
+  live on are then compared with an end that costs nothing.
   """
   turns, turn = jnp.asarray(score.turns), jnp.asarray(rollout.turn)
-  args, axes = [_credit(algorithm, score), turns], [-1, -1]
+  args, axes = [_credit(algorithm, score), _valid(algorithm, turns)], [-1, -1]
   wanted = estimators.takes(algorithm.estimate)
   if 'length' in wanted:
     of = jnp.arange(turns.shape[-1])[None, None, None]
@@ -167,7 +177,8 @@ def informative(algorithm: Algorithm, score: types.Score) -> jax.Array:
   """
   by_turn = jax.vmap(masked.has_spread, in_axes=-1)
   credit = _credit(algorithm, score)
-  return jnp.any(jax.vmap(by_turn)(credit, jnp.asarray(score.turns)), axis=-1)
+  valid = _valid(algorithm, jnp.asarray(score.turns))
+  return jnp.any(jax.vmap(by_turn)(credit, valid), axis=-1)
 
 
 def reaches_every_token(algorithm: Algorithm) -> bool:
@@ -258,11 +269,20 @@ def loss_denominator(algorithm: Algorithm, mask: jax.Array) -> jax.Array:
   return algorithm.aggregate(zeros, mask).den
 
 
+def _valid(algorithm, turns):
+  """bool[P,G,K]: who counts in the statistics of a turn."""
+  if not algorithm.padded:
+    return turns
+  reached = jnp.any(turns, axis=-2, keepdims=True)  # by someone
+  return reached & jnp.any(turns, axis=-1, keepdims=True)
+
+
 def _credit(algorithm, score):
   """f32[P,G,K]"""
   turns = jnp.asarray(score.turns)
   by_row = jax.vmap(jax.vmap(algorithm.credit))
-  return by_row(jnp.asarray(score.reward), score.belief, turns)
+  belief = None if score.belief is None else jnp.asarray(score.belief)
+  return by_row(jnp.asarray(score.reward), belief, turns)
 
 
 def _spread(adv, turn):

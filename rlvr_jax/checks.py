@@ -2,9 +2,20 @@
 
 import jax.numpy as jnp
 
-from rlvr_jax import data, evaluate, rollout, sampler, sharding
+from rlvr_jax import (
+  converse,
+  data,
+  evaluate,
+  play,
+  registry,
+  rollout,
+  sampler,
+  sharding,
+)
 from rlvr_jax.envs import core as envs
+from rlvr_jax.envs import dialogue
 from rlvr_jax.ops import estimators
+from rlvr_jax.rewards import core, game
 
 METHODS = ('rl', 'sft', 'distill', 'rejection')
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
@@ -41,6 +52,35 @@ def check_config(c, mesh) -> None:
     'train_tasks',
   ):
     rule(c[name] >= 0, f'{name}={c[name]} must be at least 0')
+  d = c.dialogue
+  for name in (
+    'max_turns',
+    'max_reply_length',
+    'max_elicit_length',
+    'max_oracle_prompt',
+    'max_oracle_length',
+    'oracle_batch_size',
+  ):
+    rule(d[name] >= 1, f'dialogue.{name}={d[name]} must be at least 1')
+  for name in ('max_length', 'max_invalid_turns'):
+    rule(d[name] >= 0, f'dialogue.{name}={d[name]} must be at least 0')
+  rule(
+    not d.max_length or d.max_length >= c.max_completion_length,
+    f'dialogue.max_length={d.max_length} must be 0, or at least '
+    f'max_completion_length={c.max_completion_length}: the first message',
+  )
+  rule(
+    d.belief in ('', 'current', 'initial'),
+    f"dialogue.belief={d.belief!r} must be '', 'current' or 'initial'",
+  )
+  rule(
+    d.belief or not d.belief_on_win,
+    'dialogue.belief_on_win=True needs a dialogue.belief',
+  )
+  rule(
+    c.eval.max_turns >= 0,
+    f'eval.max_turns={c.eval.max_turns} must be at least 0',
+  )
   for name in ('num_tasks', 'samples', 'batch_size'):
     rule(c.eval[name] >= 1, f'eval.{name}={c.eval[name]} must be at least 1')
   rule(c.temperature > 0, f'temperature={c.temperature} must be above 0')
@@ -133,6 +173,47 @@ def check_model(c, config) -> None:
     )
 
 
+def check_dialogue(c, algo, talks: bool, config) -> None:
+  """ValueError for what only dialogues have, or cannot have."""
+  wants = registry.parse(c.algo.credit)[0] == 'delta_belief'
+  if wants and c.method == 'rl' and not (talks and c.dialogue.belief):
+    raise ValueError(
+      f'algo.credit={c.algo.credit!r} needs the belief before and after each '
+      "turn: set dialogue.belief to 'current' or 'initial', in an environment "
+      'of several turns such as guessing().'
+    )
+  named = [n for s in c.reward_funcs for n in registry.named('reward', s)]
+  of_turns = [n for n in named if hasattr(game, n)]
+  if not talks:
+    if of_turns:
+      raise ValueError(
+        f'Reward {of_turns[0]!r} is for turns of a dialogue; {c.env} asks '
+        'single questions. Take another reward, or an env such as guessing().'
+      )
+    return
+  if core.needs_signals(c.reward_funcs):
+    raise ValueError(
+      f'reward_funcs={c.reward_funcs}: one of them reads the probabilities of '
+      'a single answer, which a dialogue has not.'
+    )
+  if 'greedy' in estimators.takes(algo.estimate):
+    raise ValueError(
+      f'algo.estimate={c.algo.estimate!r} compares with a greedy answer, which '
+      'a dialogue has not. Take another estimator.'
+    )
+  for when, limits in (
+    ('dialogue.max_turns', converse.limits(c)),
+    ('eval.max_turns', converse.limits(c, evaluating=True)),
+  ):
+    longest = c.max_prompt_length + limits.length + limits.fed
+    if longest > config.max_position:
+      raise ValueError(
+        f'With {when}={limits.turns} a dialogue may have {longest} tokens, more '
+        f"than the model's {config.max_position} positions. Lower it, or "
+        'dialogue.max_length.'
+      )
+
+
 def training_tasks(c, tasks):
   """The first train_tasks of a split; ValueError if there are fewer."""
   if c.train_tasks > len(tasks):
@@ -150,4 +231,8 @@ def check_tasks(c, tasks, held_out, encode, tokenizer) -> None:
   some = [tasks[i] for i in range(min(len(tasks), CHECK_PROMPTS))]
   data.check_prompts(some + held_out, encode, c.max_prompt_length)
   if c.method == 'sft':
-    rollout.targets(some, tokenizer, c.max_completion_length)
+    if dialogue.is_dialogue(tasks[0]):
+      scripts = converse.demonstrations(some, 1)
+      play.script(scripts, tokenizer, converse.limits(c))
+    else:
+      rollout.targets(some, tokenizer, c.max_completion_length)

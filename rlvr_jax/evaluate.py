@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax import rollout, sampler, sharding, writer
+from rlvr_jax import rollout, sampler, writer
 from rlvr_jax import samples as samples_lib
 
 
@@ -37,11 +37,9 @@ def run(
   sample: Callable,
   *,
   encode: Callable,
-  tokenizer,
   store: samples_lib.Samples,
   batch_size: int,
   max_prompt_length: int,
-  timeout_s: float,
   progress: Callable = lambda done: None,
   seen: Callable = lambda task, round_, transcript: None,
 ) -> samples_lib.Table:
@@ -50,9 +48,10 @@ def run(
   The next batch is drawn while the answers of the last one are checked.
 
   Args:
-    sample: (prompt i32[B,S], length i32[B], task i32[B], round i32[B]) ->
-      `sampler.Sampled` with one row a prompt, B = batch_size. A short last
-      batch is filled with its first row.
+    sample: (prompt i32[B,S], length i32[B], task i32[B], round i32[B]) -> a
+      function of no arguments that waits for the B = batch_size samples, one a
+      prompt, and gives (transcript, surprisal in nats) of the first so many: see `policy.evaluator`. A short last batch
+      is filled with its first row.
     store: as many samples as it has room for; `done` of them are there.
     progress: called with the number of samples done, at first and after each
       batch.
@@ -69,19 +68,15 @@ def run(
     which, round_ = np.array(full, np.int32).T
     return items, sample(prompt[which], length[which], which, round_)
 
-  def finish(items, drawn):
-    drawn = sharding.to_host(drawn)
-    drawn = sampler.Sampled(*(x[: len(items)] for x in drawn))
-    rows = [tasks[i] for i, _ in items]
-    _, said = rollout.transcribe(rows, drawn, tokenizer, timeout_s)
-    surprisal = -drawn.logp.astype(np.float64).sum(-1)
+  def finish(items, read):
+    rows = read(len(items))
     store.add(
       [
-        samples_lib.record(task, t, x)
-        for task, t, x in zip(rows, said, surprisal, strict=True)
+        samples_lib.record(tasks[i], t, x)
+        for (i, _), (t, x) in zip(items, rows, strict=True)
       ]
     )
-    for (i, r), t in zip(items, said, strict=True):
+    for (i, r), (t, _) in zip(items, rows, strict=True):
       seen(i, r, t)
     progress(store.done)
 

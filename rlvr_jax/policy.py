@@ -14,17 +14,22 @@ from rlvr_jax import (
   checkpoint,
   checks,
   config,
+  converse,
   data,
   evaluate,
+  games,
   logprobs,
+  play,
   registry,
   rollout,
   sampler,
   samples,
   sharding,
+  source,
   types,
   writer,
 )
+from rlvr_jax.envs import dialogue
 from rlvr_jax.io import load as io
 from rlvr_jax.models import transformer
 from rlvr_jax.ops import coverage
@@ -92,7 +97,7 @@ def _checksum(workdir, step):
 
 
 def drawer(params, c, *, model, mesh, how: sampler.Sampling):
-  """The `sample` of `evaluate.run`; params in the sampler's layout."""
+  """(prompt, length, task, round) -> Sampled; params in the sampler's layout."""
   put = lambda x: sharding.from_host(x, sharding.rows(mesh))
 
   def draw(prompt, length, task, round_):
@@ -102,6 +107,66 @@ def drawer(params, c, *, model, mesh, how: sampler.Sampling):
     )
 
   return draw
+
+
+def evaluator(c, tasks, *, model, mesh, how, encode, tokenizer, answer):
+  """params -> the `sample` of `evaluate.run` for these tasks.
+
+  Args:
+    how: `sampler.Sampling`.
+    answer: who replies in a dialogue, from `converse.oracle`.
+  """
+  put = lambda x: sharding.from_host(x, sharding.rows(mesh))
+  limits = converse.limits(c, evaluating=True)
+
+  def surprisal(logp):
+    return float(-np.asarray(logp, np.float64).sum())
+
+  def questions(params):
+    draw = drawer(params, c, model=model, mesh=mesh, how=how)
+
+    def sample(prompt, length, task, round_):
+      drawn = draw(prompt, length, task, round_)
+
+      def read(count):
+        mine = sampler.Sampled(*(x[:count] for x in sharding.to_host(drawn)))
+        rows = [tasks[i] for i in task[:count]]
+        _, said = rollout.transcribe(rows, mine, tokenizer, c.verify_timeout_s)
+        return list(zip(said, map(surprisal, mine.logp), strict=True))
+
+      return read
+
+    return sample
+
+  def dialogues(params):
+    def sample(prompt, length, task, round_):
+      del prompt, length
+      speaker = play.policy(
+        params,
+        model=model,
+        how=how._replace(shrink=False),
+        put=put,
+        key=evaluate.keys(c.seed, task, round_),
+        group=1,
+        limits=limits,
+      )
+      played, _, _ = play.play(
+        [tasks[i] for i in task],
+        speaker,
+        encode=encode,
+        tokenizer=tokenizer,
+        group=1,
+        max_prompt_length=c.max_prompt_length,
+        limits=limits,
+        oracle=answer,
+      )
+      return lambda count: [
+        (games.transcript(g), surprisal(g.logp)) for g in played[:count]
+      ]
+
+    return sample
+
+  return dialogues if dialogue.is_dialogue(tasks[0]) else questions
 
 
 def tasks_of(c) -> list:
@@ -145,15 +210,27 @@ def evaluated(c, policy: Policy, tasks, workdir, mesh, say):
   ) as store:
     if store.done:
       say(f'{store.done} of {total} samples are in {path}')
-    return evaluate.run(
+    sample = evaluator(
+      c,
       tasks,
-      drawer(policy.drawing, c, model=policy.model, mesh=mesh, how=how),
+      model=policy.model,
+      mesh=mesh,
+      how=how,
       encode=encode,
       tokenizer=policy.tokenizer,
+      answer=converse.oracle(
+        c,
+        source.open_oracle(c, mesh),
+        lambda x: sharding.from_host(x, sharding.rows(mesh)),
+      ),
+    )
+    return evaluate.run(
+      tasks,
+      sample(policy.drawing),
+      encode=encode,
       store=store,
       batch_size=c.eval.batch_size,
       max_prompt_length=c.max_prompt_length,
-      timeout_s=c.verify_timeout_s,
       progress=evaluate.countdown(total, say),
     )
 

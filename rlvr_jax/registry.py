@@ -41,6 +41,7 @@ _MODULES = {
     'rlvr_jax.rewards.calibrated',
     'rlvr_jax.rewards.length',
     'rlvr_jax.rewards.signals',
+    'rlvr_jax.rewards.game',
   ),
   'env': (
     'rlvr_jax.envs.arithmetic',
@@ -49,6 +50,7 @@ _MODULES = {
     'rlvr_jax.envs.jsonl',
     'rlvr_jax.envs.gym',
     'rlvr_jax.envs.strategies',
+    'rlvr_jax.envs.guessing',
   ),
   'model': ('rlvr_jax.models.config',),
 }

@@ -20,6 +20,8 @@ class Collected(NamedTuple):
   score: types.Score
   transcripts: list[list[core.Transcript]]  # [P][G]
   graded: list[list[core.Graded]]  # [P][G]
+  games: list | None = None  # [P][G], of dialogues: see `games.collect`
+  more: list[list[dict]] | None = None  # [P][G], for the records of `lines`
 
 
 def encode_prompts(tasks, encode, max_prompt_length: int):
@@ -220,7 +222,9 @@ def select(parts: Sequence[Collected], keep: Sequence, count: int):
   scored = types.Score(
     reward=gather(lambda c: c.score.reward),
     turns=gather(lambda c: c.score.turns),
-    belief=None,
+    belief=None
+    if parts[0].score.belief is None
+    else gather(lambda c: c.score.belief),
     verdict=gather(lambda c: c.score.verdict),
     greedy=None
     if parts[0].score.greedy is None
@@ -287,13 +291,13 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
 def lines(collected: Collected, split: str, limit: int) -> list[dict]:
   """Readable records, the first `limit` rows, a group after the other."""
   out = []
-  for task, said, graded in zip(
-    collected.tasks, collected.transcripts, collected.graded, strict=True
-  ):
-    for t, g in zip(said, graded, strict=True):
+  for p, task in enumerate(collected.tasks):
+    rows = zip(collected.transcripts[p], collected.graded[p], strict=True)
+    for i, (t, g) in enumerate(rows):
       if len(out) == limit:
         return out
-      out.append(record(task, t, split) | {'reward': g.value, 'parts': g.parts})
+      line = record(task, t, split) | {'reward': g.value, 'parts': g.parts}
+      out.append(line | (collected.more[p][i] if collected.more else {}))
   return out
 
 

@@ -130,6 +130,63 @@ def _with_mass(x, i):
   return jnp.argmax((x > 0) & (jnp.arange(n)[None] >= i[:, None]), -1)
 
 
+def embed_tokens(params, model, tokens):
+  return jnp.take(params['embedding'], tokens, axis=0).astype(model.dtype)
+
+
+def final_logits(params, model, x):
+  """f32[M,V] of the last block's output [M,D]."""
+  norm = layers.RMSNorm(model.config.norm_eps, model.param_dtype)
+  x = norm.apply({'params': params['final_norm']}, x)
+  head = transformer.head_weight(params).astype(x.dtype)
+  return layers.product(x, head, jnp.float32)
+
+
+def uniforms(key, prompts: int, group: int, n: int):
+  """f32[B,n]; see `sample` for a key [P]."""
+  if key.ndim:
+    u = jax.vmap(lambda k: jax.random.uniform(k, (group, n)))(key)
+    u = u.reshape(prompts * group, n)
+  else:
+    u = jax.random.uniform(key, (prompts * group, n))
+  return nn.with_logical_constraint(u, ('batch', None))  # sliced every step
+
+
+def fresh(u) -> dict:
+  """What `book` keeps, before the first token."""
+  b, n = u.shape
+  return {
+    'u': u,
+    'tokens': jnp.zeros((b, n), jnp.int32),
+    'logp': jnp.zeros((b, n), jnp.float32),
+    'length': jnp.zeros((b,), jnp.int32),
+    'done': jnp.zeros((b,), bool),
+    'last': jnp.zeros((b,), jnp.int32),
+    'i': jnp.zeros((), jnp.int32),
+  }
+
+
+def book(logits, state: dict, *, how: Sampling) -> dict:
+  """Draws the tokens at index i and books them."""
+  i = state['i']
+  token, logp = draw(
+    logits, jax.lax.dynamic_index_in_dim(state['u'], i, 1, False), how
+  )
+  live = ~state['done']
+  token = jnp.where(live, token, 0)
+  put = lambda to, x: jax.lax.dynamic_update_slice_in_dim(to, x[:, None], i, 1)
+  ends = jnp.array(how.end_ids, jnp.int32)
+  ended = live & (token[:, None] == ends[None]).any(-1)
+  return state | {
+    'tokens': put(state['tokens'], token),
+    'logp': put(state['logp'], jnp.where(live, logp, 0.0)),
+    'length': state['length'] + live,
+    'done': state['done'] | ended,
+    'last': token,
+    'i': i + 1,
+  }
+
+
 @functools.partial(jax.jit, static_argnames=('model', 'how', 'group'))
 def sample(
   params, prompt, length, key, *, model, how: Sampling, group: int = 1
@@ -155,14 +212,8 @@ def sample(
   b, n = p * group, how.max_new_tokens
   block = layers.Block(c, model.dtype, model.param_dtype)
 
-  def embed(tokens):
-    return jnp.take(params['embedding'], tokens, axis=0).astype(model.dtype)
-
-  def final(x):
-    norm = layers.RMSNorm(c.norm_eps, model.param_dtype)
-    x = norm.apply({'params': params['final_norm']}, x)
-    head = transformer.head_weight(params).astype(x.dtype)
-    return layers.product(x, head, jnp.float32)
+  embed = functools.partial(embed_tokens, params, model)
+  final = functools.partial(final_logits, params, model)
 
   # Prefill: each prompt once.
   positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
@@ -174,34 +225,8 @@ def sample(
   last = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
   logits = jnp.repeat(final(last), group, axis=0)
   seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
-  if key.ndim:
-    u = jax.vmap(lambda k: jax.random.uniform(k, (group, n)))(key)
-    u = u.reshape(b, n)
-  else:
-    u = jax.random.uniform(key, (b, n))
-  u = nn.with_logical_constraint(u, ('batch', None))  # sliced every step
-  ends = jnp.array(how.end_ids, jnp.int32)
-
-  def pick(logits, state):
-    """Draws the tokens at index i and books them."""
-    i = state['i']
-    token, logp = draw(
-      logits, jax.lax.dynamic_index_in_dim(state['u'], i, 1, False), how
-    )
-    live = ~state['done']
-    token = jnp.where(live, token, 0)
-    put = lambda to, x: jax.lax.dynamic_update_slice_in_dim(
-      to, x[:, None], i, 1
-    )
-    ended = live & (token[:, None] == ends[None]).any(-1)
-    return state | {
-      'tokens': put(state['tokens'], token),
-      'logp': put(state['logp'], jnp.where(live, logp, 0.0)),
-      'length': state['length'] + live,
-      'done': state['done'] | ended,
-      'last': token,
-      'i': i + 1,
-    }
+  u = uniforms(key, p, group, n)
+  pick = functools.partial(book, how=how)
 
   def step(prefix, state):
     kv, seen = prefix
@@ -224,19 +249,12 @@ def sample(
     return pick(final(x[:, 0]), state | {'cache': caches})
 
   empty = lambda *of: jnp.zeros((b, c.num_kv_heads, *of), model.dtype)
-  state = {
+  state = fresh(u) | {
     'row': jnp.arange(b),
     'start': jnp.repeat(length, group),
-    'u': u,
-    'tokens': jnp.zeros((b, n), jnp.int32),
-    'logp': jnp.zeros((b, n), jnp.float32),
-    'length': jnp.zeros((b,), jnp.int32),
-    'done': jnp.zeros((b,), bool),
-    'last': jnp.zeros((b,), jnp.int32),
     'cache': [
       (empty(c.head_dim, n), empty(n, c.head_dim)) for _ in params['layers']
     ],
-    'i': jnp.zeros((), jnp.int32),
   }
   state, prefix, out = pick(logits, state), (kv, seen), None
   for size in (*sizes(b, how)[1:], 0):

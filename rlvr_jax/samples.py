@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Table(NamedTuple):
-  """N samples of each of M tasks; [M,N] each, 27 bytes a sample."""
+  """N samples of each of M tasks; [M,N] each, 33 bytes a sample."""
 
   verdict: np.ndarray  # i8, a codes.Verdict
   stop: np.ndarray  # i8, a codes.Stop
@@ -38,6 +38,9 @@ class Table(NamedTuple):
   confidence: np.ndarray  # f64, as stated; NaN: not
   surprisal: np.ndarray  # f64, sum of -log p over the sampled tokens, nats
   strategy: np.ndarray  # i8, place in STRATEGIES; -1: the task has none
+  turns: np.ndarray  # i16, of a dialogue; 0: it is none
+  invalid: np.ndarray  # i16, turns against the rules
+  repeated: np.ndarray  # i16, turns that asked the same again
 
   @property
   def right(self) -> np.ndarray:
@@ -51,7 +54,8 @@ def item(j: int, tasks: int) -> tuple[int, int]:
 
 def record(task, t: core.Transcript, surprisal: float) -> dict:
   """What is kept of one sample of a task."""
-  said = answer.canonical(t.completion)
+  # A dialogue's answer is its last message, and no other game's.
+  said = None if t.kinds else answer.canonical(t.completion)
   if said is not None and len(said) > LONGEST:
     said = (
       'sha256:' + hashlib.sha256(said.encode('utf-8', 'replace')).hexdigest()
@@ -66,6 +70,7 @@ def record(task, t: core.Transcript, surprisal: float) -> dict:
     'strategy': strategy.classify(task, t.completion) or 'none'
     if 'strategy' in task.data
     else None,
+    'kinds': list(t.kinds),
   }
 
 
@@ -84,6 +89,7 @@ class Samples:
       full(np.nan, np.float64),
       full(0, np.float64),
       full(-1, np.int8),
+      *(full(0, np.int16) for _ in range(3)),
     )
     self._answers = [{} for _ in ids]
 
@@ -130,6 +136,9 @@ class Samples:
     t.surprisal[at] = r['surprisal']
     if r['strategy'] is not None:
       t.strategy[at] = STRATEGIES.index(r['strategy'])
+    t.turns[at] = len(r['kinds'])
+    for kind in ('invalid', 'repeated'):
+      getattr(t, kind)[at] = r['kinds'].count(kind)
     self.done += 1
 
 
@@ -218,6 +227,7 @@ def _fits(r, made, j):
       and (r['confidence'] is None or 0 <= r['confidence'] <= 1)
       and isinstance(float(r['surprisal']), float)
       and r['strategy'] in (None, *STRATEGIES)
+      and isinstance(r['kinds'], list)
     )
   except (KeyError, TypeError, ValueError):
     return False

@@ -14,11 +14,17 @@ import jax
 import numpy as np
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import checks, codes, programs, rollout, sharding, step, types
+from rlvr_jax import (
+  checks,
+  codes,
+  programs,
+  sharding,
+  step,
+  types,
+)
 from rlvr_jax.io import load
 from rlvr_jax.io.tokenizer import Tokenizer
 from rlvr_jax.models import transformer
-from rlvr_jax.ops import estimators
 
 
 class Teacher(NamedTuple):
@@ -34,7 +40,12 @@ def open_teacher(c, mesh) -> Teacher:
   """The model of `c.teacher`; its weights are placed as the policy's are."""
   if not c.teacher.name:
     return Teacher()
-  config = load.load_config(c.teacher.name)
+  found = _open(c, c.teacher.name, mesh, 'teacher.name', 'teach')
+  return found if c.teacher.logits else found._replace(params=None)
+
+
+def _open(c, name, mesh, key, does) -> Teacher:
+  config = load.load_config(name)
   checks.check_model(c, config)
   model = programs.decoder(c.model, config)
   shapes, shardings = sharding.params_shardings(model, mesh)
@@ -44,19 +55,16 @@ def open_teacher(c, mesh) -> Teacher:
     shardings,
   )
   loaded = load.load(
-    c.teacher.name,
-    dtype=c.model.param_dtype,
-    place=sharding.placer(abstract),
+    name, dtype=c.model.param_dtype, place=sharding.placer(abstract)
   )
   if loaded.params is None:
     raise ValueError(
-      f'teacher.name={c.teacher.name!r} has no weights, so it has nothing to '
-      'teach: give the folder of a trained model.'
+      f'{key}={name!r} has no weights, so it has nothing to {does}: give the '
+      'folder of a trained model.'
     )
   with sharding.use(mesh):
     sampler = sharding.to_sampler(model, mesh)(loaded.params)
-  params = loaded.params if c.teacher.logits else None
-  return Teacher(model, loaded.tokenizer, sampler, params)
+  return Teacher(model, loaded.tokenizer, sampler, loaded.params)
 
 
 def check_vocabulary(c, teacher: Teacher, tokenizer: Tokenizer) -> None:
@@ -73,24 +81,12 @@ def check_vocabulary(c, teacher: Teacher, tokenizer: Tokenizer) -> None:
     )
 
 
-def samplers(c, algo, tasks, tokenizer, teacher, params, draw, key, how):
-  """(sample, greedy or None) for `rollout.collect` on these tasks."""
-  if c.method == 'sft':
-    rows = rollout.targets(tasks, tokenizer, c.max_completion_length)
-    return (lambda prompt, length: rows), None
-  model = {}
-  if c.method != 'rl' and teacher.model is not None:
-    params, model = teacher.sampler, {'model': teacher.model}
-
-  def sample(prompt, length):
-    return draw(params, prompt, length, key, how, c.num_generations, **model)
-
-  if c.method != 'rl' or 'greedy' not in estimators.takes(algo.estimate):
-    return sample, None
-  best = how._replace(temperature=0.0)
-  return sample, lambda prompt, length: draw(
-    params, prompt, length, key, best, 1
-  )
+def open_oracle(c, mesh):
+  """(model, parameters to sample with, tokenizer) of dialogue.oracle."""
+  if not c.dialogue.oracle:
+    return None
+  found = _open(c, c.dialogue.oracle, mesh, 'dialogue.oracle', 'know')
+  return found.model, found.sampler, found.tokenizer
 
 
 def weights(c, algo, rolled: types.Rollout, scored: types.Score) -> np.ndarray:

@@ -39,7 +39,7 @@ def statistics(
   tokens = table.tokens.sum(-1)
   surprisal = table.surprisal.sum(-1)
   stated, q_names, of_statements = _statements(table)
-  used = _strategies(table)
+  used = _strategies(table) | _dialogues(table)
   names = [*linear, 'sampled_entropy', *used, *q_names]
 
   def of_weights(w):
@@ -68,6 +68,8 @@ def summary(table: samples.Table, *, seed: int = 0) -> dict:
     distribution drawn from: an estimate of its entropy. 0 where greedy.
   - strategy/NAME, strategy_accuracy/NAME where tasks have strategies: the share
     of samples in its form, and the share of these that is right.
+  - Of dialogues: turns of a game, turns_to_success of those that are won,
+    invalid and repeated, shares of turns.
   - Of samples that state a confidence, whose share is confidence_stated:
     mean_confidence, and what `calibration` defines, with ten bins.
   """
@@ -144,7 +146,8 @@ def _per_problem(table):
     ks = powers(count)
     columns = pass_at(table, ks).T
     out |= {f'pass@{k}': x for k, x in zip(ks, columns, strict=True)}
-    out |= _votes(table, [k for k in ks if k > 2])
+    if not table.turns.any():
+      out |= _votes(table, [k for k in ks if k > 2])
   shares = {
     f'strategy/{name}': (table.strategy == i).mean(-1)
     for i, name in enumerate(samples.STRATEGIES)
@@ -170,6 +173,20 @@ def _strategies(table):
       right = (here & table.right).sum(-1).astype(np.float64)
       out[f'strategy_accuracy/{name}'] = right, here.sum(-1).astype(np.float64)
   return out
+
+
+def _dialogues(table):
+  """{name: (sum f64[M], number f64[M])} of means over games and turns."""
+  if not table.turns.any():
+    return {}
+  add = lambda x: x.sum(-1).astype(np.float64)
+  turns, games = add(table.turns), add(table.turns > 0)
+  return {
+    'turns': (turns, games),
+    'turns_to_success': (add(table.turns * table.right), add(table.right)),
+    'invalid': (add(table.invalid), turns),
+    'repeated': (add(table.repeated), turns),
+  }
 
 
 def _votes(table, ks):

@@ -15,8 +15,11 @@ from rlvr_jax import (
   algorithm,
   checkpoint,
   checks,
+  collector,
+  converse,
   data,
   evaluate,
+  games,
   policy,
   programs,
   registry,
@@ -30,7 +33,7 @@ from rlvr_jax import (
   summary,
   writer,
 )
-from rlvr_jax.envs import labels
+from rlvr_jax.envs import dialogue, labels
 from rlvr_jax.io import load
 from rlvr_jax.models import transformer
 from rlvr_jax.rewards import core
@@ -68,6 +71,7 @@ def train(config, workdir, command: str = '') -> None:
     labels.settings(c, labels.SHARED),
   )
   train_tasks = checks.training_tasks(c, env['train'])
+  talks = dialogue.is_dialogue(train_tasks[0])
   reward = core.build(c.reward_funcs, c.reward_weights)
   held_out = [
     env['test'][i] for i in range(min(c.eval.num_tasks, len(env['test'])))
@@ -80,7 +84,9 @@ def train(config, workdir, command: str = '') -> None:
     algo = algorithm.supervised(algo)
   model_config = load.load_config(c.model.name)
   checks.check_model(c, model_config)
+  checks.check_dialogue(c, algo, talks, model_config)
   teacher = source.open_teacher(c, mesh)
+  answer = converse.oracle(c, source.open_oracle(c, mesh), put)
   run = programs.build(
     c,
     mesh,
@@ -94,7 +100,8 @@ def train(config, workdir, command: str = '') -> None:
   ##### weights, tokenizer #####
   place = sharding.placer(abstract.params)
   resuming = bool(checkpoint.steps(workdir))
-  if resuming and algo.kl is None:
+  initially = algo.kl is not None or (talks and c.dialogue.belief == 'initial')
+  if resuming and not initially:
     place = lambda path, x: None  # the checkpoint has the weights
   loaded = load.load(c.model.name, dtype=c.model.param_dtype, place=place)
   tokenizer = loaded.tokenizer
@@ -118,6 +125,9 @@ def train(config, workdir, command: str = '') -> None:
     reference = None
     if algo.kl is not None:
       reference = jax.tree.map(jnp.copy, initial())
+    frozen = None  # the initial policy, to ask what it believes
+    if talks and c.dialogue.belief == 'initial':
+      frozen = run.to_sampler(initial())
     if found is None:
       state = step.new_state(
         initial(),
@@ -141,11 +151,30 @@ def train(config, workdir, command: str = '') -> None:
     )
     how_eval = evaluate.sampling(c, tokenizer.end_ids, shrink=mesh.size == 1)
 
-    def draw(params, prompt, length, key, how, group, model=model):
-      out = sampler.sample(
-        params, put(prompt), put(length), key, model=model, how=how, group=group
-      )
-      return sharding.to_host(out)
+    collect = collector.make(
+      c,
+      algo,
+      run,
+      talks=talks,
+      encode=encode,
+      tokenizer=tokenizer,
+      reward=reward,
+      teacher=teacher,
+      answer=answer,
+      frozen=frozen,
+      how=how,
+      put=put,
+    )
+    draw_eval = policy.evaluator(
+      c,
+      held_out,
+      model=model,
+      mesh=mesh,
+      how=how_eval,
+      encode=encode,
+      tokenizer=tokenizer,
+      answer=answer,
+    )
 
     ##### evaluation #####
     def evaluate_at(s, params):
@@ -157,13 +186,11 @@ def train(config, workdir, command: str = '') -> None:
 
       table = evaluate.run(
         held_out,
-        policy.drawer(params, c, model=model, mesh=mesh, how=how_eval),
+        draw_eval(params),
         encode=encode,
-        tokenizer=tokenizer,
         store=samples.Samples([t.id for t in held_out], c.eval.samples),
         batch_size=c.eval.batch_size,
         max_prompt_length=c.max_prompt_length,
-        timeout_s=c.verify_timeout_s,
         seen=seen,
       )
       log.eval(s, summary.summary(table))
@@ -189,22 +216,7 @@ def train(config, workdir, command: str = '') -> None:
         extra['position'] += c.train_batch_size
         key = jax.random.fold_in(jax.random.fold_in(base_key, 2), s)
         key = jax.random.fold_in(key, attempt)
-        sample, greedy = source.samplers(
-          c, algo, tasks, tokenizer, teacher, params, draw, key, how
-        )
-        part = rollout.collect(
-          tasks,
-          sample,
-          encode=encode,
-          tokenizer=tokenizer,
-          reward=reward,
-          group=c.num_generations,
-          max_prompt_length=c.max_prompt_length,
-          timeout_s=c.verify_timeout_s,
-          greedy=greedy,
-          view=view(state.params),
-          clock=clock,
-        )
+        part = collect(tasks, params, state.params, key, clock)
         part = part._replace(score=sharding.agree(part.score))
         parts.append(part)
         adv = source.weights(c, algo, part.rollout, part.score)
@@ -213,18 +225,12 @@ def train(config, workdir, command: str = '') -> None:
         if sum(k.sum() for k in keep) >= c.train_batch_size:
           break
       metrics = rollout.metrics(parts, np.concatenate(spread))
+      if talks:
+        metrics |= games.metrics(parts)
       if c.max_resample_batches:
         metrics['resample_batches'] = len(parts) - 1
         return parts, *rollout.select(parts, keep, c.train_batch_size), metrics
       return parts, parts[0].rollout, parts[0].score, metrics
-
-    def view(params):
-      """The policy's own view of a rollout, where a reward asks for it."""
-      if not core.needs_signals(c.reward_funcs):
-        return None
-      zeros = lambda r: np.zeros(r.tokens.shape, np.float32)
-      batch = lambda r: put(step.flatten(r, zeros(r), False))
-      return lambda r: sharding.to_host(run.forward(params, batch(r)))
 
     ##### loop #####
     log = writer.open(

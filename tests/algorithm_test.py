@@ -24,6 +24,7 @@ ROWS, WIDTH = 8, 6
 def section(**changes):
   base = {
     'credit': 'outcome',
+    'turn_statistics': 'living',
     'estimate': 'grpo',
     'surrogate': 'clip',
     'aggregate': 'token_mean',
@@ -369,3 +370,33 @@ def test_a_batch_that_trains_nothing_has_loss_zero(aggregate):
     assert ratio.divide(r) == 0
   np.testing.assert_array_equal(grad, 0)
   assert algorithm.loss_denominator(make(aggregate=aggregate), batch.mask) == 0
+
+
+def test_members_whose_game_is_over_may_count_as_zero():
+  """The worked example of ΔBelief-RL: the best survivor's sign turns."""
+  turns = np.array([[[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]]], bool)
+  reward = np.array(
+    [[[-0.1, -0.15, -0.12], [1.98, 1.9, 0], [2, 0, 0], [-0.15, -0.13, -0.15]]]
+  )
+  turn = np.where(turns, np.arange(3), -1)
+  turn = np.pad(turn, [(0, 0), (0, 0), (1, 0)], constant_values=-1)
+  rollout, score = world(reward, turns, turn)
+  adv = lambda **changes: np.asarray(
+    algorithm.advantages(
+      make(credit='stepwise(gamma=0)', **changes), rollout, score
+    )
+  )[0, :, 1:]
+  living = [
+    [-0.8454, -0.5858, 0.7071],
+    [0.8577, 1.1547, 0],
+    [0.8741, 0, 0],
+    [-0.8864, -0.5688, -0.7071],
+  ]
+  padded = [
+    [-0.8454, -0.5556, -0.6654],
+    [0.8577, 1.4967, 0],
+    [0.8741, 0, 0],
+    [-0.8864, -0.5356, -1.0456],
+  ]
+  np.testing.assert_allclose(adv(), living, atol=1e-4)
+  np.testing.assert_allclose(adv(turn_statistics='padded'), padded, atol=1e-4)

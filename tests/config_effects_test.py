@@ -19,6 +19,7 @@ from rlvr_jax import (
   checks,
   codes,
   config,
+  converse,
   data,
   evaluate,
   programs,
@@ -116,8 +117,24 @@ LOOP = {
   'save_every': '1',
   'total_steps': '3',
 }
+# The limits on a dialogue differ.
+DIALOGUES = {
+  'dialogue.max_invalid_turns': '2',
+  'dialogue.max_length': '50',
+  'dialogue.max_reply_length': '33',
+  'dialogue.max_turns': '3',
+  'eval.max_turns': '4',
+}
 # Tests elsewhere in which the key decides.
 ELSEWHERE = {
+  'algo.turn_statistics': 'algorithm_test.py::members_whose_game_is_over',
+  'dialogue.belief': 'dialogue_run_test.py::a_frozen_belief',
+  'dialogue.belief_on_win': 'converse_test.py::the_winning_turn',
+  'dialogue.max_elicit_length': 'play_test.py::a_truth_longer',
+  'dialogue.max_oracle_length': 'converse_test.py::the_oracles_limits',
+  'dialogue.max_oracle_prompt': 'converse_test.py::the_oracles_limits',
+  'dialogue.oracle': 'converse_test.py::a_model_answers',
+  'dialogue.oracle_batch_size': 'converse_test.py::the_oracles_limits',
   'eval.batch_size': 'evaluate_test.py::batch_size_cannot_change',
   'labels': 'label_script_test.py::trains_on_the_tasks_that_have_labels',
   'max_resample_batches': 'train_test.py::killed_again_and_again',
@@ -127,7 +144,7 @@ ELSEWHERE = {
   'teacher.name': 'source_test.py::distillation_from_samples',
   'verify_timeout_s': 'rewards/answer_test.py::a_hostile_batch',
 }
-TABLES = (PROGRAMS, WITH_CRITIC, DRAWING, INPUTS, LOOP, ELSEWHERE)
+TABLES = (PROGRAMS, WITH_CRITIC, DRAWING, INPUTS, LOOP, DIALOGUES, ELSEWHERE)
 
 
 def test_every_key_is_in_a_table():
@@ -180,6 +197,12 @@ def test_keys_of_a_critic(key):
 
 def test_the_same_config_makes_the_same_programs():
   assert traced() == plain()
+
+
+@pytest.mark.parametrize('key', DIALOGUES)
+def test_keys_of_dialogues(key):
+  both = lambda c: (converse.limits(c), converse.limits(c, evaluating=True))
+  assert both(settings(f'{key}={DIALOGUES[key]}')) != both(settings())
 
 
 @pytest.mark.parametrize('key', DRAWING)

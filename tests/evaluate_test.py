@@ -4,13 +4,20 @@ import jax
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, evaluate, sampler, samples
+from rlvr_jax import codes, evaluate, samples
 from rlvr_jax.envs.core import Task
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.rewards import core
 
 BYTES = tokenizers.byte_level()
 SETTINGS = {'a': 1, 'b': [1, 2]}
+
+
+VERDICTS = codes.Verdict.WRONG, codes.Verdict.CORRECT
+
+
+def said(ids):
+  return BYTES.decode(ids)
 
 
 def tasks(n):
@@ -26,20 +33,18 @@ def run(n, batch_size, number=1, store=None, **kw):
     calls.append((prompt.shape, task.tolist(), round_.tolist()))
     assert prompt[:, 0].tolist() == [b'0123456789'[t] for t in task]
     tokens = np.stack([prompt[:, 0] + round_, np.full(len(prompt), 258)], 1)
-    rows = len(prompt)
-    return sampler.Sampled(
-      tokens, np.full((rows, 2), -0.5), np.full(rows, 2), np.ones(rows, int)
-    )
+    return lambda count: [
+      (core.Transcript(text, 2, codes.Stop.END, VERDICTS[text == str(t)]), 1.0)
+      for text, t in zip(map(said, tokens[:count]), task, strict=False)
+    ]
 
   table = evaluate.run(
     tasks(n),
     sample,
     encode=lambda task: BYTES.encode(task.question),
-    tokenizer=BYTES,
     store=store or samples.Samples([t.id for t in tasks(n)], number),
     batch_size=batch_size,
     max_prompt_length=3,
-    timeout_s=3.0,
     **kw,
   )
   return table, calls

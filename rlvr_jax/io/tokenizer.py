@@ -107,29 +107,84 @@ class Tokenizer:
     Raises:
       ValueError: no chat template, or one that fails on these messages.
     """
+    return self._split(*self._render(messages, add_generation_prompt))
+
+  def encode_reply(self, reply: str, ended: bool) -> list[int]:
+    """Ids between a message of the policy and its next one.
+
+    They end the policy's message (unless it `ended` itself, by an end token),
+    say `reply` as the user, and begin the next message. Earlier tokens stay as
+    they were sampled: nothing is encoded again.
+
+    Raises:
+      ValueError: no chat template, or one that does not close an assistant's
+        message by an end token right after it.
+    """
+    said = 'm' * 24  # what the template's own words will not have
+    messages = [
+      *chat.messages('q'),
+      {'role': 'assistant', 'content': said},
+      {'role': 'user', 'content': reply},
+    ]
+    text, guard = self._render(messages, add_generation_prompt=True)
+    _, found, rest = text.partition(said)
+    ids = self._split(rest, guard)
+    if not found or not ids or ids[0] not in self.end_ids:
+      ends = [self._token(i) for i in self.end_ids]
+      raise ValueError(
+        "The chat template does not close an assistant's message with an end "
+        f'token ({", ".join(ends)}) right after its text, but with '
+        f'{rest[:40]!r}. Dialogues of several turns need one that does, such '
+        'as rlvr_jax.text.chat.CHATML.'
+      )
+    return ids[1:] if ended else ids
+
+  def encode_between(
+    self, before: str, text: str, after: str = ''
+  ) -> tuple[list[int], list[bool]]:
+    """Ids of before + text + after, and which of them hold some of `text`.
+
+    The whole is encoded at once, as it would be if it were said, so a token
+    may belong to `text` and to a space or quote before it too.
+    """
+    found = self.backend.encode(before + text + after, add_special_tokens=False)
+    low, high = len(before), len(before) + len(text)
+    inside = [a < high and b > low for a, b in found.offsets]
+    return found.ids, inside
+
+  def _render(self, messages, add_generation_prompt) -> tuple[str, str]:
+    """Text of messages, and the character that marks what is no control
+    token: it stands inside each one that a content spells."""
     if not self.chat_template:
       raise ValueError(
         'This tokenizer has no chat template. Put chat_template.jinja into '
         "the model's folder, such as rlvr_jax.text.chat.CHATML."
       )
-    # A guard character inside each control token that a content spells keeps
-    # it apart from the template's own; it is taken out after the split.
     contents = ''.join(m['content'] for m in messages)
     guard = next(
       g for g in map(chr, range(0xE000, 0xF900)) if g not in contents
     )
-    tokens = sorted(self.specials, key=len, reverse=True)
-    control = re.compile('|'.join(map(re.escape, tokens)) or r'(?!)')
     spelled = lambda m: m[0][0] + guard + m[0][1:]
-    text = chat.render(
+    return chat.render(
       self.chat_template,
-      [m | {'content': control.sub(spelled, m['content'])} for m in messages],
+      [
+        m | {'content': self._control.sub(spelled, m['content'])}
+        for m in messages
+      ],
       add_generation_prompt=add_generation_prompt,
       bos_token=self._token(self.bos_id),
       eos_token=self._token(self.end_ids[0]),
-    )
+    ), guard
+
+  @functools.cached_property
+  def _control(self) -> re.Pattern:
+    tokens = sorted(self.specials, key=len, reverse=True)
+    return re.compile('|'.join(map(re.escape, tokens)) or r'(?!)')
+
+  def _split(self, text: str, guard: str) -> list[int]:
+    """Ids of text whose control tokens are meant, but for marked ones."""
     ids, at = [], 0
-    for match in control.finditer(text):
+    for match in self._control.finditer(text):
       ids += self.encode(text[at : match.start()].replace(guard, ''))
       ids.append(self.specials[match[0]])
       at = match.end()

@@ -61,3 +61,71 @@ def stepwise(
   reward = masked.keep(reward, turns)
   zero = jnp.zeros((), reward.dtype)
   return jax.lax.scan(back, zero, (reward, turns), reverse=True)[1]
+
+
+@registry.register('credit')
+def delta_belief(
+  reward: Real[types.Array, 'K'],
+  belief: Real[types.Array, 'K+1'] | None,
+  turns: Bool[types.Array, 'K'],
+  *,
+  weight: float | int = 0.1,
+  transform: str = 'positive',
+  clip: float | int = 0.0,
+  normalise: str = '',
+) -> Float[Array, 'K']:
+  """Each turn's own reward, and a share of how much it raised the belief.
+
+    c_k = r_k + weight f(belief_{k+1} - belief_k)
+
+  for log-beliefs in nats, so that the difference is a log-ratio. f:
+
+    positive  max(x, 0), the paper's. Not a potential: going down and up again
+              is paid.
+    none      x itself, whose sum is the log-ratio of the ends.
+    tanh      tanh(x)
+
+  `clip` > 0 bounds x to [-clip, clip] before f. `normalise`, of f's values
+  over the turns that took place: 'centre' subtracts their mean, 'std' also
+  divides by their standard deviation (ddof=0; 0 where they are all equal).
+  No gradient passes through the belief.
+
+  Source: Auzina et al. 2026 (arXiv 2602.12342), its code: agg=sum,
+  methods=["positive"], weight_elicit=0.1.
+
+  Raises:
+    ValueError: no beliefs, or an option that is none of these.
+  """
+  shapes = {
+    'positive': lambda x: jnp.maximum(x, 0.0),
+    'none': lambda x: x,
+    'tanh': jnp.tanh,
+  }
+  for name, value, known in (
+    ('transform', transform, (*shapes,)),
+    ('normalise', normalise, ('', 'centre', 'std')),
+  ):
+    if value not in known:
+      raise ValueError(
+        f'delta_belief({name}={value!r}): choose one of '
+        f'{", ".join(map(repr, known))}.'
+      )
+  if not clip >= 0:
+    raise ValueError(f'delta_belief(clip={clip}): clip must be at least 0.')
+  if belief is None:
+    raise ValueError(
+      'delta_belief needs the belief before and after each turn, and there is '
+      "none: set dialogue.belief to 'current' or 'initial', in an environment "
+      'of several turns.'
+    )
+  belief = jax.lax.stop_gradient(jnp.asarray(belief))
+  gain = masked.keep(belief[1:] - belief[:-1], turns)
+  if clip:
+    gain = jnp.clip(gain, -clip, clip)
+  gain = masked.keep(shapes[transform](gain), turns)
+  if normalise:
+    gain = masked.centred(gain, turns)
+  if normalise == 'std':
+    variance = jnp.sum(gain**2) / jnp.maximum(masked.count(turns), 1.0)
+    gain = gain / jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
+  return masked.keep(masked.keep(reward, turns) + weight * gain, turns)

@@ -25,6 +25,16 @@ class Signals(NamedTuple):
   answer_probability: float | None  # mean over the final answer's tokens
 
 
+class Turn(NamedTuple):
+  """Where a message stands in its dialogue, and what came of it."""
+
+  index: int
+  turns: int  # of the whole dialogue
+  kind: str  # of the reply
+  won: bool  # the whole dialogue is
+  last: bool
+
+
 class Transcript(NamedTuple):
   """One completion, as rewards see it."""
 
@@ -33,6 +43,8 @@ class Transcript(NamedTuple):
   stop: codes.Stop
   verdict: codes.Verdict  # verified once, before the rewards
   signals: Signals | None = None  # where a reward asks: see `needs_signals`
+  turn: Turn | None = None  # of a message in a dialogue
+  kinds: tuple[str, ...] = ()  # of the replies, for a whole dialogue
 
 
 class Graded(NamedTuple):

@@ -1,6 +1,7 @@
 """Credit: known answers, turns that never took place, K = 1."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -77,3 +78,89 @@ def test_rewards_to_go_of_one_turn_are_the_outcome():
   )
   with pytest.raises(ValueError, match=r'gamma=1\.5'):
     registry.get('credit', 'stepwise(gamma=1.5)')(*args)
+
+
+##### delta_belief #####
+
+STEPS = np.log(np.array([0.1, 0.2, 0.1, 0.4], np.float32))
+ALL = np.ones(3, bool)
+
+
+def gain(spec, belief=STEPS, turns=ALL, reward=(0.0, 0.0, 0.0)):
+  credit = registry.get('credit', spec)
+  return credit(np.array(reward, np.float32), belief, turns)
+
+
+@pytest.mark.parametrize(
+  ('spec', 'expected'),
+  [
+    ('delta_belief(weight=0.1)', [0.0693147, 0, 0.1386294]),
+    ('delta_belief', [0.0693147, 0, 0.1386294]),
+    ('delta_belief(1.0, none)', [0.6931472, -0.6931472, 1.3862944]),
+    ('delta_belief(1.0, tanh)', [0.6, -0.6, 0.8823529]),
+    ('delta_belief(1.0, none, clip=1.0)', [0.6931472, -0.6931472, 1.0]),
+    ('delta_belief(1.0, normalise=centre)', [0, -0.6931472, 0.6931472]),
+    ('delta_belief(1.0, normalise=std)', [0, -1.2247449, 1.2247449]),
+  ],
+)
+def test_delta_belief_of_known_beliefs(spec, expected):
+  np.testing.assert_allclose(gain(spec), expected, atol=1e-6)
+
+
+def test_delta_belief_without_a_relu_telescopes():
+  total = gain('delta_belief(1.0, none)').sum()
+  assert float(total) == pytest.approx(float(STEPS[-1] - STEPS[0]), abs=1e-6)
+
+
+def test_delta_belief_with_weight_0_is_the_reward():
+  out = gain('delta_belief(weight=0)', reward=(1.0, -2.0, 0.5))
+  np.testing.assert_array_equal(out, [1.0, -2.0, 0.5])
+
+
+def test_delta_belief_adds_the_turns_own_reward():
+  out = gain('delta_belief(weight=0.1)', reward=(1.0, -2.0, 0.5))
+  np.testing.assert_allclose(out, [1.0693147, -2.0, 0.6386294], atol=1e-6)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_delta_belief_ignores_what_stands_after_the_end(bad):
+  belief = np.concatenate([STEPS[:2], [bad, bad]]).astype(np.float32)
+  turns = np.array([True, False, False])
+  for spec in ('delta_belief', 'delta_belief(normalise=std)'):
+    out = gain(spec, belief, turns, (1.0, bad, bad))
+    assert np.isfinite(out).all()
+    np.testing.assert_array_equal(out[1:], 0)
+  out = gain('delta_belief', belief, turns, (1.0, bad, bad))
+  np.testing.assert_allclose(out[0], 1.0693147, atol=1e-6)
+
+
+def test_delta_belief_of_equal_gains_normalises_to_zero():
+  belief = np.array([-3, -2, -1, 0], np.float32) * 0.5
+  for how in ('centre', 'std'):
+    np.testing.assert_array_equal(
+      gain(f'delta_belief(normalise={how})', belief), 0
+    )
+
+
+def test_delta_belief_has_no_gradient_in_the_belief():
+  credit = registry.get('credit', 'delta_belief')
+  g = jax.grad(lambda b: credit(jnp.zeros(3), b, ALL).sum())(jnp.array(STEPS))
+  np.testing.assert_array_equal(g, 0)
+
+
+@pytest.mark.parametrize(
+  ('spec', 'match'),
+  [
+    ('delta_belief(transform=relu)', 'transform'),
+    ('delta_belief(normalise=max)', 'normalise'),
+    ('delta_belief(clip=-1)', 'clip'),
+  ],
+)
+def test_delta_belief_refuses_bad_options(spec, match):
+  with pytest.raises(ValueError, match=match):
+    gain(spec)
+
+
+def test_delta_belief_without_beliefs_says_how_to_get_them():
+  with pytest.raises(ValueError, match=r'dialogue\.belief'):
+    gain('delta_belief', None)

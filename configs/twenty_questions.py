@@ -1,0 +1,97 @@
+r"""Credit for questions: outcome, step by step, ΔBelief, or a critic.
+
+  python scripts/sweep.py --config=configs/twenty_questions.py:SCALE \
+    --workdir=runs/credit
+  python scripts/study.py runs/credit --over=accuracy \
+    --metrics='eval/accuracy,eval/pass@8,eval/turns_to_success,eval/repeated'
+
+After Auzina et al. (2026, arXiv:2602.12342): a turn is paid for how much it
+raised the policy's own log-probability of the secret. ARG `credit` is
+delta_belief, outcome, stepwise (rewards to go), critic (PPO with GAE); `belief`
+is current or initial (a frozen copy, the control for self-reference);
+`statistics` is living or padded (the authors' code). SCALE is tiny (the default:
+a made-up world of 32 objects, and a byte-level model that learns it from
+scripted games first), smollm2, or qwen3_1.7b with the authors' hyperparameters.
+"""
+
+from configs import common
+
+CREDITS = {
+  'delta_belief': ('delta_belief(weight=0.1)', 'grpo'),
+  'outcome': ('outcome', 'grpo'),
+  'stepwise': ('stepwise(gamma=1.0)', 'grpo'),
+  'critic': ('outcome', 'gae(gamma=1.0, lam=0.95)'),
+}
+WORLDS = {
+  'tiny': 'attributes(objects=32, attributes=12)',
+  'smollm2': 'characters()',
+  'qwen3_1.7b': 'countries()',
+}
+
+
+def get_config(arg: str = ''):
+  arg = common.parse_arg(
+    arg,
+    scale=tuple(WORLDS),
+    stage=('rl', 'base'),
+    credit=tuple(CREDITS),
+    belief=('current', 'initial'),
+    statistics=('living', 'padded'),
+    weight=0.1,
+  )
+  c = common.base()
+  world = WORLDS[arg['scale']]
+  c.env = f"guessing(world='{world}', test_secrets=8, validation_secrets=4)"
+  c.algo.credit, c.algo.estimate = CREDITS[arg['credit']]
+  if arg['credit'] == 'delta_belief':
+    c.algo.credit = f'delta_belief(weight={arg["weight"]})'
+    c.dialogue.belief = arg['belief']
+  c.algo.turn_statistics = arg['statistics']
+  c.reward_funcs = (
+    'win(2.0)',
+    'turn_cost(-0.05)',
+    'invalid(-1.0)',
+    'repeated(-0.2)',
+  )
+  c.reward_weights = (1.0,) * 4
+  c.algo.surrogate = 'clip(low=0.2, high=0.28)'
+  c.max_prompt_length = 32
+  c.max_completion_length = 8
+  c.dialogue.max_turns = 8
+  c.dialogue.max_reply_length = 32
+  c.dialogue.max_length = 256
+  c.dialogue.max_elicit_length = 8
+  c.train_batch_size = 8
+  c.num_generations = 8
+  c.groups_per_micro_batch = 8
+  c.total_steps = 60
+  c.optimizer.learning_rate = 3e-4
+  c.model.name = 'configs/twenty_questions.py:stage=base'
+  c.eval.num_tasks = 8
+  c.eval.samples = 32
+  c.eval.temperature = 1.0
+  c.eval.batch_size = 256
+  c.eval_every = 0
+  c.log_every = 10
+  c.save_every = 20
+  if arg['stage'] == 'base':
+    c.method = 'sft'
+    c.env = (
+      f"guessing(world='{world}', all_secrets=True, games=60000, "
+      'demonstrate=True, turns=8)'
+    )
+    c.reward_funcs, c.reward_weights = ('win(1.0)',), (1.0,)
+    c.algo.credit, c.algo.estimate = 'outcome', 'grpo'
+    c.dialogue.belief = ''
+    c.model.name = 'tiny()'
+    c.total_steps = 1000
+    c.train_batch_size = 32
+    c.num_generations = 1
+    c.groups_per_micro_batch = 32
+    c.optimizer.learning_rate = 1e-2
+    c.optimizer.schedule = 'cosine'
+    c.optimizer.warmup_steps = 50
+    c.log_every = 50
+    c.log_transcripts = 1
+    c.save_every = 500
+  return c

