@@ -10,7 +10,7 @@ raised the policy's own log-probability of the secret. ARG `credit` is
 delta_belief, outcome, stepwise (rewards to go), critic (PPO with GAE); `belief`
 is current or initial (a frozen copy, the control for self-reference);
 `statistics` is living or padded (the authors' code). SCALE is tiny (the default:
-a made-up world of 32 objects, and a byte-level model that learns it from
+a made-up world of 16 objects, and a byte-level model that learns it from
 scripted games first), smollm2, or qwen3_1.7b with the authors' hyperparameters.
 """
 
@@ -23,7 +23,7 @@ CREDITS = {
   'critic': ('outcome', 'gae(gamma=1.0, lam=0.95)'),
 }
 WORLDS = {
-  'tiny': 'attributes(objects=32, attributes=12)',
+  'tiny': 'attributes(objects=16, attributes=8)',
   'smollm2': 'characters()',
   'qwen3_1.7b': 'countries()',
 }
@@ -41,7 +41,7 @@ def get_config(arg: str = ''):
   )
   c = common.base()
   world = WORLDS[arg['scale']]
-  c.env = f"guessing(world='{world}', test_secrets=8, validation_secrets=4)"
+  c.env = f"guessing(world='{world}', test_secrets=4, validation_secrets=2)"
   c.algo.credit, c.algo.estimate = CREDITS[arg['credit']]
   if arg['credit'] == 'delta_belief':
     c.algo.credit = f'delta_belief(weight={arg["weight"]})'
@@ -67,7 +67,7 @@ def get_config(arg: str = ''):
   c.total_steps = 60
   c.optimizer.learning_rate = 3e-4
   c.model.name = 'configs/twenty_questions.py:stage=base'
-  c.eval.num_tasks = 8
+  c.eval.num_tasks = 4
   c.eval.samples = 32
   c.eval.temperature = 1.0
   c.eval.batch_size = 256
@@ -77,18 +77,19 @@ def get_config(arg: str = ''):
   if arg['stage'] == 'base':
     c.method = 'sft'
     c.env = (
-      f"guessing(world='{world}', all_secrets=True, games=60000, "
+      f"guessing(world='{world}', test_secrets=4, validation_secrets=2, "
+      'all_secrets=True, games=60000, patience=(2, 6), '
       'demonstrate=True, turns=8)'
     )
     c.reward_funcs, c.reward_weights = ('win(1.0)',), (1.0,)
     c.algo.credit, c.algo.estimate = 'outcome', 'grpo'
     c.dialogue.belief = ''
     c.model.name = 'tiny()'
-    c.total_steps = 1000
+    c.total_steps = 1500
     c.train_batch_size = 32
     c.num_generations = 1
     c.groups_per_micro_batch = 32
-    c.optimizer.learning_rate = 1e-2
+    c.optimizer.learning_rate = 5e-3
     c.optimizer.schedule = 'cosine'
     c.optimizer.warmup_steps = 50
     c.log_every = 50
