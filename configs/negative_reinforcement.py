@@ -10,8 +10,9 @@ has it, while training on right samples alone (PSR) loses it. ARG `arm` is one
 of grpo, ppo, psr, nsr, w_reinforce; SCALE is tiny (the default, a minute a run
 on two CPU cores; `base` names its model of configs/substrate.py), smollm2, or qwen2.5_7b with the
 paper's hyperparameters (1,024 prompts x 8, four updates a batch are one pass
-here over the whole batch: num_iterations=1 is on-policy). What came out at
-tiny: configs/negative_reinforcement/README.md.
+here over the whole batch: num_iterations=1 is on-policy). It is for
+v5p:4x4x4, see configs/studies_aot.md. At tiny, with five seeds, PSR does not lose
+pass@64 where NSR keeps it. See configs/negative_reinforcement/README.md.
 
 The clipped loss is the paper's, its mean is over each row's tokens; KL of
 1e-3 for ppo and grpo at the paper's scale (there in ppo's reward, here in the

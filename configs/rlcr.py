@@ -9,7 +9,9 @@ counts), brier, spherical, log_score or absolute (improper). SCALE is tiny (the
 default: substrate `confident`, which states confidences at random, a minute
 a run on two CPU cores), smollm2, or qwen2.5_7b with the hyperparameters of the
 authors' code: 72 prompts x 32, temperature 0.7, no KL, no division by the
-group's std, learning rate 5e-6, truncated rows masked. What came out at tiny:
+group's std, learning rate 5e-6, truncated rows masked; for v5p:2x4x4, see
+configs/studies_aot.md. At tiny, with five seeds: the ECE goes from 0.343 to
+0.433 without a score, to 0.280 with Brier's, at equal accuracy. See
 configs/rlcr/README.md.
 
 A row without a readable confidence gets its score's worst value; the authors

@@ -23,7 +23,9 @@ hard             0.18      0.31    0.11 at 0.69                0.89 at 0.12
 confident        0.75      0.98    0.65 at 0.91  0.34 at 0.44
 scratchpad_only  0.96      0.99    1.00 at 0.97
 
-`hard` has pass@1 0.18 and pass@64 0.98. Contents are what was learned, not
+`hard` has pass@1 0.18 and pass@64 0.98. `rare` goes on from scratchpad_only for
+300 steps; it has pass@1 0.14, pass@64 0.65 and scratchpads in 2.9% of samples,
+right 0.75 of the time. Contents are what was learned, not
 what was asked for: direct answers stay below their reliability, and the
 scratchpads of `unreliable`, seldom seen, are right less often.
 
