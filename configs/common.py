@@ -58,6 +58,9 @@ def base() -> ml_collections.ConfigDict:
   # groups have spread in their rewards (DAPO's dynamic sampling). 0: keep
   # the batch as it is; groups without gradient are skipped either way.
   c.max_resample_batches = 0
+  # A group counts as having spread when the std of its rewards (divided by G, of
+  # SRL's filter) is above this. 0: when it has any advantage that is not 0.
+  c.min_reward_std = 0.0
 
   # Environments that talk back: several turns, K of them at most. Then
   # max_completion_length is that of one message.
@@ -119,12 +122,16 @@ def base() -> ml_collections.ConfigDict:
   c.log_transcripts = 4  # rows a step in rollouts.jsonl
   c.save_every = 10  # steps
   c.max_to_keep = 2  # checkpoints
+  # A metric such as 'eval/accuracy': the checkpoint with its largest value is
+  # kept besides, and is what a run is when it serves as a model. '' for none.
+  c.keep_best = ''
   c.max_logp_diff = 0.01  # alarm: largest sampler-trainer gap, in nats
   c.max_skipped_updates = 3  # stop after so many non-finite ones in a row
 
   c.eval_every = 10  # steps; 0: only before and after
   c.eval = ml_collections.ConfigDict()
-  c.eval.num_tasks = 128  # of the test split
+  c.eval.split = 'test'  # test, or validation where the env has one
+  c.eval.num_tasks = 128  # of that split
   c.eval.samples = 1  # of each task
   c.eval.batch_size = 32  # samples at a time
   c.eval.temperature = 0.0  # 0: greedy

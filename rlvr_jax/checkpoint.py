@@ -140,12 +140,7 @@ class Checkpointer:
     older = [s for s in found if s <= step]
     keep = set(older[-self._max_to_keep :])
     if self._keep_best is not None:
-      scores = []
-      for s in older:
-        extra = json.loads((self._root / str(s) / 'extra.json').read_text())
-        if extra.get(self._keep_best) is not None:
-          scores.append((extra[self._keep_best], s))
-      keep |= {max(scores)[1]} if scores else set()
+      keep |= {best(self._workdir, self._keep_best)}
     for s in found:
       if s not in keep:
         # Renamed first: a kill while deleting leaves no partial checkpoint.
@@ -176,6 +171,17 @@ def steps(workdir) -> list[int]:
   root = _root(workdir)
   names = [p.name for p in root.iterdir()] if root.is_dir() else []
   return sorted(int(n) for n in names if re.fullmatch(r'\d+', n))
+
+
+def best(workdir, key: str) -> int | None:
+  """The step whose `extra` has the largest `key`, the latest of equal ones;
+  None if none has it."""
+  scores = []
+  for s in steps(workdir):
+    extra = json.loads((_root(workdir) / str(s) / 'extra.json').read_text())
+    if extra.get(key) is not None:
+      scores.append((extra[key], s))
+  return max(scores)[1] if scores else None
 
 
 def load(

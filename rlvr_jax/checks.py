@@ -85,6 +85,16 @@ def check_config(c, mesh) -> None:
     rule(c.eval[name] >= 1, f'eval.{name}={c.eval[name]} must be at least 1')
   rule(c.temperature > 0, f'temperature={c.temperature} must be above 0')
   rule(c.verify_timeout_s > 0, 'verify_timeout_s must be above 0')
+  rule(
+    c.min_reward_std >= 0 and (c.max_resample_batches or not c.min_reward_std),
+    f'min_reward_std={c.min_reward_std} must be at least 0, and filters only '
+    'with max_resample_batches',
+  )
+  rule(
+    not c.keep_best or c.eval_every % c.save_every == 0,
+    f'keep_best={c.keep_best!r} needs a checkpoint at each evaluation: '
+    f'eval_every={c.eval_every} must be a multiple of save_every={c.save_every}',
+  )
   for name in ('dtype', 'param_dtype'):
     known = ('float32', 'bfloat16')
     rule(
@@ -212,6 +222,22 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
         f"than the model's {config.max_position} positions. Lower it, or "
         'dialogue.max_length.'
       )
+
+
+def held_out(c, env) -> list:
+  """The first eval.num_tasks tasks of eval.split.
+
+  Raises:
+    ValueError: the environment has no such split, or nothing in it.
+  """
+  known = [name for name in env if name != 'train']
+  if c.eval.split not in known or not len(env[c.eval.split]):
+    raise ValueError(
+      f'eval.split={c.eval.split!r}: {c.env} has '
+      f'{", ".join(f"{n} ({len(env[n])} tasks)" for n in known)}.'
+    )
+  split = env[c.eval.split]
+  return [split[i] for i in range(min(c.eval.num_tasks, len(split)))]
 
 
 def training_tasks(c, tasks):

@@ -170,9 +170,8 @@ def evaluator(c, tasks, *, model, mesh, how, encode, tokenizer, answer):
 
 
 def tasks_of(c) -> list:
-  """The first eval.num_tasks tasks of the test split."""
-  test = registry.get('env', c.env)()['test']
-  return [test[i] for i in range(min(c.eval.num_tasks, len(test)))]
+  """The first eval.num_tasks tasks of the split to evaluate on."""
+  return checks.held_out(c, registry.get('env', c.env)())
 
 
 def settings(c, policy: Policy) -> dict:

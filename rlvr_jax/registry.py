@@ -42,6 +42,7 @@ _MODULES = {
     'rlvr_jax.rewards.length',
     'rlvr_jax.rewards.signals',
     'rlvr_jax.rewards.game',
+    'rlvr_jax.rewards.similarity',
   ),
   'env': (
     'rlvr_jax.envs.arithmetic',
@@ -51,6 +52,8 @@ _MODULES = {
     'rlvr_jax.envs.gym',
     'rlvr_jax.envs.strategies',
     'rlvr_jax.envs.guessing',
+    'rlvr_jax.envs.chain',
+    'rlvr_jax.envs.steps',
   ),
   'model': ('rlvr_jax.models.config',),
 }

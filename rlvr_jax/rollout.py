@@ -288,6 +288,16 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
   }
 
 
+def varied(collected: Collected, low: float) -> np.ndarray:
+  """bool[P]: the std of a group's rewards, divided by their number, is above
+  `low` (Deng et al. 2025, arXiv 2510.25992, section 3). All of them for 0."""
+  rows = [
+    [g.value for g in group if not g.refused] or [0.0]
+    for group in collected.graded
+  ]
+  return np.array([low == 0 or np.std(values) > low for values in rows])
+
+
 def lines(collected: Collected, split: str, limit: int) -> list[dict]:
   """Readable records, the first `limit` rows, a group after the other."""
   out = []

@@ -73,9 +73,7 @@ def train(config, workdir, command: str = '') -> None:
   train_tasks = checks.training_tasks(c, env['train'])
   talks = dialogue.is_dialogue(train_tasks[0])
   reward = core.build(c.reward_funcs, c.reward_weights)
-  held_out = [
-    env['test'][i] for i in range(min(c.eval.num_tasks, len(env['test'])))
-  ]
+  held_out = checks.held_out(c, env)
 
   ##### algorithm, programs #####
   algo = algorithm.from_config(c.algo)
@@ -112,7 +110,11 @@ def train(config, workdir, command: str = '') -> None:
   with (
     writer.hold(workdir),
     sharding.use(mesh),
-    checkpoint.open(workdir, max_to_keep=c.max_to_keep) as saved,
+    checkpoint.open(
+      workdir,
+      max_to_keep=c.max_to_keep,
+      keep_best='score' if c.keep_best else None,
+    ) as saved,
     interruptible() as interrupted,
   ):
     ##### state: resumed, else pretrained, else random #####
@@ -193,7 +195,8 @@ def train(config, workdir, command: str = '') -> None:
         max_prompt_length=c.max_prompt_length,
         seen=seen,
       )
-      log.eval(s, summary.summary(table))
+      scores = summary.summary(table)
+      log.eval(s, scores)
       log.rollouts(
         s,
         [
@@ -201,6 +204,14 @@ def train(config, workdir, command: str = '') -> None:
           for i, task in enumerate(held_out)
         ],
       )
+      if c.keep_best and c.keep_best not in scores:
+        raise ValueError(
+          f'keep_best={c.keep_best!r} is no metric of an evaluation. There are: '
+          f'{", ".join(k for k in scores if k.startswith("eval/"))}.'
+        )
+      extra['score'] = scores.get(
+        c.keep_best
+      )  # of this step, for its checkpoint
 
     ##### one batch of groups #####
     def gather(s, params, state, clock):
@@ -220,7 +231,9 @@ def train(config, workdir, command: str = '') -> None:
         part = part._replace(score=sharding.agree(part.score))
         parts.append(part)
         adv = source.weights(c, algo, part.rollout, part.score)
-        keep.append((adv != 0).any((1, 2)))
+        keep.append(
+          (adv != 0).any((1, 2)) & rollout.varied(part, c.min_reward_std)
+        )
         spread.append(np.asarray(algorithm.informative(algo, part.score)))
         if sum(k.sum() for k in keep) >= c.train_batch_size:
           break
@@ -283,7 +296,7 @@ def train(config, workdir, command: str = '') -> None:
         alarm(log, c, s, metrics)
         log.metrics(s, metrics)
         log.rollouts(s, rollout.lines(parts[0], 'train', c.log_transcripts))
-        last = s == c.total_steps
+        last, extra['score'] = s == c.total_steps, None
         if last or (c.eval_every and s % c.eval_every == 0):
           evaluate_at(s, params)
         if extra['skipped'] >= c.max_skipped_updates:

@@ -5,6 +5,7 @@
 
 W1: one GRPO step, 4 prompts x 8 samples, exactly 64 new tokens. W2: the same
 with up to 256 tokens and a stop token. W3: sampling only, 32 x 64 and 1 x 128.
+W4: dialogues against single answers, ours alone (bench_dialogues.py).
 SmolLM2-135M-Instruct, float32, all parameters trained; the work in full is in
 bench_peers/common.py. Sides run in turns (ours, tunix, trl, ours, ...), each
 in a process of its own, nothing beside it; a matrix product is timed before
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import time
 
+import bench_dialogues
 import numpy as np
 from bench_peers import common, figures
 
@@ -81,7 +83,7 @@ def parse(argv=None) -> argparse.Namespace:
   p = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  p.add_argument('--work', required=True, choices=sorted(common.WORKS))
+  p.add_argument('--work', required=True, choices=[*sorted(common.WORKS), 'W4'])
   p.add_argument('--peer', choices=[*PINS, 'none'], help='default: all peers')
   p.add_argument('--repeats', type=int, default=3, help='turns of all sides')
   p.add_argument('--steps', type=int, help='measured steps of a process')
@@ -95,6 +97,8 @@ def parse(argv=None) -> argparse.Namespace:
     '--torch-index', help="URL of an index with torch's CPU builds, for pip"
   )
   args = p.parse_args(argv)
+  if args.work == 'W4':
+    return args
   args.steps = STEPS[args.work] if args.steps is None else args.steps
   if min(args.repeats, args.steps, args.warmup) < 1 or args.max_new < 0:
     p.error('--repeats, --steps, --warmup must be >= 1 and --max-new >= 0')
@@ -337,6 +341,14 @@ def say(text: str) -> None:
 
 def main(argv=None) -> int:
   args = parse(argv)
+  if args.work == 'W4':
+    found = bench_dialogues.run(args.repeats, args.dtype)
+    m = machine()
+    say(f'{m["cpu"]}, {m["cores"]} cores; {args.dtype}, {args.repeats} repeats')
+    bench_dialogues.show(found)
+    if args.out:
+      args.out.write_text(json.dumps({'machine': m, **found}, indent=1))
+    return 0
   (HOME / 'logs').mkdir(parents=True, exist_ok=True)
   result = {
     'work': args.work,

@@ -82,3 +82,17 @@ def test_methods_that_cannot_work_are_refused(changes, message):
   mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
   with pytest.raises(ValueError, match=message):
     checks.check_config(c, mesh)
+
+
+@pytest.mark.parametrize(
+  ('split', 'ids'), [('test', ['a', 'b']), ('validation', ['v'])]
+)
+def test_the_split_to_evaluate_on(split, ids):
+  env = {'train': ['t'], 'validation': ['v'], 'test': ['a', 'b', 'c']}
+  config = types.SimpleNamespace(
+    env='x', eval=types.SimpleNamespace(split=split, num_tasks=2)
+  )
+  assert checks.held_out(config, env) == ids
+  config.eval.split = 'train'
+  with pytest.raises(ValueError, match=r'validation \(1 tasks\)'):
+    checks.held_out(config, env)

@@ -127,6 +127,9 @@ DIALOGUES = {
 }
 # Tests elsewhere in which the key decides.
 ELSEWHERE = {
+  'eval.split': 'checks_test.py::the_split_to_evaluate_on',
+  'keep_best': 'source_test.py::the_best_checkpoint',
+  'min_reward_std': 'rollout_test.py::groups_that_vary',
   'algo.turn_statistics': 'algorithm_test.py::members_whose_game_is_over',
   'dialogue.belief': 'dialogue_run_test.py::a_frozen_belief',
   'dialogue.belief_on_win': 'converse_test.py::the_winning_turn',

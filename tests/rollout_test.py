@@ -306,3 +306,15 @@ def test_lines_are_the_first_rows():
     'parts': {'outcome': 1.0},
   }
   assert rollout.lines(collect('7', '8', '5', '4'), 'train', 0) == []
+
+
+@pytest.mark.parametrize(
+  ('low', 'kept'), [(0.0, True), (0.01, True), (0.0115, False)]
+)
+def test_groups_that_vary_by_the_std_divided_by_their_number(low, kept):
+  """SRL's filter; the sample std, 0.01195, would keep the last one."""
+  values = (0.52, 0.50, 0.51, 0.49, 0.50, 0.50, 0.48, 0.50)
+  group = [core.Graded(v, {}) for v in values]
+  equal = [core.Graded(0.5, {})] * 7 + [core.Graded(0.0, {}, refused=True)]
+  c = rollout.Collected([], None, None, [], [group, equal])
+  assert rollout.varied(c, low).tolist() == [kept, low == 0]

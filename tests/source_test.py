@@ -275,3 +275,27 @@ def test_what_cannot_work_is_refused_at_start(changes, message):
   c.algo.update(changes)
   with pytest.raises(ValueError, match=message):
     algorithm.from_config(c.algo)
+
+
+def test_the_best_checkpoint_is_what_a_run_is_as_a_model(run, tmp_path):
+  """Scores are written by hand, so that the first step is the best."""
+  import json
+
+  from rlvr_jax import checkpoint
+  from rlvr_jax.io import load
+
+  how = ('keep_best=eval/accuracy', 'eval_every=1', 'save_every=1')
+  run('method=sft', 'num_generations=1', 'max_to_keep=1', 'total_steps=3', *how)
+  (folder,) = [p.parent for p in tmp_path.rglob('config.json')]
+  found = checkpoint.steps(folder)
+  extras = [
+    json.loads((folder / 'checkpoints' / str(s) / 'extra.json').read_text())
+    for s in found
+  ]
+  scores = [json.loads(x)['eval/accuracy'] for x in open(folder / 'eval.jsonl')]
+  assert [e['score'] for e in extras] == [scores[s] for s in found]
+  assert checkpoint.best(folder, 'score') in found
+  assert (
+    f'at step {checkpoint.best(folder, "score")},'
+    in load.load(str(folder)).source
+  )

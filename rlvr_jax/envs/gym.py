@@ -160,8 +160,14 @@ def _task(id: str, name: str, entry: dict) -> core.Task:
     question=entry['question'],
     answer=entry['answer'],
     verifier='reasoning_gym',
-    data={'dataset': name, 'entry': entry},
+    data={'dataset': name, 'entry': entry} | _solution(entry),
   )
+
+
+def _solution(entry) -> dict:
+  """The worked solution, of generators such as gsm_symbolic that have one."""
+  text = entry['metadata'].get('answer_cot')
+  return {'solution': text} if isinstance(text, str) else {}
 
 
 def _check_scorer(gym, name: str, entries: list[dict]) -> None:

@@ -135,15 +135,16 @@ def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
 
 
 def _run_model(folder: pathlib.Path) -> dict:
-  """`model` of a run's config: name and param_dtype of where it started.
+  """Of a run's config: the model's name and param_dtype, and keep_best.
 
   Raises:
     ValueError: config.json is missing or not a run's.
   """
   path = folder / 'config.json'
   try:
-    model = json.loads(path.read_text('utf-8'))['model']
-    return {key: model[key] for key in ('name', 'param_dtype')}
+    config = json.loads(path.read_text('utf-8'))
+    model = {key: config['model'][key] for key in ('name', 'param_dtype')}
+    return model | {'keep_best': config.get('keep_best', '')}
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise ValueError(
       f'{folder} holds checkpoints, and no config.json of a run beside them '
@@ -152,7 +153,7 @@ def _run_model(folder: pathlib.Path) -> dict:
 
 
 def _load_run(folder, dtype, place) -> Loaded:
-  """A run's newest checkpoint, each leaf cast to `dtype` on the host."""
+  """A run's best checkpoint by its keep_best, else its newest, each leaf cast to `dtype` on the host."""
   # Late: orbax takes seconds to import, and only runs need it.
   import jax
 
@@ -171,7 +172,8 @@ def _load_run(folder, dtype, place) -> Loaded:
     branch[last] = jax.ShapeDtypeStruct(
       stacked + leaf.shape, model['param_dtype']
     )
-  found = checkpoint.load(folder, {'params': abstract}, partial=True)
+  best = checkpoint.best(folder, 'score') if model['keep_best'] else None
+  found = checkpoint.load(folder, {'params': abstract}, step=best, partial=True)
   if found is None:
     raise ValueError(
       f'{folder} is a run without a checkpoint: let it train to its first one '

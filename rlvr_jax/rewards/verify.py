@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlvr_jax import codes, registry
-from rlvr_jax.rewards import answer, countdown, extract, pool
+from rlvr_jax.rewards import answer, countdown, extract, pool, similarity
 
 if TYPE_CHECKING:
   from rlvr_jax.envs import core as envs
@@ -29,6 +29,10 @@ def verify(
       scorer, in a worker since some evaluate the text with sympy; CORRECT
       from a score of `SOLVED` on, so partial credit is WRONG. It is given
       `extract.stated`.
+
+    step: `answer`, the expert's step; CORRECT where the part after the
+      thought (`similarity.step`) has the same words.
+    exact: `answer`; CORRECT where the same words follow the last ####.
 
   Args:
     tasks: n tasks, of any mixture of verifiers.
@@ -113,8 +117,36 @@ def _reasoning_gym(tasks, completions, timeout_s):
   return out
 
 
+def _step(tasks, completions, timeout_s):
+  out = []
+  for task, text in zip(tasks, completions):
+    found = similarity.step(text, 'optional')
+    if found is None:
+      out.append(codes.Verdict.NO_ANSWER)
+    elif found.split() == task.answer.split():
+      out.append(codes.Verdict.CORRECT)
+    else:
+      out.append(codes.Verdict.WRONG)
+  return out
+
+
+def _exact(tasks, completions, timeout_s):
+  out = []
+  for task, text in zip(tasks, completions):
+    _, mark, found = text.rpartition('####')
+    if not mark or not found.strip():
+      out.append(codes.Verdict.NO_ANSWER)
+    elif found.split() == task.answer.split():
+      out.append(codes.Verdict.CORRECT)
+    else:
+      out.append(codes.Verdict.WRONG)
+  return out
+
+
 VERIFIERS = {
   'math': _math,
+  'step': _step,
+  'exact': _exact,
   'countdown': _countdown,
   'reasoning_gym': _reasoning_gym,
 }

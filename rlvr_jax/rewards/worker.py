@@ -81,7 +81,17 @@ def _warm_gym(dataset: str) -> None:
   _scorer(dataset)
 
 
-KINDS = {'math': (_warm_math, check_math), 'gym': (_warm_gym, check_gym)}
+def check_similarity(prediction: str, expert: str, **options) -> float:
+  """`similarity.ratio`."""
+  module = importlib.import_module('rlvr_jax.rewards.similarity')
+  return module.ratio(prediction, expert, **options)
+
+
+KINDS = {
+  'math': (_warm_math, check_math),
+  'gym': (_warm_gym, check_gym),
+  'similarity': (lambda _: check_similarity('a', 'b'), check_similarity),
+}
 
 
 @functools.lru_cache(maxsize=512)

@@ -1,0 +1,109 @@
+r"""Expert steps before outcome reward: SRL, RLVR, both, and imitation.
+
+  python scripts/sweep.py --config=configs/srl.py:SCALE --workdir=runs/steps
+  python scripts/study.py runs/steps --metrics='eval/accuracy,eval/pass@64'
+
+After Deng et al. (2025, arXiv:2510.25992): where a model almost never solves a
+problem, outcome reward has no gradient; the similarity of its next step with an
+expert's has one. ARG `arm` is
+
+  srl       similarity on step tasks, groups filtered by the std of rewards
+  rlvr      outcome reward on whole problems
+  srl_rlvr  rlvr from srl's best checkpoint by validation accuracy
+  sft       imitation of the same steps; sft_rlvr: rlvr from there
+  whole     similarity with the whole solution at once
+
+A second stage trains the first one into runs/srl/ if it is not there. SCALE is
+tiny (the default: chains of 4 operations, and a byte-level model that has seen
+chains of 2), smollm2, or qwen2.5_7b with the paper's hyperparameters: 512
+step prompts (128 whole ones) x 8, learning rate 5e-7, no KL, 60 problems for
+validation. The paper's threshold of the filter, clip range and lengths are
+unknown; here 0.05, 0.2 and common.py's.
+"""
+
+from configs import common
+
+ARMS = ('srl', 'rlvr', 'srl_rlvr', 'sft', 'sft_rlvr', 'whole')
+SOURCES = {
+  'tiny': 'chain(depth=4, train_size=2000, test_size=64)',
+  'smollm2': 'chain(depth=3, train_size=2000, test_size=64)',
+  'qwen2.5_7b': "gsm8k(data_dir='data/gsm8k', download=True)",
+}
+
+
+def get_config(arg: str = ''):
+  arg = common.parse_arg(
+    arg, scale=common.SCALES, stage=('rl', 'base'), arm=ARMS
+  )
+  scale, arm = arg['scale'], arg['arm']
+  c = common.BASES[scale]()
+  tiny = scale == 'tiny'
+  source = SOURCES[scale]
+  steps = f'steps({source}, terse={tiny}, think={not tiny}'
+  stepwise = arm in ('srl', 'sft')
+  # Whole problems in all arms alike: those of validation are not trained on.
+  c.env = f'{steps})' if stepwise else f'{steps}, only_whole=True)'
+  if arm == 'whole':
+    c.env = f'{steps}, whole=True)'
+  c.algo.estimate = 'grpo(ddof=0)'
+  c.algo.surrogate = 'clip(low=0.2, high=0.2)'
+  c.algo.aggregate = 'seq_mean_token_mean'
+  c.max_resample_batches = 2
+  if arm in ('srl', 'whole'):
+    think = 'none' if tiny else 'required'
+    c.reward_funcs = (f'similarity(think={think})',)
+    c.min_reward_std = 0.05
+  c.eval.split = 'validation'
+  c.eval.num_tasks = 60
+  c.keep_best = 'eval/accuracy'
+  if arm == 'sft':
+    c.method = 'sft'
+    c.num_generations = 1
+    c.max_resample_batches = 0
+  if arm.endswith('_rlvr'):
+    c.model.name = f'configs/srl.py:scale={scale},arm={arm[:-5]}'
+  if tiny:
+    if not arm.endswith('_rlvr'):
+      c.model.name = 'configs/srl.py:stage=base'
+    c.max_prompt_length = 64
+    c.max_completion_length = 40 if not stepwise else 12
+    c.total_steps = 60
+    c.eval_every = c.save_every = 20
+    if arm == 'sft':
+      c.train_batch_size = c.groups_per_micro_batch = 64
+  if scale == 'qwen2.5_7b':
+    c.train_batch_size = 512 if arm == 'srl' else 128
+    c.num_generations = 1 if arm == 'sft' else 8
+    c.optimizer.learning_rate = 5e-6 if arm == 'sft' else 5e-7
+    c.eval.samples = 1
+    c.eval.temperature = 0.0
+    c.eval_every = c.save_every = 20
+    c.total_steps = 400
+  if arg['stage'] == 'base':
+    c.method = 'sft'
+    c.env = (
+      'steps(chain(depth=2, train_size=8000, test_size=64), terse=True, '
+      'think=False, last=True, also_whole=True)'
+    )
+    c.model.name = 'tiny()'
+    c.reward_funcs = ('outcome',)
+    c.min_reward_std, c.max_resample_batches = 0.0, 0
+    c.keep_best = ''
+    c.total_steps = 1500
+    c.train_batch_size = c.groups_per_micro_batch = 64
+    c.num_generations = 1
+    c.max_completion_length = 24
+    c.optimizer.learning_rate = 5e-3
+    c.optimizer.schedule = 'cosine'
+    c.optimizer.warmup_steps = 50
+    c.eval_every, c.save_every = 0, 500
+    c.log_every = 100
+    c.eval.split = 'test'
+    c.eval.samples = 4
+  return c
+
+
+def sweep(add):
+  for arm in ARMS:
+    for seed in range(5):
+      add(arg=f'arm={arm}', seed=seed)

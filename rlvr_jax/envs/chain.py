@@ -1,0 +1,86 @@
+"""Chains of one-digit operations, with every intermediate result in the answer.
+
+    4+3*2-9  ->  4+3=7
+                 7*2=4
+                 4-9=5
+                 #### 745
+
+Left to right, modulo 10. Each step is a small fact; the answer is the list of
+all results, so it is not found by chance: one in 10**depth.
+"""
+
+from rlvr_jax import registry
+from rlvr_jax.envs import core
+
+OPERATIONS = {
+  '+': lambda a, b: (a + b) % 10,
+  '-': lambda a, b: (a - b) % 10,
+  '*': lambda a, b: a * b % 10,
+}
+
+
+@registry.register('env')
+def chain(
+  *,
+  depth: int | tuple[int, int] = 3,
+  ops: str = '+-*',
+  seed: int = 0,
+  train_size: int | None = None,
+  test_size: int | None = None,
+) -> core.Env:
+  """Chains of `depth` operations; data['solution'] has a line for each.
+
+  Problems are numbered, and a permutation that `seed` names puts them in a row:
+  the test split is its start, so the splits share none.
+
+  Args:
+    depth: operations of a problem: n, or (low, high) for each from low to high
+      in equal shares.
+    ops: of + - *.
+    seed: names the splits.
+    train_size: problems; None for the rest, at most 10,000.
+    test_size: problems; None for a fifth, at most 256.
+
+  Raises:
+    ValueError: an option out of range, or more tasks than problems.
+  """
+  low, high = depth if isinstance(depth, tuple) else (depth, depth)
+  core.check_int('depth', low, low=1, high=30)
+  core.check_int('depth', high, low=low, high=30)
+  if not ops or set(ops) - set(OPERATIONS) or len(set(ops)) < len(ops):
+    raise ValueError(f'ops={ops!r} must be some of {"".join(OPERATIONS)}.')
+  depths = range(low, high + 1)
+  space = 10 * (10 * len(ops)) ** low * len(depths)
+  train, test = core.split_sizes(
+    space, train_size, test_size, what=f'depth={depth}, ops={ops!r}'
+  )
+  make = lambda split, i, at: _task(
+    f'{split}-{i}', at, depths, ops, seed, space
+  )
+  return {
+    'train': core.Lazy(train, lambda i: make('train', i, test + i)),
+    'test': core.Lazy(test, lambda i: make('test', i, i)),
+  }
+
+
+def _task(name, at, depths, ops, seed, space) -> core.Task:
+  number = core.permute(at, space, 'chain', seed)
+  number, which = divmod(number, len(depths))
+  n = depths[which]
+  value = number % 10
+  number //= 10
+  text, lines, results = str(value), [], ''
+  for k in range(n):
+    if k < depths[0]:
+      number, digit = divmod(number, 10)
+      number, sign = divmod(number, len(ops))
+    else:  # beyond the shortest depth, drawn: the start already names it
+      digit = core.uniform(10, 'chain', seed, at, k)
+      sign = core.uniform(len(ops), 'sign', seed, at, k)
+    result = OPERATIONS[ops[sign]](value, digit)
+    text += f'{ops[sign]}{digit}'
+    lines.append(f'{value}{ops[sign]}{digit}={result}')
+    value = result
+    results += str(result)
+  solution = '\n'.join([*lines, f'#### {results}'])
+  return core.Task(name, text, results, 'exact', {'solution': solution})

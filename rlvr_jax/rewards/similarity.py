@@ -1,0 +1,198 @@
+"""Similarity of a step with an expert's: the reward of SRL.
+
+After Deng et al. (2025, arXiv 2510.25992, section 3): R = 2 M / T, where M
+counts the elements of matching blocks (the longest common block, then the same
+on either side of it) and T those of both sequences; Python's
+difflib.SequenceMatcher, which the paper names. What the paper leaves open is
+an option here: the unit of an element, the order of the arguments (ties are
+broken by position, so it matters), and `autojunk`, difflib's default, which
+drops frequent elements of a second sequence of 200 or more: for characters
+that is nearly all of them, and the reward collapses at that length.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rlvr_jax import registry
+from rlvr_jax.rewards import core, pool
+
+if TYPE_CHECKING:
+  from rlvr_jax.envs import core as envs
+
+UNITS = {
+  'char': list,
+  'word': str.split,
+  # Words, numbers and single signs; white space separates.
+  'token': re.compile(r'[^\W\d_]+|\d+|[^\w\s]|_').findall,
+}
+LONGEST = 10_000  # elements of a sequence that are compared
+_SMALL = 40_000  # cells up to which difflib is the faster one
+_WORK = 4 * 10**9  # cells, some seconds
+TIMEOUT_S = 10.0
+
+
+def ratio(
+  prediction: str, expert: str, *, unit: str = 'char', autojunk: bool = False
+) -> float:
+  """2 M / T of two texts, in [0, 1]; two empty ones give 1.
+
+  The value is that of difflib.SequenceMatcher(None, prediction, expert,
+  autojunk).ratio() on lists of units. Bounded: of longer sequences the first
+  10,000 elements are compared (T counts all), and where matching them would
+  take billions of comparisons, blocks that were not found by then count as
+  unmatched. Both only lower the value.
+
+  Args:
+    unit: char, word (split at white space) or token (words, numbers, signs).
+
+  Raises:
+    ValueError: another unit.
+  """
+  if unit not in UNITS:
+    raise ValueError(
+      f'unit={unit!r}{registry.nearest(unit, UNITS)} Choose one of: '
+      f'{", ".join(UNITS)}.'
+    )
+  a, b = UNITS[unit](prediction), UNITS[unit](expert)
+  total = len(a) + len(b)
+  if not total:
+    return 1.0
+  a, b = a[:LONGEST], b[:LONGEST]
+  if autojunk or len(a) * len(b) <= _SMALL:
+    matcher = difflib.SequenceMatcher(None, a, b, autojunk)
+    return 2 * sum(n for *_, n in matcher.get_matching_blocks()) / total
+  return 2 * _matched(a, b) / total
+
+
+def _matched(a: Sequence, b: Sequence) -> int:
+  """Elements in matching blocks, as difflib finds them without junk.
+
+  The longest block that starts first in a, then in b; rows of the table of
+  common suffixes, whole ones at a time.
+  """
+  ids: dict = {}
+  x, y = (
+    np.array([ids.setdefault(e, len(ids)) for e in s], np.int32) for s in (a, b)
+  )
+  todo, found, work = [(0, len(x), 0, len(y))], 0, 0
+  while todo:
+    low_a, high_a, low_b, high_b = todo.pop()
+    work += (high_a - low_a) * (high_b - low_b)
+    if work > _WORK:
+      break
+    part = y[low_b:high_b]
+    run = np.zeros(len(part) + 1, np.int32)
+    best = 0
+    for i in range(low_a, high_a):
+      run[1:] = np.where(part == x[i], run[:-1] + 1, 0)
+      j = int(run.argmax())
+      if run[j] > best:
+        best, end_a, end_b = int(run[j]), i + 1, low_b + j
+    if not best:
+      continue
+    found += best
+    start_a, start_b = end_a - best, end_b - best
+    if low_a < start_a and low_b < start_b:
+      todo.append((low_a, start_a, low_b, start_b))
+    if end_a < high_a and end_b < high_b:
+      todo.append((end_a, high_a, end_b, high_b))
+  return found
+
+
+def step(text: str, think: str = 'required') -> str | None:
+  """The part of a completion that is scored; None: its form is broken.
+
+  Args:
+    think: 'required': `<think>...</think>` once, closed, at the start (the
+      chat template may have opened it), then the step. 'optional': the same, or
+      neither mark anywhere. 'none': all of it is the step.
+
+  An empty step is a broken form.
+  """
+  text = text.strip()
+  if think != 'none' and not (
+    think == 'optional' and '<think>' not in text and '</think>' not in text
+  ):
+    thought, closed, text = text.partition('</think>')
+    opened = thought.count('<think>')
+    if (
+      not closed
+      or opened > 1
+      or (opened and not thought.startswith('<think>'))
+      or '<think>' in text
+      or '</think>' in text
+    ):
+      return None
+  return text.strip() or None
+
+
+@registry.register('reward')
+def similarity(
+  tasks: Sequence['envs.Task'],
+  transcripts: Sequence[core.Transcript],
+  *,
+  unit: str = 'char',
+  autojunk: bool = False,
+  order: str = 'prediction_first',
+  think: str = 'required',
+  failure: float = -1.0,
+) -> list[core.Graded]:
+  """`ratio` of the completion's step with the expert's; see `step`.
+
+  The expert's is data['expert'], or the worked solution data['solution']. It is
+  computed in worker processes; a row that takes longer than 10 seconds there is
+  refused.
+
+  Args:
+    unit, autojunk: see `ratio`.
+    order: prediction_first or expert_first.
+    think: required, optional or none; see `step`.
+    failure: for a broken form.
+
+  Raises:
+    ValueError: an option out of range, or a task without an expert's text.
+  """
+  core.check_finite(failure=failure)
+  ratio('', '', unit=unit)
+  for name, value, known in (
+    ('order', order, ('prediction_first', 'expert_first')),
+    ('think', think, ('required', 'optional', 'none')),
+    ('autojunk', autojunk, (True, False)),
+  ):
+    if value not in known:
+      raise ValueError(f'{name}={value!r}: choose one of {known}.')
+  said = [step(t.completion, think) for t in transcripts]
+  jobs = []
+  for task, text in zip(tasks, said):
+    expert = task.data.get('expert', task.data.get('solution'))
+    if not isinstance(expert, str):
+      raise ValueError(
+        f"Task {task.id!r} has no expert's text to compare with: its "
+        "environment must give data['expert'] or data['solution'], as steps(...) "
+        'does.'
+      )
+    if text is not None:
+      pair = (text, expert)[:: 1 if order == 'prediction_first' else -1]
+      jobs.append(
+        dict(prediction=pair[0], expert=pair[1], unit=unit, autojunk=autojunk)
+      )
+  replies = iter(
+    pool.run('similarity', jobs, timeout_s=TIMEOUT_S) if jobs else ()
+  )
+  out = []
+  for text in said:
+    value = failure
+    if text is not None:
+      reply = next(replies)
+      if reply.failure:
+        out.append(core.Graded(0.0, {}, refused=True))
+        continue
+      value = reply.value
+    broken = float(text is None)
+    parts = {'similarity': float(value), 'similarity_failure': broken}
+    out.append(core.Graded(float(value), parts))
+  return out
