@@ -136,7 +136,7 @@ def test_sides_and_defaults():
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
-    (['--work=W4'], 'invalid choice'),
+    (['--work=W5'], 'invalid choice'),
     ([], 'required'),
     (['--work=W1', '--peer=verl'], 'invalid choice'),
     (['--work=W1', '--repeats=0'], 'must be >= 1'),

@@ -278,9 +278,6 @@ def test_what_cannot_work_is_refused_at_start(changes, message):
 
 
 def test_the_best_checkpoint_is_what_a_run_is_as_a_model(run, tmp_path):
-  """Scores are written by hand, so that the first step is the best."""
-  import json
-
   from rlvr_jax import checkpoint
   from rlvr_jax.io import load
 
@@ -292,7 +289,8 @@ def test_the_best_checkpoint_is_what_a_run_is_as_a_model(run, tmp_path):
     json.loads((folder / 'checkpoints' / str(s) / 'extra.json').read_text())
     for s in found
   ]
-  scores = [json.loads(x)['eval/accuracy'] for x in open(folder / 'eval.jsonl')]
+  lines = (folder / 'eval.jsonl').read_text().splitlines()
+  scores = [json.loads(x)['eval/accuracy'] for x in lines]
   assert [e['score'] for e in extras] == [scores[s] for s in found]
   assert checkpoint.best(folder, 'score') in found
   assert (
