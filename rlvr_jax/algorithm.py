@@ -95,7 +95,14 @@ def from_config(c) -> Algorithm:
     critic=critic if with_critic else None,
     padded=c.turn_statistics == 'padded',
   )
-  jax.eval_shape(lambda: _try(algorithm))
+  try:
+    jax.eval_shape(lambda: _try(algorithm))
+  except TypeError as e:  # a word where a number belongs, say
+    specs = (c.credit, c.estimate, c.surrogate, c.aggregate, c.kl, c.correction)
+    raise ValueError(
+      f'An argument in {", ".join(filter(None, specs))} has a wrong type: '
+      f'{str(e).splitlines()[0]}.'
+    ) from e
   return algorithm
 
 

@@ -400,3 +400,18 @@ def test_members_whose_game_is_over_may_count_as_zero():
   ]
   np.testing.assert_allclose(adv(), living, atol=1e-4)
   np.testing.assert_allclose(adv(turn_statistics='padded'), padded, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'surrogate': 'clip(low=a)'},
+    {'surrogate': 'clip(low=None)'},
+    {'estimate': 'grpo(eps=None)'},
+    {'aggregate': 'constant(inf)'},
+    {'estimate': 'gae(lam=a)'},
+  ],
+)
+def test_arguments_of_a_wrong_type_are_refused_at_start(changes):
+  with pytest.raises(ValueError, match='wrong type'):
+    make(**changes)

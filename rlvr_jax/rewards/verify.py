@@ -145,8 +145,8 @@ def _exact(tasks, completions, timeout_s):
 
 VERIFIERS = {
   'math': _math,
-  'step': _step,
-  'exact': _exact,
   'countdown': _countdown,
   'reasoning_gym': _reasoning_gym,
+  'step': _step,
+  'exact': _exact,
 }
