@@ -2,30 +2,46 @@
 
 from rlvr_jax.envs import guessing, reading
 
+
+def _colour(part: str, *colours: str) -> tuple[str, ...]:
+  """Ways to say that hair or eyes have one of the colours."""
+  one = part.removesuffix('s')
+  return tuple(
+    way
+    for c in colours
+    for way in (
+      f'{c} {part}', f'{c} {one.removesuffix("e")}ed', f'{part} {c}', f'{one} color {c}',
+      f'{one} colour {c}',
+    )
+  )  # fmt: skip
+
+
 PHRASES = {
-  'woman': ('woman', 'female', 'girl', 'lady', 'she'),
-  'man': ('man', 'male', 'boy', 'he'),
-  'glasses': ('glasses', 'spectacles'),
+  'woman': ('woman', 'female', 'girl', 'lady'),
+  'man': ('man', 'male', 'boy', 'gentleman'),
+  'glasses': ('glasses', 'pair of glasses', 'spectacles', 'eyeglasses'),
   'hat': ('hat', 'cap', 'headgear'),
   'beard': ('beard', 'bearded'),
   'moustache': ('moustache', 'mustache'),
-  'bald': ('bald', 'hairless'),
-  'blond hair': ('blond', 'blonde', 'blond hair', 'blonde hair', 'yellow hair'),
-  'brown hair': ('brown hair', 'brunette', 'hair brown'),
-  'black hair': ('black hair', 'hair black', 'dark hair'),
-  'red hair': ('red hair', 'redhead', 'ginger', 'hair red'),
-  'white hair': ('white hair', 'grey hair', 'gray hair', 'hair white'),
-  'long hair': ('long hair', 'hair long'),
-  'curly hair': ('curly hair', 'curly', 'curls', 'hair curly'),
-  'blue eyes': ('blue eyes', 'eyes blue'),
-  'brown eyes': ('brown eyes', 'eyes brown'),
-  'green eyes': ('green eyes', 'eyes green'),
+  'bald': ('bald', 'bald head', 'hairless'),
+  'blond hair': (
+    'blond', 'blonde', *_colour('hair', 'blond', 'blonde', 'yellow'),
+  ),
+  'brown hair': ('brunette', *_colour('hair', 'brown')),
+  'black hair': _colour('hair', 'black'),
+  'red hair': ('redhead', 'ginger', *_colour('hair', 'red', 'ginger')),
+  'white hair': _colour('hair', 'white', 'grey', 'gray'),
+  'long hair': _colour('hair', 'long'),
+  'curly hair': ('curly', 'curls', *_colour('hair', 'curly')),
+  'blue eyes': _colour('eyes', 'blue'),
+  'brown eyes': _colour('eyes', 'brown'),
+  'green eyes': _colour('eyes', 'green'),
   'earrings': ('earrings', 'earring'),
-  'big nose': ('big nose', 'large nose', 'nose big'),
+  'big nose': ('big nose', 'large nose', 'nose big', 'nose large'),
   'scarf': ('scarf', 'shawl'),
   'freckles': ('freckles', 'freckled'),
   'smiles': ('smile', 'smiles', 'smiling'),
-}
+}  # fmt: skip
 _PEOPLE = {
   'Ada': 'woman; glasses; brown hair; long hair; brown eyes; smiles',
   'Bruno': 'man; beard; moustache; black hair; brown eyes; big nose',
@@ -75,7 +91,7 @@ def characters() -> guessing.World:
     objects=names,
     attributes=attributes,
     table=tuple(tuple(a in rows[n] for a in attributes) for n in names),
-    read=reading.reader(PHRASES, names),
+    read=reading.reader(PHRASES, dict.fromkeys(names, ())),
     question=(
       'I am thinking of one of these people: '
       + ', '.join(names)

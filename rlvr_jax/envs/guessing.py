@@ -13,7 +13,7 @@ these tells anything.
 import functools
 import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
 from rlvr_jax import registry
@@ -36,7 +36,7 @@ class World(NamedTuple):
   attributes: tuple[str, ...]
   table: tuple[tuple[bool, ...], ...]  # [objects][attributes]
   # message -> the set of its meanings: attribute names, or '=' + an object
-  read: Callable[[str], set[str]]
+  read: Callable[[str], Set[str]]
   question: str  # the first message to the policy
   ask: Callable[[str], str]  # attribute -> a message that asks for it
   guess: Callable[[str], str]  # object -> a message that names it
@@ -67,6 +67,12 @@ def world(spec: str) -> World:
       f'World {spec!r}: {len(made.objects) - len(rows)} of its objects cannot '
       'be told apart by its attributes.'
     )
+  for name in made.objects if made.attributes else ():
+    if made.read(made.guess(name)) != {'=' + name}:
+      raise ValueError(
+        f'World {spec!r}: nobody could guess {name!r}, its name means '
+        f'{sorted(made.read(made.guess(name)))}. Leave that object out.'
+      )
   return made
 
 

@@ -6,16 +6,33 @@ arXiv 2602.12342, code), which overrides a judge that errs.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 KINDS = ('yes', 'no', 'invalid', 'repeated', 'finished')
 LONGEST = 200  # characters of a question
 _WORDS = re.compile(r'[^\W_]+', re.UNICODE)
+# What may stand around the name in a guess. Anything else makes it a question
+# about the name ('bigger than a cat'), or several guesses ('a dog or a cat').
+_AROUND = (
+  'is it s its their this that are you your my he she they be i think '
+  'thinking believe guess guessing answer secret word object thing noun one '
+  'name named called person character country city place final so then well '
+  'do would could can might may maybe perhaps possibly probably just of right '
+  'correct please'
+)
+AROUND = frozenset(_AROUND.split())
+
+
+def plain(text: str) -> str:
+  """Lower case, without accents."""
+  text = unicodedata.normalize('NFKD', text.lower())
+  return ''.join(x for x in text if not unicodedata.combining(x))
 
 
 def words(text: str) -> list[str]:
-  """Lower-case words, articles left out."""
-  found = _WORDS.findall(text.lower())
+  """Words of the plain text, articles left out."""
+  found = _WORDS.findall(plain(text))
   return [w for w in found if w not in ('a', 'an', 'the')]
 
 
@@ -38,12 +55,25 @@ def prompt(secret: str, said: Sequence[str]) -> list[dict]:
 
 
 def names(secret: str, message: str) -> bool:
-  """Whether the message names the secret, whole words, and asks no more than
-  whether it is that: 'Is it a cat?' for cat, not for catfish."""
+  """Whether the message guesses the secret and says nothing else.
+
+  Whole words: 'Is it a cat?' names cat, 'Is it a catfish?' does not. Nor does
+  what asks about a cat, or lists several: the other words are of AROUND.
+  """
   said, truth = words(message), words(secret)
   n = len(truth)
-  at = [i for i in range(len(said) - n + 1) if said[i : i + n] == truth]
-  return bool(at) and at[0] + n == len(said) and at[0] <= 4
+  return any(
+    said[i : i + n] == truth and AROUND.issuperset(said[:i] + said[i + n :])
+    for i in range(len(said) - n + 1)
+  )
+
+
+def _question(message: str) -> list[str]:
+  """The words of one question; none where its form is against the rules."""
+  message = message.strip()
+  if len(message) > LONGEST or message.count('?') != 1:
+    return []
+  return words(message)
 
 
 def verdict(secret: str, said: Sequence[str], raw: str) -> str:
@@ -51,17 +81,17 @@ def verdict(secret: str, said: Sequence[str], raw: str) -> str:
 
   - A message that is empty, longer than 200 characters, has no question mark
     or several is invalid.
-  - One that names the secret and nothing after it ends the game.
-  - One with the same words as an earlier one is repeated.
+  - One that names the secret, see `names`, ends the game.
+  - One with the same words as an earlier question is repeated.
   - Otherwise the first of KINDS in the judge's text; a 'finished' that is not
     true means yes, and no such word means invalid.
   """
-  last = said[-1].strip()
-  if not words(last) or len(last) > LONGEST or last.count('?') != 1:
+  last = _question(said[-1])
+  if not last:
     return 'invalid'
-  if names(secret, last):
+  if names(secret, said[-1]):
     return 'finished'
-  if words(last) in [words(s) for s in said[:-1]]:
+  if last in [_question(s) for s in said[:-1]]:
     return 'repeated'
   found = [w for w in words(raw[:2000]) if w in KINDS]
   if not found:

@@ -6,7 +6,7 @@ for attribution under CC BY 4.0 (geonames.org).
 
 import functools
 
-from rlvr_jax.envs import core, guessing, reading
+from rlvr_jax.envs import core, guessing, judging, reading
 
 CONTINENTS = {
   'AF': ('Africa', 'African'),
@@ -27,6 +27,20 @@ LANGUAGES = {
 }
 _MILLIONS = (1, 5, 10, 20, 50, 100)
 _AREAS = (10_000, 100_000, 500_000, 1_000_000)
+_UNITS = (
+  'square kilometres', 'square kilometers', 'square km', 'sq km', 'km2',
+)  # fmt: skip
+_OTHER_NAMES = {
+  'United States': ('USA', 'United States of America', 'America'),
+  'United Kingdom': ('UK', 'Britain', 'Great Britain'),
+  'United Arab Emirates': ('UAE',),
+  'Czechia': ('Czech Republic',),
+  'Ivory Coast': ("Cote d'Ivoire",),
+  'Myanmar': ('Burma',),
+  'Netherlands': ('Holland',),
+  'North Macedonia': ('Macedonia',),
+  'Turkey': ('Turkiye',),
+}
 
 
 def _data():
@@ -53,7 +67,7 @@ _SHARED = {
   **{
     f'over {m} million': tuple(
       f'{more} {m}{gap}million'
-      for more in ('over', 'more than', 'at least', 'above')
+      for more in ('over', 'more than', 'greater than', 'at least', 'above')
       for gap in (' ', '')
     )
     for m in _MILLIONS
@@ -64,9 +78,23 @@ _SHARED = {
       for verb in ('begin', 'begins', 'start', 'starts')
       for the in ('', 'letter ')
     )
+    + (f'first letter {x}',)
     for x in 'bcdefghijklmnopqrstuvwxyz'
   },
 }
+
+
+def _larger(area: int):
+  """Ways to say that the area is larger. A bare number is one of people, but
+  for the word area before it."""
+  numbers = [str(area), f'{area:,}', f'{area // 1000} thousand']
+  if area >= 10**6:
+    numbers.append(f'{area // 10**6} million')
+  for more in ('larger than', 'bigger than', 'over', 'more than'):
+    for number in numbers:
+      for before in ('', 'area ', 'area of '):
+        for unit in ('', *_UNITS) if before else _UNITS:
+          yield f'{before}{more} {number} {unit}'
 
 
 @functools.lru_cache(4)
@@ -83,20 +111,22 @@ def countries(population: int = 1_000_000) -> guessing.World:
   phrases = {
     **_SHARED,
     **{f'speaks {x}': (x, f'{x} speaking') for x in LANGUAGES.values()},
-    **{
-      f'larger than {a}': tuple(
-        f'{more} {number}'
-        for more in ('larger than', 'bigger than', 'over', 'more than')
-        for number in (str(a), f'{a:,}', f'{a // 1000} thousand')
-      )
-      for a in _AREAS
-    },
+    **{f'larger than {a}': tuple(_larger(a)) for a in _AREAS},
     'has neighbours': (
       'border', 'borders', 'neighbours', 'neighbors', 'neighbour', 'neighbor',
     ),
     'has many neighbours': (
-      'more than four neighbours', 'many neighbours', 'many neighbors',
-      'border many', 'borders many',
+      'many neighbours', 'many neighbors', 'border many', 'borders many',
+      *(
+        f'{verb}more than {four} {which}'
+        for verb in ('', 'border ', 'borders ')
+        for four in ('4', 'four')
+        for which in (
+          'neighbours', 'neighbors', 'countries', 'neighbouring countries',
+          'neighboring countries',
+        )
+        if verb or which != 'countries'
+      ),
     ),
     'euro': ('euro', 'euros'),
     'dollar': ('dollar', 'dollars'),
@@ -112,7 +142,7 @@ def countries(population: int = 1_000_000) -> guessing.World:
     has |= {f'larger than {a}' for a in _AREAS if c['areakm2'] > a}
     has |= {'has neighbours'} if near else set()
     has |= {'has many neighbours'} if len(near) > 4 else set()
-    has |= {f'begins with {c["name"][0].lower()}'}
+    has |= {f'begins with {judging.plain(c["name"])[0]}'}
     has |= {x for x in ('euro', 'dollar') if x in c['currencyname'].lower()}
     rows[c['name']] = frozenset(has & set(phrases))
   return _world(rows, phrases, 'country', 'people live there')
@@ -137,23 +167,26 @@ def cities(population: int = 2_000_000) -> guessing.World:
   large = [
     c for c in large if nations[c['countrycode']]['continentcode'] in CONTINENTS
   ]
-  names = [c['name'] for c in large]
+  names = [judging.words(c['name']) for c in large]
   phrases = {
     **_SHARED,
     **{
       f'in {name}': (name,)
       for name in sorted({nations[c['countrycode']]['name'] for c in large})
-      if name not in names  # Singapore would be both
+      if judging.words(name) not in names  # Singapore would be both
     },
     'capital': ('capital',),
-    'northern': ('northern', 'north of equator'),
-    'eastern': ('eastern', 'east of greenwich'),
+    'northern': ('northern hemisphere', 'north of equator'),
+    'eastern': ('eastern hemisphere', 'east of greenwich'),
   }
   rows = {}
   for c in sorted(large, key=lambda c: -c['population']):
     nation = nations[c['countrycode']]
     has = _continents(nation['continentcode']) | _millions(c['population'])
-    has |= {f'in {nation["name"]}', f'begins with {c["name"][0].lower()}'}
+    has |= {
+      f'in {nation["name"]}',
+      f'begins with {judging.plain(c["name"])[0]}',
+    }
     has |= {'capital'} if nation['capital'] == c['name'] else set()
     has |= {'northern'} if c['latitude'] > 0 else set()
     has |= {'eastern'} if c['longitude'] > 0 else set()
@@ -196,7 +229,9 @@ def _world(rows, phrases, kind, people) -> guessing.World:
     objects=tuple(rows),
     attributes=attributes,
     table=tuple(tuple(a in has for a in attributes) for has in rows.values()),
-    read=reading.reader(phrases, tuple(rows)),
+    read=reading.reader(
+      phrases, {name: _OTHER_NAMES.get(name, ()) for name in rows}
+    ),
     question=(
       f'I am thinking of a {kind}. Find out which one it is by asking me '
       'yes-or-no questions, one at a time. When you know, ask "Is it" and '

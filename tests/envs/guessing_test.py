@@ -250,6 +250,18 @@ def test_the_env_is_found_by_name():
     ('No', ['Is it the Cat ?'], 'finished'),
     ('Yes', ['Is it a catfish?'], 'yes'),
     ('Yes', ['Is a cat bigger than it?'], 'yes'),
+    # No guess, though it ends in the name.
+    ('Yes', ['Is it bigger than a cat?'], 'yes'),
+    ('No', ['Is it not a cat?'], 'no'),
+    ('No', ['Can it catch a cat?'], 'no'),
+    ('Invalid', ['Is it a dog or a cat?'], 'invalid'),
+    ('Invalid', ['Is it a dog, cow, cat?'], 'invalid'),
+    ('No', ['Is the secret word "cat"?'], 'finished'),
+    ('No', ["I think it's a cat?"], 'finished'),
+    ('No', ['Is cat the answer?'], 'finished'),
+    # An invalid message has asked nothing.
+    ('Yes', ['Is it alive', 'Is it alive?'], 'yes'),
+    ('Yes', ['Is it big?', 'x?' * 10**6, 'Is it alive?'], 'yes'),
     ('Yes', ['Is it alive?', 'is it ALIVE?'], 'repeated'),
     ('Yes', ['Is it alive'], 'invalid'),
     ('Yes', ['Is it alive? Is it big?'], 'invalid'),
