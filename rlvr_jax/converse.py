@@ -73,8 +73,7 @@ def oracle(c, judge, put) -> Callable:
 
 
 def _prompts(items, encode, size: int):
-  """(tokens i32[B,S], length i32[B]); the oldest words go where they are too
-  many: what is asked stands last."""
+  """(tokens i32[B,S], length i32[B]); ValueError for one beyond S."""
   tokens = np.zeros((len(items), size), np.int32)
   length = np.zeros(len(items), np.int32)
   for row, item in enumerate(items):
