@@ -79,6 +79,9 @@ def probes(games, tokenizer, size: int) -> tuple[np.ndarray, np.ndarray]:
   """What the policy is made to say of the truth: ids i32[B,E], and which of
   them are the truth's, bool[B,E].
 
+  Where no words follow the truth, the end of the message is the truth's too:
+  nothing else would tell a name from those that begin with it.
+
   Raises:
     ValueError: more than `size` = E tokens, or none before the truth.
   """
@@ -87,6 +90,8 @@ def probes(games, tokenizer, size: int) -> tuple[np.ndarray, np.ndarray]:
   for row, g in enumerate(games):
     before, truth, after = dialogue.elicit(g.task)
     ids, inside = tokenizer.encode_between(before, truth, after)
+    if not after:
+      ids, inside = [*ids, tokenizer.end_ids[0]], [*inside, True]
     last = max((i for i, x in enumerate(inside) if x), default=0)
     if not 0 < last < size or inside[0]:
       raise ValueError(

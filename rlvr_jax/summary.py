@@ -68,8 +68,9 @@ def summary(table: samples.Table, *, seed: int = 0) -> dict:
     distribution drawn from: an estimate of its entropy. 0 where greedy.
   - strategy/NAME, strategy_accuracy/NAME where tasks have strategies: the share
     of samples in its form, and the share of these that is right.
-  - Of dialogues: turns of a game, turns_to_success of those that are won,
-    invalid and repeated, shares of turns.
+  - Of dialogues: won_within@k, the share of games that are won in k turns or
+    fewer; turns of a game, turns_to_success of those that are won, invalid and
+    repeated, shares of turns.
   - Of samples that state a confidence, whose share is confidence_stated:
     mean_confidence, and what `calibration` defines, with ten bins.
   """
@@ -148,6 +149,8 @@ def _per_problem(table):
     out |= {f'pass@{k}': x for k, x in zip(ks, columns, strict=True)}
     if not table.turns.any():
       out |= _votes(table, [k for k in ks if k > 2])
+  for k in powers(int(table.turns.max())) if table.turns.any() else ():
+    out[f'won_within@{k}'] = (table.right & (table.turns <= k)).mean(-1)
   shares = {
     f'strategy/{name}': (table.strategy == i).mean(-1)
     for i, name in enumerate(samples.STRATEGIES)

@@ -1,14 +1,16 @@
 """What the arms of a sweep came to: a table and a plot, over seeds.
 
     python scripts/study.py DIR [--metrics=eval/accuracy,eval/pass@64]
-        [--control=ARM] [--over=accuracy] [--out=DIR/study]
+        [--control=ARM] [--over=accuracy,reward] [--out=DIR/study]
 
 DIR holds the runs of scripts/sweep.py; runs whose names differ in `seed=N` only
 are one arm. OUT.md has a row for each arm: every metric (names or patterns
 such as 'eval/pass@*') at the first evaluation and at the last one, as mean -+
 the half width of its 95% interval over seeds (Student's t). With --control, a
-second table has the differences from that arm, seed by seed. OUT.png shows
-pass@k (or the first metric) and the course of --over, a training metric.
+second table has the differences from that arm, seed by seed. A last one has the
+training metrics of --over: their mean over the first and the last eighth of the
+steps, and over all of them. OUT.png shows pass@k (or the first metric) and the
+course of each of --over.
 """
 
 import argparse
@@ -137,6 +139,33 @@ def tables(found, names: list[str], control: str) -> str:
   return '\n'.join(lines) + '\n'
 
 
+def courses(found, overs: list[str]) -> str:
+  """Markdown: training metrics, first and last eighth of the steps, and all."""
+  lines = [
+    'While training: mean of the first eighth of the steps → of the last one; '
+    'in brackets, of all steps.',
+    '',
+    f'| arm | {" | ".join(overs)} |',
+    '|---|' + '---|' * len(overs),
+  ]
+  for arm, some in found.items():
+    cells = []
+    for name in overs:
+      course = runs.series(list(some.values()), name)
+      if course is None:
+        cells.append('-')
+        continue
+      y = course[1]
+      part = max(y.shape[1] // 8, 1)
+      start = interval(np.nanmean(y[:, :part], 1))[0]
+      cells.append(
+        f'{start:.3f} → {cell(np.nanmean(y[:, -part:], 1))} '
+        f'({cell(np.nanmean(y, 1))})'
+      )
+    lines.append(f'| {arm} | {" | ".join(cells)} |')
+  return '\n'.join(lines) + '\n'
+
+
 def curves(some: dict[int, runs.Run], at: int) -> tuple[list, list]:
   """(k, [seeds of k]) of pass@k."""
   ks = sorted(
@@ -147,15 +176,16 @@ def curves(some: dict[int, runs.Run], at: int) -> tuple[list, list]:
   return ks, [list(values(some, f'eval/pass@{k}', at).values()) for k in ks]
 
 
-def draw(found, names: list[str], over: str, out: pathlib.Path) -> None:
+def draw(found, names: list[str], overs: list[str], out: pathlib.Path) -> None:
   """The plot, a PNG."""
   import matplotlib
 
   matplotlib.use('Agg')
   from matplotlib import pyplot
 
-  fig, (left, right) = pyplot.subplots(
-    1, 2, figsize=(12, 4.6), dpi=110, layout='constrained'
+  panels = 1 + len(overs)
+  fig, (left, *rights) = pyplot.subplots(
+    1, panels, figsize=(6 * panels, 4.6), dpi=110, layout='constrained'
   )
   before = {}
   for i, (arm, some) in enumerate(found.items()):
@@ -173,12 +203,13 @@ def draw(found, names: list[str], over: str, out: pathlib.Path) -> None:
         [interval(list(values(some, names[0], 0).values()))[0]], [-i], '|',
         color='grey', markersize=14,
       )  # fmt: skip
-    course = runs.series(list(some.values()), over)
-    if course is not None:
-      steps, y = course
-      width = max(len(steps) // 20, 1)
-      y = np.stack([plots.smooth(row, width) for row in y], 1)
-      band(right, steps, y, color, style, arm)
+    for over, right in zip(overs, rights, strict=True):
+      course = runs.series(list(some.values()), over)
+      if course is not None:
+        steps, y = course
+        width = max(len(steps) // 20, 1)
+        y = np.stack([plots.smooth(row, width) for row in y], 1)
+        band(right, steps, y, color, style, arm)
   if before:
     for ks, points in before.values():
       mean = [interval(p)[0] for p in points]
@@ -195,11 +226,12 @@ def draw(found, names: list[str], over: str, out: pathlib.Path) -> None:
   else:
     left.set_yticks([-i for i in range(len(found))], list(found))
     left.set_xlabel(f'{names[0]}; grey: before')
-  right.set_xlabel('step')
-  right.set_ylabel(f'{over}, training')
+  for over, right in zip(overs, rights, strict=True):
+    right.set_xlabel('step')
+    right.set_ylabel(f'{over}, training')
   if not before:
-    right.legend(fontsize=8, frameon=False)
-  for ax in (left, right):
+    rights[0].legend(fontsize=8, frameon=False)
+  for ax in (left, *rights):
     ax.spines[['top', 'right']].set_visible(False)
     ax.grid(alpha=0.25)
   fig.savefig(out)
@@ -222,17 +254,27 @@ def main(argv=None) -> int:
   parser.add_argument('dir', metavar='DIR')
   parser.add_argument('--metrics', default='eval/accuracy')
   parser.add_argument('--control', default='', metavar='ARM')
-  parser.add_argument('--over', default='accuracy', metavar='METRIC')
+  parser.add_argument('--over', default='accuracy', metavar='METRICS')
   parser.add_argument('--out', metavar='FILE', help='without suffix')
   flags = parser.parse_args(argv)
   try:
     found, problems = arms(flags.dir)
     names = chosen(found, flags.metrics.split(','))
-    text = tables(found, names, flags.control)
+    overs = flags.over.split(',')
+    logged = {
+      k for some in found.values() for r in some.values() for k in r.metrics[-1]
+    }
+    for name in overs:
+      if name not in logged:
+        raise ValueError(
+          f'No training step logs {name!r}. There are: '
+          f'{", ".join(sorted(logged))}.'
+        )
+    text = f'{tables(found, names, flags.control)}\n{courses(found, overs)}'
     out = pathlib.Path(flags.out or pathlib.Path(flags.dir) / 'study')
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix('.md').write_text(text)
-    draw(found, names, flags.over, out.with_suffix('.png'))
+    draw(found, names, overs, out.with_suffix('.png'))
   except (ValueError, OSError) as e:
     print(f'error: {e}', file=sys.stderr)
     return 1

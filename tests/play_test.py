@@ -259,6 +259,21 @@ def test_a_truth_longer_than_the_probe_is_named():
     belief.probes(played, BYTES, 12)
 
 
+def test_where_nothing_follows_the_truth_the_end_belongs_to_it(monkeypatch):
+  bare = builtin.SimpleNamespace(**vars(TOY))
+  bare.elicit = lambda task: ('=', task.answer, '')
+  monkeypatch.setitem(dialogue.GAMES, 'toy', bare)
+  played = scripted([['!']] * 2, secrets=('bo', 'bob'))
+  ids, wanted = belief.probes(played, BYTES, 6)
+  assert [BYTES.decode(row[w][:-1]) for row, w in zip(ids, wanted)] == [
+    'bo',
+    'bob',
+  ]
+  assert [int(row[w][-1]) for row, w in zip(ids, wanted)] == [
+    BYTES.end_ids[0]
+  ] * 2
+
+
 def test_metrics_of_games():
   played = scripted([['!'], ['?', 'a', 'a']])
   graded = games.grade(played, lambda t, s: [core.Graded(1.0, {}) for _ in s])

@@ -69,11 +69,23 @@ def test_without_pass_at_k_the_first_metric_is_drawn(study, tmp_path):
   assert '| x | 1 | 0.100 → 0.200 |' in (tmp_path / 'deep' / 'o.md').read_text()
 
 
+def test_the_course_of_training_metrics(study, sweep, capsys):
+  assert study.main([str(sweep), '--over=accuracy,step']) == 0
+  out = capsys.readouterr().out
+  # Steps 1 to 4 of seeds 0, 1, 2: 1.1 at first, 1.4 at last, 1.25 of all.
+  assert '| arm | accuracy | step |' in out
+  assert (
+    '| arm=a | 1.100 → 1.400 ± 2.484 (1.250 ± 2.484) | 1.000 → 4.000' in out
+  )
+
+
 def test_what_is_not_there_is_said(study, sweep, tmp_path, capsys):
   assert study.main([str(sweep), '--metrics=eval/acuracy']) == 1
   assert 'There are: eval/accuracy' in capsys.readouterr().err
   assert study.main([str(sweep), '--control=arm=c']) == 1
   assert 'There are: arm=a, arm=b' in capsys.readouterr().err
+  assert study.main([str(sweep), '--over=accurac']) == 1
+  assert 'There are: accuracy, step' in capsys.readouterr().err
   (tmp_path / 'empty').mkdir()
   assert study.main([str(tmp_path / 'empty')]) == 1
   assert 'no finished run' in capsys.readouterr().err

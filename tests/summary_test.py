@@ -49,6 +49,16 @@ def test_strategies_are_reported_where_tasks_have_them():
   assert told.keys() > plain.keys()
 
 
+def test_games_won_within_so_many_turns():
+  games = table('xx', '.x')
+  games.turns[:] = [[1, 3], [6, 4]]
+  got = summary.summary(games)
+  shares = [got[f'eval/won_within@{k}'] for k in (1, 2, 4, 6)]
+  assert shares == [0.25, 0.25, 0.75, 0.75]
+  assert got['eval/turns_to_success'] == pytest.approx(8 / 3)
+  assert got['eval/won_within@1_high'] > 0.25
+
+
 def test_accuracy_of_single_samples_has_wilsons_interval():
   got = summary.summary(table(*('x' * 3 + '.' * 7)))
   assert got['eval/accuracy'] == pytest.approx(0.3)

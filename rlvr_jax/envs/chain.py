@@ -24,6 +24,7 @@ def chain(
   *,
   depth: int | tuple[int, int] = 3,
   ops: str = '+-*',
+  unknown: str = '',
   seed: int = 0,
   train_size: int | None = None,
   test_size: int | None = None,
@@ -37,6 +38,9 @@ def chain(
     depth: operations of a problem: n, or (low, high) for each from low to high
       in equal shares.
     ops: of + - *.
+    unknown: of these, operations whose results are drawn from 0 to 9 instead of
+      computed: to make a base model that has seen their form and cannot know
+      their results.
     seed: names the splits.
     train_size: problems; None for the rest, at most 10,000.
     test_size: problems; None for a fifth, at most 256.
@@ -49,13 +53,15 @@ def chain(
   core.check_int('depth', high, low=low, high=30)
   if not ops or set(ops) - set(OPERATIONS) or len(set(ops)) < len(ops):
     raise ValueError(f'ops={ops!r} must be some of {"".join(OPERATIONS)}.')
+  if set(unknown) - set(ops):
+    raise ValueError(f'unknown={unknown!r} must be some of ops={ops!r}.')
   depths = range(low, high + 1)
   space = 10 * (10 * len(ops)) ** low * len(depths)
   train, test = core.split_sizes(
     space, train_size, test_size, what=f'depth={depth}, ops={ops!r}'
   )
   make = lambda split, i, at: _task(
-    f'{split}-{i}', at, depths, ops, seed, space
+    f'{split}-{i}', at, depths, ops, unknown, seed, space
   )
   return {
     'train': core.Lazy(train, lambda i: make('train', i, test + i)),
@@ -63,7 +69,7 @@ def chain(
   }
 
 
-def _task(name, at, depths, ops, seed, space) -> core.Task:
+def _task(name, at, depths, ops, unknown, seed, space) -> core.Task:
   number = core.permute(at, space, 'chain', seed)
   number, which = divmod(number, len(depths))
   n = depths[which]
@@ -78,6 +84,8 @@ def _task(name, at, depths, ops, seed, space) -> core.Task:
       digit = core.uniform(10, 'chain', seed, at, k)
       sign = core.uniform(len(ops), 'sign', seed, at, k)
     result = OPERATIONS[ops[sign]](value, digit)
+    if ops[sign] in unknown:
+      result = core.uniform(10, 'unknown', seed, at, k)
     text += f'{ops[sign]}{digit}'
     lines.append(f'{value}{ops[sign]}{digit}={result}')
     value = result

@@ -88,7 +88,8 @@ def delta_belief(
   `clip` > 0 bounds x to [-clip, clip] before f. `normalise`, of f's values
   over the turns that took place: 'centre' subtracts their mean, 'std' also
   divides by their standard deviation (ddof=0; 0 where they are all equal).
-  No gradient passes through the belief.
+  Where x is not finite (a truth of probability 0, without `clip`) it counts as
+  0. No gradient passes through the belief.
 
   Source: Auzina et al. 2026 (arXiv 2602.12342), its code: agg=sum,
   methods=["positive"], weight_elicit=0.1.
@@ -122,6 +123,7 @@ def delta_belief(
   gain = masked.keep(belief[1:] - belief[:-1], turns)
   if clip:
     gain = jnp.clip(gain, -clip, clip)
+  gain = jnp.where(jnp.isfinite(gain), gain, 0.0)
   gain = masked.keep(shapes[transform](gain), turns)
   if normalise:
     gain = masked.centred(gain, turns)

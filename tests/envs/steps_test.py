@@ -125,6 +125,21 @@ def test_chains_are_worked_out_step_by_step():
     ]
 
 
+def test_unknown_operations_keep_their_form_and_lose_their_results():
+  env = chain.chain(depth=3, ops='+-', unknown='-', train_size=400, test_size=4)
+  hits, times = {'+': 0, '-': 0}, {'+': 0, '-': 0}
+  for t in env['train']:
+    value = int(t.question[0])
+    for line in t.data['solution'].split('\n')[:-1]:
+      a, sign, b, _, result = line
+      assert int(a) == value
+      value = int(result)
+      times[sign] += 1
+      hits[sign] += value == chain.OPERATIONS[sign](int(a), int(b))
+  assert hits['+'] == times['+'] > 400
+  assert 0.05 < hits['-'] / times['-'] < 0.16  # one in ten by chance
+
+
 def test_chains_split_without_overlap_and_repeat_themselves():
   env = chain.chain(depth=1, train_size=200, test_size=60)
   asked = {k: {t.question for t in v} for k, v in env.items()}
@@ -142,6 +157,7 @@ def test_chains_split_without_overlap_and_repeat_themselves():
     ({'depth': (3, 2)}, 'depth=2'),
     ({'ops': '+/'}, 'ops='),
     ({'ops': ''}, 'ops='),
+    ({'ops': '+', 'unknown': '-'}, 'unknown='),
     ({'depth': 1, 'train_size': 10_000}, 'distinct problems'),
   ],
 )

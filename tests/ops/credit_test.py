@@ -134,6 +134,17 @@ def test_delta_belief_ignores_what_stands_after_the_end(bad):
   np.testing.assert_allclose(out[0], 1.0693147, atol=1e-6)
 
 
+def test_delta_belief_that_is_not_finite_pays_nothing():
+  f = registry.get('credit', 'delta_belief(weight=1.0)')
+  belief = np.array([-np.inf, -1.0, -np.inf, 0.0])
+  got = f(np.zeros(3), belief, np.ones(3, bool))
+  np.testing.assert_array_equal(got, np.zeros(3))
+  clipped = registry.get('credit', 'delta_belief(weight=1.0, clip=2.0)')
+  np.testing.assert_array_equal(
+    clipped(np.zeros(3), belief, np.ones(3, bool)), [2.0, 0.0, 2.0]
+  )
+
+
 def test_delta_belief_of_equal_gains_normalises_to_zero():
   belief = np.array([-3, -2, -1, 0], np.float32) * 0.5
   for how in ('centre', 'std'):
