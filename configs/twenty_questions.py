@@ -95,6 +95,7 @@ def get_config(arg: str = ''):
   if arg['scale'] == 'qwen3_1.7b':
     c.env = f"guessing(world='{world}', test_secrets=32, validation_secrets=8)"
     c.model.name = 'qwen3_1.7b'
+    c.mesh.shape = (1, -1, 4)  # 16 shards of v5p:4x4x4 divide 240 secrets
     c.model.dtype = 'bfloat16'
     c.model.remat = True
     c.max_logp_diff = 1.0  # bfloat16 rounds differently in sampler and trainer

@@ -5,6 +5,7 @@ machine without TPUs says what each chip would hold and what would travel
 between chips. Nothing runs; no speed is claimed.
 """
 
+import functools
 import math
 import re
 import time
@@ -18,12 +19,16 @@ from jax.experimental import topologies
 
 from rlvr_jax import (
   algorithm,
+  belief,
   checks,
+  converse,
   registry,
   sampler,
   sharding,
+  turns,
   types,
 )
+from rlvr_jax.envs import dialogue
 from rlvr_jax.io import load
 from rlvr_jax.programs import build
 
@@ -95,7 +100,7 @@ class Program(NamedTuple):
   name: str
   lower: Callable  # () -> jax.stages.Lowered
   resident: int  # see Memory
-  weights: object = None  # abstract: the sampler's layout
+  weights: object = None  # abstract, the sampler's layout: of one that decodes
 
 
 def topology(name: str) -> tuple[Chip, list]:
@@ -135,7 +140,8 @@ def topology(name: str) -> tuple[Chip, list]:
 
 def programs(c, mesh) -> list[Program]:
   """What a training run compiles on `mesh`: to_sampler, sample, update; with a
-  kl in the loss reference; with a critic or a correction prepare.
+  kl in the loss reference; with a critic or a correction prepare. For dialogues
+  begin and turn instead of sample, and belief where there is one.
 
   Weights are not read: `model.name` gives the architecture only.
 
@@ -154,7 +160,10 @@ def programs(c, mesh) -> list[Program]:
   rows = sharding.rows(mesh)
   of = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
   p, s, n = c.train_batch_size, c.max_prompt_length, c.max_completion_length
-  b, t = p * c.num_generations, s + n
+  # An env of dialogues has the name of its game; building it may need files.
+  talks = registry.parse(c.env)[0] in dialogue.GAMES
+  b = p * c.num_generations
+  t = s + (converse.limits(c).length if talks else n)
   floats = of((b, t), jnp.float32)
   critic = floats if algo.critic else None
   batch = types.Batch(
@@ -187,7 +196,9 @@ def programs(c, mesh) -> list[Program]:
       group=c.num_generations,
     )
 
-  kept = nbytes(state.params) if algo.kl else 0  # the reference's weights
+  # The weights of the reference, or of a frozen copy that says its beliefs.
+  frozen = talks and c.dialogue.belief == 'initial'
+  kept = nbytes(state.params) if algo.kl or frozen else 0
   all_state = nbytes(state)
   found = [
     Program(
@@ -195,7 +206,11 @@ def programs(c, mesh) -> list[Program]:
       lambda: to_sampler.lower(state.params),
       all_state - nbytes(state.params) + kept,
     ),
-    Program('sample', sample, all_state + kept, weights),
+    *(
+      _dialogues(c, built.model, weights, of, all_state + kept, mesh)
+      if talks
+      else [Program('sample', sample, all_state + kept, weights)]
+    ),
     Program('update', lambda: built.update.lower(state, batch), kept),
   ]
   if algo.critic or algo.correction:
@@ -215,6 +230,68 @@ def programs(c, mesh) -> list[Program]:
         all_state,
       )
     )
+  return found
+
+
+def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
+  """begin, turn and, where it is measured, belief; see `turns`, `belief`."""
+  limits, group = converse.limits(c), c.num_generations
+  p, b = c.train_batch_size, c.train_batch_size * group
+  numbers = lambda *shape: of(shape, jnp.int32)
+  flags = lambda *shape: of(shape, jnp.bool_)
+
+  def begin():
+    return turns.begin.lower(
+      weights,
+      numbers(p, c.max_prompt_length),
+      numbers(p),
+      model=model,
+      group=group,
+      columns=limits.columns,
+    )
+
+  @functools.cache
+  def memory():
+    # How the compiler spreads it is known only then.
+    lowered = begin()
+    return jax.tree.map(
+      lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+      lowered.out_info,
+      lowered.compile().output_shardings,
+    )
+
+  def turn():
+    return turns.turn.lower(
+      weights,
+      memory(),
+      numbers(b, limits.fed),
+      numbers(b),
+      flags(b),
+      jax.eval_shape(lambda: jax.random.key(0)),
+      model=model,
+      how=sampler.Sampling(limits.message, (0,), c.temperature),
+    )
+
+  def believe():
+    probe = b, c.dialogue.max_elicit_length
+    moments = b, limits.turns + 1
+    return belief.measure.lower(
+      weights,
+      memory(),
+      numbers(*moments),
+      flags(*moments),
+      numbers(*probe),
+      flags(*probe),
+      model=model,
+      chunk=c.logits_chunk,
+    )
+
+  found = [
+    Program('begin', begin, resident),
+    Program('turn', turn, resident, weights),
+  ]
+  if c.dialogue.belief:
+    found.append(Program('belief', believe, resident))
   return found
 
 

@@ -31,6 +31,12 @@ _REMEDY = {
   'to_sampler': 'a larger tensor in mesh.shape, or a larger slice',
   'sample': 'a smaller train_batch_size, num_generations or '
   'max_completion_length, a larger tensor in mesh.shape, or a larger slice',
+  'begin': 'a smaller train_batch_size, num_generations or '
+  'dialogue.max_turns, a larger tensor in mesh.shape, or a larger slice',
+  'turn': 'a smaller train_batch_size, num_generations, dialogue.max_turns or '
+  'max_completion_length, a larger tensor in mesh.shape, or a larger slice',
+  'belief': 'a smaller train_batch_size, num_generations or logits_chunk, a '
+  'larger tensor in mesh.shape, or a larger slice',
   'update': 'a smaller groups_per_micro_batch (a multiple of data*fsdp) or '
   'logits_chunk, model.remat=True, a larger tensor in mesh.shape, or a larger '
   'slice',
@@ -132,18 +138,19 @@ def main(argv) -> int:
   mesh = sharding.make_mesh(c.mesh.shape, devices)
   programs = aot.programs(c, mesh)
   print(header(c, flags.topology, chip, mesh), flush=True)
-  started, reports, moved = time.perf_counter(), [], []
+  started, reports, moved, decodes = time.perf_counter(), [], [], None
   for program in programs:
     if flags.only not in (None, program.name):
       continue
     elapsed = time.perf_counter() - started
     print(f'[{elapsed:4.0f} s] compiling {program.name}', flush=True)
     report = aot.compile_program(program, mesh)
-    if program.name == 'sample':
+    if program.weights is not None:
+      decodes = report
       moved = aot.weight_moves(report, program.weights, mesh)
     reports.append(report)
   print(f'\n{memory_table(chip, reports)}\n\n{collectives_table(reports)}\n')
-  if any(r.name == 'sample' and r.memory for r in reports) and not moved:
+  if decodes is not None and decodes.memory and not moved:
     print('The decode loop moves no weights between chips.')
   wrong = problems(chip, reports, moved)
   for line in wrong:

@@ -118,6 +118,21 @@ def test_the_decode_loop_gathers_no_weights(small):
 
 
 @needs_libtpu
+def test_dialogues_are_programs_of_their_own(small):
+  c, mesh, _ = small()
+  c.env = "guessing(world='attributes()')"
+  c.dialogue.max_turns, c.dialogue.belief = 3, 'current'
+  c.reward_funcs = ('win(1.0)',)
+  programs = {p.name: p for p in aot.programs(c, mesh)}
+  assert list(programs) == ['to_sampler', 'begin', 'turn', 'belief', 'update']
+  report = aot.compile_program(programs['turn'], mesh)
+  assert aot.weight_moves(report, programs['turn'].weights, mesh) == []
+  # The games' memory goes in and comes out in the same place.
+  assert report.memory.reused > 0
+  assert aot.compile_program(programs['belief'], mesh).memory is not None
+
+
+@needs_libtpu
 def test_weights_gathered_in_the_decode_loop_are_found(small, monkeypatch):
   monkeypatch.setattr(sharding, 'SAMPLER_RULES', sharding.RULES)
   _, mesh, programs = small()
