@@ -66,7 +66,7 @@ def get_config(arg: str = ''):
     if not arm.endswith('_rlvr'):
       c.model.name = 'configs/srl.py:stage=base'
     c.max_prompt_length = 64
-    c.max_completion_length = 40 if not stepwise else 12
+    c.max_completion_length = 40  # of whole problems, to evaluate
     c.total_steps = 60
     c.eval_every = c.save_every = 20
     if arm == 'sft':
@@ -89,7 +89,7 @@ def get_config(arg: str = ''):
     c.reward_funcs = ('outcome',)
     c.min_reward_std, c.max_resample_batches = 0.0, 0
     c.keep_best = ''
-    c.total_steps = 1500
+    c.total_steps = 3000
     c.train_batch_size = c.groups_per_micro_batch = 64
     c.num_generations = 1
     c.max_completion_length = 40

