@@ -9,13 +9,20 @@ After Auzina et al. (2026, arXiv:2602.12342): a turn is paid for how much it
 raised the policy's own log-probability of the secret. ARG `credit` is
 delta_belief, outcome, stepwise (rewards to go), critic (PPO with GAE); `belief`
 is current or initial (a frozen copy, the control for self-reference);
-`statistics` is living or padded (the authors' code). SCALE is tiny (the default:
-a made-up world of 16 objects, and a byte-level model that learns it from
-scripted games first; a minute a run on two CPU cores), smollm2 (people and their
-looks), or qwen3_1.7b (countries) with what the authors set: 240 games' secrets x
-16, 20 turns of 50 tokens, learning rate 3e-5, rewards 2 for a win and -0.05 a
-turn of the game on every turn, -5 invalid, -1 repeated; all parameters instead
-of adapters, a table instead of a judge.
+`statistics` is living or padded (the authors' code). SCALE is
+
+  tiny        the default: a made-up world of 16 objects and a byte-level model
+              that learns it from scripted games first; two minutes a run on a
+              CPU core. twenty_questions/README.md says what came out.
+  smollm2     people and their looks, by SmolLM2-135M that has imitated games
+  qwen3_1.7b  countries, with what the authors set: 240 secrets x 16, 20 turns of
+              50 tokens, learning rate 3e-5, rewards 2 for a win and -0.05 a turn
+              of the game on every turn, -5 invalid, -1 repeated; all parameters
+              instead of adapters, a table instead of a judge. The architecture
+              without weights: --config.model.name=Klingspor/Qwen3-1.7B-SFT
+              brings the authors' start (needs [hub]).
+
+`stage=base` is the imitation.
 """
 
 from configs import common
@@ -31,6 +38,14 @@ WORLDS = {
   'smollm2': 'characters()',
   'qwen3_1.7b': 'countries()',
 }
+
+# Models that have imitated scripted games; for the last bring your own.
+STARTS = {
+  'tiny': 'configs/twenty_questions.py:stage=base',
+  'smollm2': 'configs/twenty_questions.py:smollm2,stage=base',
+  'qwen3_1.7b': 'qwen3_1.7b',
+}
+BASES = {'tiny': 'tiny()', 'smollm2': 'smollm2', 'qwen3_1.7b': 'qwen3_1.7b'}
 
 
 def get_config(arg: str = ''):
@@ -70,7 +85,7 @@ def get_config(arg: str = ''):
   c.groups_per_micro_batch = 8
   c.total_steps = 40
   c.optimizer.learning_rate = 1e-3
-  c.model.name = 'configs/twenty_questions.py:stage=base'
+  c.model.name = STARTS[arg['scale']]
   c.eval.num_tasks = 4
   c.eval.samples = 32
   c.eval.temperature = 1.0
@@ -81,7 +96,6 @@ def get_config(arg: str = ''):
   c.save_every = 20
   if arg['scale'] != 'tiny':
     c.env = f"guessing(world='{world}', test_secrets=6, validation_secrets=2)"
-    c.model.name = 'smollm2'
     c.max_prompt_length = 256
     c.max_completion_length = 16
     c.dialogue.max_turns = 10
@@ -92,9 +106,9 @@ def get_config(arg: str = ''):
     c.eval.num_tasks = 6
     c.eval.samples = 8
     c.eval.batch_size = 48
+    c.eval.max_turns = 20
   if arg['scale'] == 'qwen3_1.7b':
     c.env = f"guessing(world='{world}', test_secrets=32, validation_secrets=8)"
-    c.model.name = 'qwen3_1.7b'
     c.mesh.shape = (1, -1, 4)  # 16 shards of v5p:4x4x4 divide 240 secrets
     c.model.dtype = 'bfloat16'
     c.model.remat = True
@@ -118,6 +132,7 @@ def get_config(arg: str = ''):
     c.eval.temperature = 0.7
     c.eval.top_p = 0.8
     c.eval.batch_size = 256
+    c.eval.max_turns = 50
   if arg['stage'] == 'base':
     c.method = 'sft'
     c.env = (
@@ -129,17 +144,22 @@ def get_config(arg: str = ''):
     c.algo.credit, c.algo.estimate = 'outcome', 'grpo'
     c.dialogue.belief = ''
     c.eval.max_turns = 0
-    c.model.name = 'tiny()'
-    c.total_steps = 1500
-    c.train_batch_size = 32
+    c.model.name = BASES[arg['scale']]
     c.num_generations = 1
-    c.groups_per_micro_batch = 32
-    c.optimizer.learning_rate = 5e-3
     c.optimizer.schedule = 'cosine'
-    c.optimizer.warmup_steps = 50
-    c.log_every = 50
     c.log_transcripts = 1
-    c.save_every = 500
+    if arg['scale'] == 'tiny':
+      c.total_steps = 1500
+      c.train_batch_size = c.groups_per_micro_batch = 32
+      c.optimizer.learning_rate = 5e-3
+      c.optimizer.warmup_steps = 50
+      c.log_every = 50
+      c.save_every = 500
+    else:
+      c.total_steps = 100
+      c.train_batch_size = 16
+      c.optimizer.learning_rate = 5e-5
+      c.optimizer.warmup_steps = 5
   return c
 
 
