@@ -25,7 +25,7 @@ from configs import common
 
 ARMS = ('srl', 'rlvr', 'srl_rlvr', 'sft', 'sft_rlvr', 'whole')
 SOURCES = {
-  'tiny': "chain(depth=4, ops='-', train_size=2000, test_size=64)",
+  'tiny': 'chain(depth=3, train_size=2000, test_size=64)',
   'smollm2': 'chain(depth=3, train_size=2000, test_size=64)',
   'qwen2.5_7b': "gsm8k(data_dir='data/gsm8k', download=True)",
 }
@@ -82,14 +82,14 @@ def get_config(arg: str = ''):
   if arg['stage'] == 'base':
     c.method = 'sft'
     c.env = (
-      "steps(chain(depth=(2, 4), ops='+-', unknown='-', train_size=8000, "
-      'test_size=64), terse=True, think=False, last=True, also_whole=True)'
+      'steps(chain(depth=2, train_size=8000, test_size=64), terse=True, '
+      'think=False, last=True, also_whole=True)'
     )
     c.model.name = 'tiny()'
     c.reward_funcs = ('outcome',)
     c.min_reward_std, c.max_resample_batches = 0.0, 0
     c.keep_best = ''
-    c.total_steps = 3000
+    c.total_steps = 1500
     c.train_batch_size = c.groups_per_micro_batch = 64
     c.num_generations = 1
     c.max_completion_length = 40

@@ -58,6 +58,11 @@ def get_config(arg: str = ''):
     statistics=('living', 'padded'),
     weight=0.1,
   )
+  changed = arg['belief'] != 'current' or arg['weight'] != 0.1
+  if changed and arg['credit'] != 'delta_belief':
+    raise ValueError(
+      f'belief and weight are of credit=delta_belief, not {arg["credit"]}.'
+    )
   c = common.base()
   world = WORLDS[arg['scale']]
   c.env = f"guessing(world='{world}', test_secrets=4, validation_secrets=2)"

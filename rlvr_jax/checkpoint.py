@@ -14,6 +14,7 @@ import concurrent.futures
 import errno
 import json
 import logging
+import math
 import os
 import pathlib
 import re
@@ -174,12 +175,12 @@ def steps(workdir) -> list[int]:
 
 
 def best(workdir, key: str) -> int | None:
-  """The step whose `extra` has the largest `key`, the latest of equal ones;
-  None if none has it."""
+  """The step whose `extra` has the largest finite `key`, the latest of equal
+  ones; None if none has it."""
   scores = []
   for s in steps(workdir):
     extra = json.loads((_root(workdir) / str(s) / 'extra.json').read_text())
-    if extra.get(key) is not None:
+    if extra.get(key) is not None and math.isfinite(extra[key]):
       scores.append((extra[key], s))
   return max(scores)[1] if scores else None
 

@@ -74,6 +74,10 @@ def check_config(c, mesh) -> None:
     f"dialogue.belief={d.belief!r} must be '', 'current' or 'initial'",
   )
   rule(
+    c.method == 'rl' or not d.belief,
+    f"dialogue.belief={d.belief!r} is read by method='rl' alone: set it to ''",
+  )
+  rule(
     d.belief or not d.belief_on_win,
     'dialogue.belief_on_win=True needs a dialogue.belief',
   )
@@ -180,6 +184,16 @@ def check_model(c, config) -> None:
     raise ValueError(
       f'max_prompt_length + max_completion_length = {longest} is more than '
       f"the model's {config.max_position} positions."
+    )
+
+
+def check_oracle(c, config) -> None:
+  """ValueError if what the oracle reads and says is beyond its positions."""
+  longest = c.dialogue.max_oracle_prompt + c.dialogue.max_oracle_length
+  if longest > config.max_position:
+    raise ValueError(
+      f'dialogue.max_oracle_prompt + max_oracle_length = {longest} is more than '
+      f"the oracle's {config.max_position} positions."
     )
 
 

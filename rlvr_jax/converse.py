@@ -42,7 +42,13 @@ def oracle(c, judge, put) -> Callable:
   )
 
   def encode(item):
-    return tokenizer.encode_messages(dialogue.judge_prompt(*item))
+    task, said = item
+    ids = tokenizer.encode_messages(dialogue.judge_prompt(task, said))
+    # The oldest questions give way: what repeats them is found without it.
+    while len(ids) > c.dialogue.max_oracle_prompt and len(said) > 1:
+      said = said[1:]
+      ids = tokenizer.encode_messages(dialogue.judge_prompt(task, said))
+    return ids
 
   def answer(tasks, said):
     items = list(zip(tasks, said, strict=True))

@@ -119,7 +119,8 @@ def metrics(parts: Sequence[rollout.Collected]) -> dict[str, float]:
 
   turns/gain: bits that a question is expected to bring, under the exact
   posterior; belief/gap: elicited minus exact log-belief, nats, and
-  belief/correlation between the two over all moments: where there is one.
+  belief/correlation between the two over all moments but those after a win:
+  where there is one.
   """
   every = [x for c in parts for group in c.games for x in group]
   mean = lambda x: float(np.mean(x)) if len(x) else float('nan')
@@ -139,13 +140,16 @@ def metrics(parts: Sequence[rollout.Collected]) -> dict[str, float]:
     out['belief/last'] = mean([b[-1] for _, b in believed])
     exact = [dialogue.posterior(g.task, g.said) for g, _ in believed]
     if exact[0] is not None:
-      x = np.concatenate([b for _, b in believed])
-      y = np.concatenate(exact)
-      known = np.isfinite(y)  # the winning reply leaves nothing else
-      out['belief/gap'] = mean((x - y)[known])
-      varies = known.sum() > 1 and x[known].std() > 0 and y[known].std() > 0
+      # After a winning turn no belief was asked for, unless belief_on_win.
+      before_end = lambda g, x: x[: len(g.said) + 1 - g.won]
+      x = np.concatenate([before_end(g, b) for g, b in believed])
+      y = np.concatenate(
+        [before_end(g, e) for (g, _), e in zip(believed, exact, strict=True)]
+      )
+      out['belief/gap'] = mean(x - y)
+      varies = len(x) > 1 and x.std() > 0 and y.std() > 0
       out['belief/correlation'] = (
-        float(np.corrcoef(x[known], y[known])[0, 1]) if varies else float('nan')
+        float(np.corrcoef(x, y)[0, 1]) if varies else float('nan')
       )
   return out
 

@@ -40,14 +40,13 @@ def open_teacher(c, mesh) -> Teacher:
   """The model of `c.teacher`; its weights are placed as the policy's are."""
   if not c.teacher.name:
     return Teacher()
+  checks.check_model(c, load.load_config(c.teacher.name))
   found = _open(c, c.teacher.name, mesh, 'teacher.name', 'teach')
   return found if c.teacher.logits else found._replace(params=None)
 
 
 def _open(c, name, mesh, key, does) -> Teacher:
-  config = load.load_config(name)
-  checks.check_model(c, config)
-  model = programs.decoder(c.model, config)
+  model = programs.decoder(c.model, load.load_config(name))
   shapes, shardings = sharding.params_shardings(model, mesh)
   abstract = jax.tree.map(
     lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
@@ -85,6 +84,7 @@ def open_oracle(c, mesh):
   """(model, parameters to sample with, tokenizer) of dialogue.oracle."""
   if not c.dialogue.oracle:
     return None
+  checks.check_oracle(c, load.load_config(c.dialogue.oracle))
   found = _open(c, c.dialogue.oracle, mesh, 'dialogue.oracle', 'know')
   return found.model, found.sampler, found.tokenizer
 

@@ -277,7 +277,7 @@ def test_where_nothing_follows_the_truth_the_end_belongs_to_it(monkeypatch):
 def test_metrics_of_games():
   played = scripted([['!'], ['?', 'a', 'a']])
   graded = games.grade(played, lambda t, s: [core.Graded(1.0, {}) for _ in s])
-  truth = np.array([[-1.0, -2, -2, -2, -2], [-1, -2, -3, -4, -4]])
+  truth = np.array([[-1.0, -9, -9, -9, -9], [-1, -2, -3, -4, -4]])
   out = games.collect(
     played, graded, truth, group=2, max_turns=4, columns=64 + LIMITS.length
   )
@@ -286,7 +286,8 @@ def test_metrics_of_games():
   assert m['turns/to_success'] == 1
   assert m['turns/invalid'] == m['turns/repeated'] == 0.25
   assert m['turns/gain'] == 0.5
-  assert (m['belief/first'], m['belief/last']) == (-1, -3)
+  assert (m['belief/first'], m['belief/last']) == (-1, -6.5)
+  # The first game's last belief came after its win.
   assert m['belief/gap'] == -1
   assert m['belief/correlation'] == pytest.approx(1.0)
 

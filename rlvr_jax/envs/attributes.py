@@ -28,7 +28,7 @@ def attributes(
   """`objects` objects with yes-or-no `attributes`.
 
   Args:
-    objects: 2 to 200.
+    objects: 2 to 210.
     attributes: at least log2(objects), at most 26. Which letter stands for
       which of them is drawn.
     share: of objects for which each of the attributes beyond log2 holds.

@@ -13,6 +13,7 @@ these tells anything.
 import functools
 import importlib
 import math
+import operator
 from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
@@ -132,11 +133,17 @@ def guessing(
       f'on: {spec} has {len(objects)} objects. Ask for fewer, or a larger '
       'world.'
     )
-  if not 0 <= informative <= 1:
+  if not isinstance(informative, int | float) or not 0 <= informative <= 1:
     raise ValueError(f'informative={informative!r} must be in [0, 1].')
-  low, high = patience
+  try:
+    low, high = map(operator.index, patience)
+  except (TypeError, ValueError):
+    low, high = -1, -1
   if not 0 <= low <= high:
-    raise ValueError(f'patience={patience!r} must be (low, high), 0 <= low.')
+    raise ValueError(
+      f'patience={patience!r} must be whole numbers (low, high), 0 <= low <= '
+      'high.'
+    )
   if demonstrate and not _world(spec).attributes:
     raise ValueError(
       f'demonstrate=True: {spec} has no table to ask about. Take another world.'

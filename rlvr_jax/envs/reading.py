@@ -1,23 +1,33 @@
 """Reading plain English questions against a list of phrases, by words alone."""
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence, Set
 
 from rlvr_jax.envs import judging
 
 # Words that change nothing in a question about a phrase. Any other one might
-# ('not', 'only', 'blue' before a hat, 'sea' after borders), and a table that
-# answers a question it has not understood is wrong: better none.
+# ('not', 'only', 'another', 'blue' before a hat, 'sea' after borders, 'name'
+# before French), and a table that answers a question it has not understood is
+# wrong: better none.
 _FILLERS = (
   'does did has have had having there their them his her him with in on at to '
   'from for if know tell me people someone somebody inhabitants residents '
   'population nation countries cities land continent hemisphere located '
-  'situated lie lies found part belong belongs live lives living any another '
-  'other gender language languages speak speaks spoken speaking official '
+  'situated lie lies found belong belongs live lives living where who which re '
+  'okay ok sure question gender language languages speak speaks spoken speaking official '
   'currency use uses used pay pays wear wears wearing look looks face hair eye '
   'eyes share shares'
 )
-FILLERS = judging.AROUND | frozenset(_FILLERS.split())
+_NAMING = frozenset(
+  ['name', 'named', 'called', 'guess', 'guessing', 'answer', 'secret']
+)
+FILLERS = (judging.AROUND - _NAMING) | frozenset(_FILLERS.split())
+# What models put around a question: a number before it, the choice after it.
+_FRAME = re.compile(
+  r'\A\s*(?:question\s*)?\d+\s*[.:)]|\(?\s*yes\s+or\s+no\s*\)?\s*\?*\s*\)?\s*\Z',
+  re.IGNORECASE,
+)
 
 
 def reader(
@@ -26,7 +36,7 @@ def reader(
   """A `World.read`: the attributes or the object that a question speaks of.
 
   A name among words of `judging.AROUND` is a guess. Otherwise a phrase is found
-  where its words stand in a row; longer ones first, and a word counts once
+  where its words stand in a row, 'any' before them or not; longer ones first, and a word counts once
   ('south america' is no 'america'). A message without exactly one question
   mark, or with a word beside the phrases that is not one of FILLERS, means
   nothing.
@@ -38,10 +48,12 @@ def reader(
   table, known = {}, {}
   for meaning, ways in phrases.items():
     for way in ways:
-      table.setdefault(tuple(judging.words(way)), meaning)
-  for name, others in objects.items():
-    for way in (name, *others):
-      known.setdefault(tuple(judging.words(way)), '=' + name)
+      for any_ in ((), ('any',)):
+        table.setdefault((*any_, *judging.words(way)), meaning)
+  ways = [(name, name) for name in objects]  # own names before other ones
+  ways += [(way, name) for name, others in objects.items() for way in others]
+  for way, name in ways:
+    known.setdefault(tuple(judging.words(way)), '=' + name)
   longest, most = max(map(len, table)), max(map(len, known))
 
   def guessed(said):
@@ -54,6 +66,7 @@ def reader(
     return None
 
   def read(message: str) -> Set[str]:
+    message = _FRAME.sub(' ', message)
     if message.count('?') != 1:
       return frozenset()
     said = judging.words(message)

@@ -41,7 +41,8 @@ def steps(
 
   Args:
     env: an environment whose tasks have data['solution'].
-    by: how solutions are cut, see `text.steps.split`.
+    by: how solutions are cut, see `text.steps.split`; one that comes in steps
+      (jsonl) stays as it is.
     titles: the prompt names the title of the step that is asked for (a
       footnote of the paper; it may give the step away).
     last: the last step is a target too.
@@ -57,6 +58,11 @@ def steps(
     ValueError: an option out of range, a task without a solution, or no
       solution with as many steps as it takes.
   """
+  if whole + also_whole + only_whole > 1:
+    raise ValueError(
+      f'steps(whole={whole}, also_whole={also_whole}, only_whole={only_whole}): '
+      'one of them at most.'
+    )
   source = registry.get('env', env)()
   train = source['train']
   core.check_int('validation', validation, low=0, high=len(train) - 1)
@@ -91,12 +97,14 @@ def steps(
 
 
 def _steps(task, by) -> list[split_lib.Step]:
+  if 'steps' in task.data:
+    return [split_lib.Step(*step) for step in task.data['steps']]
   solution = task.data.get('solution')
   if not isinstance(solution, str):
     raise ValueError(
       f"Task {task.id!r} has no data['solution'] to cut into steps: take an "
       'environment with worked solutions, such as gsm8k, chain or a jsonl file '
-      "with 'solution'."
+      "with 'solution' or 'steps'."
     )
   return split_lib.split(solution, by)
 

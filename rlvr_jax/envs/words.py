@@ -32,7 +32,12 @@ def words(path: str = '') -> guessing.World:
       ) from e
   else:
     lines = WORDS.split()
-  names = tuple(dict.fromkeys(x.strip() for x in lines if judging.words(x)))
+  # Names that a guess cannot tell apart, such as Cat and cat, are one.
+  known = {}
+  for line in lines:
+    if meaning := tuple(judging.words(line)):
+      known.setdefault(meaning, line.strip())
+  names = tuple(known.values())
   if len(names) < 2:
     raise ValueError(
       f'words(path={path!r}) has {len(names)} words: at least 2 are needed.'

@@ -29,6 +29,7 @@ def outcome(
   With K = 1 it is the reward itself. `belief` is not used.
   """
   del belief
+  turns = jnp.asarray(turns)
   reward = masked.keep(reward, turns)
   return jnp.where(turns, jnp.sum(reward), 0.0)
 
@@ -52,6 +53,8 @@ def stepwise(
   del belief
   if not 0 <= gamma <= 1:
     raise ValueError(f'stepwise(gamma={gamma}): gamma must be in [0, 1].')
+
+  turns = jnp.asarray(turns)
 
   def back(later, at):
     r, took_place = at
@@ -119,6 +122,7 @@ def delta_belief(
       "none: set dialogue.belief to 'current' or 'initial', in an environment "
       'of several turns.'
     )
+  turns = jnp.asarray(turns)
   belief = jax.lax.stop_gradient(jnp.asarray(belief))
   gain = masked.keep(belief[1:] - belief[:-1], turns)
   if clip:

@@ -31,7 +31,7 @@ UNITS = {
 }
 LONGEST = 10_000  # elements of a sequence that are compared
 _SMALL = 40_000  # cells up to which difflib is the faster one
-_WORK = 4 * 10**9  # cells, some seconds
+_WORK = 10**9  # cells, and 5,000 for the overhead of a row: some seconds
 TIMEOUT_S = 10.0
 
 
@@ -81,7 +81,7 @@ def _matched(a: Sequence, b: Sequence) -> int:
   todo, found, work = [(0, len(x), 0, len(y))], 0, 0
   while todo:
     low_a, high_a, low_b, high_b = todo.pop()
-    work += (high_a - low_a) * (high_b - low_b)
+    work += (high_a - low_a) * (high_b - low_b + 5_000)
     if work > _WORK:
       break
     part = y[low_b:high_b]

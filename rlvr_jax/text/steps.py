@@ -12,7 +12,12 @@ class Step(NamedTuple):
 
 _CALCULATOR = re.compile(r'<<[^<>]*>>')  # GSM8K's annotations
 _SENTENCE = re.compile(r'(?<=[.!?])\s+(?=[^\s])')
-_NUMBERED = re.compile(r'^[ \t]*(?:step[ \t]+)?\d{1,3}[.):][ \t]*', re.I | re.M)
+# A number at the start of a line, behind marks of a heading or of bold text.
+# A digit after the point makes it a decimal.
+_NUMBERED = re.compile(
+  r'^[ \t#*]*(?:step[ \t]+)?\d{1,3}[.):](?=[\s*])[ \t*]*', re.I | re.M
+)
+_COLON = re.compile(r':(?=[\s*]|$)')  # not that of 2:1 or 12:30
 
 
 def _lines(text: str) -> list[Step]:
@@ -33,13 +38,12 @@ def _numbered(text: str) -> list[Step]:
   out = []
   for part in _NUMBERED.split(text)[1:]:
     head, _, rest = part.strip().partition('\n')
-    title, colon, tail = head.partition(':')
-    title = title.strip(' *')
+    title, *tail = _COLON.split(head, maxsplit=1)
+    title, tail = title.strip(' *'), ''.join(tail).strip(' *')
     if rest.strip():
-      body = f'{tail.strip()}\n{rest.strip()}' if colon else rest
-      out.append(Step(title, body.strip()))
-    elif colon and tail.strip():
-      out.append(Step(title, tail.strip(' *')))
+      out.append(Step(title, f'{tail}\n{rest.strip()}'.strip()))
+    elif tail:
+      out.append(Step(title, tail))
     else:
       out.append(Step('', head.strip()))
   return out

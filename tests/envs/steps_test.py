@@ -87,6 +87,37 @@ def test_titles_are_shown_if_asked(tmp_path):
   assert 'Add one' not in hidden['train'][0].question
 
 
+def test_steps_of_a_file_stay_as_they_are(tmp_path):
+  path = tmp_path / 'd.jsonl'
+  rows = [
+    {
+      'question': f'What is {i}+1?',
+      'answer': str(i + 1),
+      'steps': [
+        {'title': 'Add', 'text': f'we add\n{i}+1'},
+        f'{i}+1={i + 1}',
+        str(i + 1),
+      ],
+    }
+    for i in range(20)
+  ]
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  env = steps.steps(env=f'jsonl(path={str(path)!r})', titles=True, validation=1)
+  first, second = env['train'][0], env['train'][1]
+  assert first.answer.startswith('we add\n')
+  assert '"Add"' in first.question
+  assert first.answer in second.question
+  assert second.answer == first.answer.removeprefix('we add\n') + '=' + str(
+    int(first.answer.split('\n')[1][:-2]) + 1
+  )
+  whole = env['test'][0].data['solution'].split('\n')
+  assert len(whole) == 4
+  for bad in ([], 'ab', [1], [{'title': 'x'}], [''], [{'text': 1}]):
+    path.write_text(json.dumps(rows[0] | {'steps': bad}))
+    with pytest.raises(ValueError, match='step'):
+      steps.steps(env=f'jsonl(path={str(path)!r})', validation=0)
+
+
 def test_nested_by_name():
   env = registry.get('env', f'steps({CHAIN}, terse=True, validation=0)')()
   assert len(env['train']) == 60
@@ -98,6 +129,7 @@ def test_nested_by_name():
   ('options', 'match'),
   [
     ({'by': 'page'}, 'choose one of'),
+    ({'whole': True, 'only_whole': True}, 'one of them at most'),
     ({'validation': 20}, 'validation=20'),
     ({'env': 'guessing()'}, 'no .*solution'),
     ({'env': 'arithmetic()', 'validation': 0}, 'no solution has 2 steps'),

@@ -167,6 +167,81 @@ def test_a_name_within_a_longer_name_is_not_meant():
     assert w.read(f'Is it {name}?') == {'=' + name}
 
 
+@pytest.mark.parametrize(
+  ('spec', 'message', 'meaning'),
+  [
+    ('countries()', 'Is English the official language?', 'speaks English'),
+    ('countries()', 'Does its name begin with the letter N?', 'begins with n'),
+    ('countries()', "Does the country's name start with B?", 'begins with b'),
+    ('countries()', 'Is the first letter of its name S?', 'begins with s'),
+    ('countries()', 'Is it Holland?', '=Netherlands'),
+    ('countries()', 'Is it the US?', '=United States'),
+    ('countries()', 'Does it border another country?', 'has neighbours'),
+    (
+      'countries()',
+      'Is its population larger than 50 million?',
+      'over 50 million',
+    ),
+    (
+      'countries()',
+      'Do more than 100,000,000 people live there?',
+      'over 100 million',
+    ),
+    ('countries()', 'Question 2: Is it in Asia? Yes or no?', 'Asia'),
+    ('countries()', '1. Is it part of Europe?', 'Europe'),
+    ('countries()', 'Is its name French?', None),
+    ('countries()', 'Is English part of its name?', None),
+    ('countries()', 'Is another part of it in Asia?', None),
+    ('countries()', 'Is English spoken in another country?', None),
+    ('cities()', 'Is it in the USA?', 'in United States'),
+    ('cities()', 'Is it New York?', '=New York City'),
+    ('cities()', 'Is it in the southern hemisphere?', 'southern'),
+    ('characters()', 'Do other people have blue eyes?', None),
+    ('characters()', 'Does any other person wear glasses?', None),
+    ('characters()', 'Does the person have any freckles?', 'freckles'),
+    ('characters()', 'Is her name Ada?', '=Ada'),
+    ('characters()', "Does the person you're thinking of wear a hat?", 'hat'),
+  ],
+)
+def test_questions_as_models_ask_them(spec, message, meaning):
+  needs(spec)
+  assert guessing.world(spec).read(message) == ({meaning} if meaning else set())
+
+
+@pytest.mark.parametrize(
+  ('message', 'secret', 'kind'),
+  [
+    ('Is English the official language?', 'Brazil', 'no'),
+    ('Is English the official language?', 'Denmark', 'no'),
+    ('Is English an official language?', 'India', 'yes'),
+    ('Is French an official language?', 'Belgium', 'yes'),
+    ('Is French an official language?', 'Greece', 'no'),
+    ('Does its name begin with N?', 'Netherlands', 'yes'),
+  ],
+)
+def test_facts_of_countries(message, secret, kind):
+  needs('countries()')
+  task = core.Task('t', 'q', secret, 'guessing', {'world': 'countries()'})
+  assert dialogue.reply(task, [message]).kind == kind
+
+
+def test_capitals_are_found_whatever_their_accents():
+  needs('cities()')
+  w = guessing.world('cities()')
+  at = w.attributes.index('capital')
+  known = {o for o, row in zip(w.objects, w.table) if row[at]}
+  assert {'Bogotá', 'Lomé', 'Brasília', 'Paris'} <= known
+  assert 'Brooklyn' not in w.objects
+
+
+def test_words_that_a_guess_cannot_tell_apart_are_one(tmp_path):
+  path = tmp_path / 'words.txt'
+  path.write_text('Cat\ncat\ndog\nC\nC++\n')
+  assert guessing.world(f'words(path={str(path)!r})').objects == (
+    'Cat', 'dog', 'C',
+  )  # fmt: skip
+
+
 def test_the_longest_phrase_is_read():
   phrases = {'a': ('america',), 's': ('south america',)}
   read = reading.reader(phrases, {'Chad': ('Tchad',)})

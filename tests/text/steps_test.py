@@ -42,6 +42,27 @@ def test_a_decimal_inside_a_line_starts_no_step():
   ]
 
 
+@pytest.mark.parametrize(
+  ('solution', 'expected'),
+  [
+    (
+      '1. Title\n3.5 apples cost 7\nso 2\n2. Two\ntext',
+      [('Title', '3.5 apples cost 7\nso 2'), ('Two', 'text')],
+    ),
+    (
+      '1. We get 2:1 ratio\n2. At 12:30 he left',
+      [('', 'We get 2:1 ratio'), ('', 'At 12:30 he left')],
+    ),
+    ('**Step 1:** Find x.\n**Step 2:** y', [('', 'Find x.'), ('', 'y')]),
+    ('### 1. First\nab\n### 2. Second\nc', [('First', 'ab'), ('Second', 'c')]),
+    ('1. **Title:** text here\nmore', [('Title', 'text here\nmore')]),
+    ('1. Title:\nmore', [('Title', 'more')]),
+  ],
+)
+def test_numbers_that_are_no_steps_and_marks_of_headings(solution, expected):
+  assert texts(solution, 'numbered') == expected
+
+
 @pytest.mark.parametrize('by', ['line', 'sentence', 'numbered'])
 def test_nothing_has_no_steps(by):
   assert texts(' \n\n', by) == []
