@@ -1,7 +1,7 @@
 r"""Expert steps before outcome reward: SRL, RLVR, both, and imitation.
 
-  python scripts/sweep.py --config=configs/srl.py:SCALE --workdir=runs/steps
-  python scripts/study.py runs/steps --metrics='eval/accuracy,eval/pass@64'
+  python scripts/sweep.py --config=configs/srl.py:SCALE --workdir=runs/srl
+  python scripts/study.py runs/srl --metrics='eval/accuracy,eval/pass@64'
 
 After Deng et al. (2025, arXiv:2510.25992): where a model almost never solves a
 problem, outcome reward has no gradient; the similarity of its next step with an
@@ -32,11 +32,10 @@ SOURCES = {
 
 
 def get_config(arg: str = ''):
-  arg = common.parse_arg(
-    arg, scale=common.SCALES, stage=('rl', 'base'), arm=ARMS
-  )
+  arg = common.parse_arg(arg, scale=common.SCALES, arm=ARMS, seed=0)
   scale, arm = arg['scale'], arg['arm']
   c = common.BASES[scale]()
+  c.seed = arg['seed']
   tiny = scale == 'tiny'
   source = SOURCES[scale]
   steps = f'steps({source}, terse={tiny}, think={not tiny}'
@@ -61,10 +60,12 @@ def get_config(arg: str = ''):
     c.num_generations = 1
     c.max_resample_batches = 0
   if arm.endswith('_rlvr'):
-    c.model.name = f'configs/srl.py:scale={scale},arm={arm[:-5]}'
+    # Each seed has its own first stage, which the sweep has made before.
+    named = '' if tiny else f'scale={scale},'
+    c.model.name = f'configs/srl.py:{named}arm={arm[:-5]},seed={c.seed}'
   if tiny:
     if not arm.endswith('_rlvr'):
-      c.model.name = 'configs/srl.py:stage=base'
+      c.model.name = 'configs/chains.py'
     c.max_prompt_length = 64
     c.max_completion_length = 40  # of whole problems, to evaluate
     c.total_steps = 60
@@ -79,31 +80,10 @@ def get_config(arg: str = ''):
     c.eval.temperature = 0.0
     c.eval_every = c.save_every = 20
     c.total_steps = 400
-  if arg['stage'] == 'base':
-    c.method = 'sft'
-    c.env = (
-      'steps(chain(depth=2, train_size=8000, test_size=64), terse=True, '
-      'think=False, last=True, also_whole=True)'
-    )
-    c.model.name = 'tiny()'
-    c.reward_funcs = ('outcome',)
-    c.min_reward_std, c.max_resample_batches = 0.0, 0
-    c.keep_best = ''
-    c.total_steps = 1500
-    c.train_batch_size = c.groups_per_micro_batch = 64
-    c.num_generations = 1
-    c.max_completion_length = 40
-    c.optimizer.learning_rate = 5e-3
-    c.optimizer.schedule = 'cosine'
-    c.optimizer.warmup_steps = 50
-    c.eval_every, c.save_every = 0, 500
-    c.log_every = 100
-    c.eval.split = 'test'
-    c.eval.samples = 4
   return c
 
 
 def sweep(add):
   for arm in ARMS:
     for seed in range(5):
-      add(arg=f'arm={arm}', seed=seed)
+      add(arg=f'arm={arm},seed={seed}')
