@@ -14,8 +14,8 @@ expert's has one. ARG `arm` is
   whole     similarity with the whole solution at once
 
 A second stage trains the first one into runs/srl/ if it is not there. SCALE is
-tiny (the default: chains of 4 operations, and a byte-level model that has seen
-chains of 2), smollm2, or qwen2.5_7b with the paper's hyperparameters: 512
+tiny (the default: chains of 4 subtractions, and the byte-level model of
+configs/chains.py, which knows their form and guesses their results), smollm2, or qwen2.5_7b with the paper's hyperparameters: 512
 step prompts (128 whole ones) x 8, learning rate 5e-7, no KL, 60 problems for
 validation. The paper's threshold of the filter, clip range and lengths are
 unknown; here 0.05, 0.2 and common.py's.
@@ -25,7 +25,7 @@ from configs import common
 
 ARMS = ('srl', 'rlvr', 'srl_rlvr', 'sft', 'sft_rlvr', 'whole')
 SOURCES = {
-  'tiny': 'chain(depth=3, train_size=2000, test_size=64)',
+  'tiny': "chain(depth=4, ops='-', train_size=2000, test_size=64)",
   'smollm2': 'chain(depth=3, train_size=2000, test_size=64)',
   'qwen2.5_7b': "gsm8k(data_dir='data/gsm8k', download=True)",
 }
@@ -68,8 +68,9 @@ def get_config(arg: str = ''):
       c.model.name = 'configs/chains.py'
     c.max_prompt_length = 64
     c.max_completion_length = 40  # of whole problems, to evaluate
-    c.total_steps = 60
-    c.eval_every = c.save_every = 20
+    c.optimizer.learning_rate = 1e-3
+    c.total_steps = 80
+    c.eval_every = c.save_every = 40
     if arm == 'sft':
       c.train_batch_size = c.groups_per_micro_batch = 64
   if scale == 'qwen2.5_7b':

@@ -88,7 +88,7 @@ def get_config(arg: str = ''):
   c.train_batch_size = 8
   c.num_generations = 8
   c.groups_per_micro_batch = 8
-  c.total_steps = 40
+  c.total_steps = 30
   c.optimizer.learning_rate = 1e-3
   c.model.name = STARTS[arg['scale']]
   c.eval.num_tasks = 4
@@ -98,7 +98,7 @@ def get_config(arg: str = ''):
   c.eval.max_turns = 16  # won_within@8: as many as trained on
   c.eval_every = 0
   c.log_every = 10
-  c.save_every = 20
+  c.save_every = 15
   if arg['scale'] != 'tiny':
     c.env = f"guessing(world='{world}', test_secrets=6, validation_secrets=2)"
     c.max_prompt_length = 256
@@ -142,7 +142,7 @@ def get_config(arg: str = ''):
     c.method = 'sft'
     c.env = (
       f"guessing(world='{world}', test_secrets=4, validation_secrets=2, "
-      'all_secrets=True, games=60000, patience=(2, 6), '
+      'all_secrets=True, games=100000, patience=(0, 5), '
       'demonstrate=True, turns=8)'
     )
     c.reward_funcs, c.reward_weights = ('win(1.0)',), (1.0,)
@@ -154,9 +154,9 @@ def get_config(arg: str = ''):
     c.optimizer.schedule = 'cosine'
     c.log_transcripts = 1
     if arg['scale'] == 'tiny':
-      c.total_steps = 1500
+      c.total_steps = 3000
       c.train_batch_size = c.groups_per_micro_batch = 32
-      c.optimizer.learning_rate = 5e-3
+      c.optimizer.learning_rate = 2.5e-3
       c.optimizer.warmup_steps = 50
       c.log_every = 50
       c.save_every = 500

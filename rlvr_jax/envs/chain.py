@@ -9,8 +9,6 @@ Left to right, modulo 10. Each step is a small fact; the answer is the list of
 all results, so it is not found by chance: one in 10**depth.
 """
 
-import string
-
 from rlvr_jax import registry
 from rlvr_jax.envs import core
 
@@ -27,7 +25,6 @@ def chain(
   depth: int | tuple[int, int] = 3,
   ops: str = '+-*',
   unknown: str = '',
-  labels: bool = False,
   seed: int = 0,
   train_size: int | None = None,
   test_size: int | None = None,
@@ -44,8 +41,6 @@ def chain(
     unknown: of these, operations whose results are drawn from 0 to 9 instead of
       computed: to make a base model that has seen their form and cannot know
       their results.
-    labels: a letter stands before each operation and begins its line, so that
-      a small model finds it by a name and not by counting: 4a+3b*2, a4+3=7.
     seed: names the splits.
     train_size: problems; None for the rest, at most 10,000.
     test_size: problems; None for a fifth, at most 256.
@@ -55,7 +50,7 @@ def chain(
   """
   low, high = depth if isinstance(depth, tuple) else (depth, depth)
   core.check_int('depth', low, low=1, high=30)
-  core.check_int('depth', high, low=low, high=26 if labels else 30)
+  core.check_int('depth', high, low=low, high=30)
   if not ops or set(ops) - set(OPERATIONS) or len(set(ops)) < len(ops):
     raise ValueError(f'ops={ops!r} must be some of {"".join(OPERATIONS)}.')
   if set(unknown) - set(ops):
@@ -66,7 +61,7 @@ def chain(
     space, train_size, test_size, what=f'depth={depth}, ops={ops!r}'
   )
   make = lambda split, i, at: _task(
-    f'{split}-{i}', at, depths, ops, unknown, labels, seed, space
+    f'{split}-{i}', at, depths, ops, unknown, seed, space
   )
   return {
     'train': core.Lazy(train, lambda i: make('train', i, test + i)),
@@ -74,7 +69,7 @@ def chain(
   }
 
 
-def _task(name, at, depths, ops, unknown, labels, seed, space) -> core.Task:
+def _task(name, at, depths, ops, unknown, seed, space) -> core.Task:
   number = core.permute(at, space, 'chain', seed)
   number, which = divmod(number, len(depths))
   n = depths[which]
@@ -91,9 +86,8 @@ def _task(name, at, depths, ops, unknown, labels, seed, space) -> core.Task:
     result = OPERATIONS[ops[sign]](value, digit)
     if ops[sign] in unknown:
       result = core.uniform(10, 'unknown', seed, at, k)
-    label = string.ascii_lowercase[k] if labels else ''
-    text += f'{label}{ops[sign]}{digit}'
-    lines.append(f'{label}{value}{ops[sign]}{digit}={result}')
+    text += f'{ops[sign]}{digit}'
+    lines.append(f'{value}{ops[sign]}{digit}={result}')
     value = result
     results += str(result)
   solution = '\n'.join([*lines, f'#### {results}'])
