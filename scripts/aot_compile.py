@@ -24,7 +24,7 @@ os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
 os.environ['TPU_WORKER_HOSTNAMES'] = 'localhost'
 os.environ['TPU_ACCELERATOR_TYPE'] = 'v5litepod-4'
 
-from rlvr_jax import aot, sharding
+from rlvr_jax import aot, hlo, sharding
 from rlvr_jax import config as config_lib
 
 _REMEDY = {
@@ -100,7 +100,7 @@ def memory_table(chip, reports) -> str:
 def collectives_table(reports) -> str:
   rows = [('program', 'collective', 'count', 'MiB', 'in loops', 'MiB')]
   for r in reports:
-    for kind in aot.COLLECTIVES:
+    for kind in hlo.COLLECTIVES:
       every = [c for c in r.collectives if c.kind == kind]
       if not every:
         continue
@@ -147,7 +147,7 @@ def main(argv) -> int:
     report = aot.compile_program(program, mesh)
     if program.weights is not None:
       decodes = report
-      moved = aot.weight_moves(report, program.weights, mesh)
+      moved = hlo.weight_moves(report.collectives, program.weights, mesh)
     reports.append(report)
   print(f'\n{memory_table(chip, reports)}\n\n{collectives_table(reports)}\n')
   if decodes is not None and decodes.memory and not moved:

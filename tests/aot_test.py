@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from rlvr_jax import aot, sharding
+from rlvr_jax import aot, hlo, sharding
 from rlvr_jax import config as config_lib
 
 ROOT = pathlib.Path(aot.__file__).parents[1]
@@ -53,7 +53,7 @@ ENTRY %main (a: f32[8]) -> f32[8] {
 
 def test_collectives_of_a_text():
   found = {
-    (c.kind, c.shapes, c.bytes, c.in_loop) for c in aot.collectives(TEXT)
+    (c.kind, c.shapes, c.bytes, c.in_loop) for c in hlo.collectives(TEXT)
   }
   assert found == {
     ('all-gather', (('bf16', (8, 64)),), 1024, True),
@@ -61,7 +61,7 @@ def test_collectives_of_a_text():
     ('all-reduce', (('f32', (8,)), ('f32', (2,))), 40, False),
     ('reduce-scatter', (('f32', (16,)),), 64, False),
   }
-  assert len(aot.collectives(TEXT)) == 4
+  assert len(hlo.collectives(TEXT)) == 4
 
 
 def test_bytes_a_device_of_abstract_arrays():
@@ -110,7 +110,7 @@ def test_the_decode_loop_gathers_no_weights(small):
   _, mesh, programs = small()
   sample = programs['sample']
   report = aot.compile_program(sample, mesh)
-  assert aot.weight_moves(report, sample.weights, mesh) == []
+  assert hlo.weight_moves(report.collectives, sample.weights, mesh) == []
   # Tensor parallelism is there, so the loop was indeed looked into.
   assert any(c.kind == 'all-reduce' and c.in_loop for c in report.collectives)
   # The weights lie whole in fsdp and cut in tensor.
@@ -126,7 +126,9 @@ def test_dialogues_are_programs_of_their_own(small):
   programs = {p.name: p for p in aot.programs(c, mesh)}
   assert list(programs) == ['to_sampler', 'begin', 'turn', 'belief', 'update']
   report = aot.compile_program(programs['turn'], mesh)
-  assert aot.weight_moves(report, programs['turn'].weights, mesh) == []
+  assert (
+    hlo.weight_moves(report.collectives, programs['turn'].weights, mesh) == []
+  )
   # The games' memory goes in and comes out in the same place.
   assert report.memory.reused > 0
   assert aot.compile_program(programs['belief'], mesh).memory is not None
@@ -137,9 +139,8 @@ def test_weights_gathered_in_the_decode_loop_are_found(small, monkeypatch):
   monkeypatch.setattr(sharding, 'SAMPLER_RULES', sharding.RULES)
   _, mesh, programs = small()
   sample = programs['sample']
-  moves = aot.weight_moves(
-    aot.compile_program(sample, mesh), sample.weights, mesh
-  )
+  report = aot.compile_program(sample, mesh)
+  moves = hlo.weight_moves(report.collectives, sample.weights, mesh)
   assert any('layers/*/' in line for line in moves)
 
 
