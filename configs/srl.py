@@ -1,7 +1,8 @@
 r"""Expert steps before outcome reward: SRL, RLVR, both, and imitation.
 
   python scripts/sweep.py --config=configs/srl.py:SCALE --workdir=runs/srl
-  python scripts/study.py runs/srl --metrics='eval/accuracy,eval/pass@64'
+  python scripts/study.py runs/srl --metrics='eval/accuracy,eval/pass@64' \
+    --over=accuracy,reward,batch_empty
 
 After Deng et al. (2025, arXiv:2510.25992): where a model almost never solves a
 problem, outcome reward has no gradient; the similarity of its next step with an
@@ -14,11 +15,15 @@ expert's has one. ARG `arm` is
   whole     similarity with the whole solution at once
 
 A second stage trains the first one into runs/srl/ if it is not there. SCALE is
-tiny (the default: chains of 4 subtractions, and the byte-level model of
-configs/chains.py, which knows their form and guesses their results), smollm2, or qwen2.5_7b with the paper's hyperparameters: 512
-step prompts (128 whole ones) x 8, learning rate 5e-7, no KL, 60 problems for
-validation. The paper's threshold of the filter, clip range and lengths are
-unknown; here 0.05, 0.2 and common.py's.
+
+  tiny        the default: chains of 4 subtractions, by the byte-level model of
+              configs/chains.py, which knows their form and guesses their
+              results. srl/README.md says what came out.
+  smollm2     chains of 3 mixed operations, by SmolLM2-135M
+  qwen2.5_7b  GSM8K with the paper's hyperparameters: 512 step prompts (128
+              whole ones) x 8, learning rate 5e-7, no KL, 60 problems for
+              validation. The paper's threshold of the filter, clip range and
+              lengths are unknown; here 0.05, 0.2 and common.py's.
 """
 
 from configs import common
