@@ -130,7 +130,7 @@ def base() -> ml_collections.ConfigDict:
 
   c.eval_every = 10  # steps; 0: only before and after
   c.eval = ml_collections.ConfigDict()
-  c.eval.split = 'test'  # test, or validation where the env has one
+  c.eval.split = 'test'  # or train, or validation where the env has one
   c.eval.num_tasks = 128  # of that split
   c.eval.samples = 1  # of each task
   c.eval.batch_size = 32  # samples at a time

@@ -37,7 +37,7 @@ def parse(argv):
 
 
 def run(c, workdir, step, say=print) -> tuple[int, dict]:
-  """(step, metrics) of the policy at `step` on the test split."""
+  """(step, metrics) of the policy at `step` on eval.split."""
   from rlvr_jax import checks, policy, sharding, summary
 
   mesh = sharding.make_mesh(c.mesh.shape)
@@ -86,10 +86,11 @@ def main(argv) -> int:
         **metrics,
         'source': 'evaluate',
         'env': config.env,
+        'split': config.eval.split,
         'temperature': config.eval.temperature,
       },
     )
-    say(f'{config.env} at step {step}')
+    say(f'{config.env}, {config.eval.split}, at step {step}')
     show(metrics)
     say(f'added to {path}')
   except (ValueError, OSError, RuntimeError) as e:

@@ -1,7 +1,8 @@
 """What the arms of a sweep came to: a table and a plot, over seeds.
 
     python scripts/study.py DIR [--metrics=eval/accuracy,eval/pass@64]
-        [--control=ARM] [--over=accuracy,reward] [--out=DIR/study]
+        [--control=ARM] [--over=accuracy,reward] [--split=SPLIT]
+        [--out=DIR/study]
 
 DIR holds the runs of scripts/sweep.py; runs whose names differ in `seed=N` only
 are one arm. OUT.md has a row for each arm: every metric (names or patterns
@@ -9,7 +10,9 @@ such as 'eval/pass@*') at the first evaluation and at the last one, as mean -+
 the half width of its 95% interval over seeds (Student's t). With --control, a
 second table has the differences from that arm, seed by seed. A last one has the
 training metrics of --over: their mean over the first and the last eighth of the
-steps, and over all of them. OUT.png shows pass@k (or the first metric) and the
+steps, and over all of them. With --split, evaluations are the newest ones that
+scripts/evaluate.py made on that split with --config.eval.split=SPLIT, of step
+0 (where it was evaluated) and of the last step. OUT.png shows pass@k (or the first metric) and the
 course of each of --over.
 """
 
@@ -49,6 +52,32 @@ def arms(folder) -> tuple[dict[str, dict[int, runs.Run]], list[str]]:
   return found, problems
 
 
+def on_split(found, split: str) -> tuple[dict, list[str]]:
+  """`arms` with evaluate.py's lines of a split as the evaluations.
+
+  Raises:
+    ValueError: none of the runs was evaluated on the split.
+  """
+  kept, problems = {}, []
+  for arm, some in found.items():
+    for seed, run in some.items():
+      lines = {e['step']: e for e in run.other_evals if e.get('split') == split}
+      last = run.metrics[-1]['step']
+      if last in lines:
+        evals = [lines.get(0, {}), lines[last]]
+        kept.setdefault(arm, {})[seed] = run._replace(evals=evals)
+      else:
+        problems.append(
+          f'{run.name} is left out: step {last} was not evaluated on {split!r}.'
+        )
+  if not kept:
+    raise ValueError(
+      f'No run was evaluated on {split!r}. Run scripts/evaluate.py '
+      f'--workdir=RUN --config.eval.split={split} on each.'
+    )
+  return kept, problems
+
+
 def chosen(found, patterns: list[str]) -> list[str]:
   """Names of evaluation metrics that match; ValueError if one matches none."""
   known = dict.fromkeys(
@@ -74,7 +103,7 @@ def chosen(found, patterns: list[str]) -> list[str]:
 
 def interval(values) -> tuple[float, float]:
   """(mean, half width of the 95% interval); NaN width for one value."""
-  x = np.asarray(values, float)
+  x = np.asarray(list(values), float)
   x = x[np.isfinite(x)]
   if not len(x):
     return float('nan'), float('nan')
@@ -111,7 +140,7 @@ def tables(found, names: list[str], control: str) -> str:
   ]
   for arm, some in found.items():
     cells = [
-      f'{interval(list(values(some, n, 0).values()))[0]:.3f} → '
+      f'{cell(interval(values(some, n, 0).values())[:1])} → '
       f'{cell(values(some, n, -1).values())}'
       for n in names
     ]
@@ -194,8 +223,10 @@ def draw(found, names: list[str], overs: list[str], out: pathlib.Path) -> None:
     ks, points = curves(some, -1)
     if len(ks) > 1:
       band(left, ks, points, color, style, arm)
-      start = [round(interval(p)[0], 2) for p in curves(some, 0)[1]]
-      before.setdefault(tuple(start), (ks, curves(some, 0)[1]))
+      began, start = curves(some, 0)
+      if began:
+        key = tuple(round(interval(p)[0], 2) for p in start)
+        before.setdefault(key, (began, start))
     else:
       mean, half = interval(list(values(some, names[0], -1).values()))
       left.errorbar([mean], [-i], xerr=[half], fmt='o', color=color)
@@ -255,10 +286,14 @@ def main(argv=None) -> int:
   parser.add_argument('--metrics', default='eval/accuracy')
   parser.add_argument('--control', default='', metavar='ARM')
   parser.add_argument('--over', default='accuracy', metavar='METRICS')
+  parser.add_argument('--split', default='', metavar='SPLIT')
   parser.add_argument('--out', metavar='FILE', help='without suffix')
   flags = parser.parse_args(argv)
   try:
     found, problems = arms(flags.dir)
+    if flags.split:
+      found, others = on_split(found, flags.split)
+      problems += others
     names = chosen(found, flags.metrics.split(','))
     overs = flags.over.split(',')
     logged = {

@@ -79,6 +79,26 @@ def test_the_course_of_training_metrics(study, sweep, capsys):
   )
 
 
+def test_evaluations_of_another_split(study, sweep, capsys):
+  line = {'source': 'evaluate', 'eval/n': 2, 'eval/samples': 4}
+  for seed, step, value in ((0, 0, 0.4), (0, 4, 0.7), (0, 4, 0.8), (1, 4, 0.6)):
+    row = {**line, 'step': step, 'split': 'train', 'eval/accuracy': value}
+    with (sweep / f'arm=a,seed={seed}' / 'eval.jsonl').open('a') as f:
+      f.write(json.dumps(row) + '\n')
+  assert study.main([str(sweep), '--split=train']) == 0
+  captured = capsys.readouterr()
+  # The newest of the two at step 4; sd .141, n 2: 12.706 * .141 / sqrt 2.
+  assert '| arm=a | 2 | 0.400 → 0.700 ± 1.271 |' in captured.out
+  assert 'arm=b' not in captured.out
+  assert "arm=a,seed=2 is left out: step 4 was not evaluated on 'train'" in (
+    captured.err
+  )
+  assert study.main([str(sweep), '--split=validation']) == 1
+  assert '--config.eval.split=validation' in capsys.readouterr().err
+  assert study.main([str(sweep)]) == 0  # the runs' own stay as they are
+  assert '| arm=a | 3 | 0.200 → 0.600' in capsys.readouterr().out
+
+
 def test_what_is_not_there_is_said(study, sweep, tmp_path, capsys):
   assert study.main([str(sweep), '--metrics=eval/acuracy']) == 1
   assert 'There are: eval/accuracy' in capsys.readouterr().err
