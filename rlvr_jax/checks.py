@@ -238,17 +238,16 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
       )
 
 
-def held_out(c, env) -> list:
+def eval_tasks(c, env) -> list:
   """The first eval.num_tasks tasks of eval.split.
 
   Raises:
     ValueError: the environment has no such split, or nothing in it.
   """
-  known = [name for name in env if name != 'train']
-  if c.eval.split not in known or not len(env[c.eval.split]):
+  if not len(env.get(c.eval.split, ())):
     raise ValueError(
       f'eval.split={c.eval.split!r}: {c.env} has '
-      f'{", ".join(f"{n} ({len(env[n])} tasks)" for n in known)}.'
+      f'{", ".join(f"{n} ({len(t)} tasks)" for n, t in env.items())}.'
     )
   split = env[c.eval.split]
   return [split[i] for i in range(min(c.eval.num_tasks, len(split)))]
@@ -266,10 +265,10 @@ def training_tasks(c, tasks):
   return envs.Lazy(c.train_tasks, lambda i: tasks[i])
 
 
-def check_tasks(c, tasks, held_out, encode, tokenizer) -> None:
+def check_tasks(c, tasks, evaluated, encode, tokenizer) -> None:
   """ValueError for prompts or solutions beyond the limit, or missing."""
   some = [tasks[i] for i in range(min(len(tasks), CHECK_PROMPTS))]
-  data.check_prompts(some + held_out, encode, c.max_prompt_length)
+  data.check_prompts(some + evaluated, encode, c.max_prompt_length)
   if c.method == 'sft':
     if dialogue.is_dialogue(tasks[0]):
       scripts = converse.demonstrations(some, 1)

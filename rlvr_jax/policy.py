@@ -171,7 +171,7 @@ def evaluator(c, tasks, *, model, mesh, how, encode, tokenizer, answer):
 
 def tasks_of(c) -> list:
   """The first eval.num_tasks tasks of the split to evaluate on."""
-  return checks.held_out(c, registry.get('env', c.env)())
+  return checks.eval_tasks(c, registry.get('env', c.env)())
 
 
 def settings(c, policy: Policy) -> dict:

@@ -73,7 +73,7 @@ def train(config, workdir, command: str = '') -> None:
   train_tasks = checks.training_tasks(c, env['train'])
   talks = dialogue.is_dialogue(train_tasks[0])
   reward = core.build(c.reward_funcs, c.reward_weights)
-  held_out = checks.held_out(c, env)
+  eval_tasks = checks.eval_tasks(c, env)
 
   ##### algorithm, programs #####
   algo = algorithm.from_config(c.algo)
@@ -104,7 +104,7 @@ def train(config, workdir, command: str = '') -> None:
   loaded = load.load(c.model.name, dtype=c.model.param_dtype, place=place)
   tokenizer = loaded.tokenizer
   encode = lambda task: tokenizer.encode_chat(task.question, c.system_prompt)
-  checks.check_tasks(c, train_tasks, held_out, encode, tokenizer)
+  checks.check_tasks(c, train_tasks, eval_tasks, encode, tokenizer)
   source.check_vocabulary(c, teacher, tokenizer)
 
   with (
@@ -169,7 +169,7 @@ def train(config, workdir, command: str = '') -> None:
     )
     draw_eval = policy.evaluator(
       c,
-      held_out,
+      eval_tasks,
       model=model,
       mesh=mesh,
       how=how_eval,
@@ -187,10 +187,10 @@ def train(config, workdir, command: str = '') -> None:
           first[task] = transcript
 
       table = evaluate.run(
-        held_out,
+        eval_tasks,
         draw_eval(params),
         encode=encode,
-        store=samples.Samples([t.id for t in held_out], c.eval.samples),
+        store=samples.Samples([t.id for t in eval_tasks], c.eval.samples),
         batch_size=c.eval.batch_size,
         max_prompt_length=c.max_prompt_length,
         seen=seen,
@@ -201,7 +201,7 @@ def train(config, workdir, command: str = '') -> None:
         s,
         [
           rollout.record(task, first[i], 'eval')
-          for i, task in enumerate(held_out)
+          for i, task in enumerate(eval_tasks)
         ],
       )
       if c.keep_best and c.keep_best not in scores:

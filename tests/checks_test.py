@@ -85,14 +85,15 @@ def test_methods_that_cannot_work_are_refused(changes, message):
 
 
 @pytest.mark.parametrize(
-  ('split', 'ids'), [('test', ['a', 'b']), ('validation', ['v'])]
+  ('split', 'ids'),
+  [('test', ['a', 'b']), ('validation', ['v']), ('train', ['t'])],
 )
 def test_the_split_to_evaluate_on(split, ids):
   env = {'train': ['t'], 'validation': ['v'], 'test': ['a', 'b', 'c']}
   config = types.SimpleNamespace(
     env='x', eval=types.SimpleNamespace(split=split, num_tasks=2)
   )
-  assert checks.held_out(config, env) == ids
-  config.eval.split = 'train'
+  assert checks.eval_tasks(config, env) == ids
+  config.eval.split = 'valid'
   with pytest.raises(ValueError, match=r'validation \(1 tasks\)'):
-    checks.held_out(config, env)
+    checks.eval_tasks(config, env)

@@ -41,6 +41,7 @@ def test_it_agrees_with_training_at_every_step(script, workdir, capsys):
   for ours, theirs in zip(after[2:], before, strict=True):
     assert ours.pop('source') == 'evaluate'
     assert ours.pop('temperature') == 1.0
+    assert ours.pop('split') == 'test'
     assert ours.pop('env').startswith('arithmetic(')
     assert ours == theirs
   out = capsys.readouterr().out
