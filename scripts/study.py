@@ -248,6 +248,7 @@ def draw(found, names: list[str], overs: list[str], out: pathlib.Path) -> None:
     left.set_xscale('log', base=2)
     left.set_xlabel('k')
     left.set_ylabel('pass@k')
+    left.set_ylim(-0.02, 1.02)  # intervals may reach beyond what can be
     if len(before) > 1:  # one label for all
       handles, labels = left.get_legend_handles_labels()
       shown = dict(zip(labels, handles, strict=True))
