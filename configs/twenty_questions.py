@@ -2,25 +2,27 @@ r"""Credit for questions: outcome, step by step, ΔBelief, or a critic.
 
   python scripts/sweep.py --config=configs/twenty_questions.py:SCALE \
     --workdir=runs/credit
-  python scripts/study.py runs/credit --over=accuracy \
+  python scripts/study.py runs/credit --over=accuracy,turns/gain \
     --metrics='eval/accuracy,eval/pass@8,eval/turns_to_success,eval/repeated'
 
 After Auzina et al. (2026, arXiv:2602.12342): a turn is paid for how much it
 raised the policy's own log-probability of the secret. ARG `credit` is
 delta_belief, outcome, stepwise (rewards to go), critic (PPO with GAE); `belief`
 is current or initial (a frozen copy, the control for self-reference);
-`statistics` is living or padded (the authors' code). SCALE is
+`statistics` is living or padded (the authors' code). With win=every a turn of
+delta_belief also has the game's outcome, 2 for a win and -0.05 a turn, as the
+authors have it; with win=last that falls on the last turn. SCALE is
 
   tiny        the default: a made-up world of 16 objects and a byte-level model
               that learns it from scripted games first; two minutes a run on a
               CPU core. twenty_questions/README.md says what came out.
   smollm2     people and their looks, by SmolLM2-135M that has imitated games
   qwen3_1.7b  countries, with what the authors set: 240 secrets x 16, 20 turns of
-              50 tokens, learning rate 3e-5, rewards 2 for a win and -0.05 a turn
-              of the game on every turn, -5 invalid, -1 repeated; all parameters
-              instead of adapters, a table instead of a judge. The architecture
-              without weights: --config.model.name=Klingspor/Qwen3-1.7B-SFT
-              brings the authors' start (needs [hub]).
+              50 tokens, learning rate 3e-5, -5 for an invalid turn, -1 for a
+              repeated one; all parameters instead of adapters, a table instead
+              of a judge. The architecture without weights:
+              --config.model.name=Klingspor/Qwen3-1.7B-SFT brings the authors'
+              start (needs [hub]).
 
 `stage=base` is the imitation.
 """
@@ -56,27 +58,28 @@ def get_config(arg: str = ''):
     credit=tuple(CREDITS),
     belief=('current', 'initial'),
     statistics=('living', 'padded'),
+    win=('every', 'last'),
     weight=0.1,
   )
-  changed = arg['belief'] != 'current' or arg['weight'] != 0.1
-  if changed and arg['credit'] != 'delta_belief':
+  believes = arg['credit'] == 'delta_belief'
+  defaults = {'belief': 'current', 'win': 'every', 'weight': 0.1}
+  if not believes and any(arg[k] != v for k, v in defaults.items()):
     raise ValueError(
-      f'belief and weight are of credit=delta_belief, not {arg["credit"]}.'
+      f'belief, win and weight are of credit=delta_belief, not {arg["credit"]}.'
     )
   c = common.base()
   world = WORLDS[arg['scale']]
   c.env = f"guessing(world='{world}', test_secrets=4, validation_secrets=2)"
   c.algo.credit, c.algo.estimate = CREDITS[arg['credit']]
-  if arg['credit'] == 'delta_belief':
+  if believes:
     c.algo.credit = f'delta_belief(weight={arg["weight"]})'
     c.dialogue.belief = arg['belief']
   c.algo.turn_statistics = arg['statistics']
-  c.reward_funcs = (
-    'win(2.0)',
-    'turn_cost(-0.05)',
-    'invalid(-1.0)',
-    'repeated(-0.2)',
-  )
+  # The others hand a turn what comes after it; here it has the outcome at once.
+  won = ('win(2.0)', 'turn_cost(-0.05)')
+  if believes and arg['win'] == 'every':
+    won = ('win(2.0, every)', 'length(-0.05, every)')
+  c.reward_funcs = (*won, 'invalid(-1.0)', 'repeated(-0.2)')
   c.reward_weights = (1.0,) * 4
   c.algo.surrogate = 'clip(low=0.2, high=0.28)'
   c.max_prompt_length = 32
@@ -118,12 +121,7 @@ def get_config(arg: str = ''):
     c.model.dtype = 'bfloat16'
     c.model.remat = True
     c.max_logp_diff = 1.0  # bfloat16 rounds differently in sampler and trainer
-    c.reward_funcs = (
-      'win(2.0, every)',
-      'length(-0.05, every)',
-      'invalid(-5.0)',
-      'repeated(-1.0)',
-    )
+    c.reward_funcs = (*won, 'invalid(-5.0)', 'repeated(-1.0)')
     c.train_batch_size, c.num_generations = 240, 16
     c.max_completion_length = 50
     c.dialogue.max_turns = 20
@@ -175,6 +173,9 @@ def sweep(add):
     'credit=delta_belief',
     'credit=delta_belief,belief=initial',
     'credit=delta_belief,statistics=padded',
+    'credit=delta_belief,win=last',
+    'credit=delta_belief,belief=initial,win=last',
+    'credit=delta_belief,weight=0.0',
     'credit=critic',
   )
   for seed in range(5):

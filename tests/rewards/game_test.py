@@ -1,11 +1,14 @@
 """Rewards of turns, against the worked examples of ΔBelief-RL."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, registry
+from rlvr_jax import codes, config, registry
 from rlvr_jax.rewards import core
 
+CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'twenty_questions.py'
 OFFICIAL = (
   'win(2.0, every)',
   'length(-0.05, every)',
@@ -44,6 +47,22 @@ def test_official_rewards_of_a_game_that_is_won():
 def test_official_rewards_of_a_game_that_is_lost():
   kinds = ['no', 'invalid', 'repeated']
   assert rewards(OFFICIAL, kinds) == pytest.approx([-0.15, -5.15, -1.15])
+
+
+@pytest.mark.parametrize('scale', ['tiny', 'smollm2', 'qwen3_1.7b'])
+@pytest.mark.parametrize('won', [True, False])
+def test_arms_of_the_config_pay_one_outcome(scale, won):
+  """What outcome credit makes of a game, belief's arm has on every turn."""
+  kinds = ['yes', 'no', 'yes']
+  load = lambda arm: config.load(f'{CONFIG}:{scale},{arm}')
+  outcome, belief = load('credit=outcome'), load('credit=delta_belief')
+  own = np.array(rewards(outcome.reward_funcs, kinds, won))
+  taken = np.ones(3, bool)
+  credit = registry.get('credit', outcome.algo.credit)(own, None, taken)
+  assert credit == pytest.approx([2.0 * won - 0.15] * 3)
+  assert rewards(belief.reward_funcs, kinds, won) == pytest.approx(credit)
+  last = rewards(load('credit=delta_belief,win=last').reward_funcs, kinds, won)
+  assert last == pytest.approx([-0.05, -0.05, 2.0 * won - 0.05])
 
 
 def test_the_published_log():
