@@ -213,9 +213,19 @@ def draw(found, names: list[str], overs: list[str], out: pathlib.Path) -> None:
   from matplotlib import pyplot
 
   panels = 1 + len(overs)
-  fig, (left, *rights) = pyplot.subplots(
-    1, panels, figsize=(6 * panels, 4.6), dpi=110, layout='constrained'
+  rows = -(-panels // 3)
+  columns = -(-panels // rows)
+  fig, axes = pyplot.subplots(
+    rows,
+    columns,
+    figsize=(6 * columns, 4.6 * rows),
+    dpi=110,
+    layout='constrained',
+    squeeze=False,
   )
+  for ax in axes.flat[panels:]:
+    ax.remove()
+  left, *rights = axes.flat[:panels]
   before = {}
   for i, (arm, some) in enumerate(found.items()):
     color = plots.COLORS[i % len(plots.COLORS)]
