@@ -9,6 +9,7 @@ Letters: as in `sampler`, and M columns, F tokens fed, K turns, E probe tokens.
 import functools
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -26,6 +27,21 @@ class Memory(NamedTuple):
   written: jax.Array  # bool[B,M]: the column holds a token of the row
   count: jax.Array  # i32[B]: tokens read, the prompt's too
   used: jax.Array  # i32[]: columns in use
+
+
+def _placed(memory: Memory) -> Memory:
+  """Each device keeps its own rows: a cache of zeros alone would be on all."""
+  put = nn.with_logical_constraint
+  pairs = lambda layers: [
+    tuple(put(x, ('batch', 'kv_heads', None, None)) for x in pair)
+    for pair in layers
+  ]
+  return memory._replace(
+    prefix=pairs(memory.prefix),
+    cache=pairs(memory.cache),
+    written=put(memory.written, ('batch', None)),
+    count=put(memory.count, ('batch',)),
+  )
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'group', 'columns'))
@@ -47,7 +63,7 @@ def begin(params, prompt, length, *, model, group: int, columns: int) -> Memory:
     kv.append(pair)
   b = p * group
   empty = lambda *of: jnp.zeros((b, c.num_kv_heads, *of), model.dtype)
-  return Memory(
+  memory = Memory(
     prefix=kv,
     seen=(jnp.arange(s)[None] < length[:, None] - 1)[:, None, None],
     cache=[
@@ -57,6 +73,7 @@ def begin(params, prompt, length, *, model, group: int, columns: int) -> Memory:
     count=jnp.repeat(length - 1, group),
     used=jnp.zeros((), jnp.int32),
   )
+  return _placed(memory)
 
 
 def through(params, model, x, positions, memory, sees, own):
@@ -102,13 +119,14 @@ def _read(params, model, memory, fed, length):
     (put(ck, k, memory.used, 3), put(cv, v, memory.used, 2))
     for (ck, cv), (k, v) in zip(memory.cache, pairs, strict=True)
   ]
-  return memory._replace(
+  memory = memory._replace(
     cache=cache,
     written=put(memory.written, real, memory.used, 1),
     count=memory.count + length,
     # The columns after the longest are free: what is there is written over.
     used=memory.used + length.max(),
-  ), x
+  )
+  return _placed(memory), x
 
 
 @functools.partial(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import logprobs, registry, sampler, turns
+from rlvr_jax import logprobs, registry, sampler, sharding, turns
 from rlvr_jax.models import transformer
 
 END = 9
@@ -133,3 +133,41 @@ def test_memory_holds_every_token_but_the_last(policy):
   np.testing.assert_array_equal(
     memory.written.sum(-1) + np.repeat([2, 1], 2), memory.count
   )
+
+
+@pytest.mark.parametrize('shape', [(2, 4, 1), (1, 4, 2), (1, 8, 1)])
+def test_every_device_remembers_its_own_rows(policy, shape):
+  model, params, layers = policy
+  mesh = sharding.make_mesh(shape)
+  shards, tensor = shape[0] * shape[1], shape[2]
+  rows = sharding.rows(mesh)
+  with sharding.use(mesh):
+    put = lambda x: sharding.from_host(np.asarray(x), rows)
+    placed = sharding.put_params(params, model, mesh)
+    placed = sharding.to_sampler(model, mesh)(placed)
+    prompt, length = np.tile([20, 21, 22], (8, 1)), np.full(8, 3)
+    memory = turns.begin(
+      placed, put(prompt), put(length), model=model, group=2, columns=40
+    )
+    fed, one = put(np.tile([22, 0, 0], (16, 1))), put(np.ones(16, np.int32))
+    after, drawn, _ = turns.turn(
+      placed,
+      jax.tree.map(jnp.copy, memory),
+      fed,
+      one,
+      put(np.ones(16, bool)),
+      jax.random.key(0),
+      model=model,
+      how=HOW,
+    )
+  for m in memory, after:
+    for x in (*m.prefix[0], *m.cache[0]):
+      here = x.sharding.shard_shape(x.shape)
+      assert here[:2] == (x.shape[0] // shards, x.shape[1] // tensor)
+    assert m.written.sharding.shard_shape(m.written.shape) == (16 // shards, 40)
+  alone = turns.begin(layers, prompt, length, model=model, group=2, columns=40)
+  _, expected, _ = turns.turn(
+    layers, alone, np.asarray(fed), np.asarray(one), np.ones(16, bool),
+    jax.random.key(0), model=model, how=HOW,
+  )  # fmt: skip
+  np.testing.assert_array_equal(drawn.tokens, expected.tokens)
