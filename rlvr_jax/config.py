@@ -94,7 +94,7 @@ def of_run(workdir, overrides: Sequence[str]) -> ml_collections.ConfigDict:
 # Flags of the commands that evaluate -> (key of the config, what it is).
 EVAL_FLAGS = {
   'samples': ('eval.samples', 'of each task: pass@k needs several'),
-  'tasks': ('eval.num_tasks', 'the first N of the test split'),
+  'tasks': ('eval.num_tasks', 'the first N of eval.split'),
   'temperature': ('eval.temperature', '0 is greedy'),
   'env': ('env', "other tasks, such as 'gsm8k()'"),
 }

@@ -96,12 +96,16 @@ def _evaluations(groups):
 def _asked(groups):
   """(name, line) of the evaluations that scripts/evaluate.py added."""
   several = len(groups) > 1 or any(len(g.runs) > 1 for g in groups)
-  return [
-    (f'{r.name}, ' * several + f'{e["source"]}, step {e["step"]}', e)
-    for g in groups
-    for r in g.runs
-    for e in r.other_evals
-  ]
+  out = []
+  for r in (r for g in groups for r in g.runs):
+    for e in r.other_evals:
+      words = [r.name] * several + [e['source'], f'step {e["step"]}']
+      # Named where it is not the run's own: trained tasks are no test.
+      own = r.config.get('eval.split')
+      if e.get('split', own) != own:
+        words.append(f'{e["split"]} split')
+      out.append((', '.join(words), e))
+  return out
 
 
 def _budgets(e):

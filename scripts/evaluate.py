@@ -1,10 +1,11 @@
-"""Evaluates a checkpoint of a run on held-out tasks, with 95% intervals.
+"""Evaluates a checkpoint of a run, on held-out tasks, with 95% intervals.
 
     python scripts/evaluate.py --workdir=DIR [--step=N] [--samples=N]
         [--tasks=N] [--env=ENV] [--temperature=T]
 
 --step=0 is the model that the run started from. Any key of the run's config
-can be changed for the evaluation with --config.key=value. The result is a
+can be changed for the evaluation with --config.key=value, the split too:
+--config.eval.split=train takes the tasks that were trained on. The result is a
 line of DIR/eval.jsonl whose `source` is 'evaluate'. At the settings of the
 run it draws what training drew at that step.
 

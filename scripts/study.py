@@ -11,9 +11,10 @@ the half width of its 95% interval over seeds (Student's t). With --control, a
 second table has the differences from that arm, seed by seed. A last one has the
 training metrics of --over: their mean over the first and the last eighth of the
 steps, and over all of them. With --split, evaluations are the newest ones that
-scripts/evaluate.py made on that split with --config.eval.split=SPLIT, of step
-0 (where it was evaluated) and of the last step. OUT.png shows pass@k (or the first metric) and the
-course of each of --over.
+scripts/evaluate.py made on that split with --config.eval.split=SPLIT, with the
+run's env and temperature, of step 0 (where it was evaluated) and of the last
+step. OUT.png shows pass@k (or the first metric) and the course of each of
+--over.
 """
 
 import argparse
@@ -56,15 +57,24 @@ def on_split(found, split: str) -> tuple[dict, list[str]]:
   """`arms` with evaluate.py's lines of a split as the evaluations.
 
   Raises:
-    ValueError: none of the runs was evaluated on the split.
+    ValueError: none of the runs was evaluated on the split, or some of them on
+      more tasks or samples than others.
   """
-  kept, problems = {}, []
+  kept, problems, sizes = {}, [], {}
+  wanted = lambda run: (
+    split,
+    run.config.get('env'),
+    run.config.get('eval.temperature'),
+  )
+  made = lambda e: tuple(e.get(k) for k in ('split', 'env', 'temperature'))
   for arm, some in found.items():
     for seed, run in some.items():
-      lines = {e['step']: e for e in run.other_evals if e.get('split') == split}
+      lines = {e['step']: e for e in run.other_evals if made(e) == wanted(run)}
       last = run.metrics[-1]['step']
       if last in lines:
         evals = [lines.get(0, {}), lines[last]]
+        for e in filter(None, evals):
+          sizes[e['eval/n'], e['eval/samples']] = run.name
         kept.setdefault(arm, {})[seed] = run._replace(evals=evals)
       else:
         problems.append(
@@ -74,6 +84,12 @@ def on_split(found, split: str) -> tuple[dict, list[str]]:
     raise ValueError(
       f'No run was evaluated on {split!r}. Run scripts/evaluate.py '
       f'--workdir=RUN --config.eval.split={split} on each.'
+    )
+  if len(sizes) > 1:
+    named = '; '.join(f'{n} x {k}: {name}' for (n, k), name in sizes.items())
+    raise ValueError(
+      f'Evaluations on {split!r} differ in tasks x samples ({named}). Evaluate '
+      'all runs with the same --tasks and --samples.'
     )
   return kept, problems
 
@@ -226,12 +242,13 @@ def draw(found, names: list[str], overs: list[str], out: pathlib.Path) -> None:
   for ax in axes.flat[panels:]:
     ax.remove()
   left, *rights = axes.flat[:panels]
-  before = {}
+  before, curved = {}, False
   for i, (arm, some) in enumerate(found.items()):
     color = plots.COLORS[i % len(plots.COLORS)]
     style = '-' if i < len(plots.COLORS) else '--'
     ks, points = curves(some, -1)
     if len(ks) > 1:
+      curved = True
       band(left, ks, points, color, style, arm)
       began, start = curves(some, 0)
       if began:
@@ -251,7 +268,7 @@ def draw(found, names: list[str], overs: list[str], out: pathlib.Path) -> None:
         width = max(len(steps) // 20, 1)
         y = np.stack([plots.smooth(row, width) for row in y], 1)
         band(right, steps, y, color, style, arm)
-  if before:
+  if curved:
     for ks, points in before.values():
       mean = [interval(p)[0] for p in points]
       left.plot(ks, mean, color='grey', linestyle=':', label='before')
@@ -271,7 +288,7 @@ def draw(found, names: list[str], overs: list[str], out: pathlib.Path) -> None:
   for over, right in zip(overs, rights, strict=True):
     right.set_xlabel('step')
     right.set_ylabel(f'{over}, training')
-  if not before:
+  if not curved:
     rights[0].legend(fontsize=8, frameon=False)
   for ax in (left, *rights):
     ax.spines[['top', 'right']].set_visible(False)

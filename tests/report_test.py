@@ -155,6 +155,8 @@ def test_evaluations_are_drawn_where_there_are_data(tmp_path):
     assert title in text, title
   # Curves are no metrics.
   assert 'curves' not in text
+  writer.append(tmp_path / 'a' / writer.EVAL, 40, {**line, 'split': 'train'})
+  assert 'Reliability: evaluate, step 40, train split' in _text(tmp_path / 'a')
 
 
 def test_the_page_is_self_contained_and_text_is_harmless(tmp_path):

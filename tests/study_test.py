@@ -93,6 +93,15 @@ def test_evaluations_of_another_split(study, sweep, capsys):
   assert "arm=a,seed=2 is left out: step 4 was not evaluated on 'train'" in (
     captured.err
   )
+  # Another env is another question; other sizes are refused.
+  with (sweep / 'arm=a,seed=1' / 'eval.jsonl').open('a') as f:
+    f.write(json.dumps(row | {'env': 'other()', 'eval/accuracy': 0.1}) + '\n')
+  assert study.main([str(sweep), '--split=train']) == 0
+  assert '0.400 → 0.700 ± 1.271 |' in capsys.readouterr().out
+  with (sweep / 'arm=b,seed=0' / 'eval.jsonl').open('a') as f:
+    f.write(json.dumps(row | {'eval/n': 3}) + '\n')
+  assert study.main([str(sweep), '--split=train']) == 1
+  assert '3 x 4: arm=b,seed=0' in capsys.readouterr().err
   assert study.main([str(sweep), '--split=validation']) == 1
   assert '--config.eval.split=validation' in capsys.readouterr().err
   assert study.main([str(sweep)]) == 0  # the runs' own stay as they are
