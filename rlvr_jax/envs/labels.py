@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from rlvr_jax import codes, registry
 from rlvr_jax.envs import core
-from rlvr_jax.rewards import answer, extract
+from rlvr_jax.rewards import answer, extract, numbers
 
 REWARDS = ('majority', 'incorrect')
 # Config keys that a training run must share with the file of labels ...
@@ -133,7 +133,7 @@ def vote(completions: Sequence[str]) -> Vote:
     return Vote(None, None, 0)
   key, count = votes.most_common(1)[0]
   said = extract.final(completions[keys.index(key)], numeric=False)
-  if extract.number(said) is not None:
+  if numbers.read(said) is not None:
     label = key
   elif re.fullmatch(r'[A-Za-z ]+|\([A-Za-z]\)', said):
     label = f'\\text{{{said}}}'

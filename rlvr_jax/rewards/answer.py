@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rlvr_jax import codes
-from rlvr_jax.rewards import extract, pool
+from rlvr_jax.rewards import extract, numbers, pool
 
 SYMBOLS = 1000  # characters that a symbolic answer may have
 DEPTH = 100  # brackets within brackets
@@ -53,7 +53,7 @@ _FUNCTIONS = frozenset(
 
 
 class _Gold(NamedTuple):
-  number: extract.Number | None
+  number: numbers.Number | None
   latex: str
   words: str | None  # what a gold `\text{...}` says
 
@@ -141,7 +141,7 @@ def canonical(completion: str) -> str | None:
   """
   try:
     answer = extract.final(completion, numeric=False)
-    read = None if answer is None else extract.number(answer)
+    read = None if answer is None else numbers.read(answer)
   except extract.TooLong:
     return None
   if answer is None:
@@ -157,11 +157,11 @@ def _judge(gold: _Gold, text: str) -> codes.Verdict | str:
     answer = extract.final(text, numeric=gold.number is not None)
     if answer is None:
       return _NO_ANSWER
-    read = extract.number(answer)
+    read = numbers.read(answer)
   except extract.TooLong:
     return _UNVERIFIABLE
   if gold.number is not None and read is not None:
-    return _CORRECT if extract.equal(gold.number, read) else _WRONG
+    return _CORRECT if numbers.equal(gold.number, read) else _WRONG
   if gold.words is not None:
     return _CORRECT if _words(answer) == gold.words else _WRONG
   latex = _strip(answer)
@@ -175,7 +175,7 @@ def _read_gold(gold: str) -> _Gold:
   try:
     if '\\boxed' in gold or '####' in gold:
       answer = extract.final(gold, numeric=False) or ''
-    number = extract.number(answer)
+    number = numbers.read(answer)
   except extract.TooLong as e:
     raise _bad_gold(gold, 'it is too long') from e
   latex = _strip(answer)

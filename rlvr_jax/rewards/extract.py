@@ -1,29 +1,16 @@
-r"""Finds the final answer in a text, and reads plain numbers, exactly.
+r"""Finds the final answer in a text.
 
-Text in, text or `Fraction` out; nothing is evaluated. Every function reads a
+Text in, text out; nothing is evaluated. Every function reads a
 bounded part of its input and takes time linear in it, so that a line of a
 megabyte or a number of a million digits costs no more than a sane one.
 """
 
 import re
-from fractions import Fraction
-from typing import NamedTuple
+
+from rlvr_jax.rewards import numbers
+from rlvr_jax.rewards.numbers import SPAN, TooLong
 
 TAIL = 20_000  # characters at the end that are searched for an answer
-SPAN = 4_000  # characters that one marked answer may have
-DIGITS = 400  # digits that a plain number may have
-EXPONENT = 400  # largest power of ten that is written out
-
-
-class TooLong(ValueError):
-  """The answer is longer than what is read."""
-
-
-class Number(NamedTuple):
-  """A plain number. `percent`: a % sign followed it."""
-
-  value: Fraction
-  percent: bool
 
 
 _BOXED = re.compile(r'\\(?:boxed|fbox)(?:\s{0,8}(\{)|\s{1,8}([^\s{}$]{1,100}))')
@@ -211,7 +198,7 @@ def _formula(text: str, span: _Span) -> _Span | None:
 
 def _number(text: str, span: _Span) -> _Span | None:
   found = None
-  for match in _FIND.finditer(text[slice(*span)]):
+  for match in numbers.FIND.finditer(text[slice(*span)]):
     found = span[0] + match.start(), span[0] + match.end()
   return found
 
@@ -233,7 +220,7 @@ def _statement(text: str, span: _Span) -> _Span | None:
   else the text itself where it holds mathematics, else its first number.
   """
   sentence = text[slice(*span)]
-  if number(sentence) is not None:
+  if numbers.read(sentence) is not None:
     return span
   formula = _formula(text, span)
   if formula:
@@ -244,156 +231,8 @@ def _statement(text: str, span: _Span) -> _Span | None:
     return None if plain or not sentence else span
   start = span[0] + sentence.rfind('=') + 1
   after = text[start : span[1]]
-  match = _FIND.search(after)
+  match = numbers.FIND.search(after)
   if match is None or re.fullmatch(r'[-\d.,/\s]+', after):
     # '1, 2': a list, not its first number
     return _filled(_stripped(text, (start, span[1])))
   return start + match.start(), start + match.end()
-
-
-# ------------------------------------------------------------------- numbers
-
-_DECIMAL = r'(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)'
-_MONEY = r'(?:\\?[$£€¥₹] ?)?'
-# A minus is a sign unless it stands between two terms.
-_FIND = re.compile(
-  r'(?:(?<![\w)\]}$%.])[-−–])?'
-  + _MONEY
-  + r'(?:'
-  + r'(?<![\w.\\])(?:\d{1,9} ?)?\\[dt]?frac ?(?:\d\d|\d\{\d+\}|'
-  + rf'\{{-?{_DECIMAL}\}} ?\{{-?{_DECIMAL}\}})'
-  + r'|(?<![\w.,])\d{1,9} \d{1,9}/\d{1,9}(?![\d/])'
-  + rf'|(?<![\w.]){_DECIMAL}(?:[eE][+-]?\d+)?(?!\d|st\b|nd\b|rd\b|th\b)'
-  + rf'(?: ?/ ?{_DECIMAL})?'
-  + r')(?: ?\\?%| (?:hundred|thousand|million|billion|trillion)\b)?'
-)
-_TRANSLATE = str.maketrans(
-  {c: '-' for c in '−–—﹣－'}
-  | {c: ' ' for c in '\u00a0\u202f\u2009\u2007~'}
-  | {c: '' for c in '$£€¥₹°'}
-)
-_DROP = re.compile(
-  r'\\[$()\[\]!,;: ]|\\(?:left|right|displaystyle)(?![a-zA-Z])'
-  r'|\^\{?\\circ\}?|\\degree|\*\*|__'
-)
-_TEXT = re.compile(
-  r'\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\{([^{}]*)\}(?:\^\{?[23]\}?)?'
-)
-_LEFT = re.compile(r'[A-Za-z](?:_\{?\w\}?)? ?= ?')
-# A unit: words in \text{} (marked \x01), or words of which the first is no
-# product of letters, as 'xy' in 2xy may be.
-_UNIT = re.compile(
-  r'(?:\x01 ?[A-Za-z]+|[A-Za-z]{4,}|(?:km|kg|cm|mm|ml|mg|lbs?|oz|mph|hrs?|mins?|'
-  r'am|pm|ft|st|nd|rd|th|usd|per|of|day|men)\b)(?:[ /.-]+[A-Za-z]+)*',
-  re.IGNORECASE,
-)
-_NUMBER = re.compile(
-  r'(?P<sign>[-+]?) ?(?:'
-  rf'(?:(?P<whole>\d{{1,9}}) ?)?\\frac ?(?:(?P<a>\d)(?P<b>\d)|(?P<e>\d)\{{(?P<f>\d+)\}}'
-  rf'|\{{ ?(?P<c>[-+]?{_DECIMAL}) ?\}} ?\{{ ?(?P<d>[-+]?{_DECIMAL}) ?\}})'
-  rf'|(?P<mixed>\d{{1,9}}) (?P<top>\d+)/(?P<bottom>\d+)'
-  rf'|(?P<num>{_DECIMAL}|\d+\.)(?:[eE](?P<exp>[+-]?\d+))?'
-  rf'(?: ?/ ?(?P<den>{_DECIMAL}))?'
-  r'(?: ?(?:\\times|\\cdot|×|\*) ?10(?:\^|\*\*)(?:\{ ?(?P<p>[+-]?\d+) ?\}|(?P<q>[+-]?\d+)))?'
-  r') ?(?P<rest>.*)',
-  re.DOTALL,
-)
-# Words after a number that are no units: they change what it is.
-_SCALES = {
-  'dozen': 12,
-  'hundred': 100,
-  'thousand': 1000,
-  'million': 10**6,
-  'billion': 10**9,
-  'trillion': 10**12,
-}
-_NOT_UNITS = re.compile(
-  r'\b(?:pi|sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|mod|infinity|inf|nan|or|and|'
-  r'to|plus|minus|times|over|divided|squared|cubed|theta|alpha|beta)\b'
-)
-
-
-def number(text: str) -> Number | None:
-  r"""Reads a plain number, or returns None for anything else.
-
-  Takes: sign (also the Unicode minus), thousands commas, decimals, a/b,
-  `\frac{a}{b}`, `\frac12`, mixed `2\frac{1}{2}` and `2 1/2`, 1.5e3,
-  `2\times 10^{3}`, currency signs, a percent sign, units in words
-  ('18 dollars'), scale words ('3 million'), a full stop, `x = 3`.
-
-  Raises:
-    TooLong: more than `DIGITS` digits, or an exponent beyond `EXPONENT`.
-  """
-  text = text.strip()
-  if len(text) > SPAN:
-    raise TooLong
-  text = _TEXT.sub(' \x01\\1', text.replace('\\$', '').translate(_TRANSLATE))
-  text = re.sub(r'\x01(?! ?[A-Za-z])', '', text)
-  text = text.replace('{,}', ',').replace('\\%', '%')
-  text = re.sub(r'\\[dtc]frac', r'\\frac', _DROP.sub('', text))
-  text = text.strip().strip('*').strip()
-  left = _LEFT.match(text)
-  match = _NUMBER.fullmatch(text, left.end() if left else 0)
-  if match is None:
-    return None
-  scale, percent = _rest(match['rest'])
-  if scale is None:
-    return None
-  if sum(c.isdigit() for c in match[0]) > DIGITS:
-    raise TooLong
-  part = match.groupdict()
-  if part['num']:
-    value = _fraction(part['num'], part['den'] or '1')
-    power = int(part['exp'] or 0) + int(part['p'] or part['q'] or 0)
-    if abs(power) > EXPONENT:
-      raise TooLong
-    scale *= Fraction(10) ** power
-  elif part['mixed']:
-    value = _fraction(part['top'], part['bottom'])
-    value = None if value is None else int(part['mixed']) + value
-  else:
-    top = part['a'] or part['c'] or part['e']
-    value = _fraction(top, part['b'] or part['d'] or part['f'])
-    value = None if value is None else int(part['whole'] or 0) + value
-  if value is None:
-    return None
-  return Number((-value if part['sign'] == '-' else value) * scale, percent)
-
-
-def equal(a: Number, b: Number) -> bool:
-  """Exact equality; a percent sign on one side is read both ways.
-
-  10% equals 0.1 and also 10 (a gold answer 10 to 'what percent'); 10% and
-  10% compare as written. This is what math-verify does too.
-  """
-  if a.percent == b.percent:
-    return a.value == b.value
-  ratio = (a if a.percent else b).value, (b if a.percent else a).value
-  return ratio[0] == ratio[1] or ratio[0] / 100 == ratio[1]
-
-
-def _fraction(top: str, bottom: str) -> Fraction | None:
-  bottom = Fraction(bottom.replace(',', ''))
-  return Fraction(top.rstrip('.').replace(',', '')) / bottom if bottom else None
-
-
-def _rest(text: str) -> tuple[Fraction | None, bool]:
-  """(scale, percent) of what follows a number; scale None: not plain."""
-  text = text.strip().rstrip('.,;!:').strip()
-  percent = text.startswith('%')
-  text = text[percent:].strip()
-  scale = Fraction(1)
-  word = text.lstrip('\x01 ').split(' ', 1)[0].lower()
-  if word in _SCALES or word in ('percent', 'per'):
-    text = text.lstrip('\x01 ')
-  if word in _SCALES:
-    scale, text = Fraction(_SCALES[word]), text[len(word) :].strip()
-  elif word in ('percent', 'per') and text.lower().startswith(
-    ('percent', 'per cent')
-  ):
-    text, percent = '', True
-  if not text:
-    return scale, percent
-  if not _UNIT.fullmatch(text) or _NOT_UNITS.search(text.lower()):
-    return None, percent
-  return scale, percent
