@@ -5,12 +5,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlvr_jax import codes, registry
-from rlvr_jax.rewards import answer, countdown, extract, pool, similarity
+from rlvr_jax.rewards import (
+  answer,
+  countdown,
+  extract,
+  pool,
+  scorers,
+  similarity,
+)
 
 if TYPE_CHECKING:
   from rlvr_jax.envs import core as envs
 
-SOLVED = 0.99  # reasoning-gym's score of a right answer is 1.0
+SOLVED = 1.0  # reasoning-gym's score of a right answer
 
 
 def verify(
@@ -25,10 +32,9 @@ def verify(
     math: `answer` (see `answer.verify`).
     countdown: `data['numbers']`, `data['target']`; `data['use']` if the rule
       is not 'exactly_once' (see `countdown.verify`).
-    reasoning_gym: `data['dataset']`, `data['entry']`. The data set's own
-      scorer, in a worker since some evaluate the text with sympy; CORRECT
-      from a score of `SOLVED` on, so partial credit is WRONG. It is given
-      `extract.stated`.
+    reasoning_gym: `data['dataset']`, `data['entry']`. The data set's scorer
+      (`scorers.scorer`), in a worker; CORRECT at the score `SOLVED`, so
+      partial credit is WRONG. It is given `extract.stated`.
 
     step: `answer`, the expert's step; CORRECT where the part after the
       thought (`similarity.step`) has the same words.
@@ -41,7 +47,8 @@ def verify(
 
   Raises:
     ValueError: unknown verifier (lists the known ones), lengths differ, a
-      gold answer that cannot be read, reasoning-gym is not installed.
+      gold answer that cannot be read, reasoning-gym is not installed, one of
+      its generators is refused.
   """
   if len(tasks) != len(completions):
     raise ValueError(
@@ -90,6 +97,8 @@ def _reasoning_gym(tasks, completions, timeout_s):
       f'Task {tasks[0].id!r} needs reasoning-gym, which is not installed: '
       "pip install 'rlvr_jax[gym]'."
     )
+  for dataset in {task.data['dataset'] for task in tasks}:
+    scorers.check(dataset)
   out: list = []
   jobs: dict[str, dict[int, dict]] = {}
   for i, (task, text) in enumerate(zip(tasks, completions)):
@@ -110,7 +119,7 @@ def _reasoning_gym(tasks, completions, timeout_s):
     for i, reply in zip(rows, replies):
       if reply.failure:
         out[i] = codes.Verdict.UNVERIFIABLE
-      elif reply.value >= SOLVED:
+      elif reply.value == SOLVED:
         out[i] = codes.Verdict.CORRECT
       else:
         out[i] = codes.Verdict.WRONG

@@ -1,6 +1,5 @@
 """Finding final answers, and reading plain numbers."""
 
-
 import pytest
 
 from rlvr_jax.rewards import extract
