@@ -10,10 +10,13 @@ sympy's own readers (`parse_expr`, `sympify` of a string) hand the text to
   atom   = number | NAME | FUNCTION '(' sum ')' | '(' sum ')'
 
 with Python's precedence, so the value is what sympy's reader would give.
+`replace_sympys` puts it in that reader's place for a whole process, since
+libraries too hand strings to sympy (latex2sympy2 its numbers).
 """
 
 import importlib
 import re
+import sys
 
 SIZE = 1000  # characters
 DEPTH = 50  # brackets, signs and powers within each other
@@ -30,6 +33,7 @@ _TOKEN = re.compile(
   r'\s*(\d{1,30}(?:\.\d{0,30})?(?![\d.])|[A-Za-z_][A-Za-z_0-9]{0,30}'
   r'|\*\*|[-+*/()])'
 )
+_LITERAL = re.compile(r'[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,9})?')
 
 
 def read(text: str):
@@ -131,3 +135,31 @@ def _bracket(sympy, tokens, at, depth):
   if at >= len(tokens) or tokens[at] != ')':
     raise ValueError('A bracket does not close.')
   return value, at + 1
+
+
+def replace_sympys() -> None:
+  """In this process, sympy reads strings by `read`, and evaluates none.
+
+  Does nothing where sympy is not imported. Numbers become what they were: an
+  `Integer`, or a `Float` of the text.
+  """
+  parser = sys.modules.get('sympy.parsing.sympy_parser')
+  if parser is not None:
+    parser.parse_expr = _parse_expr  # what `sympify` calls
+    parser.eval_expr = _refuse  # for those who imported the other by name
+
+
+def _parse_expr(text: str, *args, **kwargs):
+  sympy = importlib.import_module('sympy')
+  text = text.strip()
+  if _LITERAL.fullmatch(text):
+    whole = text.lstrip('+-').isdigit()
+    return sympy.Integer(int(text)) if whole else sympy.Float(text)
+  try:
+    return read(text)
+  except (ValueError, ZeroDivisionError) as e:
+    raise SyntaxError(str(e)) from e  # which `sympify` expects
+
+
+def _refuse(*args):
+  raise RuntimeError('sympy evaluates no strings in this process.')

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 
-from rlvr_jax.rewards import confine, scorers, symbolic
+from rlvr_jax.rewards import confine, expressions, scorers, symbolic
 
 LIFETIME = 5000  # checks of a child; sympy's caches grow
 LONGEST = 1 << 16  # bytes of a reply
@@ -68,6 +68,7 @@ class _Child:
 
   def start(self) -> list[str]:
     """Forks. Returns the walls that stand around the child."""
+    expressions.replace_sympys()
     if not hasattr(os, 'fork'):
       return []
     ours, theirs = os.pipe(), os.pipe()  # requests, replies
