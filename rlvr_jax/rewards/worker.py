@@ -13,6 +13,8 @@ import os
 import signal
 import sys
 
+from rlvr_jax.rewards import symbolic
+
 ORPHAN_S = 10.0  # past its limit, a worker without a parent ends itself
 
 
@@ -45,36 +47,9 @@ def main() -> None:
     replies.flush()
 
 
-def check_math(gold: str, answer: str | None) -> str:
-  """'correct', 'wrong', 'bad gold' or 'unreadable', by math-verify.
-
-  Without an answer it only says whether the gold can be read ('correct').
-  Both are LaTeX: the path of math-verify that evaluates Python expressions
-  (sympy's parse_expr) is not used.
-  """
-  gold_parsed = _parse(gold)
-  if not gold_parsed:
-    return 'bad gold'
-  if answer is None:
-    return 'correct'
-  parsed = _parse(answer)
-  if not parsed:
-    return 'unreadable'
-  verify = importlib.import_module('math_verify').verify
-  # The order matters: gold first. The pool keeps the time.
-  same = verify(
-    list(gold_parsed), list(parsed), timeout_seconds=None, raise_on_error=True
-  )
-  return 'correct' if same else 'wrong'
-
-
 def check_gym(dataset: str, entry: dict, answer: str) -> float:
   """The score that reasoning-gym's own scorer of `dataset` gives."""
   return float(_scorer(dataset)(answer, entry))
-
-
-def _warm_math(_: str) -> str:
-  return check_math('\\frac{x}{2}', '0.5x')
 
 
 def _warm_gym(dataset: str) -> None:
@@ -88,24 +63,10 @@ def check_similarity(prediction: str, expert: str, **options) -> float:
 
 
 KINDS = {
-  'math': (_warm_math, check_math),
+  'math': (symbolic.warm, symbolic.check),
   'gym': (_warm_gym, check_gym),
   'similarity': (lambda _: check_similarity('a', 'b'), check_similarity),
 }
-
-
-@functools.lru_cache(maxsize=512)
-def _parse(latex: str) -> tuple:
-  module = importlib.import_module('math_verify')
-  return tuple(
-    module.parse(
-      f'${latex}$',
-      extraction_config=[module.LatexExtractionConfig()],
-      fallback_mode='no_fallback',
-      parsing_timeout=None,
-      raise_on_error=True,
-    )
-  )
 
 
 @functools.lru_cache(maxsize=128)

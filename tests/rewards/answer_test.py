@@ -281,8 +281,8 @@ def test_a_script_without_main_guard_runs_once(tmp_path, how):
 
 def test_a_worker_imports_no_jax():
   code = (
-    'import sys; from rlvr_jax.rewards import worker; '
-    "print(worker.check_math('2', '\\\\sqrt{4}'), 'jax' in sys.modules)"
+    'import sys; from rlvr_jax.rewards import symbolic; '
+    "print(symbolic.check('2', '\\\\sqrt{4}'), 'jax' in sys.modules)"
   )
   done = subprocess.run(
     [sys.executable, '-c', code], capture_output=True, text=True, timeout=300
