@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 
-from rlvr_jax.rewards import symbolic
+from rlvr_jax.rewards.maths import symbolic
 
 ORPHAN_S = 10.0  # past its limit, a worker without a parent ends itself
 
