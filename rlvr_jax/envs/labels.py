@@ -133,8 +133,9 @@ def vote(completions: Sequence[str]) -> Vote:
     return Vote(None, None, 0)
   key, count = votes.most_common(1)[0]
   said = extract.final(completions[keys.index(key)], numeric=False)
-  if numbers.read(said) is not None:
-    label = key
+  number = numbers.read(said)
+  if number is not None:
+    label = f'{number.value}%' if number.percent else key
   elif re.fullmatch(r'[A-Za-z ]+|\([A-Za-z]\)', said):
     label = f'\\text{{{said}}}'
   else:

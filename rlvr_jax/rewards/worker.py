@@ -17,7 +17,8 @@ import os
 import signal
 import sys
 
-from rlvr_jax.rewards import confine, expressions, scorers, symbolic
+from rlvr_jax.rewards import confine, expressions, scorers
+from rlvr_jax.rewards.maths import symbolic
 
 LIFETIME = 5000  # checks of a child; sympy's caches grow
 LONGEST = 1 << 16  # bytes of a reply

@@ -163,9 +163,11 @@ def test_a_bad_gold_is_refused_by_name(gold):
 
 
 def test_a_gold_that_only_the_parser_refuses():
-  with pytest.raises(ValueError, match='cannot be read'):
+  with pytest.raises(ValueError, match='brackets do not match'):
     answer.check_golds(['1', '\\frac{1}{'])
   with pytest.raises(ValueError, match='cannot be read'):
+    answer.check_golds(['17=18'])
+  with pytest.raises(ValueError, match='brackets do not match'):
     answer.verify(['\\frac{1}{'], ['\\boxed{x}'], timeout_s=30)
   assert (
     answer.check_golds(['18', '(1,2)', '\\sqrt{2}', '\\text{no}', 'x<3'])
@@ -281,7 +283,7 @@ def test_a_script_without_main_guard_runs_once(tmp_path, how):
 
 def test_a_worker_imports_no_jax():
   code = (
-    'import sys; from rlvr_jax.rewards import symbolic; '
+    'import sys; from rlvr_jax.rewards.maths import symbolic; '
     "print(symbolic.check('2', '\\\\sqrt{4}'), 'jax' in sys.modules)"
   )
   done = subprocess.run(
