@@ -1,12 +1,15 @@
 """A reader of formulas that evaluates no text; the worker's checks likewise."""
 
+import ast
 import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
 import sympy
 
+import rlvr_jax
 from rlvr_jax.rewards import expressions
 
 
@@ -162,3 +165,20 @@ def test_no_answer_reaches_eval_exec_or_compile(how, found):
     timeout=300,
   )
   assert done.stdout == f'{found}\n', done.stderr
+
+
+def test_no_file_of_ours_evaluates_text_or_loads_objects():
+  wrong = []
+  for path in pathlib.Path(rlvr_jax.__file__).parent.rglob('*.py'):
+    for node in ast.walk(ast.parse(path.read_text())):
+      name = None
+      if isinstance(node, ast.Call):
+        name = getattr(node.func, 'id', None)
+      elif isinstance(node, ast.Import | ast.ImportFrom):
+        names = [a.name.split('.')[0] for a in node.names]
+        names.append((getattr(node, 'module', '') or '').split('.')[0])
+        bad = {'pickle', 'marshal', 'shelve', 'yaml', 'dill', 'joblib'}
+        name = 'eval' if bad & set(names) else None
+      if name in ('eval', 'exec', 'compile', '__import__'):
+        wrong.append(f'{path}:{node.lineno}')
+  assert not wrong

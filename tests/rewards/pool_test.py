@@ -135,6 +135,14 @@ def test_a_busy_machine_changes_no_reply(toy):
   assert found == [pool.Reply(row['seconds'], None) for row in rows]
 
 
+def alive(pid):
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  return True
+
+
 def test_a_process_of_its_own_follows_each_check_that_ends_one(toy):
   (before,) = pool.run('pid', [{}], timeout_s=5)
   (same,) = pool.run('pid', [{}], timeout_s=5)
@@ -146,6 +154,9 @@ def test_a_process_of_its_own_follows_each_check_that_ends_one(toy):
   (after,) = pool.run('pid', [{}], timeout_s=5)
   assert after.value != before.value
   assert pool._get().idle.queue[-1].process.pid == worker  # not started anew
+  pool.shutdown()
+  while alive(after.value):  # no process outlives the pool
+    time.sleep(0.05)
 
 
 @pytest.mark.parametrize('kind', ['forge', 'late'])
