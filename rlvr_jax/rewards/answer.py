@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rlvr_jax import codes
-from rlvr_jax.rewards import extract, numbers, pool
+from rlvr_jax.rewards import extract, numbers, pool, sentence
 
 SYMBOLS = 1000  # characters that a symbolic answer may have
 DEPTH = 100  # brackets within brackets
@@ -59,11 +59,16 @@ class _Gold(NamedTuple):
 
 
 def verify(
-  golds: Sequence[str], completions: Sequence[str], *, timeout_s: float = 3.0
+  golds: Sequence[str],
+  completions: Sequence[str],
+  *,
+  timeout_s: float = 3.0,
+  truncated: Sequence[bool] | None = None,
+  rules: extract.Rules = extract.RULES,
 ) -> list[codes.Verdict]:
   r"""Judges each completion's final answer against its gold answer.
 
-  Where the answer is found: `extract.final`. Symbolic answers cost at most
+  Where the answer is found: `extract.find`. Symbolic answers cost at most
   `timeout_s` each (see `pool.run` for the total).
 
   Args:
@@ -71,6 +76,9 @@ def verify(
       that ends in '#### 18' or in a box will do.
     completions: n texts, of any content and length.
     timeout_s: seconds for one symbolic check, without the worker's start.
+    truncated: n, whether a limit cut the text: then only a marked answer
+      counts. None: no text was.
+    rules: conventions on which graders differ.
 
   Returns:
     n verdicts. UNVERIFIABLE: the answer is longer than what is read, cannot
@@ -87,11 +95,12 @@ def verify(
       f'{len(golds)} golds for {len(completions)} completions: '
       'give one gold answer for each completion.'
     )
+  truncated = _cut(truncated, len(golds))
   known = {gold: _read_gold(gold) for gold in set(golds)}
   verdicts: list = []
   jobs = {}
   for i, (gold, text) in enumerate(zip(golds, completions)):
-    found = _judge(known[gold], text)
+    found = _judge(known[gold], text, rules, truncated[i])
     verdicts.append(found)
     if isinstance(found, str):  # the worker's to say
       jobs[i] = {'gold': known[gold].latex, 'answer': found}
@@ -102,6 +111,29 @@ def verify(
       raise _bad_gold(golds[i], 'it cannot be read')
     verdicts[i] = _UNVERIFIABLE if reply.failure else said[reply.value]
   return verdicts
+
+
+def unmarked(
+  golds: Sequence[str],
+  completions: Sequence[str],
+  *,
+  truncated: Sequence[bool] | None = None,
+  rules: extract.Rules = extract.RULES,
+) -> list[bool]:
+  """Where `verify` judges a last formula or number that nothing marks.
+
+  Arguments as of `verify`.
+  """
+  truncated = _cut(truncated, len(golds))
+  known = {gold: _sought(_read_gold(gold)) for gold in set(golds)}
+  out = []
+  for gold, text, cut in zip(golds, completions, truncated, strict=True):
+    try:
+      found = extract.find(text, known[gold], rules, cut=cut)
+    except extract.TooLong:
+      found = None
+    out.append(found is not None and not found.marked)
+  return out
 
 
 def check_gold(gold: str) -> None:
@@ -133,14 +165,20 @@ def check_golds(golds: Sequence[str], *, timeout_s: float = 10.0) -> None:
       raise _bad_gold(gold, reply.failure or 'it cannot be read')
 
 
-def canonical(completion: str) -> str | None:
+def canonical(
+  completion: str,
+  *,
+  truncated: bool = False,
+  rules: extract.Rules = extract.RULES,
+) -> str | None:
   """A key for counting votes: equal plain numbers get equal keys.
 
   Numbers become 'p' or 'p/q' (with '%' if it was there); other answers lose
   spaces and dollar signs. None where there is no answer to count.
   """
   try:
-    answer = extract.final(completion, numeric=False)
+    found = extract.vote(completion, rules, cut=truncated)
+    answer = found and found.text
     read = None if answer is None else numbers.read(answer)
   except extract.TooLong:
     return None
@@ -151,12 +189,13 @@ def canonical(completion: str) -> str | None:
   return f'{read.value}{"%" if read.percent else ""}'
 
 
-def _judge(gold: _Gold, text: str) -> codes.Verdict | str:
+def _judge(gold: _Gold, text: str, rules, cut: bool) -> codes.Verdict | str:
   """A verdict, or the LaTeX that a worker must compare with the gold."""
   try:
-    answer = extract.final(text, numeric=gold.number is not None)
-    if answer is None:
+    found = extract.find(text, _sought(gold), rules, cut=cut)
+    if found is None:
       return _NO_ANSWER
+    answer = found.text
     read = numbers.read(answer)
   except extract.TooLong:
     return _UNVERIFIABLE
@@ -168,6 +207,23 @@ def _judge(gold: _Gold, text: str) -> codes.Verdict | str:
   if latex == gold.latex:
     return _CORRECT
   return _UNVERIFIABLE if _fault(latex) else latex
+
+
+def _sought(gold: _Gold) -> sentence.Sought:
+  return sentence.sought(
+    gold.latex, numeric=gold.number is not None, words=gold.words
+  )
+
+
+def _cut(truncated: Sequence[bool] | None, count: int) -> Sequence[bool]:
+  if truncated is None:
+    return [False] * count
+  if len(truncated) != count:
+    raise ValueError(
+      f'{len(truncated)} entries of truncated for {count} golds: say of each '
+      'completion whether it was cut.'
+    )
+  return truncated
 
 
 def _read_gold(gold: str) -> _Gold:

@@ -133,7 +133,7 @@ def _step(tasks, completions, timeout_s):
 def _exact(tasks, completions, timeout_s):
   out = []
   for task, text in zip(tasks, completions):
-    _, mark, found = text.rpartition('####')
+    _, mark, found = extract.reply(text).rpartition('####')
     if not mark or not found.strip():
       out.append(codes.Verdict.NO_ANSWER)
     elif found.split() == task.answer.split():
