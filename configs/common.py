@@ -47,6 +47,17 @@ def base() -> ml_collections.ConfigDict:
   # rewards majority and incorrect compare with. '' for none.
   c.labels = ''
   c.verify_timeout_s = 3.0  # limit on checking one answer
+  # Which text is the answer, where graders differ: rewards/extract.py.
+  c.verifier = ml_collections.ConfigDict()
+  # No answer without a box, <answer>, #### or 'the answer is'. False: else the
+  # last formula or number counts, of a text that was not cut by the limit.
+  c.verifier.require_mark = False
+  # A thought that never closes: 'none', it has no answer, or 'read'.
+  c.verifier.unfinished_thought = 'none'
+  # Several boxes for one value: the 'last' counts, or they must 'agree'.
+  c.verifier.boxes = 'last'
+  # '3 or 5': 'refuse', it is no answer, or its 'first' number.
+  c.verifier.hedges = 'refuse'
 
   c.train_batch_size = 8  # prompts a step
   c.num_generations = 8  # samples of each prompt: a group

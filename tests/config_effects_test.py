@@ -146,6 +146,12 @@ ELSEWHERE = {
   'teacher.logits': 'source_test.py::distillation_from_logits',
   'teacher.name': 'source_test.py::distillation_from_samples',
   'verify_timeout_s': 'rewards/answer_test.py::a_hostile_batch',
+  'verifier.boxes': 'rewards/extract_test.py::conventions_can_be_chosen',
+  'verifier.hedges': 'rewards/extract_test.py::conventions_can_be_chosen',
+  'verifier.require_mark': 'rollout_test.py::a_mark_can_be_demanded',
+  'verifier.unfinished_thought': (
+    'rewards/extract_test.py::conventions_can_be_chosen'
+  ),
 }
 TABLES = (PROGRAMS, WITH_CRITIC, DRAWING, INPUTS, LOOP, DIALOGUES, ELSEWHERE)
 

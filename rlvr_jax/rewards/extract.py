@@ -6,6 +6,7 @@ megabyte or a number of a million digits costs no more than a sane one.
 """
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from rlvr_jax.rewards import marks as marks_lib
@@ -34,12 +35,12 @@ class Rules(NamedTuple):
   hedges: str = 'refuse'
 
 
-CHOICES = {
+RULES = Rules()
+_CHOICES = {
   'unfinished_thought': ('none', 'read'),
   'boxes': ('last', 'agree'),
   'hedges': ('refuse', 'first'),
 }
-RULES = Rules()
 _WORDS = ('yes', 'no', 'true', 'false')
 
 
@@ -77,6 +78,27 @@ _DECLINED = re.compile(
   r'|\bI give up',
   re.IGNORECASE,
 )
+
+
+def rules_of(settings: Mapping) -> Rules:
+  """`Rules` of a config's `verifier`.
+
+  Raises:
+    ValueError: a value that is none of its choices.
+  """
+  made = Rules(*(settings[name] for name in Rules._fields))
+  if not isinstance(made.require_mark, bool):
+    raise ValueError(
+      f'verifier.require_mark={made.require_mark!r} must be True or False.'
+    )
+  for name, known in _CHOICES.items():
+    value = getattr(made, name)
+    if value not in known:
+      raise ValueError(
+        f'verifier.{name}={str(value)[:80]!r} must be one of: '
+        f'{", ".join(known)}.'
+      )
+  return made
 
 
 def reply(text: str, rules: Rules = RULES) -> str:
