@@ -15,7 +15,7 @@ from rlvr_jax import (
 from rlvr_jax.envs import core as envs
 from rlvr_jax.envs import dialogue
 from rlvr_jax.ops import estimators
-from rlvr_jax.rewards import core, game
+from rlvr_jax.rewards import core, extract, game
 
 METHODS = ('rl', 'sft', 'distill', 'rejection')
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
@@ -147,6 +147,7 @@ def check_config(c, mesh) -> None:
   if rules:
     raise ValueError(f'Config: {"; ".join(rules)}.')
   sampler.check(evaluate.sampling(c, ()))
+  extract.rules_of(c.verifier)
 
 
 def check_algorithm(c, algo) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from rlvr_jax import converse, play, rollout, sampler, sharding, step
 from rlvr_jax.ops import estimators
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import core, extract
 
 
 def make(
@@ -62,6 +62,7 @@ def make(
       group=c.num_generations,
       max_prompt_length=c.max_prompt_length,
       timeout_s=c.verify_timeout_s,
+      rules=extract.rules_of(c.verifier),
       greedy=greedy,
       view=view(trained),
       clock=clock,

@@ -33,6 +33,7 @@ from rlvr_jax.envs import dialogue
 from rlvr_jax.io import load as io
 from rlvr_jax.models import transformer
 from rlvr_jax.ops import coverage
+from rlvr_jax.rewards import extract
 
 
 class Policy(NamedTuple):
@@ -131,7 +132,13 @@ def evaluator(c, tasks, *, model, mesh, how, encode, tokenizer, answer):
       def read(count):
         mine = sampler.Sampled(*(x[:count] for x in sharding.to_host(drawn)))
         rows = [tasks[i] for i in task[:count]]
-        _, said = rollout.transcribe(rows, mine, tokenizer, c.verify_timeout_s)
+        _, said = rollout.transcribe(
+          rows,
+          mine,
+          tokenizer,
+          c.verify_timeout_s,
+          extract.rules_of(c.verifier),
+        )
         return list(zip(said, map(surprisal, mine.logp), strict=True))
 
       return read

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlvr_jax import codes, sampler, signals, types
-from rlvr_jax.rewards import core, strategy, verify
+from rlvr_jax.rewards import core, extract, strategy, verify
 
 
 class Collected(NamedTuple):
@@ -109,7 +109,13 @@ def targets(tasks, tokenizer, max_completion_length: int) -> sampler.Sampled:
   return sampler.Sampled(tokens, np.zeros((len(tasks), n)), length, stop)
 
 
-def transcribe(tasks, sampled, tokenizer, timeout_s: float):
+def transcribe(
+  tasks,
+  sampled,
+  tokenizer,
+  timeout_s: float,
+  rules: extract.Rules = extract.RULES,
+):
   """[P*G] transcripts, each verified against its task."""
   group = len(sampled.tokens) // len(tasks)
   texts = [
@@ -117,11 +123,20 @@ def transcribe(tasks, sampled, tokenizer, timeout_s: float):
     for row, size in zip(sampled.tokens, sampled.length, strict=True)
   ]
   each = [task for task in tasks for _ in range(group)]
-  verdicts = verify.verify(each, texts, timeout_s=timeout_s)
+  how = {'truncated': sampled.stop == codes.Stop.LENGTH, 'rules': rules}
+  verdicts = verify.verify(each, texts, timeout_s=timeout_s, **how)
+  unmarked = verify.fallback(each, texts, **how)
   return each, [
-    core.Transcript(text, int(size), codes.Stop(int(stop)), verdict)
-    for text, size, stop, verdict in zip(
-      texts, sampled.length, sampled.stop, verdicts, strict=True
+    core.Transcript(
+      text,
+      int(size),
+      codes.Stop(int(stop)),
+      verdict,
+      fallback=fallback,
+      rules=rules,
+    )
+    for text, size, stop, verdict, fallback in zip(
+      texts, sampled.length, sampled.stop, verdicts, unmarked, strict=True
     )
   ]
 
@@ -149,6 +164,7 @@ def collect(
   group: int,
   max_prompt_length: int,
   timeout_s: float,
+  rules: extract.Rules = extract.RULES,
   greedy: Callable | None = None,
   view: Callable | None = None,
   clock: Callable = lambda name: None,
@@ -158,6 +174,7 @@ def collect(
   Args:
     sample: (prompt i32[P,S], length i32[P]) -> Sampled of host arrays.
     encode: task -> prompt ids.
+    rules: how answers are found.
     greedy: like `sample`, one greedy row a prompt; its rewards are kept as
       `score.greedy`, 0 for a row that is refused.
     view: Rollout -> `logprobs.Outputs` of it, where a reward reads the
@@ -171,7 +188,7 @@ def collect(
   sampled = sample(prompt, length)
   best = None if greedy is None else greedy(prompt, length)
   clock('rollout')
-  each, transcripts = transcribe(tasks, sampled, tokenizer, timeout_s)
+  each, transcripts = transcribe(tasks, sampled, tokenizer, timeout_s, rules)
   rollout = to_rollout(prompt, length, sampled, group)
   if view is not None:
     transcripts = signals.attach(
@@ -186,7 +203,7 @@ def collect(
   transcripts, graded = cut(transcripts), cut(graded)
   scored = score(graded, transcripts)
   if best is not None:
-    rows = reward(*transcribe(tasks, best, tokenizer, timeout_s))
+    rows = reward(*transcribe(tasks, best, tokenizer, timeout_s, rules))
     baseline = np.array([[g.value] for g in rows], np.float32)
     scored = scored.replace(greedy=baseline)
   types.check_rollout(rollout, scored)
@@ -277,6 +294,7 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
     'rewards/refused': mean(refused),
     'accuracy': mean(right),
     **{f'verdict/{v.name.lower()}': mean(verdicts == v) for v in codes.Verdict},
+    'verdict/fallback': mean([t.fallback for t in said]),
     'frac_reward_zero_std': 1.0 - mean(informative),
     'frac_groups_all_fail': mean(~right.any(-1)),
     'frac_groups_all_pass': mean(right.all(-1)),
@@ -321,5 +339,6 @@ def record(task, t: core.Transcript, split: str) -> dict:
     'completion': t.completion,
     'tokens': t.num_tokens,
     'verdict': t.verdict.name,
+    'fallback': t.fallback,
     'stop': t.stop.name,
   }

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Table(NamedTuple):
-  """N samples of each of M tasks; [M,N] each, 33 bytes a sample."""
+  """N samples of each of M tasks; [M,N] each, 34 bytes a sample."""
 
   verdict: np.ndarray  # i8, a codes.Verdict
   stop: np.ndarray  # i8, a codes.Stop
@@ -41,6 +41,7 @@ class Table(NamedTuple):
   turns: np.ndarray  # i16, of a dialogue; 0: it is none
   invalid: np.ndarray  # i16, turns against the rules
   repeated: np.ndarray  # i16, turns that asked the same again
+  fallback: np.ndarray  # bool, nothing marked the answer that was judged
 
   @property
   def right(self) -> np.ndarray:
@@ -55,13 +56,16 @@ def item(j: int, tasks: int) -> tuple[int, int]:
 def record(task, t: core.Transcript, surprisal: float) -> dict:
   """What is kept of one sample of a task."""
   # A dialogue's answer is its last message, and no other game's.
-  said = None if t.kinds else answer.canonical(t.completion)
+  said = None
+  if not t.kinds:
+    said = answer.canonical(t.completion, truncated=t.cut, rules=t.rules)
   if said is not None and len(said) > LONGEST:
     said = (
       'sha256:' + hashlib.sha256(said.encode('utf-8', 'replace')).hexdigest()
     )
   return {
     'verdict': t.verdict.name,
+    'fallback': t.fallback,
     'stop': t.stop.name,
     'tokens': int(t.num_tokens),
     'answer': said,
@@ -90,6 +94,7 @@ class Samples:
       full(0, np.float64),
       full(-1, np.int8),
       *(full(0, np.int16) for _ in range(3)),
+      full(False, bool),
     )
     self._answers = [{} for _ in ids]
 
@@ -128,6 +133,7 @@ class Samples:
     t.verdict[at] = codes.Verdict[r['verdict']]
     t.stop[at] = codes.Stop[r['stop']]
     t.tokens[at] = r['tokens']
+    t.fallback[at] = r['fallback']
     if r['answer'] is not None:
       known = self._answers[task]
       t.answer[at] = known.setdefault(r['answer'], len(known))
@@ -223,6 +229,7 @@ def _fits(r, made, j):
       and r['verdict'] in codes.Verdict.__members__
       and r['stop'] in codes.Stop.__members__
       and isinstance(r['tokens'], int)
+      and isinstance(r['fallback'], bool)
       and isinstance(r['answer'], str | None)
       and (r['confidence'] is None or 0 <= r['confidence'] <= 1)
       and isinstance(float(r['surprisal']), float)

@@ -22,7 +22,8 @@ def attach(transcripts, rows, sampled, outputs, decode):
     here = np.flatnonzero(rows[i] >= 0)
     p = np.exp(outputs.logp[i, here])
     ids = sampled.tokens[i, : sampled.length[i]]
-    span = answer_tokens(transcript.completion, ids, decode)
+    how = {'rules': transcript.rules, 'cut': transcript.cut}
+    span = answer_tokens(transcript.completion, ids, decode, **how)
     mean = lambda x: float(np.mean(x)) if len(x) else 0.0
     out.append(
       transcript._replace(
@@ -36,15 +37,15 @@ def attach(transcripts, rows, sampled, outputs, decode):
   return out
 
 
-def answer_tokens(text: str, ids, decode) -> tuple[int, int] | None:
+def answer_tokens(text: str, ids, decode, **how) -> tuple[int, int] | None:
   """(first, after the last) of the tokens that the final answer is made of.
 
   A token that holds a part of the answer counts. None if there is no answer.
+
+  Args:
+    **how: rules and cut of `extract.answer_span`.
   """
-  try:
-    span = extract.answer_span(text, numeric=False)
-  except extract.TooLong:
-    return None
+  span = extract.answer_span(text, numeric=False, **how)
   if span is None:
     return None
   upto = range(1, len(ids) + 1)

@@ -18,6 +18,7 @@ import numpy as np
 
 from rlvr_jax import config as config_lib
 from rlvr_jax.envs import labels
+from rlvr_jax.rewards import extract
 
 
 def parse(argv):
@@ -136,16 +137,28 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
         drawn = type(drawn)(
           *(np.asarray(x)[: len(some) * group] for x in drawn)
         )
-        _, rows = rollout.transcribe(some, drawn, tokenizer, c.verify_timeout_s)
+        _, rows = rollout.transcribe(
+          some,
+          drawn,
+          tokenizer,
+          c.verify_timeout_s,
+          extract.rules_of(c.verifier),
+        )
         for i, row in enumerate(rows):
-          said[i // group].append(row.completion)
+          said[i // group].append(row)
         part = min((round_ + 1) * group, samples)
         tell((start - done) * samples + part * len(some))
       labels.append(
         out,
         [
-          labels.line(task, texts[:samples], c.verify_timeout_s)
-          for task, texts in zip(some, said, strict=True)
+          labels.line(
+            task,
+            [row.completion for row in rows[:samples]],
+            c.verify_timeout_s,
+            truncated=[row.cut for row in rows[:samples]],
+            rules=extract.rules_of(c.verifier),
+          )
+          for task, rows in zip(some, said, strict=True)
         ],
       )
 

@@ -146,6 +146,18 @@ ELSEWHERE = {
   'teacher.logits': 'source_test.py::distillation_from_logits',
   'teacher.name': 'source_test.py::distillation_from_samples',
   'verify_timeout_s': 'rewards/answer_test.py::a_hostile_batch',
+  'verifier.approximate': 'rewards/meaning_test.py::conventions_on_which',
+  'verifier.domain': 'rewards/meaning_test.py::conventions_on_which',
+  'verifier.percent': 'rewards/meaning_test.py::conventions_on_which',
+  'verifier.ratios': 'rewards/meaning_test.py::conventions_on_which',
+  'verifier.semicolons': 'rewards/meaning_test.py::conventions_on_which',
+  'verifier.thousands': 'rewards/meaning_test.py::conventions_on_which',
+  'verifier.boxes': 'rewards/extract_test.py::conventions_can_be_chosen',
+  'verifier.hedges': 'rewards/extract_test.py::conventions_can_be_chosen',
+  'verifier.require_mark': 'rollout_test.py::a_mark_can_be_demanded',
+  'verifier.unfinished_thought': (
+    'rewards/extract_test.py::conventions_can_be_chosen'
+  ),
 }
 TABLES = (PROGRAMS, WITH_CRITIC, DRAWING, INPUTS, LOOP, DIALOGUES, ELSEWHERE)
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, evaluate, samples
+from rlvr_jax import codes, evaluate, samples, summary
 from rlvr_jax.envs.core import Task
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.rewards import core
@@ -170,7 +170,9 @@ def test_records_survive_the_file(tmp_path):
   records = [
     samples.record(
       tasks(1)[0],
-      core.Transcript(text, 9, codes.Stop.LENGTH, codes.Verdict.NO_ANSWER),
+      core.Transcript(
+        text, 9, codes.Stop.END, codes.Verdict.WRONG, fallback=text == long
+      ),
       x,
     )
     for text, x in rows
@@ -182,6 +184,8 @@ def test_records_survive_the_file(tmp_path):
     same(store.table, before)
   assert before.answer.tolist() == [[0, 1, -1, 1]]
   assert before.confidence[0, 0] == 0.7
+  assert before.fallback.tolist() == [[False, True, False, True]]
+  assert summary.summary(before)['eval/fallback'] == 0.5
   assert path.stat().st_size < 1000
 
 

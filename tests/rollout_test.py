@@ -2,11 +2,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import algorithm, codes, rollout, sampler, types
+from rlvr_jax import algorithm, codes, rollout, sampler, samples, types
 from rlvr_jax.envs.core import Task
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.ops import ratio
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import core, extract
 
 BYTES = tokenizers.byte_level()
 END = BYTES.end_ids[0]
@@ -127,6 +127,39 @@ def test_a_row_that_is_cut_says_so():
   assert got.rollout.stop[0, 1] == codes.Stop.LENGTH
 
 
+def test_what_a_limit_cut_counts_only_where_it_is_marked():
+  """'7 or more' of 6 characters is no 7: nobody said that it is the answer."""
+  texts = ['so 7', 'so 7 + ', '#### 7', 'so $7$ ', '#### 4', '4']
+  got = collect(*texts)
+  right, none = codes.Verdict.CORRECT, codes.Verdict.NO_ANSWER
+  np.testing.assert_array_equal(
+    got.score.verdict, [[right, none, right], [none, right, right]]
+  )
+  said = [t for group in got.transcripts for t in group]
+  assert [t.cut for t in said] == [False, True, True, True, True, False]
+  assert [t.fallback for t in said] == [True, False, False, False, False, True]
+  found = rollout.metrics([got], np.array([True, True]))
+  assert found['verdict/fallback'] == pytest.approx(2 / 6)
+  assert [x['fallback'] for x in rollout.lines(got, 'train', 2)] == [
+    True,
+    False,
+  ]
+
+
+def test_a_mark_can_be_demanded():
+  rules = extract.Rules(require_mark=True)
+  got = collect('so 7', '#### 7', '4', '5', rules=rules)
+  right, none = codes.Verdict.CORRECT, codes.Verdict.NO_ANSWER
+  np.testing.assert_array_equal(
+    got.score.verdict, [[none, right], [none, none]]
+  )
+  said = [t for group in got.transcripts for t in group]
+  assert {t.fallback for t in said} == {False}
+  # Votes and labels read by the same rules.
+  records = [samples.record(TASKS[0], t, 1.0) for t in said]
+  assert [r['answer'] for r in records] == [None, '7', None, None]
+
+
 def refuse_eights(tasks, transcripts):
   return [
     core.Graded(0.0, {}, refused=True)
@@ -196,9 +229,10 @@ def test_metrics_have_their_known_values():
     'rewards/refused': 0.0,
     'accuracy': 4 / 8,
     'verdict/correct': 4 / 8,
-    'verdict/wrong': 3 / 8,
-    'verdict/no_answer': 1 / 8,
+    'verdict/wrong': 2 / 8,
+    'verdict/no_answer': 2 / 8,  # a row that is cut marks none
     'verdict/unverifiable': 0.0,
+    'verdict/fallback': 6 / 8,
     'frac_reward_zero_std': 0.5,
     'frac_groups_all_fail': 0.25,
     'frac_groups_all_pass': 0.25,
@@ -301,6 +335,7 @@ def test_lines_are_the_first_rows():
     'completion': '7',
     'tokens': 2,
     'verdict': 'CORRECT',
+    'fallback': True,
     'stop': 'END',
     'reward': 1.0,
     'parts': {'outcome': 1.0},

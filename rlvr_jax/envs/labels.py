@@ -27,7 +27,11 @@ from rlvr_jax.rewards import answer, extract, numbers
 
 REWARDS = ('majority', 'incorrect')
 # Config keys that a training run must share with the file of labels ...
-SHARED = ('model.name', 'system_prompt')
+SHARED = (
+  'model.name',
+  'system_prompt',
+  *(f'verifier.{key}' for key in extract.Rules._fields),
+)
 # ... and those that, with them, make the file what it is.
 MADE_WITH = (
   *SHARED,
@@ -120,19 +124,32 @@ class Vote(NamedTuple):
   count: int
 
 
-def vote(completions: Sequence[str]) -> Vote:
+def vote(
+  completions: Sequence[str],
+  *,
+  truncated: Sequence[bool] | None = None,
+  rules: extract.Rules = extract.RULES,
+) -> Vote:
   """The most frequent final answer.
 
   Answers count as equal where `answer.canonical` says so; of several with the
   most votes, the one said first. Numbers are labelled by their value, words
   as `\\text{...}`, other mathematics as it was written.
+
+  Args:
+    truncated, rules: see `answer.verify`.
   """
-  keys = [answer.canonical(text) for text in completions]
+  cut = [False] * len(completions) if truncated is None else truncated
+  keys = [
+    answer.canonical(text, truncated=short, rules=rules)
+    for text, short in zip(completions, cut, strict=True)
+  ]
   votes = collections.Counter(key for key in keys if key is not None)
   if not votes:
     return Vote(None, None, 0)
   key, count = votes.most_common(1)[0]
-  said = extract.final(completions[keys.index(key)], numeric=False)
+  first = keys.index(key)
+  said = extract.vote(completions[first], rules, cut=cut[first]).text
   number = numbers.read(said)
   if number is not None:
     label = f'{number.value}%' if number.percent else key
@@ -147,14 +164,17 @@ def vote(completions: Sequence[str]) -> Vote:
   return Vote(said, label, count)
 
 
-def line(task: core.Task, completions: Sequence[str], timeout_s: float) -> dict:
+def line(
+  task: core.Task, completions: Sequence[str], timeout_s: float, **how
+) -> dict:
   """What the file says of a task: its majority answer, and whether it is right.
 
   Args:
     completions: samples of the model.
     timeout_s: limit on comparing the majority with the gold answer.
+    **how: truncated and rules of `vote`.
   """
-  most, right = vote(completions), None
+  most, right = vote(completions, **how), None
   if most.label is not None:
     boxed = f'\\boxed{{{most.said}}}'
     verdict = answer.verify([task.answer], [boxed], timeout_s=timeout_s)[0]

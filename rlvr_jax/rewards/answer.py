@@ -30,9 +30,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rlvr_jax import codes
-from rlvr_jax.rewards import extract, numbers, pool, words
-from rlvr_jax.rewards.maths import notation, reader, votes
-from rlvr_jax.rewards.maths.conventions import DEFAULT, Conventions
+from rlvr_jax.rewards import extract, numbers, pool, sentence, words
+from rlvr_jax.rewards.maths import intervals, notation, reader, votes
+from rlvr_jax.rewards.maths.conventions import DEFAULT
 
 _CORRECT, _WRONG, _NO_ANSWER, _UNVERIFIABLE = codes.Verdict
 
@@ -46,6 +46,7 @@ class _Gold(NamedTuple):
   number: numbers.Number | None
   latex: str
   words: str | None  # what a gold `\text{...}` says, as `words.key`
+  of_reals: bool = False  # a set of them, so 'x < 1 or x > 3' is no hedge
 
 
 def verify(
@@ -53,11 +54,12 @@ def verify(
   completions: Sequence[str],
   *,
   timeout_s: float = 3.0,
-  conventions: Conventions = DEFAULT,
+  truncated: Sequence[bool] | None = None,
+  rules: extract.Rules = extract.RULES,
 ) -> list[codes.Verdict]:
   r"""Judges each completion's final answer against its gold answer.
 
-  Where the answer is found: `extract.final`. Symbolic answers cost at most
+  Where the answer is found: `extract.find`. Symbolic answers cost at most
   `timeout_s` each (see `pool.run` for the total).
 
   Args:
@@ -65,7 +67,9 @@ def verify(
       that ends in '#### 18' or in a box will do.
     completions: n texts, of any content and length.
     timeout_s: seconds for one symbolic check, without the worker's start.
-    conventions: what counts as equal where graders differ.
+    truncated: n, whether a limit cut the text: then only a marked answer
+      counts. None: no text was.
+    rules: conventions on which graders differ.
 
   Returns:
     n verdicts. UNVERIFIABLE: the answer is longer than what is read, cannot
@@ -82,16 +86,17 @@ def verify(
       f'{len(golds)} golds for {len(completions)} completions: '
       'give one gold answer for each completion.'
     )
+  truncated = _cut(truncated, len(golds))
   chosen = {
-    name: value
-    for name, value in conventions._asdict().items()
-    if value != getattr(DEFAULT, name)
+    name: getattr(rules, name)
+    for name, usual in DEFAULT._asdict().items()
+    if getattr(rules, name) != usual
   }
   known = {gold: _read_gold(gold) for gold in set(golds)}
   verdicts: list = []
   jobs = {}
   for i, (gold, text) in enumerate(zip(golds, completions)):
-    found = _judge(known[gold], text, conventions)
+    found = _judge(known[gold], text, rules, truncated[i])
     verdicts.append(found)
     if isinstance(found, str):  # the worker's to say
       jobs[i] = {'gold': known[gold].latex, 'answer': found, **chosen}
@@ -102,6 +107,29 @@ def verify(
       raise _bad_gold(golds[i], 'it cannot be read')
     verdicts[i] = _UNVERIFIABLE if reply.failure else said[reply.value]
   return verdicts
+
+
+def unmarked(
+  golds: Sequence[str],
+  completions: Sequence[str],
+  *,
+  truncated: Sequence[bool] | None = None,
+  rules: extract.Rules = extract.RULES,
+) -> list[bool]:
+  """Where `verify` judges a last formula or number that nothing marks.
+
+  Arguments as of `verify`.
+  """
+  truncated = _cut(truncated, len(golds))
+  known = {gold: _sought(_read_gold(gold)) for gold in set(golds)}
+  out = []
+  for gold, text, cut in zip(golds, completions, truncated, strict=True):
+    try:
+      found = extract.find(text, known[gold], rules, cut=cut)
+    except extract.TooLong:
+      found = None
+    out.append(found is not None and not found.marked)
+  return out
 
 
 def check_gold(gold: str) -> None:
@@ -133,7 +161,12 @@ def check_golds(golds: Sequence[str], *, timeout_s: float = 10.0) -> None:
       raise _bad_gold(gold, reply.failure or 'it cannot be read')
 
 
-def canonical(completion: str) -> str | None:
+def canonical(
+  completion: str,
+  *,
+  truncated: bool = False,
+  rules: extract.Rules = extract.RULES,
+) -> str | None:
   """A key for counting votes: equal answers get equal keys.
 
   Numbers become 'p' or 'p/q' (50% is 1/2), other mathematics a key of its
@@ -141,7 +174,8 @@ def canonical(completion: str) -> str | None:
   dollar signs. None where there is no answer to count.
   """
   try:
-    answer = extract.final(completion, numeric=False)
+    found = extract.vote(completion, rules, cut=truncated)
+    answer = found and found.text
     read = None if answer is None else numbers.read(answer)
   except extract.TooLong:
     return None
@@ -155,22 +189,21 @@ def canonical(completion: str) -> str | None:
   return votes.key(latex) or words.key(latex) or None
 
 
-def _judge(
-  gold: _Gold, text: str, conventions: Conventions
-) -> codes.Verdict | str:
+def _judge(gold: _Gold, text: str, rules, cut: bool) -> codes.Verdict | str:
   """A verdict, or the LaTeX that a worker must compare with the gold."""
   try:
-    answer = extract.final(text, numeric=gold.number is not None)
-    if answer is None:
+    found = extract.find(text, _sought(gold), rules, cut=cut)
+    if found is None:
       return _NO_ANSWER
-    if conventions.thousands == 'european':
+    answer = found.text
+    if rules.thousands == 'european':
       answer = notation.european(answer)
     read = numbers.read(answer)
   except extract.TooLong:
     return _UNVERIFIABLE
   latex = _strip(answer)
   if gold.number is not None and read is not None:
-    either = conventions.percent == 'either'
+    either = rules.percent == 'either'
     same = numbers.equal(gold.number, read, either=either)
     same = same and _unknown(latex) in (
       None,
@@ -186,8 +219,26 @@ def _judge(
       return _WRONG
   if latex == gold.latex:
     return _CORRECT
-  fault = _fault(latex, conventions, gold)
+  fault = _fault(latex, rules, gold)
   return _UNVERIFIABLE if fault else latex
+
+
+def _sought(gold: _Gold) -> sentence.Sought:
+  sought = sentence.sought(
+    gold.latex, numeric=gold.number is not None, words=gold.words
+  )
+  return sought._replace(several=True) if gold.of_reals else sought
+
+
+def _cut(truncated: Sequence[bool] | None, count: int) -> Sequence[bool]:
+  if truncated is None:
+    return [False] * count
+  if len(truncated) != count:
+    raise ValueError(
+      f'{len(truncated)} entries of truncated for {count} golds: say of each '
+      'completion whether it was cut.'
+    )
+  return truncated
 
 
 def _read_gold(gold: str) -> _Gold:
@@ -208,13 +259,15 @@ def _read_gold(gold: str) -> _Gold:
     or re.fullmatch(r'\(?[A-J]\)?', latex)
   ):
     return _Gold(None, latex, said)
-  if fault := _fault(latex, DEFAULT):
+  if fault := _fault(latex, extract.RULES):
     raise _bad_gold(gold, fault)
-  return _Gold(None, latex, None)
+  tree = reader.read(latex)
+  of_reals = intervals.is_set(tree) and tree[0] != 'interval'
+  return _Gold(None, latex, None, of_reals)
 
 
 def _fault(
-  latex: str, conventions: Conventions, gold: _Gold | None = None
+  latex: str, rules: extract.Rules, gold: _Gold | None = None
 ) -> str | None:
   """Why a worker should not be asked, or None."""
   if not any(c.isalnum() or c in '\\{∅∞√' for c in latex):
@@ -228,7 +281,7 @@ def _fault(
     return 'it holds characters that no text has'
   try:
     loose = gold is not None and gold.number is not None
-    reader.read(latex, loose=loose, semicolons=conventions.semicolons)
+    reader.read(latex, loose=loose, semicolons=rules.semicolons)
   except notation.Unreadable as e:
     return str(e)
   return None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlvr_jax import codes, registry
+from rlvr_jax.rewards import extract
 
 if TYPE_CHECKING:
   from rlvr_jax.envs import core as envs
@@ -45,6 +46,13 @@ class Transcript(NamedTuple):
   signals: Signals | None = None  # where a reward asks: see `needs_signals`
   turn: Turn | None = None  # of a message in a dialogue
   kinds: tuple[str, ...] = ()  # of the replies, for a whole dialogue
+  fallback: bool = False  # nothing marked the answer that was judged
+  rules: extract.Rules = extract.RULES  # by which it was found
+
+  @property
+  def cut(self) -> bool:
+    """Whether the length limit ended it."""
+    return self.stop == codes.Stop.LENGTH
 
 
 class Graded(NamedTuple):

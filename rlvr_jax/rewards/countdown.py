@@ -65,7 +65,7 @@ def verify(
 ) -> codes.Verdict:
   r"""Judges the expression in a completion.
 
-  Read from the last `<answer>`; else the last `\boxed{}`; else the last line
+  Read from what follows a thought: the last `<answer>`; else the last `\boxed{}`; else the last line
   that has an expression, its last one. A tail '= n' must name the target.
 
   Args:
@@ -83,6 +83,7 @@ def verify(
   """
   if use not in USES:
     raise ValueError(f'use={use!r}: choose one of {", ".join(USES)}.')
+  completion = extract.reply(completion)
   try:
     text = extract.tagged(completion)
     inner = extract.boxed(completion if text is None else text)

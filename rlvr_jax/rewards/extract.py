@@ -6,233 +6,390 @@ megabyte or a number of a million digits costs no more than a sane one.
 """
 
 import re
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from rlvr_jax.rewards import numbers
+from rlvr_jax.rewards import marks as marks_lib
+from rlvr_jax.rewards import numbers, sentence, spans
+from rlvr_jax.rewards.marks import TAIL, Mark
+from rlvr_jax.rewards.maths import conventions
 from rlvr_jax.rewards.numbers import SPAN, TooLong
+from rlvr_jax.rewards.sentence import Said, Sought
+from rlvr_jax.rewards.spans import Span
 
-TAIL = 20_000  # characters at the end that are searched for an answer
+
+class Rules(NamedTuple):
+  """Conventions on which graders differ: the config keys `verifier.*`.
+
+  require_mark: no answer without a box, <answer>, #### or 'the answer is'.
+  unfinished_thought: a thought that never closes has no answer ('none'), or
+    is read as a reply ('read').
+  boxes: of several boxes for one value, the last counts ('last'), or they
+    must agree ('agree').
+  hedges: '3 or 5' is no answer ('refuse'), or its first number ('first', as
+    with GSM8K's regular expression).
+  percent and what follows it: see `maths.conventions.Conventions`.
+  """
+
+  require_mark: bool = False
+  unfinished_thought: str = 'none'
+  boxes: str = 'last'
+  hedges: str = 'refuse'
+  percent: str = 'either'
+  thousands: str = 'english'
+  semicolons: bool = True
+  ratios: str = 'written'
+  domain: str = 'real'
+  approximate: float = 5e-7
 
 
-_BOXED = re.compile(r'\\(?:boxed|fbox)(?:\s{0,8}(\{)|\s{1,8}([^\s{}$]{1,100}))')
-_BRACE = re.compile(r'\\.|[{}]', re.DOTALL)
-_ANSWER_IS = re.compile(r'(?i)\banswer\s{0,8}(?:is|:|=)[\s:*_]{0,16}')
-_WORD_FIRST = re.compile(r'[\s*_]{0,8}[A-Za-z]{2,}')
-_SENTENCE_END = re.compile(r'\.(?:\s|$)|\n|;|!')
-_SYMBOLIC = re.compile(r'[\\^*({\[<>]|\bsqrt\b|\bpi\b')
+RULES = Rules()
+_CHOICES = {
+  'unfinished_thought': ('none', 'read'),
+  'boxes': ('last', 'agree'),
+  'hedges': ('refuse', 'first'),
+} | conventions.CHOICES
+_WORDS = ('yes', 'no', 'true', 'false')
+
+
+class Found(NamedTuple):
+  """A final answer: `text` is what stands at `span`.
+
+  Of a list in several boxes, `text` is their contents joined by commas.
+  marked False: nothing but its place, the last, says that it is the answer.
+  """
+
+  text: str
+  span: Span
+  marked: bool
+
+
+_THOUGHT = re.compile(
+  r'<(?P<end1>/?)(?:think|thinking|thought|reasoning)>|◁(?P<end2>/?)think▷'
+  r'|<\|(?:begin|(?P<end3>end))_of_thought\|>|\[(?P<end4>/?)THINK\]',
+  re.IGNORECASE,
+)
+# What takes a statement back, in the sentence that follows it.
+_RETRACTED = re.compile(
+  r'[^.\n]{0,40}\b(?:that|this|it)(?:[\'’]s| is| was)[ \t](?:[a-z]{1,10}[ \t])?'
+  r'(?:wrong|incorrect|not[ \t](?:right|correct))'
+  r'|\W{0,8}(?:wrong|incorrect)[.!\n]'
+  r'|[^.\n]{0,20}\bI[ \t](?:have[ \t])?made[ \t]an?[ \t](?:mistake|error)',
+  re.IGNORECASE,
+)
+_DECLINED = re.compile(
+  r'\b(?:I|we)(?:[ \t](?:cannot|can not|could not|am unable to|do not|am not|'
+  r'have no)|[ \t]?(?:can|could|do)n[\'’]t|[\'’]m not|[ \t]can[\'’]?t)[ \t]'
+  r'(?:[a-z]{1,12}[ \t]){0,2}?(?:determine|tell|know|solve|find|answer|say|'
+  r'decide|sure|certain|idea|able|compute)\b|\bcannot be (?:determined|solved|'
+  r'answered)|\bnot enough information|\bunable to (?:determine|answer|solve)'
+  r'|\bI give up',
+  re.IGNORECASE,
+)
+
+
+def rules_of(settings: Mapping) -> Rules:
+  """`Rules` of a config's `verifier`.
+
+  Raises:
+    ValueError: a value that is none of its choices.
+  """
+  made = Rules(*(settings[name] for name in Rules._fields))
+  for name in ('require_mark', 'semicolons'):
+    value = getattr(made, name)
+    if not isinstance(value, bool):
+      shown = str(value)[:80]
+      raise ValueError(f'verifier.{name}={shown!r} must be True or False.')
+  if not 0 <= made.approximate < 1:
+    raise ValueError(
+      f'verifier.approximate={made.approximate} must be at least 0 and below 1.'
+    )
+  for name, known in _CHOICES.items():
+    value = getattr(made, name)
+    if value not in known:
+      raise ValueError(
+        f'verifier.{name}={str(value)[:80]!r} must be one of: '
+        f'{", ".join(known)}.'
+      )
+  return made
+
+
+def reply(text: str, rules: Rules = RULES) -> str:
+  """What follows the thought; '' where the thought never ends."""
+  return text[slice(*_reply(text, rules))]
 
 
 def boxed(text: str) -> str | None:
-  r"""What the last closed `\boxed{...}` holds; '' if a box never closes.
+  r"""What the last closed and filled `\boxed{...}` holds, '' if none is both.
 
-  None where there is no box at all. Of nested boxes, the inner one.
+  None where there is no box at all. Of nested boxes, the inner one. A
+  placeholder, as in `\boxed{answer}`, fills nothing.
 
   Raises:
     TooLong: the last box holds more than `SPAN` characters.
   """
-  return _cut(text, _boxed(text))
+  boxes, opened = marks_lib.boxes(text, (0, len(text)))
+  return text[slice(*boxes[0].inner)] if boxes else '' if opened else None
 
 
 def tagged(text: str) -> str | None:
-  """What the last `<answer>` holds, up to its end tag; None without one.
+  """What the last filled `<answer>` holds, up to its end tag; None without one.
+
+  '' if all are empty.
 
   Raises:
     TooLong: it holds more than `SPAN` characters.
   """
-  return _cut(text, _tagged(text))
+  tags, opened = marks_lib.tags(text, (0, len(text)))
+  return text[slice(*tags[0].inner)] if tags else '' if opened else None
 
 
-def final(text: str, *, numeric: bool) -> str | None:
+def find(
+  text: str, sought: Sought, rules: Rules = RULES, *, cut: bool = False
+) -> Found | None:
   r"""The final answer of a solution, or None if there is nothing like one.
 
-  The first of these that the text has: the last `\boxed{}`; the last
-  `<answer>`; what follows the last `####` (unless that is a heading); what
-  follows the last 'answer is', 'answer:'; then, for a symbolic gold
-  (`numeric` false), the last formula between dollars; then the last number.
-  A box that never closes is no answer, and hides what precedes it.
+  Read is what follows the thought. The last of these marks that says
+  an answer: a `\boxed{}`; an `<answer>`; a line that begins with `####`
+  (unless it is a heading); 'the answer is', 'Answer:' and the like, or such a
+  heading. A statement in words outranks an earlier mark of another sort only
+  if it says nothing but the answer. An empty, quoted or negated box is no
+  mark; a box that never closes is no answer, and hides what precedes it.
+
+  Without a mark: the last formula between dollars or the last number, for a
+  numeric `sought` the one that reaches further, and a number only if it is a
+  term of its own (of `7*12`, `1:2`, `2\sqrt{3}` none is).
+
+  A hedge ('3 or 5') is no answer, nor is a mark that is taken back at once.
+
+  Args:
+    sought: what sort of answer would do.
+    cut: the text was cut by a limit: what is not marked is no answer then.
 
   Raises:
     TooLong: the marked answer is longer than `SPAN` characters.
   """
-  return _cut(text, _final(text, numeric))
+  span = _reply(text, rules)
+  marks, hidden = _marks(text, span, sought)
+  firm = [m.inner[0] for m in marks if m.sort != 'said']
+  for mark in marks:
+    said = _read(text, mark, marks, sought, rules)
+    if said is None:
+      continue
+    outranks = mark.sort == 'said' and firm and min(firm) < mark.inner[0]
+    if outranks and not said.clean:
+      continue
+    tail = text[mark.end : min(span[1], mark.end + 400)]
+    if mark.sort == 'said' and _DECLINED.search(tail):
+      return None
+    if _RETRACTED.match(tail.lstrip(' .}$*`')):
+      span, hidden = (mark.end, span[1]), False
+      break
+    return _found(text, said, True)
+  if hidden or cut or rules.require_mark:
+    return None
+  return _unmarked(text, span, sought)
 
 
-def answer_span(text: str, *, numeric: bool) -> tuple[int, int] | None:
-  """Where `final` stands: `text[start:end]` is it, and start < end.
+def vote(text: str, rules: Rules = RULES, *, cut: bool = False) -> Found | None:
+  """`find` without a gold answer: a letter, words such as 'yes', a formula.
+
+  Raises:
+    TooLong: see `find`.
+  """
+  letter = find(text, Sought(choice=True), rules, cut=True)
+  if letter and re.fullmatch('[A-Ja-j]', letter.text):
+    return letter
+  found = find(text, Sought(), rules, cut=cut)
+  if found is None or not found.marked:
+    words = find(text, Sought(words=True), rules, cut=True)
+    if words and words.text.casefold() in _WORDS:
+      return words
+  return found
+
+
+def final(text: str, *, numeric: bool) -> str | None:
+  """The text of `find` for a plain number, or for any other formula."""
+  found = find(text, Sought(numeric=numeric))
+  return found and found.text
+
+
+def answer_span(
+  text: str, *, numeric: bool, rules: Rules = RULES, cut: bool = False
+) -> Span | None:
+  """Where `find` finds it: `text[start:end]` is it, and start < end.
 
   None where there is no final answer, or where it is `TooLong`.
   """
   try:
-    return _final(text, numeric)
+    found = find(text, Sought(numeric=numeric), rules, cut=cut)
   except TooLong:
     return None
+  return found and found.span
 
 
 def stated(text: str) -> str | None:
   """The final answer as free text, for a verifier that reads words.
 
-  The first of: the last box, the last `<answer>`, the line after the last
-  'answer is', the last line that is not empty. None if there is none.
+  Of what follows the thought, the first of: the last box or `<answer>`, the
+  line after the last 'answer is', the last line that is not empty.
 
   Raises:
     TooLong: the marked answer is longer than `SPAN` characters.
   """
-  found = boxed(text)
-  found = tagged(text) if found is None else found
-  if found is None:
-    tail = text[-TAIL:]
-    if matches := list(_ANSWER_IS.finditer(tail)):
-      tail = tail[matches[-1].end() :].strip().split('\n', 1)[0]
-    found = tail.strip().rsplit('\n', 1)[-1].strip()
-    if len(found) > SPAN:
-      raise TooLong
+  span = _reply(text, RULES)
+  boxes, opened = marks_lib.boxes(text, span)
+  tags, tagged_ = marks_lib.tags(text, span)
+  if boxes or tags:
+    last = max(boxes[:1] + tags[:1], key=lambda m: m.inner[0])
+    return text[slice(*last.inner)]
+  if opened or tagged_:
+    return None
+  tail = text[max(span[0], span[1] - TAIL) : span[1]]
+  if matches := list(marks_lib.ANSWER_IS.finditer(tail)):
+    tail = tail[matches[-1].end() :].strip().split('\n', 1)[0]
+  found = tail.strip().rsplit('\n', 1)[-1].strip()
+  if len(found) > SPAN:
+    raise TooLong
   return found or None
 
 
 def last_formula(text: str) -> str | None:
   """The last non-empty formula between $ signs or in LaTeX brackets."""
-  return _cut(text, _formula(text, (0, len(text))))
+  found = spans.formulas(text, (0, len(text)))
+  return text[slice(*found[-1])] if found else None
 
 
 def last_number(text: str) -> str | None:
   """The last number in a text, as it stands there; ordinals do not count."""
-  return _cut(text, _number(text, (0, len(text))))
+  span = _number(text, (0, len(text)))
+  return span and text[slice(*span)]
 
 
-# (start, end) in the whole text.
-_Span = tuple[int, int]
-
-
-def _cut(text: str, span: _Span | None) -> str | None:
-  return None if span is None else text[slice(*span)]
-
-
-def _filled(span: _Span) -> _Span | None:
-  return span if span[0] < span[1] else None
-
-
-def _stripped(text: str, span: _Span) -> _Span:
-  """Without the white space at both ends."""
-  inside = text[slice(*span)]
-  start = span[0] + len(inside) - len(inside.lstrip())
-  return start, start + len(inside.strip())
-
-
-def _boxed(text: str) -> _Span | None:
-  end, opened = len(text), False
-  for _ in range(16):  # a degenerate text may open boxes without end
-    at = max(text.rfind('\\boxed', 0, end), text.rfind('\\fbox', 0, end))
-    if at < 0:
-      break
-    end = at + 1
-    window = text[at : at + SPAN + 20]
-    match = _BOXED.match(window)
-    if match is None:
-      continue
-    opened = True
-    if match[2]:
-      start = at + match.start(2)
-      return start, start + len(match[2].rstrip('.,;'))
-    close = _closing(window, match.end())
-    if close is not None:
-      return _stripped(text, (at + match.end(), at + close))
-    if at + len(window) < len(text):
-      raise TooLong
-  return (end, end) if opened else None
-
-
-def _tagged(text: str) -> _Span | None:
-  at = text.rfind('<answer>')
-  if at < 0:
+def _found(text, said: Said, marked: bool) -> Found | None:
+  if said.span is None or said.span[0] >= said.span[1]:
     return None
-  at += len('<answer>')
-  close = text.find('</answer>', at, at + SPAN + 20)
-  if close < 0 and len(text) > at + SPAN:
-    raise TooLong
-  return _stripped(text, (at, close if close >= 0 else len(text)))
+  words = text[slice(*said.span)] if said.text is None else said.text
+  return Found(words, said.span, marked)
 
 
-def _final(text: str, numeric: bool) -> _Span | None:
-  box = _boxed(text)
-  if box is not None:
-    return _filled(box)
-  tag = _tagged(text)
-  if tag is not None:
-    return _statement(text, tag) or _filled(tag)
-  at = text.rfind('####')
-  if at >= 0:
-    start, end = _stripped(text, (at + 4, at + 4 + SPAN + 1))
-    line = text[start:end].split('\n', 1)[0]
-    if line and not _WORD_FIRST.match(line):
-      if len(line) >= SPAN:
-        raise TooLong
-      span = start, start + len(line)
-      return _statement(text, span) or span
-  tail = (max(0, len(text) - TAIL), len(text))
-  if said := list(_ANSWER_IS.finditer(text[tail[0] :])):
-    start = tail[0] + said[-1].end()
-    start, end = _stripped(text, (start, start + SPAN))
-    first = _SENTENCE_END.split(text[start:end], maxsplit=1)[0]
-    found = _statement(text, _stripped(text, (start, start + len(first))))
-    if found:
-      return found
-  formula = None if numeric else _formula(text, tail)
-  return formula or _number(text, tail)
+def _reply(text: str, rules: Rules) -> Span:
+  start, opened = 0, None
+  for tag in _THOUGHT.finditer(text):
+    if any(tag.groupdict().values()):
+      start, opened = tag.end(), None
+    elif opened is None:
+      opened = tag.start()
+  end = len(text)
+  if opened is not None and rules.unfinished_thought == 'none':
+    end = opened
+  # An analysis of the answer may quote others.
+  after = text.rfind('<analysis>', start, end)
+  if after >= 0 and text.rfind('</answer>', start, after) >= 0:
+    end = after
+  return start, end
 
 
-def _formula(text: str, span: _Span) -> _Span | None:
-  start, end = span
-  found = (-1, -1, -1)  # of the opening sign; of what is inside
-  for left, right in (('\\(', '\\)'), ('\\[', '\\]')):
-    close = text.rfind(right, start, end)
-    at = text.rfind(left, start, close) if close >= 0 else -1
-    if at >= 0:
-      found = max(found, (at, at + 2, close))
-  close = text.rfind('$', start, end)
-  at = text.rfind('$', start, max(close, start))
-  while at >= 0 and (close == at + 1 or text[close + 1 : end][:1].isdigit()):
-    close, at = at, text.rfind('$', start, at)  # $$, or '$5' is money
-  if at >= 0:
-    found = max(found, (at, at + 1, close))
-  return None if found[0] < 0 else _filled(_stripped(text, found[1:]))
+def _marks(text, span, sought) -> tuple[list[Mark], bool]:
+  """The marks, last first, and whether an open one hides what has none."""
+  boxes, hidden = marks_lib.boxes(text, span)
+  tags, empty = marks_lib.tags(text, span)
+  lines, inline = marks_lib.hashes(text, span, sought)
+  said = [
+    m
+    for m in marks_lib.statements(text, span, sought)
+    if not any(b.inner[0] <= m.inner[0] < b.end for b in boxes)
+  ]
+  marks = boxes + tags + lines + said
+  marks.sort(key=lambda m: (m.inner[0], m.sort == 'box'), reverse=True)
+  # Within a line, #### may as well be a heading.
+  return marks + inline, (hidden and not boxes) or (empty and not tags)
 
 
-def _number(text: str, span: _Span) -> _Span | None:
+def _read(text, mark, marks, sought, rules) -> Said | None:
+  """What a mark says. None: nothing of that sort."""
+  first = rules.hedges == 'first'
+  if mark.sort == 'box':
+    boxes = [m for m in marks if m.sort == 'box' and m.inner <= mark.inner]
+    if sought.several and (joined := _joined(text, boxes)):
+      return joined
+    said = sentence.content(text, mark.inner, sought, first)
+    if rules.boxes == 'agree' and said.span:
+      holds = {text[slice(*m.inner)] for m in boxes}
+      said = said if len(holds) == 1 else Said(None)
+    return said
+  said = sentence.read(text, mark.inner, sought, first)
+  if mark.sort == 'said' or said is not None:
+    return said
+  if mark.sort == 'tag' and '\n' in text[slice(*mark.inner)]:
+    return _last_line(text, mark.inner, sought, first)
+  return Said(mark.inner)
+
+
+def _last_line(text, span, sought, first):
+  at = text.rfind('\n', *span) + 1
+  return sentence.read(text, (at, span[1]), sought, first) or Said(span)
+
+
+def _joined(text, boxes) -> Said | None:
+  r"""'\boxed{1} and \boxed{2}', for a gold that is a list; last first."""
+  chain = boxes[:1]
+  for box in boxes[1:]:
+    gap = text[box.end : chain[-1].inner[0]]
+    if box.end > chain[-1].inner[0] or not _BETWEEN.fullmatch(gap):
+      break
+    chain.append(box)
+  if len(chain) < 2:
+    return None
+  values = dict.fromkeys(text[slice(*m.inner)] for m in reversed(chain))
+  span = chain[-1].inner[0], chain[0].inner[1]
+  return Said(span, text=sentence.listed(', '.join(values)))
+
+
+_BETWEEN = re.compile(
+  r'(?:[\s$,;&.:}*]|\\[()\[\],; ]|\\quad|\\text\{[\s,]*(?:and|or)[\s,]*\}|'
+  r'\b(?:and|or|also|the|other|second|one|another|is|solution|root|value)\b|'
+  r'[A-Za-z](?:_\{?\w\}?)?\s?=\s?|[A-Za-z]_\d|\\boxed\s?\{|\\(?:lor|land)){1,24}'
+)
+
+
+def _unmarked(text, span, sought) -> Found | None:
+  """The last formula, number or letter; see `find`."""
+  start, end = max(span[0], span[1] - TAIL), span[1]
+  stated_ = text.rfind('<confidence>', start, end)
+  if stated_ >= 0:
+    end = stated_
+  if sought.choice:
+    line = text[start:end].rstrip()
+    at = start + max(line.rfind('\n') + 1, len(line) - 60)
+    said = sentence.choice(text, spans.trim(text, (at, start + len(line))))
+    if said and len(text[at : start + len(line)]) < 60:
+      return _found(text, said, False)
+  inner = spans.formulas(text, (start, end))
+  formula = inner[-1] if inner else None
+  number = _number(text, (start, end))
+  if sought.numeric and formula:
+    bare = re.fullmatch(r'[A-Za-z]\w?', text[slice(*formula)])
+    if bare or (number and number[1] > formula[1]):
+      formula = None
+  span = formula or number
+  if span is None or (
+    formula is None and not spans.stands(text[:end], *number, start)
+  ):
+    return None
+  low = max(start, span[0] - 200)
+  before = re.split(r'[.!?]\s|\n', text[low : span[0]])[-1]
+  after = marks_lib.SENTENCE_END.split(
+    text[span[1] : min(end, span[1] + 200)], 1
+  )[0]
+  declined = _DECLINED.search(before + text[span[1] : min(end, span[1] + 400)])
+  if declined or spans.open_end(before, after):
+    return None
+  return Found(text[slice(*span)], span, False)
+
+
+def _number(text: str, span: Span) -> Span | None:
   found = None
   for match in numbers.FIND.finditer(text[slice(*span)]):
     found = span[0] + match.start(), span[0] + match.end()
   return found
-
-
-def _closing(text: str, at: int) -> int | None:
-  """Where the brace opened just before `at` closes. `\\{` is a character."""
-  depth = 1
-  for match in _BRACE.finditer(text, at):
-    depth += {'{': 1, '}': -1}.get(match[0], 0)
-    if depth == 0:
-      return match.start()
-  return None
-
-
-def _statement(text: str, span: _Span) -> _Span | None:
-  """The answer within a sentence such as '18 dollars for 7 days', or None.
-
-  A number alone, else the formula between dollars, else what follows '=',
-  else the text itself where it holds mathematics, else its first number.
-  """
-  sentence = text[slice(*span)]
-  if numbers.read(sentence) is not None:
-    return span
-  formula = _formula(text, span)
-  if formula:
-    return formula
-  if _SYMBOLIC.search(sentence) or not re.search(r'\d', sentence):
-    words = re.search(r'[A-Za-z]{2,}', sentence)
-    plain = words and not _SYMBOLIC.search(sentence)
-    return None if plain or not sentence else span
-  start = span[0] + sentence.rfind('=') + 1
-  after = text[start : span[1]]
-  match = numbers.FIND.search(after)
-  if match is None or re.fullmatch(r'[-\d.,/\s]+', after):
-    # '1, 2': a list, not its first number
-    return _filled(_stripped(text, (start, span[1])))
-  return start + match.start(), start + match.end()

@@ -12,7 +12,7 @@ import numpy as np
 
 from rlvr_jax import codes, registry
 from rlvr_jax.envs import core as envs
-from rlvr_jax.rewards import answer, core
+from rlvr_jax.rewards import answer, core, extract
 
 READ = 100_000  # characters at the end that are searched for repetitions
 PERIODS = (10, 256)  # characters of a pattern, at least and at most
@@ -214,6 +214,8 @@ def _says_label(tasks, transcripts, timeout_s) -> list[bool]:
     [task.data['label'] for task in tasks],
     [t.completion for t in transcripts],
     timeout_s=timeout_s,
+    truncated=[t.cut for t in transcripts],
+    rules=transcripts[0].rules if transcripts else extract.RULES,
   )
   return [v == codes.Verdict.CORRECT for v in verdicts]
 

@@ -25,6 +25,8 @@ def verify(
   completions: Sequence[str],
   *,
   timeout_s: float = 3.0,
+  truncated: Sequence[bool] | None = None,
+  rules: extract.Rules = extract.RULES,
 ) -> list[codes.Verdict]:
   """Judges each completion by its task's verifier.
 
@@ -44,6 +46,7 @@ def verify(
     tasks: n tasks, of any mixture of verifiers.
     completions: n texts.
     timeout_s: seconds for one check.
+    truncated, rules: see `answer.verify`.
 
   Raises:
     ValueError: unknown verifier (lists the known ones), lengths differ, a
@@ -66,17 +69,50 @@ def verify(
     rows.setdefault(task.verifier, []).append(i)
   out: list = [None] * len(tasks)
   for name, where in rows.items():
+    how = {}
+    if name == 'math':
+      cut = None if truncated is None else [truncated[i] for i in where]
+      how = {'truncated': cut, 'rules': rules}
     verdicts = VERIFIERS[name](
-      [tasks[i] for i in where], [completions[i] for i in where], timeout_s
+      [tasks[i] for i in where],
+      [completions[i] for i in where],
+      timeout_s,
+      **how,
     )
     for i, verdict in zip(where, verdicts):
       out[i] = verdict
   return out
 
 
-def _math(tasks, completions, timeout_s):
+def fallback(
+  tasks: Sequence['envs.Task'],
+  completions: Sequence[str],
+  *,
+  truncated: Sequence[bool] | None = None,
+  rules: extract.Rules = extract.RULES,
+) -> list[bool]:
+  """Where the answer that the verifier `math` judges is marked by nothing.
+
+  Arguments as of `verify`. False for other verifiers.
+  """
+  out = [False] * len(tasks)
+  rows = [i for i, task in enumerate(tasks) if task.verifier == 'math']
+  found = answer.unmarked(
+    [tasks[i].answer for i in rows],
+    [completions[i] for i in rows],
+    truncated=None if truncated is None else [truncated[i] for i in rows],
+    rules=rules,
+  )
+  for i, unmarked in zip(rows, found, strict=True):
+    out[i] = unmarked
+  return out
+
+
+def _math(tasks, completions, timeout_s, truncated, rules):
   golds = [task.answer for task in tasks]
-  return answer.verify(golds, completions, timeout_s=timeout_s)
+  return answer.verify(
+    golds, completions, timeout_s=timeout_s, truncated=truncated, rules=rules
+  )
 
 
 def _countdown(tasks, completions, timeout_s):
@@ -142,7 +178,7 @@ def _step(tasks, completions, timeout_s):
 def _exact(tasks, completions, timeout_s):
   out = []
   for task, text in zip(tasks, completions):
-    _, mark, found = text.rpartition('####')
+    _, mark, found = extract.reply(text).rpartition('####')
     if not mark or not found.strip():
       out.append(codes.Verdict.NO_ANSWER)
     elif found.split() == task.answer.split():

@@ -5,9 +5,11 @@ import json
 import pytest
 
 from rlvr_jax.envs import core, labels
-from rlvr_jax.rewards import answer
+from rlvr_jax.rewards import answer, extract
 
-SHARED = {'model.name': 'tiny()', 'system_prompt': ''}
+SHARED = {'model.name': 'tiny()', 'system_prompt': ''} | {
+  f'verifier.{key}': value for key, value in extract.RULES._asdict().items()
+}
 MADE_WITH = {**SHARED, 'env': 'arithmetic()', 'seed': 0}
 
 
@@ -59,8 +61,8 @@ def edit(path, number, **changed):
     (['10%', '10', '10\\%'], ('10%', 2)),
     (['\\boxed{x+1}', '$x + 1$', '2'], ('x+1', 2)),
     (['<answer>red</answer>', '\\boxed{Red}'], ('\\text{red}', 2)),
-    (['\\boxed{(B)}', '\\boxed{B}', '\\boxed{b}'], ('\\text{(B)}', 3)),
-    (['<answer>do not know!</answer>'], (None, 1)),
+    (['\\boxed{(B)}', '\\boxed{B}', '\\boxed{b}'], ('\\text{B}', 3)),
+    (['<answer>do not know!</answer>'], (None, 0)),
     (['4', '5'], ('4', 1)),
     (['', 'none'], (None, 0)),
     ([], (None, 0)),
@@ -73,6 +75,17 @@ def test_the_majority_is_a_gold_answer_for_those_who_said_it(said, want):
   if label is not None:
     verdicts = answer.verify([label] * len(said), said)
     assert verdicts.count(0) >= votes
+
+
+def test_votes_are_found_by_the_rules_of_the_verdict():
+  said = ['so 4', 'so 4', '#### 5']
+  assert labels.vote(said).label == '4'
+  rules = extract.Rules(require_mark=True)
+  assert labels.vote(said, rules=rules).label == '5'
+  cut = [True, True, False]
+  assert labels.vote(said, truncated=cut).label == '5'
+  row = labels.line(task(0, '5'), said, 3.0, truncated=cut)
+  assert (row['answer'], row['votes'], row['right']) == ('5', 1, True)
 
 
 def test_the_lines_say_whether_the_majority_is_right(path):

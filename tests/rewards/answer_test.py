@@ -48,7 +48,8 @@ NUMERIC = [
   ('5', '\\boxed{inf}', U),
   ('5', '\\boxed{no solution}', U),
   ('\\text{Evelyn}', '\\boxed{Evelyn}', C),
-  ('\\text{Evelyn}', 'The answer is evelyn', N),  # unmarked words: no answer
+  ('\\text{Evelyn}', 'The answer is evelyn', C),
+  ('\\text{Evelyn}', 'It was Evelyn', N),  # unmarked words: no answer
   ('\\text{Evelyn}', '\\boxed{\\text{Bob}}', W),
   ('\\text{(C)}', '\\boxed{C}', C),
 ]

@@ -2,7 +2,9 @@
 
 import pytest
 
-from rlvr_jax.rewards import extract
+from rlvr_jax.rewards import answer, extract, sentence
+
+NUMBER = sentence.Sought(numeric=True)
 
 FINAL = [
   ('\\boxed{1} then \\boxed{2}', '2'),
@@ -21,18 +23,18 @@ FINAL = [
   ('<answer>so 5 + 13 = 18</answer>', '18'),
   ('The answer is 42.', '42'),
   ('**Answer:** 42', '42'),
-  ('The final answer is: **42**. I took 3 steps.', '42**'),
-  ('The answer is 18 dollars for 7 days.', '18'),
+  ('The final answer is: **42**. I took 3 steps.', '42'),
+  ('The answer is 18 dollars for 7 days.', '18 dollars'),
   ('The answer is $18 for eggs and $20 for milk', '$18'),
   ('The answer is 10 - 4 = 6', '6'),
   ('The answer is clear. We get 18', '18'),
   ('first 18 then 19', '19'),
-  ('10 - 7', '7'),
-  ('10-7', '7'),
+  ('10 - 7', None),  # part of a term
+  ('10-7', None),
   ('it is -$5 in all', '-$5'),
   ('on the 3rd', None),
   ('x11 is 12', '12'),
-  ('1,2,3', '3'),
+  ('1,2,3', None),
   ('no digits', None),
   ('', None),
 ]
@@ -92,9 +94,118 @@ def test_the_span_is_where_the_answer_was_said_and_not_an_equal_text():
     ('18 <answer>so 9 + 9 = 18</answer> 18', 22),
     ('18\n#### 18\n18', 8),
     ('18; the answer is 18. 18 steps', 18),
-    ('18 and 18', 7),
+    ('18, no: 18', 8),
   ]:
     assert extract.answer_span(text, numeric=True) == (start, start + 2)
+
+
+def find(text, sought=NUMBER, **kw):
+  found = extract.find(text, sought, extract.Rules(**kw))
+  return found and found.text
+
+
+def test_conventions_can_be_chosen():
+  thought = '<think>Perhaps \\boxed{7}, but'
+  assert find(thought) is None
+  assert find(thought, unfinished_thought='read') == '7'
+  two = '\\boxed{3} or \\boxed{5}'
+  assert find(two) == '5'
+  assert find(two, boxes='agree') is None
+  assert find('\\boxed{5}, again \\boxed{5}', boxes='agree') == '5'
+  for text in ('#### 3 or 5', 'The answer is 3 or 5.', '\\boxed{3 or 5}'):
+    assert find(text) is None
+    assert find(text, hedges='first') == '3'
+  assert find('so 7') == '7'
+  assert find('so 7', require_mark=True) is None
+  assert find('The answer is 7', require_mark=True) == '7'
+
+
+def test_options_of_the_config_are_checked():
+  given = extract.RULES._asdict()
+  assert extract.rules_of(given) == extract.RULES
+  for name, value in [
+    ('require_mark', 'false'),
+    ('unfinished_thought', 'maybe'),
+    ('boxes', 'first'),
+    ('hedges', 3),
+  ]:
+    with pytest.raises(ValueError, match=f'verifier.{name}=.* must be'):
+      extract.rules_of(given | {name: value})
+
+
+def test_an_answer_is_marked_or_found_by_its_place():
+  for text, marked in [
+    ('\\boxed{7}', True),
+    ('<answer>7</answer>', True),
+    ('#### 7', True),
+    ('so #### 7', True),
+    ('The answer is 7.', True),
+    ('Final Answer\n\n7', True),
+    ('7 is the answer', True),
+    ('so $7$', False),
+    ('so 7', False),
+  ]:
+    assert extract.find(text, NUMBER).marked == marked, text
+    assert (extract.find(text, NUMBER, cut=True) is not None) == marked
+  assert answer.unmarked(['7'] * 2, ['so 7', '#### 7']) == [True, False]
+  assert answer.unmarked(['7'], ['so 7'], truncated=[True]) == [False]
+
+
+def test_numeric_golds_are_judged_by_what_reaches_furthest():
+  for text, want in [
+    ('$\\frac{1+\\sqrt{5}}{2}$', '\\frac{1+\\sqrt{5}}{2}'),
+    ('we get $2\\sqrt{3}$', '2\\sqrt{3}'),
+    ('$x + 1$ is 7', '7'),
+    ('18 is the value of $x$', '18'),
+    ('area = \\pi r^2', None),
+    ('84 / 7 = ? I will try 7*12', None),
+    ('the ratio is 1:2', None),
+    ('it costs $5 or so; $18 in all', '$18'),
+  ]:
+    assert find(text) == want, text
+
+
+def test_several_boxes_are_one_list_for_a_gold_that_is_a_list():
+  several = sentence.Sought(several=True)
+  for text, want in [
+    ('\\boxed{1} and \\boxed{2}', '1, 2'),
+    ('$x=\\boxed{1}$, $y=\\boxed{2}$', '1, 2'),
+    ('\\boxed{9}. Wait: \\boxed{1} or \\boxed{2}', '1, 2'),
+    ('\\boxed{1, 2}. So \\boxed{1, 2}', '1, 2'),
+    ('The answer is $x=1$ or $x=2$.', 'x=1, x=2'),
+  ]:
+    assert find(text, several) == want
+    assert extract.find(text, several).marked
+  for gold, list_ in [
+    ('1,2', True),
+    ('\\{1,2\\}', True),
+    ('\\left\\{1,2\\right\\}', True),
+    ('x=1 \\text{ or } x=2', True),
+    ('\\pm 3', True),
+    ('(1,2)', False),
+    ('[1,2)', False),
+    ('10{,}000x', False),
+    ('\\sqrt{2}', False),
+  ]:
+    got = sentence.sought(gold, numeric=False, words=None)
+    assert got.several == list_, gold
+
+
+def test_a_long_line_costs_no_more_than_a_sane_one():
+  """Marks, signs and emphasis without end; a square would take hours."""
+  for part in (
+    '*',
+    '$',
+    'answer is ',
+    '\\boxed{1}',
+    '<think>',
+    '1 or ',
+    '####',
+  ):
+    text = part * (1_000_000 // len(part))
+    for sought in (NUMBER, sentence.Sought(choice=True), sentence.Sought()):
+      found = extract.find(text + ' so 18', sought)
+      assert found is None or len(found.text) < 5_000
 
 
 def test_a_text_without_a_readable_answer_has_no_span():

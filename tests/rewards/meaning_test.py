@@ -4,8 +4,10 @@ Near misses stand beside what they miss: a competent grader would pay every
 row of RIGHT and none of WRONG.
 """
 
+import pytest
+
 from rlvr_jax import codes
-from rlvr_jax.rewards import answer
+from rlvr_jax.rewards import answer, extract
 
 RIGHT = {
   'case of symbols': [
@@ -809,3 +811,55 @@ def test_near_misses_are_not_correct():
   assert [
     row for row, v in zip(rows, found) if v == codes.Verdict.CORRECT
   ] == []
+
+
+@pytest.mark.parametrize(
+  ('gold', 'said', 'usual', 'rules'),
+  [
+    ('0.1', '10\\%', True, {'percent': 'strict'}),
+    ('10', '10\\%', True, {'percent': 'strict'}),
+    ('\\sqrt{4}', '200\\%', True, {'percent': 'strict'}),
+    ('\\sqrt{4}', '2\\%', True, {'percent': 'strict'}),
+    ('1000', '1.000', False, {'thousands': 'european'}),
+    ('1.5', '1,5', False, {'thousands': 'european'}),
+    ('1234.5', '1.234,5', False, {'thousands': 'european'}),
+    ('[0,1]', '[0;1]', True, {'semicolons': False}),
+    ('(0,1]', '(0;1]', True, {'semicolons': False}),
+    ('3:45', '1:15', False, {'ratios': 'scaled'}),
+    ('2:4:6', '1:2:3', False, {'ratios': 'scaled'}),
+    ('|x|', 'x', False, {'domain': 'positive'}),
+    ('\\sqrt{\\frac1n}', '\\frac{1}{\\sqrt{n}}', True, {'domain': 'complex'}),
+    ('\\pi', '3.1416', False, {'approximate': 1e-5}),
+    ('\\pi', '3.141592653', True, {'approximate': 1e-12}),
+  ],
+)
+def test_conventions_on_which_graders_differ(gold, said, usual, rules):
+  texts = [f'\\boxed{{{said}}}']
+  verdict = lambda rules: answer.verify(
+    [gold], texts, timeout_s=60, rules=rules
+  )
+  changed = extract.RULES._replace(**rules)
+  if (gold, rules) in (('0.1', {'percent': 'strict'}),) or said == '200\\%':
+    assert verdict(extract.RULES) == verdict(changed) == [codes.Verdict.CORRECT]
+    return
+  assert (verdict(extract.RULES) == [codes.Verdict.CORRECT]) == usual
+  assert (verdict(changed) == [codes.Verdict.CORRECT]) != usual
+
+
+@pytest.mark.parametrize(
+  ('key', 'value'),
+  [
+    ('percent', 'both'),
+    ('thousands', ''),
+    ('semicolons', 'yes'),
+    ('ratios', 'any'),
+    ('domain', 'reals'),
+    ('approximate', -1.0),
+    ('approximate', float('nan')),
+    ('approximate', 1.0),
+  ],
+)
+def test_an_unknown_convention_is_refused(key, value):
+  settings = extract.RULES._asdict() | {key: value}
+  with pytest.raises(ValueError, match=f'verifier.{key}='):
+    extract.rules_of(settings)

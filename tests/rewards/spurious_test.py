@@ -7,7 +7,7 @@ import pytest
 
 from rlvr_jax import codes, registry
 from rlvr_jax.envs import core as envs
-from rlvr_jax.rewards import core, spurious
+from rlvr_jax.rewards import core, extract, spurious
 
 V = codes.Verdict
 
@@ -196,6 +196,19 @@ def test_bad_options_within_a_compound_are_refused_when_it_is_built():
       core.build([spec], [1.0])
   with pytest.raises(ValueError, match='repeat'):
     core.build(['all_of(outcome, outcome)'], [1.0])
+
+
+def test_majority_finds_answers_as_the_verdict_does():
+  (task,) = tasks(1, label='7')
+  (one,) = said('so 7')
+  demands = extract.Rules(require_mark=True)
+  for row, want in [
+    (one, 1),
+    (one._replace(stop=codes.Stop.LENGTH), 0),
+    (one._replace(rules=demands), 0),
+    (one._replace(rules=demands, completion='#### 7'), 1),
+  ]:
+    assert spurious.majority([task], [row])[0].value == want
 
 
 def test_majority_reads_the_label_and_not_the_gold_answer():

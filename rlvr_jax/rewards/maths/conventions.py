@@ -1,6 +1,6 @@
 """Conventions on which graders differ."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 
 class Conventions(NamedTuple):
@@ -22,12 +22,18 @@ class Conventions(NamedTuple):
       compared exactly: 0.3333 is not 1/3.
   """
 
-  percent: Literal['either', 'strict'] = 'either'
-  thousands: Literal['english', 'european'] = 'english'
+  percent: str = 'either'
+  thousands: str = 'english'
   semicolons: bool = True
-  ratios: Literal['written', 'scaled'] = 'written'
-  domain: Literal['real', 'positive', 'complex'] = 'real'
+  ratios: str = 'written'
+  domain: str = 'real'
   approximate: float = 5e-7
 
 
 DEFAULT = Conventions()
+CHOICES = {
+  'percent': ('either', 'strict'),
+  'thousands': ('english', 'european'),
+  'ratios': ('written', 'scaled'),
+  'domain': ('real', 'positive', 'complex'),
+}

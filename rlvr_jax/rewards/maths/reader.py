@@ -132,7 +132,9 @@ class _Reader(terms.Terms):
         return self._together(word, [self._list(a, b) for a, b in parts])
     for sign in (';', ','):
       if places := self._find(start, end, sign):
-        parts = self._parts(start, end, places)
+        edges = [start - 1, *places, end]
+        # '2, 3, , 5' is left of '2, 3, and 5'
+        parts = [(a + 1, b) for a, b in itertools.pairwise(edges) if a + 1 < b]
         return self._together(',', [self._value(a, b) for a, b in parts])
     return self._value(start, end)
 

@@ -127,8 +127,9 @@ def _values(g, a, rules) -> bool:
     return _modular(g, a, rules)
   if a[0] == 'mod':
     return equal(g, a[1], rules)
-  if members[1] is not None and len(members[1]) == 1 and a[0] == 'set':
-    return equal(g, members[1][0], rules)
+  several = members[1] and g[0] != 'tuple'
+  if several and a[0] in ('list', 'set'):  # 0.5 or 1/2: one value
+    return all(equal(g, x, rules) for x in members[1])
   if g[0] == 'tuple':
     return _ordered(g[1:], _row(a), rules)
   if g[0] == 'ratio' or a[0] == 'ratio':

@@ -1,0 +1,122 @@
+r"""Formulas, and numbers that are terms of their own, in a stretch of text."""
+
+import re
+
+from rlvr_jax.rewards import numbers
+
+Span = tuple[int, int]  # (start, end) in the whole text
+FUNCTIONS = (
+  r'(?:sqrt|sinh?|cosh?|tanh?|arcsin|arccos|arctan|log|ln|exp|min|max|gcd|lcm|'
+  r'mod|cot|sec|csc|det|pi|and|or)\b'
+)
+# Words of prose, not the names that formulas use.
+PROSE = re.compile(rf'(?<![A-Za-z\\{{])(?!{FUNCTIONS})[A-Za-z]{{3,}}')
+DECORATION = ' \t\r\n*_`"\'>“”'
+_SIGN = re.compile(r'\\\\|\\\$|\$\$|\$|\\[()\[\]]')
+_CLOSES = {'$$': '$$', '$': '$', '\\(': '\\)', '\\[': '\\]'}
+_OPERAND_BEFORE = re.compile(
+  r'(?:[\^÷×·⋅√{\\<]|[ \t\d)]>=?|\\(?:times|cdot|div|sqrt)\s*|\d\s*:|'
+  r'(?:\d|[)\]}]|(?<![A-Za-z])[A-Za-z])'
+  r'[ \t]*[-+−–*/]{1,2}|\d,|\d(?:,| and| or| to| through)|[A-Za-z]\(|\bsqrt\(?|'
+  r'\d[ \t]*[xX])[ \t$]*$'
+)
+_OPERAND_AFTER = re.compile(
+  r'[ \t]*(?:[\^×÷·⋅√_}]|\\(?!\)|\]|%|,|;|text|mathrm|\s|$|n)|[-+−–/*][ \t]*'
+  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\(|=|:\d|!?\?|≈|<|>|,\d)'
+)
+_REFERENCE = re.compile(
+  r'(?:\b(?:step|fig(?:ure)?\.?|eq(?:uation)?\.?|case|problem|question|part|'
+  r'section|table|line|page|option|choice|method|example|note|theorem|lemma|'
+  r'item|rule|chapter|exercise)s?[ \t]{0,2}[(#]{0,2}|\n[ \t#>*]{0,6})$',
+  re.IGNORECASE,
+)
+_OPEN_BEFORE = re.compile(
+  r'\d\W*(?:\w+\W+){0,2}?or\s+(?:[\w=]+\s+){0,3}\W*$|\bneither\b'
+  r'|(?:not|n[\'’]t)\s+(?:\w+\s+)?\W*$|\b(?:if|suppose|assum(?:e|ing)|whether|'
+  r'unless)\b[^,.]*$',
+  re.IGNORECASE,
+)
+_OPEN_AFTER = re.compile(r'\D{0,24}\bor\b[^.\n]{0,24}\d', re.IGNORECASE)
+_EMPHASIS = re.compile(r'[*_`$]{1,6}$')
+
+
+def trim(text: str, span: Span, extra: str = '') -> Span:
+  """Without white space, emphasis and quotation marks at both ends.
+
+  Args:
+    extra: more characters that are dropped at the right.
+  """
+  inside = text[slice(*span)]
+  start = span[0] + len(inside) - len(inside.lstrip(DECORATION))
+  return start, max(start, span[0] + len(inside.rstrip(DECORATION + extra)))
+
+
+def formulas(text: str, span: Span) -> list[Span]:
+  """What stands between dollars or in LaTeX brackets, in order.
+
+  A dollar before a number of money opens nothing, nor does one that never
+  closes; prose is no formula.
+  """
+  found, opened = [], None
+  for sign in _SIGN.finditer(text, *span):
+    kind = sign[0]
+    if opened is None or kind in ('\\(', '\\['):
+      opened = sign if kind in _CLOSES else opened
+      continue
+    if kind != _CLOSES[opened[0]]:
+      continue
+    inner = opened.end(), sign.start()
+    money = kind == '$' and (
+      text[sign.end() : sign.end() + 1].isdigit() or _is_money(text, inner)
+    )
+    if money:
+      opened = sign
+      continue
+    opened, inner = None, trim(text, inner)
+    if inner[0] < inner[1]:
+      found.append(inner)
+  return found
+
+
+def _is_money(text: str, inner: Span) -> bool:
+  """Whether '5 for each. He has 7' stands between two prices."""
+  inside = text[slice(*inner)]
+  prose = PROSE.search(without_text(inside))
+  return inside[:1].isdigit() and prose is not None
+
+
+def without_text(latex: str) -> str:
+  return re.sub(r'\\[a-zA-Z]+(?:\{[^{}]*\})?', ' ', latex)
+
+
+def open_end(before: str, after: str) -> bool:
+  """Whether what stands around a last number leaves others possible.
+
+  Args:
+    before: its sentence up to it. after: from it on.
+  """
+  return bool(_OPEN_BEFORE.search(before[-80:]) or _OPEN_AFTER.match(after))
+
+
+def stands(text: str, start: int, end: int, low: int = 0) -> bool:
+  """Whether a number is a term of its own: no part of `7*12`, `1:2`, `3x`.
+
+  Args:
+    low: where the text begins that counts.
+  """
+  before, after = text[max(low, start - 40) : start], text[end : end + 24]
+  mark = _EMPHASIS.search(before)
+  if mark and after.startswith(mark[0].lstrip('$') or mark[0]):
+    before = before[: mark.start()]
+    after = after[len(mark[0]) :]
+  if _OPERAND_BEFORE.search(before) or _OPERAND_AFTER.match(after):
+    return False
+  place = _REFERENCE.search('\n' + before if start - low < 40 else before)
+  if place and (place[0].strip(' \n#>*') or re.match(r'[.)]\s+\S', after)):
+    return False
+  attached = re.match(r'[A-Za-z]{1,20}', after)
+  if attached:
+    return numbers.read(f'{text[start:end]} {attached[0]}') is not None or (
+      len(attached[0]) > 2
+    )
+  return True
