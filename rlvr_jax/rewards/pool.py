@@ -34,6 +34,7 @@ MEMORY = 2 << 30  # bytes of address space of a worker
 START_S = 300.0  # a worker imports sympy, on a busy machine
 BUSY = (20.0, 30.0)  # wall limit: so many times the CPU limit, and seconds
 LONGEST = 1 << 16  # bytes of a reply
+LATE, DIED = 'timeout', 'died'  # failures; DIED: its process ended
 # What a worker gets of the environment: no tokens, no keys.
 ENVIRONMENT = (
   'DYLD_LIBRARY_PATH',
@@ -60,7 +61,7 @@ class Reply(NamedTuple):
   """A check's value, or why there is none."""
 
   value: object
-  failure: str | None  # 'timeout', 'died', 'not started: ...', 'Type: ...'
+  failure: str | None  # LATE, DIED, 'not started: ...', 'Type: ...'
 
 
 class _Ended(Exception):
@@ -93,13 +94,13 @@ class _Worker:
         reply = self._ask(request, wall_s + BUSY[1])
       except _Ended as e:
         if e.args[0]:
-          return Reply(None, 'timeout')
+          return Reply(None, LATE)
         continue
-      if reply.get('failure') != 'died':
+      if reply.get('failure') != DIED:
         return Reply(reply.get('value'), reply.get('failure'))
       # Perhaps not this row's doing (the system was short of memory): a
       # second and last attempt, in a new process.
-    return Reply(None, 'died')
+    return Reply(None, DIED)
 
   def stop(self) -> None:
     process, self.process = self.process, None

@@ -27,6 +27,7 @@ def verify(
   timeout_s: float = 3.0,
   truncated: Sequence[bool] | None = None,
   rules: extract.Rules = extract.RULES,
+  timed_out: set[int] | None = None,
 ) -> list[codes.Verdict]:
   """Judges each completion by its task's verifier.
 
@@ -45,8 +46,10 @@ def verify(
   Args:
     tasks: n tasks, of any mixture of verifiers.
     completions: n texts.
-    timeout_s: seconds for one check.
+    timeout_s: seconds of CPU time for one check.
     truncated, rules: see `answer.verify`.
+    timed_out: the rows whose check ran out of time are added to it; they are
+      UNVERIFIABLE.
 
   Raises:
     ValueError: unknown verifier (lists the known ones), lengths differ, a
@@ -69,7 +72,7 @@ def verify(
     rows.setdefault(task.verifier, []).append(i)
   out: list = [None] * len(tasks)
   for name, where in rows.items():
-    how = {}
+    how, late = {}, set()
     if name == 'math':
       cut = None if truncated is None else [truncated[i] for i in where]
       how = {'truncated': cut, 'rules': rules}
@@ -77,8 +80,11 @@ def verify(
       [tasks[i] for i in where],
       [completions[i] for i in where],
       timeout_s,
+      late,
       **how,
     )
+    if timed_out is not None:
+      timed_out |= {where[i] for i in late}
     for i, verdict in zip(where, verdicts):
       out[i] = verdict
   return out
@@ -108,14 +114,19 @@ def fallback(
   return out
 
 
-def _math(tasks, completions, timeout_s, truncated, rules):
+def _math(tasks, completions, timeout_s, late, truncated, rules):
   golds = [task.answer for task in tasks]
   return answer.verify(
-    golds, completions, timeout_s=timeout_s, truncated=truncated, rules=rules
+    golds,
+    completions,
+    timeout_s=timeout_s,
+    truncated=truncated,
+    rules=rules,
+    timed_out=late,
   )
 
 
-def _countdown(tasks, completions, timeout_s):
+def _countdown(tasks, completions, timeout_s, late):
   return [
     countdown.verify(
       task.data['numbers'],
@@ -127,7 +138,7 @@ def _countdown(tasks, completions, timeout_s):
   ]
 
 
-def _reasoning_gym(tasks, completions, timeout_s):
+def _reasoning_gym(tasks, completions, timeout_s, late):
   if importlib.util.find_spec('reasoning_gym') is None:
     raise ValueError(
       f'Task {tasks[0].id!r} needs reasoning-gym, which is not installed: '
@@ -153,6 +164,8 @@ def _reasoning_gym(tasks, completions, timeout_s):
       f'gym:{dataset}', list(rows.values()), timeout_s=timeout_s
     )
     for i, reply in zip(rows, replies):
+      if reply.failure == pool.LATE:
+        late.add(i)
       if reply.failure:
         out[i] = codes.Verdict.UNVERIFIABLE
       elif reply.value == SOLVED:
@@ -162,7 +175,7 @@ def _reasoning_gym(tasks, completions, timeout_s):
   return out
 
 
-def _step(tasks, completions, timeout_s):
+def _step(tasks, completions, timeout_s, late):
   out = []
   for task, text in zip(tasks, completions):
     found = similarity.step(text, 'optional')
@@ -175,7 +188,7 @@ def _step(tasks, completions, timeout_s):
   return out
 
 
-def _exact(tasks, completions, timeout_s):
+def _exact(tasks, completions, timeout_s, late):
   out = []
   for task, text in zip(tasks, completions):
     _, mark, found = extract.reply(text).rpartition('####')
