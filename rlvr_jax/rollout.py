@@ -45,10 +45,14 @@ def encode_prompts(tasks, encode, max_prompt_length: int):
 
 
 def text_of(tokenizer, ids) -> str:
-  """Text of sampled ids. Embeddings beyond the vocabulary (padding of the
-  model's matrix) have no text: U+FFFD stands for them."""
-  known = [int(i) for i in ids if i < tokenizer.vocab_size]
-  return tokenizer.decode(known) + '\ufffd' * (len(known) < len(ids))
+  """Text of sampled ids, but for the end token that ended them.
+
+  A token without a text of its own (special, or an embedding beyond the
+  vocabulary) is U+FFFD in its place, so that nothing reads past it.
+  """
+  ids = [int(i) for i in ids]
+  ended = bool(ids) and ids[-1] in tokenizer.end_ids
+  return tokenizer.decode(ids[:-1] if ended else ids)
 
 
 def to_rollout(prompt, prompt_length, sampled, group: int) -> types.Rollout:
@@ -97,7 +101,7 @@ def targets(tasks, tokenizer, max_completion_length: int) -> sampler.Sampled:
         "imitates: its environment must give data['solution'], a text, as "
         'gsm8k and jsonl files with a solution do.'
       )
-    ids = [*tokenizer.encode(task.data['solution']), tokenizer.end_ids[0]]
+    ids = tokenizer.encode_answer(task.data['solution'])
     if len(ids) > n:
       raise ValueError(
         f'The solution of task {task.id!r} has {len(ids)} tokens with its end '

@@ -4,6 +4,7 @@ Each key of configs/common.py stands in one of the tables below, with another
 value and, by its table, with what must differ then.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -32,6 +33,7 @@ from rlvr_jax import (
 )
 from rlvr_jax.io import load
 from rlvr_jax.rewards import core
+from rlvr_jax.text import chat
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = f'{ROOT}/configs/tiny.py:smoke'
@@ -93,6 +95,7 @@ DRAWING = {
 # Tasks, prompts, weights of rows or rewards differ.
 INPUTS = {
   'algo.credit': 'stepwise(gamma=0.5)',
+  'chat_template_args': "add='x'",
   'algo.estimate': 'rloo',
   'env': "arithmetic(max_value=3, terms=3, ops='+*', instruction='')",
   'mask_truncated_completions': 'True',
@@ -219,15 +222,16 @@ def inputs(*changes):
   c = settings('algo.kl=', 'algo.beta=0.0', *changes)
   env = registry.get('env', c.env)()
   loaded = load.load(c.model.name)
+  tokenizer = dataclasses.replace(
+    loaded.tokenizer, chat_template=chat.CHATML + '{{ add }}'
+  ).with_options(c.chat_template_args)
   tasks = data.tasks_at(
     checks.training_tasks(c, env['train']),
     seed=c.seed,
     position=0,
     count=c.train_batch_size,
   )
-  prompts = [
-    loaded.tokenizer.encode_chat(t.question, c.system_prompt) for t in tasks
-  ]
+  prompts = [tokenizer.encode_chat(t.question, c.system_prompt) for t in tasks]
   verdicts = (codes.Verdict.CORRECT, codes.Verdict.WRONG)
   said = [core.Transcript('1', 2, codes.Stop.END, v) for v in verdicts]
   graded = core.build(c.reward_funcs, c.reward_weights)(tasks[:2], said)

@@ -27,7 +27,7 @@ from rlvr_jax.rewards import answer, extract, numbers
 
 REWARDS = ('majority', 'incorrect')
 # Config keys that a training run must share with the file of labels ...
-SHARED = ('model.name', 'system_prompt')
+SHARED = ('model.name', 'system_prompt', 'chat_template_args')
 # ... and those that, with them, make the file what it is.
 MADE_WITH = (
   *SHARED,

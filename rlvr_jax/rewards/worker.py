@@ -87,9 +87,20 @@ def check_similarity(prediction: str, expert: str, **options) -> float:
   return module.ratio(prediction, expert, **options)
 
 
+def render_template(**payload) -> dict:
+  """`chat.render_here`."""
+  return importlib.import_module('rlvr_jax.text.chat').render_here(**payload)
+
+
 KINDS = {
   'math': (_warm_math, check_math),
   'gym': (_warm_gym, check_gym),
+  'template': (
+    lambda _: render_template(
+      template='', variables={}, today='2024-01-01', options=[]
+    ),
+    render_template,
+  ),
   'similarity': (lambda _: check_similarity('a', 'b'), check_similarity),
 }
 
