@@ -45,14 +45,8 @@ def encode_prompts(tasks, encode, max_prompt_length: int):
 
 
 def text_of(tokenizer, ids) -> str:
-  """Text of sampled ids, but for the end token that ended them.
-
-  A token without a text of its own (special, or an embedding beyond the
-  vocabulary) is U+FFFD in its place, so that nothing reads past it.
-  """
-  ids = [int(i) for i in ids]
-  ended = bool(ids) and ids[-1] in tokenizer.end_ids
-  return tokenizer.decode(ids[:-1] if ended else ids)
+  """Text of sampled ids: see `Tokenizer.decode`."""
+  return tokenizer.decode(ids)
 
 
 def to_rollout(prompt, prompt_length, sampled, group: int) -> types.Rollout:
@@ -123,7 +117,13 @@ def transcribe(tasks, sampled, tokenizer, timeout_s: float):
   each = [task for task in tasks for _ in range(group)]
   verdicts = verify.verify(each, texts, timeout_s=timeout_s)
   return each, [
-    core.Transcript(text, int(size), codes.Stop(int(stop)), verdict)
+    core.Transcript(
+      text,
+      int(size),
+      codes.Stop(int(stop)),
+      verdict,
+      prefill=tokenizer.prefill,
+    )
     for text, size, stop, verdict in zip(
       texts, sampled.length, sampled.stop, verdicts, strict=True
     )

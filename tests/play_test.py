@@ -142,7 +142,7 @@ def test_rows_are_the_chat_template_with_the_policys_tokens_marked():
     [t for t, k in zip(g.tokens, g.turn, strict=True) if k == n]
     for n in range(3)
   ]
-  assert [rollout.text_of(BYTES, m) for m in marked] == ['ab', 'c', '!']
+  assert [BYTES.decode(m) for m in marked] == ['ab', 'c', '!']
   assert [m[-1] for m in marked] == [258] * 3
 
 

@@ -96,6 +96,11 @@ class Tokenizer:
     end = self.check_template().end if self.chat_template else None
     return self.end_ids[0] if end is None else end
 
+  @functools.cached_property
+  def prefill(self) -> str:
+    """The thought that the chat template opens, '<think>\\n'; '' for none."""
+    return self.check_template().prefill if self.chat_template else ''
+
   def must_fit(self, embeddings: int, source: str):
     """ValueError if the model of `source` has fewer embeddings than tokens."""
     if self.vocab_size > embeddings:
@@ -120,9 +125,12 @@ class Tokenizer:
     return [*self._pieces(text, pattern, ''), self.end_id]
 
   def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-    """Text of ids. What has none is U+FFFD in its place: special tokens (or
-    as they are spelled, without `skip_special`), ids that the vocabulary lacks
-    (a model's matrix is often padded), bytes that are no UTF-8.
+    """Text of ids, so that nothing reads across what has none.
+
+    U+FFFD stands in the place of special tokens, but for the end token that
+    ends the ids (without `skip_special`, all are as they are spelled); of ids
+    that the vocabulary lacks (a model's matrix is often padded); of bytes that
+    are no UTF-8.
 
     Raises:
       ValueError: a negative id.
@@ -130,6 +138,8 @@ class Tokenizer:
     ids = [int(i) for i in ids]
     if ids and min(ids) < 0:
       raise ValueError(f'Token id {min(ids)} is negative.')
+    if skip_special and ids and ids[-1] in self.end_ids:
+      ids.pop()
     size, special = self.vocab_size, set(self.specials.values())
     dumb = lambda i: i >= size or (i in special and skip_special)
     tokens = [None if dumb(i) else self.backend.id_to_token(i) for i in ids]

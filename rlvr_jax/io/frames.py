@@ -15,7 +15,7 @@ class Frame(NamedTuple):
 
   end: int | None  # the control token that closes an assistant's message
   around: frozenset[str]  # control tokens before, between, after messages
-  prefill: str  # the thought that it opens for the assistant, '' for none
+  prefill: str  # a thought that it opens for the assistant, '' for none
   drops_system: bool  # leaves out a system prompt, without a word
 
 
@@ -45,7 +45,8 @@ def find(
       f'{prompt[:60]!r}. It begins {template[:60]!r}. Give another template, '
       'such as rlvr_jax.text.chat.CHATML.'
     )
-  prefill = begun[begun.index('<think>') :] if '<think>' in begun else ''
+  _, opened, thought = begun.rpartition('<think>')
+  open_still = opened and '</think>' not in thought
   said = [*asked, {'role': 'assistant', 'content': SAID}]
   try:
     rest = render(said, False).partition(SAID)[2].lstrip()
@@ -60,7 +61,7 @@ def find(
   return Frame(
     added[closes[0]] if closes else None,
     frozenset(t for t in added if t in before + between),
-    prefill,
+    opened + thought if open_still else '',
     RULE not in ruled,
   )
 

@@ -11,6 +11,7 @@ from rlvr_jax import codes, play, rollout, sampler, signals
 from rlvr_jax.envs.core import Task
 from rlvr_jax.io import tokenizer
 from rlvr_jax.io.encoding import Tokenizer
+from rlvr_jax.rewards import format as form
 from rlvr_jax.text import chat
 
 PAD, START, END = 256, 257, 258
@@ -364,3 +365,16 @@ def test_a_template_that_drops_the_system_prompt():
   assert tok.encode_chat('q') == list(b'q')
   with pytest.raises(ValueError, match="changes the system's"):
     tok.encode_chat('q', 'Be brief.')
+
+
+def test_the_thought_that_a_template_opens_is_judged_with_the_answer():
+  tok = with_marks()
+  closed = with_marks(R1.replace('<think>\\n', '<think></think>'))
+  assert (tok.prefill, closed.prefill, BYTES.prefill) == ('<think>\n', '', '')
+  task = Task('t', 'q', '4', 'math', {})
+  done = tok.added['</think>']
+  row = rows([*b'2+2', done, *b'<answer>4</answer>', END])
+  _, (said,) = rollout.transcribe([task], row, tok, 3.0)
+  assert form.format([task], [said], pattern='think_answer')[0].value == 1
+  _, (said,) = rollout.transcribe([task], row, closed, 3.0)
+  assert form.format([task], [said], pattern='think_answer')[0].value == 0

@@ -39,6 +39,7 @@ def test_half_a_character_decodes_to_the_replacement_character():
 def test_decode_marks_or_spells_control_tokens():
   tok = tokenizer.byte_level()
   assert tok.decode([START, 65, END, PAD, 66]) == '\ufffdA\ufffd\ufffdB'
+  assert tok.decode([65, END]) == 'A'
   assert tok.decode([65, END], skip_special=False) == 'A<|im_end|>'
   assert tok.decode([]) == ''
 
