@@ -109,6 +109,22 @@ def read_params(
     )
 
 
+def weight_map(folder: pathlib.Path) -> dict[str, str]:
+  """Tensor -> file of the folder's index. ValueError if it has none."""
+  where = read_json(folder / INDEX).get('weight_map')
+  if not isinstance(where, dict) or not all(
+    isinstance(f, str)
+    and pathlib.PurePath(f).name == f
+    and f.endswith('.safetensors')
+    for f in where.values()
+  ):
+    raise ValueError(
+      f'{folder / INDEX} needs a weight_map from tensors to .safetensors files '
+      'beside it.'
+    )
+  return where
+
+
 def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
   """name -> (open file, slice) of every tensor; opens headers only."""
   if (folder / SINGLE).is_file():
@@ -123,13 +139,7 @@ def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
         'convert it with save_pretrained of transformers.'
       )
     raise ValueError(f'{folder} holds neither {SINGLE} nor {INDEX}. {hint}')
-  where = read_json(folder / INDEX).get('weight_map')
-  if not isinstance(where, dict) or not all(
-    isinstance(f, str) and pathlib.PurePath(f).name == f for f in where.values()
-  ):
-    raise ValueError(
-      f'{folder / INDEX} needs a weight_map from tensors to files beside it.'
-    )
+  where = weight_map(folder)
   shards = sorted(set(where.values()))
   absent = [s for s in shards if not (folder / s).is_file()]
   if absent:
