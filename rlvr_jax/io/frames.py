@@ -35,7 +35,9 @@ def find(
   asked = chat.messages(ASKED)
   try:
     prompt = render(asked, True)
-  except ValueError:  # some want a system prompt
+  except ValueError:
+    if 'system' not in template:  # which some want to have
+      raise
     asked = chat.messages(ASKED, 'Answer.')
     prompt = render(asked, True)
   before, found, begun = prompt.rpartition(ASKED)

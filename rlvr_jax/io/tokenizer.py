@@ -32,14 +32,16 @@ def from_folder(folder: pathlib.Path) -> Tokenizer:
 
   def named(key):
     token = config.get(key)
-    if isinstance(token, dict):
-      token = token.get('content')
     if token is None:
       return []
+    if isinstance(token, dict):
+      token = token.get('content')
     token = _text(token, f'{path}: {key}')
     i = backend.token_to_id(token)
     if i is None:
-      raise ValueError(f'{folder}: {key} {token!r} is not in tokenizer.json.')
+      raise ValueError(
+        f'{folder}: {key} {token!r:.60} is not in tokenizer.json.'
+      )
     return [i]
 
   def listed(source, key):

@@ -45,8 +45,11 @@ def of_folder(folder: pathlib.Path) -> tokenizers.Tokenizer:
   with reading(str(path)):
     backend = tokenizers.Tokenizer.from_file(str(path))
     tokens = backend.get_vocab(with_added_tokens=True)
-  if not tokens:
-    raise ValueError(f'{path} has no tokens: download it again.')
+  if not tokens or len(set(tokens.values())) < len(tokens):
+    what = 'two tokens of one id' if tokens else 'no tokens'
+    raise ValueError(f'{path} has {what}: download it again.')
+  if getattr(backend.model, 'dropout', None):
+    backend.model.dropout = None  # a prompt is a function of its text
   return backend
 
 

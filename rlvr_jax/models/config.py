@@ -170,16 +170,18 @@ def from_hf(hf: dict) -> ModelConfig:
     f'{key}={hf[key]!r:.60}'
     for key, only in (
       ('hidden_act', ('silu',)),
-      ('use_sliding_window', (False, None)),
       ('partial_rotary_factor', (1.0, None)),
       ('clip_qkv', (None,)),
       ('quantization_config', (None,)),
     )
     if key in hf and hf[key] not in only
   ]
-  layer_types = hf.get('layer_types') or []
-  if not isinstance(layer_types, list) or any(
-    t != 'full_attention' for t in layer_types
+  if values.flag(hf, 'use_sliding_window'):
+    refused.append('use_sliding_window=True')
+  layer_types = hf.get('layer_types')
+  if layer_types is not None and (
+    not isinstance(layer_types, list)
+    or any(t != 'full_attention' for t in layer_types)
   ):
     refused.append(f'layer_types={layer_types!r:.60}')
   if refused:
@@ -272,7 +274,10 @@ _SCALING = {
 
 def _rope(hf: dict) -> Rope:
   # transformers 5 writes rope_parameters; older files write two keys.
-  scaling = hf.get('rope_parameters') or hf.get('rope_scaling') or {}
+  keys = [
+    k for k in ('rope_parameters', 'rope_scaling') if hf.get(k) is not None
+  ]
+  scaling = next((hf[k] for k in keys if hf[k] != {}), {})
   if not isinstance(scaling, dict) or any(
     isinstance(v, dict) for v in scaling.values()
   ):

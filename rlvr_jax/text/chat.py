@@ -41,6 +41,7 @@ _MAX_OUTPUT = 4_000_000  # characters
 _MAX_ARGUMENTS = 1000  # characters of chat_template_args
 _MAX_ERROR = 400  # characters
 _MAX_ITEMS = 100_000  # of all ranges of a rendering; of one repeated value
+_TOO_LARGE = 'it takes more memory than a template may'
 _PADDING = frozenset(
   {'center', 'expandtabs', 'format', 'format_map', 'ljust', 'rjust', 'zfill'}
 )
@@ -161,7 +162,7 @@ def render(
   why = {
     None: reply.value and reply.value.get('error'),
     'timeout': f': it takes longer than {LIMIT_S:g} s',
-    'died': ': it takes more memory than a template may, or crashes',
+    'died': f': {_TOO_LARGE}, or crashes',
   }.get(reply.failure, f': {reply.failure}')
   raise ValueError(
     f'Chat template fails{why}. It begins {template[:60]!r}. Give messages '
@@ -200,7 +201,9 @@ def render_here(
     return {'text': ''.join(out)}
   except Exception as e:  # a stranger's program may raise anything
     where = f' (line {e.lineno})' if hasattr(e, 'lineno') else ''
-    return {'error': f'{where}: {type(e).__name__}: {e}'[:_MAX_ERROR]}
+    said = ' '.join(f'{type(e).__name__}: {e}'.split())
+    said = _TOO_LARGE if isinstance(e, MemoryError) else said[:_MAX_ERROR]
+    return {'error': f'{where}: {said}'}
 
 
 class _Generation(jinja2_ext.Extension):
