@@ -23,6 +23,7 @@ from rlvr_jax import (
   converse,
   data,
   evaluate,
+  policy,
   programs,
   registry,
   sharding,
@@ -254,6 +255,17 @@ def inputs(*changes):
 @pytest.mark.parametrize('key', INPUTS)
 def test_keys_of_inputs(key):
   assert inputs(f'{key}={INPUTS[key]}') != inputs()
+
+
+def test_arguments_of_templates_reach_training_and_asking(tmp_path):
+  c = settings('chat_template_args=effort=1')  # ChatML reads no such thing
+  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  for start in (
+    lambda: train.train(c, tmp_path),
+    lambda: policy.load(c, tmp_path, 0, mesh),
+  ):
+    with pytest.raises(ValueError, match="does not read 'effort'"):
+      start()
 
 
 def run(folder, capsys, changes):

@@ -285,7 +285,9 @@ def read_params(
       x = unpermute(x, heads)
     return x
 
-  return names.assemble(config, tensor, dtype=dtype, place=place)
+  return names.assemble(
+    config, tensor, dtype=dtype, place=place, source=str(file.path)
+  )
 
 
 def _dequantised(file: Gguf, name: str) -> np.ndarray:

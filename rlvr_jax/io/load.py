@@ -186,7 +186,7 @@ def _load_run(folder, dtype, place) -> Loaded:
     *parents, last = leaf.path
     branch = functools.reduce(lambda t, k: t[k], parents, params)
     host = np.asarray(branch[last]).astype(dtype)
-    names.check_finite(host, '/'.join(leaf.path), dtype)
+    names.check_finite(host, f'{folder}: {"/".join(leaf.path)}', dtype)
     branch[last] = place(leaf.path, host)
   return Loaded(
     start.config,

@@ -111,6 +111,7 @@ def assemble(
   *,
   dtype: str,
   place: Place,
+  source: str = 'The model',
 ) -> dict:
   """The parameter tree, a leaf at a time.
 
@@ -120,6 +121,7 @@ def assemble(
     dtype: 'float32' or 'bfloat16'.
     place: (path, stacked array) -> what the tree holds, such as the array on
       its devices. The host's copy of a leaf can go before the next is read.
+    source: what is read, for messages.
 
   Raises:
     ValueError: another dtype, or a tensor with NaN or infinite values.
@@ -139,7 +141,7 @@ def assemble(
       def fill(i, stack=stack, leaf=leaf):
         with np.errstate(over='ignore'):  # to infinity, which is refused
           stack[i] = read(leaf, i).reshape(leaf.shape)
-        check_finite(stack[i], leaf.hf.format(i), dtype)
+        check_finite(stack[i], f'{source}: {leaf.hf.format(i)}', dtype)
 
       list(pool.map(fill, leaf.layers()))
       node = tree
@@ -163,7 +165,7 @@ def check_finite(x: np.ndarray, name: str, dtype: str):
     bad = ~np.isfinite(x)
   if count := int(np.count_nonzero(bad)):
     raise ValueError(
-      f'{count} of the {x.size} values of {name} are NaN or infinite (as '
+      f'{name} has {count} of {x.size} values that are NaN or infinite (as '
       f'{dtype}): the weights are ruined. Take an earlier checkpoint, or '
       'download them again.'
     )

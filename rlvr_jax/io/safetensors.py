@@ -106,6 +106,7 @@ def read_params(
       lambda leaf, i: tensor(leaf.hf.format(i)),
       dtype=dtype,
       place=place,
+      source=str(folder),
     )
 
 

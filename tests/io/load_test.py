@@ -384,7 +384,7 @@ def test_weights_that_are_not_finite_are_named(
   x = tensors[name].astype(stored)
   x[3, 2] = value or bad
   safetensors_numpy.save_file(tensors | {name: x}, path)
-  says = rf'1 of the 1024 values of {name} are NaN or infinite \(as {dtype}'
+  says = rf'{folder}: {name} has 1 of 1024 values .* \(as {dtype}'
   with pytest.raises(ValueError, match=says):
     load.load(str(folder), dtype=dtype)
 
