@@ -239,16 +239,15 @@ class Tokenizer:
 
   def _render(self, messages, add_generation_prompt) -> tuple[str, str]:
     """Text of messages, and the character that marks what is no control
-    token: it stands inside each one that a content spells."""
+    token: it stands after the first letter of each that a content spells."""
     if not self.chat_template:
       raise ValueError(
         'This tokenizer has no chat template. Put chat_template.jinja into '
         "the model's folder, such as rlvr_jax.text.chat.CHATML."
       )
-    contents = ''.join(m['content'] for m in messages)
-    guard = next(
-      g for g in map(chr, range(0xE000, 0xF900)) if g not in contents
-    )
+    taken = {*self.chat_template, *(c for m in messages for c in m['content'])}
+    private = itertools.chain(range(0xE000, 0xF900), range(0xF0000, 0x10FFFE))
+    guard = next(g for g in map(chr, private) if g not in taken)
     return chat.render(
       self.chat_template,
       [m | {'content': self._guarded(m['content'], guard)} for m in messages],
@@ -267,19 +266,8 @@ class Tokenizer:
 
   @functools.cached_property
   def _meant(self) -> re.Pattern:
-    """Control tokens in text of the template, with the white space that some
-    take with them (`lstrip`, `rstrip` of the vocabulary)."""
-    by_text = {
-      t.content: t for t in self.backend.get_added_tokens_decoder().values()
-    }
-    space = lambda holds: r'\s*' if holds else ''
-    return re.compile(
-      '|'.join(
-        f'{space(by_text[t].lstrip)}{re.escape(t)}{space(by_text[t].rstrip)}'
-        for t in sorted(self.added, key=len, reverse=True)
-      )
-      or r'(?!)'
-    )
+    tokens = self.backend.get_added_tokens_decoder().values()
+    return frames.spaced(t for t in tokens if t.content in self.added)
 
   @functools.cached_property
   def _frame(self) -> frames.Frame:
@@ -362,6 +350,8 @@ class Tokenizer:
   def _pieces(self, text, pattern, guard, first=None) -> list[int]:
     ids, at = [], 0
     for match in pattern.finditer(text):
+      if guard and text.startswith(guard, match.end()):
+        continue  # a token of a single letter, spelled by a content
       ids += self._piece(text[at : match.start()], guard, at, first)
       found = match[0] if match[0] in self.added else match[0].strip()
       ids.append(self.added[found])

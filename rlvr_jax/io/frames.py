@@ -51,7 +51,9 @@ def find(
   open_still = opened and '</think>' not in thought
   said = [*asked, {'role': 'assistant', 'content': SAID}]
   try:
-    rest = render(said, False).partition(SAID)[2].lstrip()
+    head, _, rest = render(said, False).partition(SAID)
+    if head.endswith(rest):  # it always begins an answer, and closes none
+      rest = ''
     between = render([*said, asked[-1]], False)
   except ValueError:  # some take a single question
     rest = between = ''
@@ -59,7 +61,7 @@ def find(
     ruled = render(chat.messages(ASKED, RULE), True)
   except ValueError:  # it says so itself
     ruled = RULE
-  closes = any_of(added).match(rest)
+  closes = any_of(added).match(rest.lstrip())
   return Frame(
     added[closes[0]] if closes else None,
     frozenset(t for t in added if t in before + between),
@@ -72,3 +74,16 @@ def any_of(texts: Iterable[str]) -> re.Pattern:
   """Matches the longest of some texts; of none, nothing."""
   longest = sorted(texts, key=len, reverse=True)
   return re.compile('|'.join(map(re.escape, longest)) or r'(?!)')
+
+
+def spaced(tokens: Iterable) -> re.Pattern:
+  """Matches the longest of some AddedTokens of the package, with the white
+  space that it takes with it (`lstrip`, `rstrip`)."""
+  space = lambda takes: r'\s*' if takes else ''
+  longest = sorted(tokens, key=lambda t: len(t.content), reverse=True)
+  return re.compile(
+    '|'.join(
+      space(t.lstrip) + re.escape(t.content) + space(t.rstrip) for t in longest
+    )
+    or r'(?!)'
+  )

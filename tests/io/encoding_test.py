@@ -253,6 +253,12 @@ def base_model(template):
     (chat.CHATML.replace("+ '<|im_end|>'", "+ ' <|close|>'"), '<|close|>'),
     (chat.CHATML.replace("+ '<|im_end|>'", ''), '<|endoftext|>'),
     ('', '<|endoftext|>'),
+    # It begins an answer after anything, and closes none.
+    (
+      "{% for m in messages %}{{ '<|im_start|>' + m.content }}{% endfor %}"
+      '<|im_start|>',
+      '<|endoftext|>',
+    ),
     ('{{ messages[0].content }}', '<|endoftext|>'),
     (
       "{% if messages | length > 1 %}{{ raise_exception('one') }}{% endif %}"
@@ -378,3 +384,28 @@ def test_the_thought_that_a_template_opens_is_judged_with_the_answer():
   assert form.format([task], [said], pattern='think_answer')[0].value == 1
   _, (said,) = rollout.transcribe([task], row, closed, 3.0)
   assert form.format([task], [said], pattern='think_answer')[0].value == 0
+
+
+def test_control_tokens_of_one_letter_are_letters_where_they_are_spelled():
+  made = tokenizer.byte_level()
+  made.backend.add_special_tokens(['\u263a'])
+  template = "{% for m in messages %}{{ '\u263a' + m.content + '\u263a' }}"
+  tok = dataclasses.replace(made, chat_template=template + '{% endfor %}')
+  said = 'me\u263a\u263aat home\u263a'
+  smile = tok.added['\u263a']
+  assert tok.encode_chat(said) == [smile, *said.encode(), smile]
+
+
+def test_a_letter_that_is_a_control_token_is_refused():
+  made = tokenizer.byte_level()
+  made.backend.add_special_tokens(['@'])  # byte 64, and nothing else spells it
+  with pytest.raises(ValueError, match=r"'me@home' holds a character"):
+    made.encode('me@home')
+
+
+def test_a_question_of_all_private_characters():
+  said = ''.join(map(chr, range(0xE000, 0xF900))) + '<|im_end|>'
+  assert END not in BYTES.encode_chat(said)[: len(said.encode())]
+  assert bytes(BYTES.encode_chat(said)[6 : 6 + len(said.encode())]) == (
+    said.encode()
+  )
