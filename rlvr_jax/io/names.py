@@ -8,7 +8,7 @@ stacks all layers on axis 0.
 import concurrent.futures
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import ml_dtypes  # noqa: F401 (teaches numpy the name 'bfloat16')
@@ -171,6 +171,12 @@ def check_finite(x: np.ndarray, name: str, dtype: str):
     )
 
 
+def listed(names: Sequence[str], most: int = 20) -> str:
+  """Names for a message, the first of them if there are very many."""
+  more = f' and {len(names) - most} more' if len(names) > most else ''
+  return ', '.join(names[:most]) + more
+
+
 def check(
   expected: dict[str, tuple[int, ...]],
   found: dict[str, tuple[int, ...]],
@@ -179,7 +185,8 @@ def check(
   """Refuses a file whose tensors are not the model's.
 
   Raises:
-    ValueError: names every missing, unknown and misshaped tensor at once.
+    ValueError: names missing, unknown and misshaped tensors, all at once
+      unless they are very many.
   """
   missing = [n for n in expected if n not in found]
   extra = [n for n in found if n not in expected]
@@ -189,7 +196,7 @@ def check(
     if n in found and tuple(found[n]) != tuple(shape)
   ]
   problems = [
-    f'{what}: {", ".join(sorted(names))}'
+    f'{what}: {listed(sorted(names))}'
     for what, names in (
       ('missing', missing),
       ('unknown', extra),

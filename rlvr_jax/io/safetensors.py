@@ -87,7 +87,7 @@ def read_params(
       if n in found and s.get_dtype() not in _DTYPES
     }
     if odd:
-      listed = ', '.join(f'{n} ({d})' for n, d in odd.items())
+      listed = names.listed([f'{n} ({d})' for n, d in odd.items()])
       raise ValueError(
         f'{folder} has tensors of unknown type: {listed}. Known: '
         f'{", ".join(_DTYPES)}. Quantised weights must be dequantised first.'
@@ -145,7 +145,7 @@ def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
   absent = [s for s in shards if not (folder / s).is_file()]
   if absent:
     raise ValueError(
-      f'{folder / INDEX} names files that are not there: {", ".join(absent)}. '
+      f'{folder / INDEX} names files that are not there: {names.listed(absent)}. '
       'Download them again.'
     )
   files = {s: _open_file(folder / s, stack) for s in shards}
@@ -153,7 +153,7 @@ def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
   lost = [f'{n} in {s}' for n, s in where.items() if n not in held[s]]
   if lost:
     raise ValueError(
-      f'{folder / INDEX} names tensors that are not there: {", ".join(lost)}.'
+      f'{folder / INDEX} names tensors that are not there: {names.listed(lost)}.'
     )
   return {n: (files[s], files[s].get_slice(n)) for n, s in where.items()}
 
