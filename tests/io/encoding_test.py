@@ -76,6 +76,35 @@ def test_a_token_without_text_is_no_way_to_an_answer(hidden):
   assert said[1].verdict == codes.Verdict.CORRECT
 
 
+@pytest.mark.parametrize('gold', ['2', '4', '42', '7', '4.2', '1'])
+@pytest.mark.parametrize(
+  'said',
+  [
+    'It is 4{}2',
+    'Of 7 it is 4{}2',
+    'Of 7 it is {}42',
+    'Of 7 it is 42{}.',
+    'So $x = 4{}2$.',
+    'The answer is 4{}2',
+    'Answer: {}42',
+    '<answer>4{}2</answer>',
+    '7\n#### 4{}2',
+    '\\boxed{{4{}2}}',
+    '\\boxed{{{}4}}',
+    '\\boxed{{4.{}2}}',
+    '\\boxed{{x = {}2}}',
+  ],
+)
+def test_no_part_of_a_number_with_a_mark_is_the_answer(said, gold):
+  before, after = said.format('|').split('|')
+  row = rows([*before.encode(), PAD, *after.encode(), END])
+  _, (got,) = rollout.transcribe(
+    [Task('t', 'q', gold, 'math', {})], row, BYTES, 3.0
+  )
+  assert got.completion == said.format('\ufffd')
+  assert got.verdict != codes.Verdict.CORRECT
+
+
 def test_only_the_end_token_that_ended_a_row_has_no_mark():
   assert rollout.text_of(BYTES, [65, END]) == 'A'
   assert rollout.text_of(BYTES, [65, END, 66]) == 'A\ufffdB'
