@@ -96,8 +96,9 @@ KINDS = {
   'math': (_warm_math, check_math),
   'gym': (_warm_gym, check_gym),
   'template': (
+    # One that fails, so that what jinja2 imports for errors is there.
     lambda _: render_template(
-      template='', variables={}, today='2024-01-01', options=[]
+      template='{{ x.y.z }}', variables={}, today='2024-01-01', options=[]
     ),
     render_template,
   ),
