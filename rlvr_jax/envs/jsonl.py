@@ -1,6 +1,7 @@
 """Questions and answers from a file of the user's."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -165,6 +166,8 @@ def _row(line, content, question_key, answer_key, gold) -> Row:
   if not question.strip():
     raise ValueError(f'{question_key} is empty.')
   if isinstance(text, (int, float)) and not isinstance(text, bool):
+    if isinstance(text, float) and not math.isfinite(text):
+      raise ValueError(f'{answer_key}={text} is no finite number.')
     text = json.dumps(text)
   if not isinstance(text, str):
     raise ValueError(f'{answer_key}={text!r:.60} is no string and no number.')

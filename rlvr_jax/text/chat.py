@@ -35,7 +35,7 @@ CHATML = (
 # that changed with the calendar could not be resumed or compared.
 TODAY = datetime.date(2024, 7, 26)
 
-LIMIT_S = 5.0  # seconds of one rendering
+LIMIT_S = 3.0  # seconds of one rendering
 _MAX_TEMPLATE = 100_000  # characters
 _MAX_OUTPUT = 4_000_000  # characters
 _MAX_ARGUMENTS = 1000  # characters of chat_template_args

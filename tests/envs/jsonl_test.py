@@ -201,6 +201,7 @@ def test_answers_that_differ_are_a_contradiction_still(tmp_path):
     '{"question": "x?", "answer": -Infinity}\n',
     '{"question": "x?", "answer": 1e999}\n',
     '{"question": "x?", "answer": ' + '9' * 5000 + '}\n',
+    '{"question": "x?", "answer": ' + '9' * 1000 + '}\n',
     '{"question": "x?", "answer": ' + '[' * 9999 + ']' * 9999 + '}\n',
     '{"question": {"a": 1}, "answer": 1}\n',
     '[1]\n',
