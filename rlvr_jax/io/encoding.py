@@ -145,7 +145,8 @@ class Tokenizer:
     tokens = [None if dumb(i) else self.backend.id_to_token(i) for i in ids]
     tokens = [MARK if token is None else token for token in tokens]
     decoder = self.backend.decoder
-    return decoder.decode(tokens) if decoder else ' '.join(tokens)
+    with vocabulary.reading('The decoder of the tokenizer'):
+      return decoder.decode(tokens) if decoder else ' '.join(tokens)
 
   def encode_chat(self, question: str, system: str = '') -> list[int]:
     """Ids of a prompt: the question in the chat template, ready to answer."""
@@ -232,7 +233,9 @@ class Tokenizer:
     The whole is encoded at once, as it would be if it were said, so a token
     may belong to `text` and to a space or quote before it too.
     """
-    found = self._later.encode(before + text + after, add_special_tokens=False)
+    whole = before + text + after
+    with vocabulary.reading(f'The text {whole[:60]!r}'):
+      found = self._later.encode(whole, add_special_tokens=False)
     low, high = len(before), len(before) + len(text)
     inside = [a < high and b > low for a, b in found.offsets]
     return found.ids, inside

@@ -26,8 +26,8 @@ def reading(what: str):
     raise
   except BaseException as e:
     raise ValueError(
-      f'{what} cannot be read ({str(e)[:200]}): it is damaged, or of a kind '
-      f'that tokenizers {tokenizers.__version__} does not know.'
+      f'{what} cannot be read ({str(e)[:200]}): it is damaged, or more than '
+      f'tokenizers {tokenizers.__version__} can do.'
     ) from e
 
 

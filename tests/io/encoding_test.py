@@ -438,3 +438,18 @@ def test_a_question_of_all_private_characters():
   assert bytes(BYTES.encode_chat(said)[6 : 6 + len(said.encode())]) == (
     said.encode()
   )
+
+
+def test_what_the_package_raises_is_a_refusal():
+  made = tokenizer.byte_level()
+  made.backend.pre_tokenizer = pre_tokenizers.Split(
+    tokenizers.Regex('(a+)+$'), 'isolated'
+  )
+  for call in (
+    lambda: made.encode('a' * 40 + '!'),
+    lambda: made.encode_answer('a' * 40 + '!'),
+    lambda: made.encode_between('is ', 'a' * 40 + '!'),
+    lambda: BYTES.encode('\ud800'),
+  ):
+    with pytest.raises(ValueError, match=r'The text .* cannot be read'):
+      call()
