@@ -44,6 +44,8 @@ def read(path: pathlib.Path) -> Gguf:
   Raises:
     ValueError: no GGUF file, another version, or one cut short.
   """
+  if path.exists() and not path.is_file():  # a pipe would be read for ever
+    raise ValueError(f'{path} is no file.')
   try:
     with (
       open(path, 'rb') as f,

@@ -4,6 +4,7 @@ time. Folders come from anyone: nothing in them is run or unpickled."""
 import contextlib
 import json
 import pathlib
+import stat
 
 import ml_dtypes  # noqa: F401 (teaches numpy the name 'bfloat16')
 import numpy as np
@@ -22,9 +23,7 @@ _MAX_JSON = 256 * 2**20  # bytes; the largest tokenizer.json is about 40 MB
 def read_json(path: pathlib.Path) -> dict:
   """A JSON object. ValueError if there is none, or one absurdly large."""
   try:
-    if path.stat().st_size > _MAX_JSON:
-      raise ValueError(f'more than {_MAX_JSON} bytes')
-    value = json.loads(path.read_text(encoding='utf-8'))
+    value = json.loads(read_text(path))
     if not isinstance(value, dict):
       raise ValueError('no object')
   except FileNotFoundError:
@@ -35,6 +34,21 @@ def read_json(path: pathlib.Path) -> dict:
   except (OSError, ValueError, RecursionError) as e:
     raise ValueError(f'{path} is no readable JSON object ({e}).') from e
   return value
+
+
+def read_text(path: pathlib.Path) -> str:
+  """What a file says.
+
+  Raises:
+    ValueError: not a file (a pipe would be read for ever), one absurdly large,
+      or not UTF-8. OSError: it cannot be read.
+  """
+  found = path.stat()
+  if not stat.S_ISREG(found.st_mode):
+    raise ValueError('not a file')
+  if found.st_size > _MAX_JSON:
+    raise ValueError(f'more than {_MAX_JSON} bytes')
+  return path.read_text(encoding='utf-8')
 
 
 def read_config(folder: pathlib.Path) -> ModelConfig:

@@ -5,7 +5,7 @@ import pathlib
 
 from rlvr_jax.io import vocabulary
 from rlvr_jax.io.encoding import Tokenizer
-from rlvr_jax.io.safetensors import read_json
+from rlvr_jax.io.safetensors import read_json, read_text
 from rlvr_jax.text import chat
 
 # Ends of a message that chat models sample, whatever their eos says.
@@ -25,7 +25,7 @@ def from_folder(folder: pathlib.Path) -> Tokenizer:
   """
   backend = vocabulary.of_folder(folder)
   config, generation, model = (
-    read_json(folder / f) if (folder / f).is_file() else {}
+    read_json(folder / f) if (folder / f).exists() else {}
     for f in ('tokenizer_config.json', 'generation_config.json', 'config.json')
   )
   path = folder / 'tokenizer_config.json'
@@ -51,10 +51,10 @@ def from_folder(folder: pathlib.Path) -> Tokenizer:
   eos = listed(generation, 'eos_token_id') + listed(model, 'eos_token_id')
   template = _template(config.get('chat_template'), f'{path}: chat_template')
   file = folder / 'chat_template.jinja'
-  if file.is_file():
+  if file.exists():
     try:
-      template = file.read_text('utf-8')
-    except (OSError, UnicodeDecodeError) as e:
+      template = read_text(file)
+    except (OSError, ValueError) as e:
       raise ValueError(f'{file} is no readable text ({e}).') from e
   return _make(
     backend,

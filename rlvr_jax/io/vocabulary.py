@@ -7,6 +7,8 @@ import pathlib
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from rlvr_jax.io.safetensors import read_text
+
 _WORDS = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS"
   r'| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
@@ -43,7 +45,7 @@ def of_folder(folder: pathlib.Path) -> tokenizers.Tokenizer:
       )
     raise ValueError(f'{folder} holds no tokenizer.json: {hint}.')
   with reading(str(path)):
-    backend = tokenizers.Tokenizer.from_file(str(path))
+    backend = tokenizers.Tokenizer.from_str(read_text(path))
     tokens = backend.get_vocab(with_added_tokens=True)
   if not tokens or len(set(tokens.values())) < len(tokens):
     what = 'two tokens of one id' if tokens else 'no tokens'

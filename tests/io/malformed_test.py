@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import pathlib
 import random
 
 import jax.numpy as jnp
@@ -163,6 +165,24 @@ def test_files_that_hold_no_object(name, text, folder):
       load.load(str(folder))
   finally:
     file.write_text(before)
+
+
+@pytest.mark.parametrize(
+  'name', ['config.json', 'tokenizer.json', 'chat_template.jinja', 'm.gguf']
+)
+@pytest.mark.parametrize('make', [pathlib.Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_not_waited_for(name, make, folder):
+  file = folder / name
+  before = file.read_text() if file.exists() else None
+  file.unlink(missing_ok=True)
+  make(file)
+  try:
+    with pytest.raises(ValueError, match=str(folder)):
+      load.load(str(file if name == 'm.gguf' else folder))
+  finally:
+    file.rmdir() if file.is_dir() else file.unlink()
+    if before is not None:
+      file.write_text(before)
 
 
 CONFIGS = [
