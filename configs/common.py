@@ -41,6 +41,9 @@ def base() -> ml_collections.ConfigDict:
   c.env = 'arithmetic()'  # tasks, by name: see rlvr_jax/envs
   c.train_tasks = 0  # only the first so many of the train split; 0: all
   c.system_prompt = ''  # '' leaves it to the chat template
+  # Variables that the model's chat template reads, in every prompt of it, such
+  # as 'enable_thinking=False'. '' for none.
+  c.chat_template_args = ''
   c.reward_funcs = ('outcome',)  # see rlvr_jax/rewards; their sum is the reward
   c.reward_weights = (1.0,)  # of each of them
   # Majority answers of the starting model, by scripts/label.py: what the

@@ -91,7 +91,7 @@ def probes(games, tokenizer, size: int) -> tuple[np.ndarray, np.ndarray]:
     before, truth, after = dialogue.elicit(g.task)
     ids, inside = tokenizer.encode_between(before, truth, after)
     if not after:
-      ids, inside = [*ids, tokenizer.end_ids[0]], [*inside, True]
+      ids, inside = [*ids, tokenizer.end_id], [*inside, True]
     last = max((i for i, x in enumerate(inside) if x), default=0)
     if not 0 < last < size or inside[0]:
       raise ValueError(

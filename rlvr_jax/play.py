@@ -117,8 +117,7 @@ def script(scripts: Sequence[Sequence[str]], tokenizer, limits) -> Speaker:
 
   n = limits.message
   rows = [
-    [[*tokenizer.encode(text), tokenizer.end_ids[0]] for text in lines]
-    for lines in scripts
+    [tokenizer.encode_answer(text) for text in lines] for lines in scripts
   ]
   for lines, ids in zip(scripts, rows, strict=True):
     for text, row in zip(lines, ids, strict=True):

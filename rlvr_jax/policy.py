@@ -89,7 +89,8 @@ def load(c, workdir, step: int | None, mesh, *, scoring=False) -> Policy:
     params, checksum = tree['params'], _checksum(workdir, step)
   drawing = sharding.to_sampler(model, mesh)(params)
   kept = params if scoring else None
-  return Policy(model, drawing, kept, loaded.tokenizer, step, checksum)
+  tokenizer = loaded.tokenizer.with_options(c.chat_template_args)
+  return Policy(model, drawing, kept, tokenizer, step, checksum)
 
 
 def _checksum(workdir, step):

@@ -55,7 +55,7 @@ _MODULES = {
     'rlvr_jax.envs.chain',
     'rlvr_jax.envs.steps',
   ),
-  'model': ('rlvr_jax.models.config',),
+  'model': ('rlvr_jax.models.config', 'rlvr_jax.models.presets'),
 }
 DEPTH = 8  # specs within specs
 

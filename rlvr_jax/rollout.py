@@ -45,10 +45,8 @@ def encode_prompts(tasks, encode, max_prompt_length: int):
 
 
 def text_of(tokenizer, ids) -> str:
-  """Text of sampled ids. Embeddings beyond the vocabulary (padding of the
-  model's matrix) have no text: U+FFFD stands for them."""
-  known = [int(i) for i in ids if i < tokenizer.vocab_size]
-  return tokenizer.decode(known) + '\ufffd' * (len(known) < len(ids))
+  """Text of sampled ids: see `Tokenizer.decode`."""
+  return tokenizer.decode(ids)
 
 
 def to_rollout(prompt, prompt_length, sampled, group: int) -> types.Rollout:
@@ -97,7 +95,7 @@ def targets(tasks, tokenizer, max_completion_length: int) -> sampler.Sampled:
         "imitates: its environment must give data['solution'], a text, as "
         'gsm8k and jsonl files with a solution do.'
       )
-    ids = [*tokenizer.encode(task.data['solution']), tokenizer.end_ids[0]]
+    ids = tokenizer.encode_answer(task.data['solution'])
     if len(ids) > n:
       raise ValueError(
         f'The solution of task {task.id!r} has {len(ids)} tokens with its end '
@@ -138,6 +136,7 @@ def transcribe(
       fallback=fallback,
       timed_out=i in late,
       rules=rules,
+      prefill=tokenizer.prefill,
     )
     for i, (text, size, stop, verdict, fallback) in enumerate(
       zip(texts, sampled.length, sampled.stop, verdicts, unmarked, strict=True)

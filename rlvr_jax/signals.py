@@ -4,6 +4,7 @@ import bisect
 
 import numpy as np
 
+from rlvr_jax.io.encoding import MARK
 from rlvr_jax.rewards import core, extract
 
 
@@ -49,7 +50,14 @@ def answer_tokens(text: str, ids, decode, **how) -> tuple[int, int] | None:
   if span is None:
     return None
   upto = range(1, len(ids) + 1)
-  size = lambda n: len(decode(ids[:n]))
+
+  def size(n, part=1):
+    # A half character may be several marks: `part`, so that sizes never fall.
+    known = decode(ids[:n])
+    whole = known.rstrip(MARK)
+    return len(whole) + part * (whole != known)
+
+  part = int(text[span[1] - 1] == MARK)
   first = bisect.bisect_right(upto, span[0], key=size)
-  last = bisect.bisect_left(upto, span[1], key=size)
+  last = bisect.bisect_left(upto, span[1], key=lambda n: size(n, part))
   return (first, last + 1) if first <= last < len(ids) else None

@@ -102,7 +102,7 @@ def train(config, workdir, command: str = '') -> None:
   if resuming and not initially:
     place = lambda path, x: None  # the checkpoint has the weights
   loaded = load.load(c.model.name, dtype=c.model.param_dtype, place=place)
-  tokenizer = loaded.tokenizer
+  tokenizer = loaded.tokenizer.with_options(c.chat_template_args)
   encode = lambda task: tokenizer.encode_chat(task.question, c.system_prompt)
   checks.check_tasks(c, train_tasks, eval_tasks, encode, tokenizer)
   source.check_vocabulary(c, teacher, tokenizer)

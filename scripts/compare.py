@@ -28,6 +28,7 @@ SHARED = (
   'env',
   'seed',
   'system_prompt',
+  'chat_template_args',
   'max_prompt_length',
   'max_completion_length',
   'verify_timeout_s',

@@ -4,6 +4,7 @@ Each key of configs/common.py stands in one of the tables below, with another
 value and, by its table, with what must differ then.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -22,6 +23,7 @@ from rlvr_jax import (
   converse,
   data,
   evaluate,
+  policy,
   programs,
   registry,
   sharding,
@@ -32,6 +34,7 @@ from rlvr_jax import (
 )
 from rlvr_jax.io import load
 from rlvr_jax.rewards import core
+from rlvr_jax.text import chat
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = f'{ROOT}/configs/tiny.py:smoke'
@@ -93,6 +96,7 @@ DRAWING = {
 # Tasks, prompts, weights of rows or rewards differ.
 INPUTS = {
   'algo.credit': 'stepwise(gamma=0.5)',
+  'chat_template_args': "add='x'",
   'algo.estimate': 'rloo',
   'env': "arithmetic(max_value=3, terms=3, ops='+*', instruction='')",
   'mask_truncated_completions': 'True',
@@ -231,15 +235,16 @@ def inputs(*changes):
   c = settings('algo.kl=', 'algo.beta=0.0', *changes)
   env = registry.get('env', c.env)()
   loaded = load.load(c.model.name)
+  tokenizer = dataclasses.replace(
+    loaded.tokenizer, chat_template=chat.CHATML + '{{ add }}'
+  ).with_options(c.chat_template_args)
   tasks = data.tasks_at(
     checks.training_tasks(c, env['train']),
     seed=c.seed,
     position=0,
     count=c.train_batch_size,
   )
-  prompts = [
-    loaded.tokenizer.encode_chat(t.question, c.system_prompt) for t in tasks
-  ]
+  prompts = [tokenizer.encode_chat(t.question, c.system_prompt) for t in tasks]
   verdicts = (codes.Verdict.CORRECT, codes.Verdict.WRONG)
   said = [core.Transcript('1', 2, codes.Stop.END, v) for v in verdicts]
   graded = core.build(c.reward_funcs, c.reward_weights)(tasks[:2], said)
@@ -262,6 +267,17 @@ def inputs(*changes):
 @pytest.mark.parametrize('key', INPUTS)
 def test_keys_of_inputs(key):
   assert inputs(f'{key}={INPUTS[key]}') != inputs()
+
+
+def test_arguments_of_templates_reach_training_and_asking(tmp_path):
+  c = settings('chat_template_args=effort=1')  # ChatML reads no such thing
+  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  for start in (
+    lambda: train.train(c, tmp_path),
+    lambda: policy.load(c, tmp_path, 0, mesh),
+  ):
+    with pytest.raises(ValueError, match="does not read 'effort'"):
+      start()
 
 
 def run(folder, capsys, changes):

@@ -330,7 +330,7 @@ def test_select_of_nothing_is_padding_alone():
 def test_ids_beyond_the_vocabulary_have_a_mark_for_text():
   known = BYTES.encode('7')
   assert rollout.text_of(BYTES, np.array(known)) == '7'
-  assert rollout.text_of(BYTES, np.array([*known, 260, 263])) == '7\ufffd'
+  assert rollout.text_of(BYTES, np.array([260, *known, 263])) == '\ufffd7\ufffd'
   assert rollout.text_of(BYTES, np.array([], int)) == ''
   assert rollout.text_of(BYTES, np.array([BYTES.vocab_size])) == '\ufffd'
 

@@ -1,11 +1,12 @@
 """Questions and answers from a file of the user's."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from rlvr_jax import registry
+from rlvr_jax import codes, registry
 from rlvr_jax.envs import core
 from rlvr_jax.rewards import answer as answers
 
@@ -74,8 +75,9 @@ def read(
   Raises:
     ValueError: no such file, no rows, or bad rows: not JSON, no object, a key
       missing, a wrong type, no question, an answer that no verifier can read,
-      a question that an earlier row answers differently. Counts them all and
-      names the first five with their lines.
+      a question, to the letter, that an earlier row answers differently (18
+      and 18.0 are the same). Counts them all and names the first five with
+      their lines.
   """
   path = find(path)
   rows, problems = [], []
@@ -87,7 +89,10 @@ def read(
         rows.append(_row(line, content, question_key, answer_key, gold))
       except (ValueError, RecursionError) as e:
         problems.append((line, str(e)))
-  problems += _bad_golds(rows) + _contradictions(rows)
+  unread = _bad_golds(rows)
+  lines = {line for line, _ in unread}
+  problems += unread
+  problems += _contradictions([row for row in rows if row.line not in lines])
   if problems:
     raise ValueError(
       f'{path!r} has {len(problems)} bad rows. '
@@ -115,13 +120,20 @@ def find(path: str) -> str:
 def check_disjoint(
   train: Iterable[Row], test: Iterable[Row], train_name: str, test_name: str
 ) -> None:
-  """Raises ValueError if a question stands in both."""
-  seen = {normal(row.question): row.line for row in train}
-  both = [
-    (row.line, seen[key])
-    for row in test
-    if (key := normal(row.question)) in seen
-  ]
+  """Raises ValueError if a question stands in both.
+
+  Questions that differ in case or space are the same one if they have the
+  same answer; else they are two, such as those after R and after r.
+  """
+  seen: dict[str, list[Row]] = {}
+  for row in train:
+    seen.setdefault(normal(row.question), []).append(row)
+  both = []
+  for row in test:
+    for other in seen.get(normal(row.question), ()):
+      if row.question == other.question or row.answer == other.answer:
+        both.append((row.line, other.line))
+        break
   if both:
     lines = ', '.join(f'line {a} = line {b}' for a, b in both[:5])
     raise ValueError(
@@ -154,6 +166,8 @@ def _row(line, content, question_key, answer_key, gold) -> Row:
   if not question.strip():
     raise ValueError(f'{question_key} is empty.')
   if isinstance(text, (int, float)) and not isinstance(text, bool):
+    if isinstance(text, float) and not math.isfinite(text):
+      raise ValueError(f'{answer_key}={text} is no finite number.')
     text = json.dumps(text)
   if not isinstance(text, str):
     raise ValueError(f'{answer_key}={text!r:.60} is no string and no number.')
@@ -163,6 +177,14 @@ def _row(line, content, question_key, answer_key, gold) -> Row:
   parts = _steps(record)
   if parts and solution is None:
     solution = '\n'.join(text for _, text in parts)
+  texts = [question, text, solution or '', *(t for p in parts or () for t in p)]
+  for text_ in texts:
+    try:
+      text_.encode()
+    except UnicodeEncodeError as e:
+      raise ValueError(
+        f'{text_!r:.60} holds half of a character ({text_[e.start]!r}).'
+      ) from e
   return Row(line, question, gold(text), text, solution, parts)
 
 
@@ -206,18 +228,25 @@ def _bad_golds(rows: list[Row]) -> list[tuple[int, str]]:
 
 def _contradictions(rows: list[Row]) -> list[tuple[int, str]]:
   first: dict[str, Row] = {}
-  problems = []
+  pairs = []
   for row in rows:
-    other = first.setdefault(normal(row.question), row)
+    other = first.setdefault(row.question, row)
     if other.answer != row.answer:
-      problems.append(
-        (
-          row.line,
-          f'answers {row.answer!r:.60} what line {other.line} answers '
-          f'{other.answer!r:.60}.',
-        )
-      )
-  return problems
+      pairs.append((row, other))
+  boxed = lambda x: f'\\boxed{{{x.answer}}}'
+  verdicts = answers.verify(
+    [a.answer for pair in pairs for a in pair],
+    [boxed(b) for pair in pairs for b in pair[::-1]],
+  )
+  return [
+    (
+      row.line,
+      f'answers {row.answer!r:.60} what line {other.line} answers '
+      f'{other.answer!r:.60}.',
+    )
+    for (row, other), two in zip(pairs, zip(verdicts[::2], verdicts[1::2]))
+    if codes.Verdict.CORRECT not in two
+  ]
 
 
 def _split(

@@ -30,6 +30,7 @@ REWARDS = ('majority', 'incorrect')
 SHARED = (
   'model.name',
   'system_prompt',
+  'chat_template_args',
   *(f'verifier.{key}' for key in extract.Rules._fields),
 )
 # ... and those that, with them, make the file what it is.

@@ -5,6 +5,7 @@ of the vocabulary, which takes seconds; it does the dequantising. Format:
 github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
+import dataclasses
 import math
 import mmap
 import pathlib
@@ -14,12 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from rlvr_jax.io import names
+from rlvr_jax.models import layers, values
 from rlvr_jax.models.config import FAMILIES, ModelConfig, Rope
 
 FAMILIES_READ = ('llama', 'qwen2', 'qwen3')
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), 'BbHhIif?Qqd'))
 _STRING, _ARRAY = 8, 9
 _ALIGNMENT = 32
+_FACTORS = 'rope_freqs.weight'
 
 
 class Tensor(NamedTuple):
@@ -41,6 +44,8 @@ def read(path: pathlib.Path) -> Gguf:
   Raises:
     ValueError: no GGUF file, another version, or one cut short.
   """
+  if path.exists() and not path.is_file():  # a pipe would be read for ever
+    raise ValueError(f'{path} is no file.')
   try:
     with (
       open(path, 'rb') as f,
@@ -139,20 +144,34 @@ def config(file: Gguf) -> ModelConfig:
   family = meta.get('general.architecture')
   if family not in FAMILIES_READ:
     raise ValueError(
-      f'{file.path} has architecture {family!r}; GGUF files are read for '
+      f'{file.path} has architecture {family!r:.60}; GGUF files are read for '
       f'{", ".join(FAMILIES_READ)}.'
     )
 
-  def get(key, default=None):
-    value = meta.get(f'{family}.{key}', default)
-    if value is None:
-      raise ValueError(f'{file.path} lacks {family}.{key}.')
-    return value
+  def size(key, most, default=0):
+    return values.whole(meta, f'{family}.{key}', most, default, file.path)
 
-  width, heads = get('embedding_length'), get('attention.head_count')
-  head_dim = get('attention.key_length', width // heads)
+  def real(key, default, low, high):
+    return values.real(meta, f'{family}.{key}', default, low, high, file.path)
+
+  needed = (
+    'embedding_length',
+    'block_count',
+    'feed_forward_length',
+    'attention.head_count',
+    'context_length',
+    'attention.layer_norm_rms_epsilon',
+  )
+  lacking = [k for k in needed if f'{family}.{k}' not in meta]
+  if lacking:
+    raise ValueError(
+      f'{file.path} lacks {family}.{f", {family}.".join(lacking)}.'
+    )
+  width = size('embedding_length', 'width')
+  heads = size('attention.head_count', 'heads')
+  head_dim = size('attention.key_length', 'width', width // heads)
   refused = [
-    f'{family}.{key}={meta[f"{family}.{key}"]!r}'
+    f'{family}.{key}={meta[f"{family}.{key}"]!r:.60}'
     for key, only in (
       ('rope.scaling.type', ('none',)),
       ('expert_count', (0,)),
@@ -174,21 +193,60 @@ def config(file: Gguf) -> ModelConfig:
     'out_bias': 'blk.0.attn_output.bias' in file.tensors,
     'mlp_bias': 'blk.0.ffn_gate.bias' in file.tensors,
   }
-  return ModelConfig(
-    family=family,
-    vocab_size=file.tensors['token_embd.weight'].shape[0],
-    num_layers=get('block_count'),
-    width=width,
-    mlp_width=get('feed_forward_length'),
-    num_heads=heads,
-    num_kv_heads=get('attention.head_count_kv', heads),
-    head_dim=head_dim,
-    max_position=get('context_length'),
-    rope=Rope(theta=float(get('rope.freq_base', 10_000.0))),
-    # A float32 in the file: 9.9999997e-06 stands for 1e-5.
-    norm_eps=float(f'{get("attention.layer_norm_rms_epsilon"):.6g}'),
-    tied='output.weight' not in file.tensors,
-    **fixed,
+  if not (embedding := file.tensors['token_embd.weight'].shape):
+    raise ValueError(f'{file.path}: token_embd.weight is a single number.')
+  rope = Rope(theta=real('rope.freq_base', 10_000.0, 1.001, 1e30))
+  try:
+    return ModelConfig(
+      family=family,
+      vocab_size=values.whole(
+        {'tokens': embedding[0]}, 'tokens', 'vocabulary', where=file.path
+      ),
+      num_layers=size('block_count', 'layers'),
+      width=width,
+      mlp_width=size('feed_forward_length', 'width'),
+      num_heads=heads,
+      num_kv_heads=size('attention.head_count_kv', 'heads', heads),
+      head_dim=head_dim,
+      max_position=size('context_length', 'positions'),
+      rope=_scaled(file, rope, head_dim) if _FACTORS in file.tensors else rope,
+      # A float32 in the file: 9.9999997e-06 stands for 1e-5.
+      norm_eps=float(
+        f'{real("attention.layer_norm_rms_epsilon", 1e-5, 1e-30, 1.0):.6g}'
+      ),
+      tied='output.weight' not in file.tensors,
+      **fixed,
+    )
+  except ValueError as e:
+    what = '' if str(file.path) in str(e) else f'{file.path}: '
+    raise ValueError(f'{what}{e}') from e
+
+
+def _scaled(file: Gguf, rope: Rope, head_dim: int) -> Rope:
+  """The RoPE whose frequencies are those of `rope` divided by the file's
+  factors, f32[head_dim/2], as llama.cpp divides them.
+
+  Files of Llama 3.1 and later hold them in place of a `rope.scaling.type`.
+
+  Raises:
+    ValueError: factors that no scaling of Llama 3 gives.
+  """
+  factors = _dequantised(file, _FACTORS).ravel()
+  plain, _ = layers.rope_frequencies(rope, head_dim)
+  if factors.shape == plain.shape and np.isfinite(factors).all():
+    for original in (8192, *(2**n for n in range(10, 21))):
+      factor = float(f'{factors.max():.6g}')
+      if not 1 < factor < 1e6:
+        break
+      found = dataclasses.replace(
+        rope, kind='llama3', factor=factor, original_max_position=original
+      )
+      ours, _ = layers.rope_frequencies(found, head_dim)
+      if np.allclose(plain / factors, ours, rtol=1e-5, atol=0):
+        return found
+  raise ValueError(
+    f"{file.path}: {_FACTORS} scales RoPE in another way than Llama 3's, "
+    "which is not read from GGUF files: use the model's Hugging Face folder."
   )
 
 
@@ -214,38 +272,43 @@ def read_params(
     ValueError: tensors that are missing, unknown or misshaped, all named, or
       a quantisation that the `gguf` package does not undo.
   """
-  from gguf import constants, quants
-
   expected = {
     leaf.gguf.format(i): leaf.file_shape
     for leaf in names.leaves(config)
     for i in leaf.layers()
   }
-  found = {n: t.shape for n, t in file.tensors.items()}
+  found = {n: t.shape for n, t in file.tensors.items() if n != _FACTORS}
   names.check(expected, found, str(file.path))
-  data = np.memmap(file.path, np.uint8, 'r')
 
   def tensor(leaf, i):
-    t = file.tensors[leaf.gguf.format(i)]
-    kind = constants.GGMLQuantizationType(t.kind)
-    raw = data[t.offset : t.offset + t.size]
-    try:
-      # The package works on 16 rows at a time, which are small: quantisation
-      # blocks follow one another, so give it rows of about 64 kB.
-      rows = math.gcd(t.shape[0], 16 * max(1, t.size // 2**20))
-      x = quants.dequantize(raw.reshape(rows, -1), kind)
-    except NotImplementedError as e:
-      raise ValueError(
-        f'{file.path}: tensor {leaf.gguf.format(i)} is quantised as '
-        f'{kind.name}, which cannot be read.'
-      ) from e
-    x = x.reshape(t.shape)
+    x = _dequantised(file, leaf.gguf.format(i))
     if config.family == 'llama' and leaf.path[2:3] in (('q',), ('k',)):
       heads = config.num_heads if leaf.path[2] == 'q' else config.num_kv_heads
       x = unpermute(x, heads)
     return x
 
-  return names.assemble(config, tensor, dtype=dtype, place=place)
+  return names.assemble(
+    config, tensor, dtype=dtype, place=place, source=str(file.path)
+  )
+
+
+def _dequantised(file: Gguf, name: str) -> np.ndarray:
+  """A tensor's values, f32 in its shape. ValueError for an unknown kind."""
+  from gguf import constants, quants
+
+  t = file.tensors[name]
+  kind = constants.GGMLQuantizationType(t.kind)
+  try:
+    raw = np.memmap(file.path, np.uint8, 'r', t.offset, (t.size,))
+    # The package works on 16 rows at a time, which are small: quantisation
+    # blocks follow one another, so give it rows of about 64 kB.
+    rows = math.gcd(t.shape[0], 16 * max(1, t.size // 2**20)) if t.shape else 1
+    return quants.dequantize(raw.reshape(rows, -1), kind).reshape(t.shape)
+  except (NotImplementedError, ValueError) as e:
+    raise ValueError(
+      f'{file.path}: tensor {name} of shape {list(t.shape)}, quantised as '
+      f'{kind.name}, cannot be read ({str(e)[:100]}).'
+    ) from e
 
 
 def unpermute(x: np.ndarray, heads: int) -> np.ndarray:

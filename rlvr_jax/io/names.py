@@ -8,7 +8,7 @@ stacks all layers on axis 0.
 import concurrent.futures
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import ml_dtypes  # noqa: F401 (teaches numpy the name 'bfloat16')
@@ -111,6 +111,7 @@ def assemble(
   *,
   dtype: str,
   place: Place,
+  source: str = 'The model',
 ) -> dict:
   """The parameter tree, a leaf at a time.
 
@@ -120,9 +121,10 @@ def assemble(
     dtype: 'float32' or 'bfloat16'.
     place: (path, stacked array) -> what the tree holds, such as the array on
       its devices. The host's copy of a leaf can go before the next is read.
+    source: what is read, for messages.
 
   Raises:
-    ValueError: another dtype.
+    ValueError: another dtype, or a tensor with NaN or infinite values.
   """
   if dtype not in DTYPES:
     raise ValueError(
@@ -137,7 +139,9 @@ def assemble(
       stack = np.empty((len(leaf.layers()), *leaf.shape), dtype)
 
       def fill(i, stack=stack, leaf=leaf):
-        stack[i] = read(leaf, i).reshape(leaf.shape)
+        with np.errstate(over='ignore'):  # to infinity, which is refused
+          stack[i] = read(leaf, i).reshape(leaf.shape)
+        check_finite(stack[i], f'{source}: {leaf.hf.format(i)}', dtype)
 
       list(pool.map(fill, leaf.layers()))
       node = tree
@@ -150,6 +154,29 @@ def assemble(
   return tree
 
 
+def check_finite(x: np.ndarray, name: str, dtype: str):
+  """ValueError for NaN and infinities, which would spread to all logits.
+
+  Takes about half the time of a copy.
+  """
+  if dtype == 'bfloat16':  # all ones in the exponent; numpy has no quick test
+    bad = x.view(np.uint16) & 0x7F80 == 0x7F80
+  else:
+    bad = ~np.isfinite(x)
+  if count := int(np.count_nonzero(bad)):
+    raise ValueError(
+      f'{name} has {count} of {x.size} values that are NaN or infinite (as '
+      f'{dtype}): the weights are ruined. Take an earlier checkpoint, or '
+      'download them again.'
+    )
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+  """Names for a message, the first of them if there are very many."""
+  more = f' and {len(names) - most} more' if len(names) > most else ''
+  return ', '.join(names[:most]) + more
+
+
 def check(
   expected: dict[str, tuple[int, ...]],
   found: dict[str, tuple[int, ...]],
@@ -158,7 +185,8 @@ def check(
   """Refuses a file whose tensors are not the model's.
 
   Raises:
-    ValueError: names every missing, unknown and misshaped tensor at once.
+    ValueError: names missing, unknown and misshaped tensors, all at once
+      unless they are very many.
   """
   missing = [n for n in expected if n not in found]
   extra = [n for n in found if n not in expected]
@@ -168,7 +196,7 @@ def check(
     if n in found and tuple(found[n]) != tuple(shape)
   ]
   problems = [
-    f'{what}: {", ".join(sorted(names))}'
+    f'{what}: {listed(sorted(names))}'
     for what, names in (
       ('missing', missing),
       ('unknown', extra),

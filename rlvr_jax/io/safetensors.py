@@ -4,6 +4,7 @@ time. Folders come from anyone: nothing in them is run or unpickled."""
 import contextlib
 import json
 import pathlib
+import stat
 
 import ml_dtypes  # noqa: F401 (teaches numpy the name 'bfloat16')
 import numpy as np
@@ -22,9 +23,7 @@ _MAX_JSON = 256 * 2**20  # bytes; the largest tokenizer.json is about 40 MB
 def read_json(path: pathlib.Path) -> dict:
   """A JSON object. ValueError if there is none, or one absurdly large."""
   try:
-    if path.stat().st_size > _MAX_JSON:
-      raise ValueError(f'more than {_MAX_JSON} bytes')
-    value = json.loads(path.read_text(encoding='utf-8'))
+    value = json.loads(read_text(path))
     if not isinstance(value, dict):
       raise ValueError('no object')
   except FileNotFoundError:
@@ -35,6 +34,21 @@ def read_json(path: pathlib.Path) -> dict:
   except (OSError, ValueError, RecursionError) as e:
     raise ValueError(f'{path} is no readable JSON object ({e}).') from e
   return value
+
+
+def read_text(path: pathlib.Path) -> str:
+  """What a file says.
+
+  Raises:
+    ValueError: not a file (a pipe would be read for ever), one absurdly large,
+      or not UTF-8. OSError: it cannot be read.
+  """
+  found = path.stat()
+  if not stat.S_ISREG(found.st_mode):
+    raise ValueError('not a file')
+  if found.st_size > _MAX_JSON:
+    raise ValueError(f'more than {_MAX_JSON} bytes')
+  return path.read_text(encoding='utf-8')
 
 
 def read_config(folder: pathlib.Path) -> ModelConfig:
@@ -87,7 +101,7 @@ def read_params(
       if n in found and s.get_dtype() not in _DTYPES
     }
     if odd:
-      listed = ', '.join(f'{n} ({d})' for n, d in odd.items())
+      listed = names.listed([f'{n} ({d})' for n, d in odd.items()])
       raise ValueError(
         f'{folder} has tensors of unknown type: {listed}. Known: '
         f'{", ".join(_DTYPES)}. Quantised weights must be dequantised first.'
@@ -106,7 +120,24 @@ def read_params(
       lambda leaf, i: tensor(leaf.hf.format(i)),
       dtype=dtype,
       place=place,
+      source=str(folder),
     )
+
+
+def weight_map(folder: pathlib.Path) -> dict[str, str]:
+  """Tensor -> file of the folder's index. ValueError if it has none."""
+  where = read_json(folder / INDEX).get('weight_map')
+  if not isinstance(where, dict) or not all(
+    isinstance(f, str)
+    and pathlib.PurePath(f).name == f
+    and f.endswith('.safetensors')
+    for f in where.values()
+  ):
+    raise ValueError(
+      f'{folder / INDEX} needs a weight_map from tensors to .safetensors files '
+      'beside it.'
+    )
+  return where
 
 
 def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
@@ -123,18 +154,12 @@ def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
         'convert it with save_pretrained of transformers.'
       )
     raise ValueError(f'{folder} holds neither {SINGLE} nor {INDEX}. {hint}')
-  where = read_json(folder / INDEX).get('weight_map')
-  if not isinstance(where, dict) or not all(
-    isinstance(f, str) and pathlib.PurePath(f).name == f for f in where.values()
-  ):
-    raise ValueError(
-      f'{folder / INDEX} needs a weight_map from tensors to files beside it.'
-    )
+  where = weight_map(folder)
   shards = sorted(set(where.values()))
   absent = [s for s in shards if not (folder / s).is_file()]
   if absent:
     raise ValueError(
-      f'{folder / INDEX} names files that are not there: {", ".join(absent)}. '
+      f'{folder / INDEX} names files that are not there: {names.listed(absent)}. '
       'Download them again.'
     )
   files = {s: _open_file(folder / s, stack) for s in shards}
@@ -142,7 +167,7 @@ def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
   lost = [f'{n} in {s}' for n, s in where.items() if n not in held[s]]
   if lost:
     raise ValueError(
-      f'{folder / INDEX} names tensors that are not there: {", ".join(lost)}.'
+      f'{folder / INDEX} names tensors that are not there: {names.listed(lost)}.'
     )
   return {n: (files[s], files[s].get_slice(n)) for n, s in where.items()}
 

@@ -4,6 +4,7 @@ Hugging Face's `config.json`."""
 import dataclasses
 
 from rlvr_jax import registry
+from rlvr_jax.models import values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,17 @@ class Rope:
   beta_fast: float = 32.0  # yarn
   beta_slow: float = 1.0  # yarn
   attention_factor: float = 0.0  # yarn; 0: 0.1 ln(factor) + 1
+
+  def __post_init__(self):
+    for low, high in (
+      ('low_freq_factor', 'high_freq_factor'),
+      ('beta_slow', 'beta_fast'),
+    ):
+      if not getattr(self, low) < getattr(self, high):
+        raise ValueError(
+          f'RoPE has {low}={getattr(self, low)}, which must be below '
+          f'{high}={getattr(self, high)}.'
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,103 +140,6 @@ def tiny(
   )
 
 
-@registry.register('model', 'smollm2_135m')
-def smollm2_135m() -> ModelConfig:
-  """HuggingFaceTB/SmolLM2-135M(-Instruct)."""
-  return _model(
-    'llama', 30, 576, 1536, 9, 3, 49_152, max_position=8192, theta=100_000.0
-  )
-
-
-@registry.register('model', 'llama3.2_1b')
-def llama32_1b() -> ModelConfig:
-  """meta-llama/Llama-3.2-1B(-Instruct)."""
-  rope = Rope(
-    theta=500_000.0, kind='llama3', factor=32.0, original_max_position=8192
-  )
-  return _model(
-    'llama',
-    16,
-    2048,
-    8192,
-    32,
-    8,
-    128_256,
-    max_position=131_072,
-    rope=rope,
-  )
-
-
-def _qwen25(layers, width, mlp, heads, kv_heads, vocab, tied) -> ModelConfig:
-  return _model(
-    'qwen2',
-    layers,
-    width,
-    mlp,
-    heads,
-    kv_heads,
-    vocab,
-    max_position=32_768,
-    theta=1_000_000.0,
-    norm_eps=1e-6,
-    tied=tied,
-  )
-
-
-@registry.register('model', 'qwen2.5_0.5b')
-def qwen25_05b() -> ModelConfig:
-  """Qwen/Qwen2.5-0.5B."""
-  return _qwen25(24, 896, 4864, 14, 2, 151_936, True)
-
-
-@registry.register('model', 'qwen2.5_1.5b')
-def qwen25_15b() -> ModelConfig:
-  """Qwen/Qwen2.5-1.5B."""
-  return _qwen25(28, 1536, 8960, 12, 2, 151_936, True)
-
-
-@registry.register('model', 'qwen2.5_7b')
-def qwen25_7b() -> ModelConfig:
-  """Qwen/Qwen2.5-7B."""
-  return _qwen25(28, 3584, 18_944, 28, 4, 152_064, False)
-
-
-@registry.register('model', 'qwen3_1.7b')
-def qwen3_17b() -> ModelConfig:
-  """Qwen/Qwen3-1.7B."""
-  return _model(
-    'qwen3',
-    28,
-    2048,
-    6144,
-    16,
-    8,
-    151_936,
-    head_dim=128,
-    max_position=40_960,
-    theta=1_000_000.0,
-    norm_eps=1e-6,
-  )
-
-
-@registry.register('model', 'olmo2_1b')
-def olmo2_1b() -> ModelConfig:
-  """allenai/OLMo-2-0425-1B."""
-  return _model(
-    'olmo2',
-    16,
-    2048,
-    8192,
-    16,
-    16,
-    100_352,
-    max_position=4096,
-    theta=500_000.0,
-    norm_eps=1e-6,
-    tied=False,
-  )
-
-
 def from_hf(hf: dict) -> ModelConfig:
   """ModelConfig of a Hugging Face `config.json`.
 
@@ -234,9 +149,9 @@ def from_hf(hf: dict) -> ModelConfig:
       missing key.
   """
   family = hf.get('model_type')
-  if family not in FAMILIES:
+  if not isinstance(family, str) or family not in FAMILIES:
     raise ValueError(
-      f'config.json has model_type {family!r}; this decoder covers '
+      f'config.json has model_type {family!r:.60}; this decoder covers '
       f'{", ".join(FAMILIES)}.'
     )
   needed = (
@@ -249,53 +164,61 @@ def from_hf(hf: dict) -> ModelConfig:
   missing = [k for k in needed if k not in hf]
   if missing:
     raise ValueError(f'config.json lacks {", ".join(missing)}.')
-  for key in (*needed, 'num_key_value_heads', 'head_dim'):
-    value = hf.get(key)
-    optional = value is None and key not in needed
-    if not optional and (type(value) is not int or value < 1):
-      raise ValueError(f'config.json has {key}={value!r}: not a positive int.')
+  heads = values.whole(hf, 'num_attention_heads', 'heads')
+  width = values.whole(hf, 'hidden_size', 'width')
   refused = [
-    f'{key}={hf[key]!r}'
+    f'{key}={hf[key]!r:.60}'
     for key, only in (
       ('hidden_act', ('silu',)),
-      ('use_sliding_window', (False, None)),
       ('partial_rotary_factor', (1.0, None)),
       ('clip_qkv', (None,)),
       ('quantization_config', (None,)),
     )
     if key in hf and hf[key] not in only
   ]
-  layer_types = hf.get('layer_types') or []
-  if any(t != 'full_attention' for t in layer_types):
-    refused.append(f'layer_types={layer_types!r}')
+  if values.flag(hf, 'use_sliding_window'):
+    refused.append('use_sliding_window=True')
+  layer_types = hf.get('layer_types')
+  if layer_types is not None and (
+    not isinstance(layer_types, list)
+    or any(t != 'full_attention' for t in layer_types)
+  ):
+    refused.append(f'layer_types={layer_types!r:.60}')
   if refused:
     raise ValueError(
       f'config.json asks for {", ".join(refused)}, which this decoder does '
       'not compute.'
     )
-  heads = hf['num_attention_heads']
   fixed = dict(FAMILIES[family])
-  bias = hf.get('attention_bias') or False
+  bias = values.flag(hf, 'attention_bias')
   if family != 'qwen2':  # Qwen2's config has no such key: q, k, v always
     fixed |= {'qkv_bias': bias, 'out_bias': bias}
-  return ModelConfig(
-    family=family,
-    vocab_size=hf['vocab_size'],
-    num_layers=hf['num_hidden_layers'],
-    width=hf['hidden_size'],
-    mlp_width=hf['intermediate_size'],
-    num_heads=heads,
-    num_kv_heads=hf.get('num_key_value_heads') or heads,
-    head_dim=hf.get('head_dim') or hf['hidden_size'] // heads,
-    max_position=hf.get('max_position_embeddings', 2048),
-    rope=_rope(hf),
-    # The default that transformers has for an absent key.
-    norm_eps=hf.get('rms_norm_eps', 1e-5 if family == 'olmo2' else 1e-6),
-    tied=hf.get('tie_word_embeddings', False),
-    mlp_bias=hf.get('mlp_bias') or False,
-    init_std=hf.get('initializer_range', 0.02),
-    **fixed,
-  )
+  try:
+    return ModelConfig(
+      family=family,
+      vocab_size=values.whole(hf, 'vocab_size', 'vocabulary'),
+      num_layers=values.whole(hf, 'num_hidden_layers', 'layers'),
+      width=width,
+      mlp_width=values.whole(hf, 'intermediate_size', 'width'),
+      num_heads=heads,
+      num_kv_heads=values.whole(hf, 'num_key_value_heads', 'heads', heads),
+      head_dim=values.whole(hf, 'head_dim', 'width', width // heads),
+      max_position=values.whole(
+        hf, 'max_position_embeddings', 'positions', 2048
+      ),
+      rope=_rope(hf),
+      # The default that transformers has for an absent key.
+      norm_eps=values.real(
+        hf, 'rms_norm_eps', 1e-5 if family == 'olmo2' else 1e-6, 1e-30, 1.0
+      ),
+      tied=values.flag(hf, 'tie_word_embeddings'),
+      mlp_bias=values.flag(hf, 'mlp_bias'),
+      init_std=values.real(hf, 'initializer_range', 0.02, 0.0, 10.0),
+      **fixed,
+    )
+  except ValueError as e:
+    what = '' if 'config.json' in str(e) else 'config.json: '
+    raise ValueError(f'{what}{e}') from e
 
 
 def to_hf(c: ModelConfig) -> dict:
@@ -351,21 +274,23 @@ _SCALING = {
 
 def _rope(hf: dict) -> Rope:
   # transformers 5 writes rope_parameters; older files write two keys.
-  scaling = hf.get('rope_parameters') or hf.get('rope_scaling') or {}
+  keys = [
+    k for k in ('rope_parameters', 'rope_scaling') if hf.get(k) is not None
+  ]
+  scaling = next((hf[k] for k in keys if hf[k] != {}), {})
   if not isinstance(scaling, dict) or any(
     isinstance(v, dict) for v in scaling.values()
   ):
     raise ValueError(
-      f'config.json has RoPE {scaling!r}: one for all layers is expected.'
+      f'config.json has RoPE {scaling!r:.60}: one for all layers is expected.'
     )
-  theta = scaling.get('rope_theta') or hf.get('rope_theta') or 10_000.0
   kind = scaling.get('rope_type') or scaling.get('type') or 'default'
-  if kind not in _SCALING:
+  if not isinstance(kind, str) or kind not in _SCALING:
     raise ValueError(
-      f'config.json has RoPE type {kind!r}; known: {", ".join(_SCALING)}.'
+      f'config.json has RoPE type {kind!r:.60}; known: {", ".join(_SCALING)}.'
     )
   odd = [
-    f'{key}={scaling[key]!r}'
+    f'{key}={scaling[key]!r:.60}'
     for key, only in (
       ('partial_rotary_factor', (None, 1.0)),
       ('truncate', (None, True)),
@@ -387,10 +312,20 @@ def _rope(hf: dict) -> Rope:
   }[kind]
   if lacking := [key for key in needed if scaling.get(key) is None]:
     raise ValueError(f'config.json: RoPE {kind!r} lacks {", ".join(lacking)}.')
-  extra = {k: scaling[k] for k in _SCALING[kind] if scaling.get(k) is not None}
-  original = scaling.get('original_max_position_embeddings')
+  bounds = {'factor': (1.0, 1e6), 'attention_factor': (1e-3, 1e3)}
+  extra = {
+    key: values.real(scaling, key, 0.0, *bounds.get(key, (1e-6, 1e6)))
+    for key in _SCALING[kind]
+    if scaling.get(key) is not None
+  }
   if kind in ('llama3', 'yarn'):
-    extra['original_max_position'] = original or hf.get(
-      'max_position_embeddings', 2048
+    extra['original_max_position'] = values.whole(
+      scaling,
+      'original_max_position_embeddings',
+      'positions',
+      values.whole(hf, 'max_position_embeddings', 'positions', 2048),
     )
-  return Rope(theta=float(theta), kind=kind, **extra)
+  # Of 1 or less, frequencies would not fall.
+  theta = values.real(hf, 'rope_theta', 10_000.0, 1.001, 1e30)
+  theta = values.real(scaling, 'rope_theta', theta, 1.001, 1e30)
+  return Rope(theta=theta, kind=kind, **extra)

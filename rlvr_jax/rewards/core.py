@@ -39,13 +39,18 @@ class Turn(NamedTuple):
 class Transcript(NamedTuple):
   """One completion, as rewards see it."""
 
-  completion: str  # text of the sampled tokens, special tokens dropped
+  # Text of the sampled tokens but for the end token; U+FFFD for a token that
+  # has no text.
+  completion: str
   num_tokens: int
   stop: codes.Stop
   verdict: codes.Verdict  # verified once, before the rewards
   signals: Signals | None = None  # where a reward asks: see `needs_signals`
   turn: Turn | None = None  # of a message in a dialogue
   kinds: tuple[str, ...] = ()  # of the replies, for a whole dialogue
+  # The thought that the prompt opens ('<think>...'), '' for none; None where
+  # nobody says.
+  prefill: str | None = None
   fallback: bool = False  # nothing marked the answer that was judged
   timed_out: bool = False  # its check ran out of time
   rules: extract.Rules = extract.RULES  # by which it was found

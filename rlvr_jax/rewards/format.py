@@ -27,35 +27,41 @@ def format(
   _check(pattern)
   out = []
   for transcript in transcripts:
-    right = follows(transcript.completion, pattern)
+    right = follows(transcript.completion, pattern, transcript.prefill)
     value = float(correct if right else wrong)
     out.append(core.Graded(value, {'format': value}))
   return out
 
 
-def follows(text: str, pattern: str) -> bool:
+def follows(text: str, pattern: str, prefill: str | None = None) -> bool:
   r"""Whether a text has exactly one, well-formed answer. Linear time.
 
   Patterns:
     boxed: exactly one `\boxed{...}`, closed, not empty.
     answer: exactly one `<answer>...</answer>`, not empty.
     think_answer: nothing but `<think>...</think>` and then
-      `<answer>...</answer>`, each once, neither empty. If the chat template
-      already opens `<think>`, the completion lacks it and does not follow.
+      `<answer>...</answer>`, each once, neither empty.
     hash: exactly one `####`, at the start of the last line, and something
       after it.
     tac: `<think>`, `<answer>`, `<confidence>`; tabc: with `<analysis>` after
       the answer; tbac: with it before. Nothing but these, each once and
       closed, none empty, with a confidence that `confidence.parse` reads. The
-      patterns of RLCR (arXiv:2507.16806): as in its code, the chat template
-      may open `<think>`; there, several answers or confidences would pass
-      too, and the last would count.
+      patterns of RLCR (arXiv:2507.16806), where several answers or
+      confidences would pass too, and the last would count.
+
+  Chat templates may open `<think>` themselves. Where they do, `prefill` is
+  what they open and belongs to the text. Without a word of it (None), and for
+  the patterns of RLCR in any case, as in its code, a text may lack the
+  opening tag.
 
   Raises:
     ValueError: unknown pattern.
   """
   _check(pattern)
-  return PATTERNS[pattern](text.strip())
+  text = ((prefill or '') + text).strip()
+  if pattern == 'think_answer' and prefill is None:
+    text = _opened(text)
+  return PATTERNS[pattern](text)
 
 
 def _boxed(text: str) -> bool:
@@ -96,8 +102,7 @@ def _sections(*names: str):
   """The check that a text is these sections, in this order."""
 
   def check(text: str) -> bool:
-    if not text.startswith('<think>'):
-      text = '<think>' + text
+    text = _opened(text)
     if not all(_once(text, f'<{n}>', f'</{n}>') for n in names):
       return False
     rest = text
@@ -108,6 +113,10 @@ def _sections(*names: str):
     return rest == '' and confidence.parse(text) is not None
 
   return check
+
+
+def _opened(text: str) -> str:
+  return text if text.startswith('<think>') else '<think>' + text
 
 
 def _once(text: str, left: str, right: str) -> bool:

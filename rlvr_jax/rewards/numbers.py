@@ -29,8 +29,12 @@ class Number(NamedTuple):
 
 _DECIMAL = r'(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)'
 _MONEY = r'(?:\\?[$£€¥₹] ?)?'
+# A number in which a token without text stands, U+FFFD: found as a whole, so
+# that neither a part of it nor an earlier number is taken for the answer.
+_GARBLED = '(?<![\\d.,\ufffd])(?:[\\d.,]+\ufffd|\ufffd+[.,]?\\d)[\\d.,\ufffd]*'
 # A minus is a sign unless it stands between two terms.
 FIND = re.compile(
+  rf'{_GARBLED}|'
   r'(?:(?<![\w)\]}$%.])[-−–])?'
   + _MONEY
   + r'(?:'

@@ -176,9 +176,21 @@ def check_similarity(prediction: str, expert: str, **options) -> float:
   return module.ratio(prediction, expert, **options)
 
 
+def render_template(**payload) -> dict:
+  """`chat.render_here`."""
+  return importlib.import_module('rlvr_jax.text.chat').render_here(**payload)
+
+
 KINDS = {
   'math': (symbolic.warm, symbolic.check),
   'gym': (_warm_gym, check_gym),
+  'template': (
+    # One that fails, so that what jinja2 imports for errors is there.
+    lambda _: render_template(
+      template='{{ x.y.z }}', variables={}, today='2024-01-01', options=[]
+    ),
+    render_template,
+  ),
   'similarity': (lambda _: check_similarity('a', 'b'), check_similarity),
 }
 

@@ -2,11 +2,14 @@
 
 Templates come with downloaded models and are programs. They run in jinja2's
 immutable sandbox (no attributes that start with '_', no changes to what they
-are given), and `render` bounds what a small template can blow up: the total
-length of its ranges, products and powers, padding, and the output. That
-stops the known bombs; it is no proof against a template written to be slow.
+are given), and every rendering, compiling included, takes place in a worker
+process of `rewards.pool`, which is killed at its limits of time and memory:
+no template, whatever it is given, can stop or fill up a run. The sandbox also
+refuses the known bombs by name (ranges, products, powers, padding, output),
+since a message that says what was wrong is better than a limit reached.
 """
 
+import ast
 import datetime
 import functools
 import itertools
@@ -14,7 +17,10 @@ import json
 
 import jinja2
 from jinja2 import ext as jinja2_ext
-from jinja2 import nodes, sandbox
+from jinja2 import meta, nodes, sandbox
+
+from rlvr_jax import registry
+from rlvr_jax.rewards import pool
 
 # For models that bring no template.
 CHATML = (
@@ -29,12 +35,29 @@ CHATML = (
 # that changed with the calendar could not be resumed or compared.
 TODAY = datetime.date(2024, 7, 26)
 
+LIMIT_S = 3.0  # seconds of one rendering
 _MAX_TEMPLATE = 100_000  # characters
 _MAX_OUTPUT = 4_000_000  # characters
+_MAX_ARGUMENTS = 1000  # characters of chat_template_args
+_MAX_ERROR = 400  # characters
 _MAX_ITEMS = 100_000  # of all ranges of a rendering; of one repeated value
+_TOO_LARGE = 'it takes more memory than a template may'
 _PADDING = frozenset(
   {'center', 'expandtabs', 'format', 'format_map', 'ljust', 'rjust', 'zfill'}
 )
+# What every rendering is given, or has by itself.
+_GIVEN = {
+  'messages',
+  'add_generation_prompt',
+  'bos_token',
+  'eos_token',
+  'tools',
+  'documents',
+  'range',
+  'strftime_now',
+  'raise_exception',
+  'namespace',
+}
 _NO_FILTERS = ('center', 'format', 'indent', 'random', 'wordwrap', 'pprint')
 
 
@@ -45,6 +68,44 @@ def messages(question: str, system: str = '') -> list[dict]:
   return out + [{'role': 'user', 'content': question}]
 
 
+def arguments(text: str) -> dict:
+  """'enable_thinking=False, level="low"' as a dict of literals.
+
+  `true`, `false` and `none` are what jinja2 takes them for.
+
+  Raises:
+    ValueError: another form, a value that is no literal, or a name that
+      `render` gives itself.
+  """
+  names = {'true': True, 'false': False, 'none': None}
+  out = {}
+  try:
+    if len(text) > _MAX_ARGUMENTS:
+      raise ValueError(f'longer than {_MAX_ARGUMENTS} characters')
+    call = ast.parse(f'_({text})', mode='eval').body
+    named = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+    if not named or call.args:
+      raise ValueError('no name=value')
+    for k in call.keywords:
+      value = k.value
+      bare = isinstance(value, ast.Name) and value.id.lower()
+      if k.arg is None or (bare and bare not in names):
+        raise ValueError(f'{k.arg}: a text needs quotes')
+      out[k.arg] = names[bare] if bare else ast.literal_eval(value)
+    json.dumps(out)
+  except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as e:
+    raise ValueError(
+      f'chat_template_args={text[:80]!r} ({str(e)[:80]}): write '
+      "'name=value, ...' with numbers, texts in quotes, True, False or None."
+    ) from e
+  if own := [k for k in out if k in _GIVEN]:
+    raise ValueError(
+      f'chat_template_args={text[:80]!r} sets {own[0]}, which is set for every '
+      'template: leave it out.'
+    )
+  return out
+
+
 def render(
   template: str,
   messages: list[dict],
@@ -53,6 +114,7 @@ def render(
   bos_token: str = '',
   eos_token: str = '',
   today: datetime.date = TODAY,
+  options: dict | None = None,
 ) -> str:
   """`template` (jinja2, as Hugging Face models bring it) on `messages`.
 
@@ -68,29 +130,67 @@ def render(
     bos_token: text of the token that starts a sequence.
     eos_token: text of the token that ends one.
     today: the date for templates that state one.
+    options: further variables of the template, such as enable_thinking.
 
   Raises:
     ValueError: the template does not parse, fails, asks for something the
-      sandbox refuses, exceeds a bound, or raises an exception of its own;
-      a malformed message.
+      sandbox refuses, exceeds a bound or `LIMIT_S`, does not read one of
+      `options`, or raises an exception of its own; a malformed message.
   """
   for i, message in enumerate(messages):
     for key in 'role', 'content':
       if not isinstance(message.get(key), str):
         raise ValueError(
-          f'Message {i} has {key}={message.get(key)!r}, which must be a '
+          f'Message {i} has {key}={message.get(key)!r:.60}, which must be a '
           f"string: write {{'role': 'user', 'content': '...'}}."
         )
+  payload = {
+    'template': template,
+    'variables': (options or {})
+    | {
+      'messages': messages,
+      'add_generation_prompt': add_generation_prompt,
+      'bos_token': bos_token,
+      'eos_token': eos_token,
+    },
+    'today': today.isoformat(),
+    'options': list(options or {}),
+  }
+  reply = pool.run('template', [payload], timeout_s=LIMIT_S)[0]
+  if reply.failure is None and 'text' in reply.value:
+    return reply.value['text']
+  why = {
+    None: reply.value and reply.value.get('error'),
+    'timeout': f': it takes longer than {LIMIT_S:g} s',
+    'died': f': {_TOO_LARGE}, or crashes',
+  }.get(reply.failure, f': {reply.failure}')
+  raise ValueError(
+    f'Chat template fails{why}. It begins {template[:60]!r}. Give messages '
+    'that it takes, or another template, such as rlvr_jax.text.chat.CHATML.'
+  )
+
+
+def render_here(
+  template: str, variables: dict, today: str, options: list[str]
+) -> dict:
+  """{'text': the rendering}, or {'error': why there is none}: what a worker
+  does for `render`."""
+  day = datetime.date.fromisoformat(today)
   try:
-    chunks = _compile(template).generate(
-      messages=messages,
-      add_generation_prompt=add_generation_prompt,
-      bos_token=bos_token,
-      eos_token=eos_token,
+    compiled, reads = _compile(template)
+    if unread := [k for k in options if k not in reads]:
+      given = sorted(reads - _GIVEN)
+      raise ValueError(
+        f'it does not read {unread[0]!r}, which chat_template_args sets.'
+        f'{registry.nearest(unread[0], given)} It reads: '
+        f'{", ".join(given) or "nothing of the kind"}'
+      )
+    chunks = compiled.generate(
+      **variables,
       tools=None,
       documents=None,
       range=_ranges(),
-      strftime_now=lambda form: today.strftime(form[:200]),
+      strftime_now=lambda form: day.strftime(form[:200]),
     )
     out, size = [], 0
     for chunk in chunks:
@@ -98,23 +198,12 @@ def render(
       if size > _MAX_OUTPUT:
         raise ValueError(f'its output exceeds {_MAX_OUTPUT} characters')
       out.append(chunk)
-    return ''.join(out)
-  except (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-  ) as e:
+    return {'text': ''.join(out)}
+  except Exception as e:  # a stranger's program may raise anything
     where = f' (line {e.lineno})' if hasattr(e, 'lineno') else ''
-    raise ValueError(
-      f'Chat template fails{where}: {type(e).__name__}: {e}. It begins '
-      f'{template[:60]!r}. Give messages that it takes, or another template, '
-      'such as rlvr_jax.text.chat.CHATML.'
-    ) from e
+    said = ' '.join(f'{type(e).__name__}: {e}'.split())
+    said = _TOO_LARGE if isinstance(e, MemoryError) else said[:_MAX_ERROR]
+    return {'error': f'{where}: {said}'}
 
 
 class _Generation(jinja2_ext.Extension):
@@ -194,7 +283,8 @@ def _tojson(
 
 
 @functools.lru_cache(maxsize=16)
-def _compile(template: str) -> jinja2.Template:
+def _compile(template: str) -> tuple[jinja2.Template, set[str]]:
+  """The program, and the variables that it reads."""
   if len(template) > _MAX_TEMPLATE:
     raise ValueError(f'it is longer than {_MAX_TEMPLATE} characters')
   env = _Sandbox(
@@ -209,4 +299,5 @@ def _compile(template: str) -> jinja2.Template:
     'namespace': env.globals['namespace'],
     'raise_exception': _raise,
   }
-  return env.from_string(template)
+  reads = meta.find_undeclared_variables(env.parse(template))
+  return env.from_string(template), reads

@@ -99,7 +99,7 @@ def test_all_bad_rows_are_reported_at_once(tmp_path):
       {'question': ' ', 'answer': 1},
       {'question': 'wrong type', 'answer': [1]},
       {'question': 'truth', 'answer': True},
-      {'question': 'what is 0 + 1?', 'answer': '2'},
+      {'question': 'What is 0 + 1?', 'answer': '2'},
       {'question': 'unreadable', 'answer': ''},
     ],
   )
@@ -120,7 +120,7 @@ def test_all_bad_rows_are_reported_at_once(tmp_path):
     ({'question': 'a', 'answer': ['1']}, 'is no string and no number'),
     ({'question': 'a', 'answer': True}, 'is no string and no number'),
     ({'question': 'a', 'answer': '  '}, 'Line 2'),
-    ({'question': 'WHAT is  0 + 1?', 'answer': 2}, "'2' what line 1 .* '1'"),
+    ({'question': 'What is 0 + 1?', 'answer': 2}, "'2' what line 1 .* '1'"),
   ],
 )
 def test_single_bad_rows(tmp_path, row, says):
@@ -145,3 +145,72 @@ def test_bad_fractions(tmp_path, fraction):
   path = write(tmp_path / 'a.jsonl', rows(3))
   with pytest.raises(ValueError, match=r'must be in \(0, 1\)'):
     get(path, test_fraction=fraction)
+
+
+@pytest.mark.parametrize(
+  ('one', 'other'),
+  [
+    ('18', 18.0),
+    ('1/2', '0.5'),
+    ('1,000', '1000'),
+    ('\\frac{\\pi}{2}', '\\dfrac{\\pi}{2}'),
+  ],
+)
+def test_one_answer_in_two_spellings_is_no_contradiction(one, other, tmp_path):
+  more = [{'question': 'A?', 'answer': a} for a in (one, other)]
+  env = get(write(tmp_path / 'a.jsonl', [*rows(3), *more]))
+  assert sum(map(len, env.values())) == 5
+  apart = {s for s, tasks in env.items() for t in tasks if t.question == 'A?'}
+  assert len(apart) == 1
+
+
+def test_questions_that_differ_in_case_are_two(tmp_path):
+  two = [
+    {'question': 'Express x by R.', 'answer': '2R'},
+    {'question': 'Express x by r.', 'answer': '2r'},
+  ]
+  env = get(write(tmp_path / 'a.jsonl', [*rows(3), *two]))
+  assert sum(map(len, env.values())) == 5
+  train, test = (
+    write(tmp_path / n, [*rows(i), two[i > 3]]) for n, i in (('b', 3), ('c', 5))
+  )
+  with pytest.raises(ValueError, match=r'3 questions .* are also in'):
+    get(train, test_path=test)
+  write(tmp_path / 'c', [two[1]])
+  assert [t.answer for t in get(train, test_path=test)['test']] == ['2r']
+  two[1]['answer'] = '2R'
+  write(tmp_path / 'c', [two[1]])
+  with pytest.raises(ValueError, match='1 questions of'):
+    get(train, test_path=test)
+
+
+def test_answers_that_differ_are_a_contradiction_still(tmp_path):
+  more = [{'question': 'A?', 'answer': a} for a in ('2R', '3R')]
+  with pytest.raises(ValueError, match="Line 5: answers '3R' what line 4"):
+    get(write(tmp_path / 'a.jsonl', [*rows(3), *more]))
+
+
+@pytest.mark.parametrize(
+  'row',
+  [
+    '{"question": "x\\ud800?", "answer": 1}\n',
+    '{"question": "x?", "answer": "1\\udfff"}\n',
+    '{"question": "x?", "answer": 1, "solution": "\\ud800"}\n',
+    '{"question": "x?", "answer": 1, "steps": ["a", "\\ud800 b"]}\n',
+    '{"question": "x?", "answer": NaN}\n',
+    '{"question": "x?", "answer": -Infinity}\n',
+    '{"question": "x?", "answer": 1e999}\n',
+    '{"question": "x?", "answer": ' + '9' * 5000 + '}\n',
+    '{"question": "x?", "answer": ' + '9' * 1000 + '}\n',
+    '{"question": "x?", "answer": ' + '[' * 9999 + ']' * 9999 + '}\n',
+    '{"question": {"a": 1}, "answer": 1}\n',
+    '[1]\n',
+    '\x00\n',
+  ],
+)
+def test_rows_that_no_run_can_use_are_named(row, tmp_path):
+  path = write(tmp_path / 'a.jsonl', [*rows(3), row])
+  with pytest.raises(ValueError, match=r'has 1 bad rows\. Line 4: ') as e:
+    get(path)
+  assert len(str(e.value)) < 600
+  str(e.value).encode()

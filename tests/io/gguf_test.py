@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import gguf as gguf_package
 import jax
@@ -9,7 +10,8 @@ from gguf import GGMLQuantizationType as Kind
 
 from rlvr_jax import registry
 from rlvr_jax.io import gguf, load, names, tokenizer
-from rlvr_jax.models import transformer
+from rlvr_jax.models import layers, transformer
+from rlvr_jax.models.config import Rope
 
 # The Declaration of Independence (1776). 2.8 a token, or 50 with Q and K left
 # in the file's order: wrong, but not garbage.
@@ -33,7 +35,9 @@ def _interleave(x, heads):
   return halves.swapaxes(1, 2).reshape(x.shape)
 
 
-def _write(path, config, *, kind=Kind.F32, change=None):
+def _write(
+  path, config, *, kind=Kind.F32, change=None, more=None, key_length=None
+):
   """A random model as a GGUF file; returns its tensors in the tree's layout."""
   rng = np.random.default_rng(0)
   family = config.family
@@ -57,6 +61,11 @@ def _write(path, config, *, kind=Kind.F32, change=None):
   writer.add_chat_template(ours.chat_template)
   for key, value in (change or {}).items():
     writer.add_string(key, value)
+  if key_length:
+    writer.add_key_length(key_length)
+    writer.add_value_length(key_length)
+  for name, x in (more or {}).items():
+    writer.add_tensor(name, x)
   tree = {}
   for leaf in names.leaves(config):
     tree[leaf.path] = []
@@ -226,3 +235,68 @@ def test_smollm2_tokenizer(smollm2):
   assert tok.decode(tok.encode_chat('hi'), skip_special=False).endswith(
     '<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n'
   )
+
+
+def _llama3_factors(theta, head_dim, factor, context):
+  """As llama.cpp's converter makes them for Llama 3.1, of wavelengths."""
+  out = []
+  for i in range(0, head_dim, 2):
+    wave = 2 * math.pi * theta ** (i / head_dim)
+    if wave < context / 4:
+      out.append(1.0)
+    elif wave > context:
+      out.append(factor)
+    else:
+      smooth = (context / wave - 1) / (4 - 1)
+      out.append(1 / ((1 - smooth) / factor + smooth))
+  return np.array(out, np.float32)
+
+
+@pytest.mark.parametrize(
+  ('factor', 'context'), [(8.0, 8192), (32.0, 8192), (4.0, 2048)]
+)
+def test_scaled_rope_is_read_from_its_factors(factor, context, tmp_path):
+  rope = Rope(theta=500_000.0)
+  config = _config(head_dim=64, rope=rope)
+  factors = _llama3_factors(rope.theta, 64, factor, context)
+  assert len(set(factors)) > 3  # some kept, some divided, a ramp between
+  _write(
+    tmp_path / 'm.gguf',
+    config,
+    more={'rope_freqs.weight': factors},
+    key_length=64,
+  )
+  loaded = load.load(str(tmp_path / 'm.gguf'))
+  assert loaded.config.rope == Rope(
+    theta=rope.theta,
+    kind='llama3',
+    factor=factor,
+    original_max_position=context,
+  )
+  plain, _ = layers.rope_frequencies(rope, 64)
+  ours, scale = layers.rope_frequencies(loaded.config.rope, 64)
+  np.testing.assert_allclose(ours, plain / factors, rtol=2e-6)
+  assert scale == 1.0
+
+
+@pytest.mark.parametrize(
+  'factors',
+  [
+    np.ones(16, 'f4'),
+    np.full(16, 4, 'f4'),
+    np.arange(1, 17, dtype='f4'),
+    np.full(16, np.nan, 'f4'),
+    np.zeros(16, 'f4'),
+    _llama3_factors(500_000.0, 16, 8.0, 8192),
+  ],
+)
+def test_other_factors_are_refused_with_the_remedy(factors, tmp_path):
+  config = _config(head_dim=32, rope=Rope(theta=500_000.0))
+  _write(
+    tmp_path / 'm.gguf',
+    config,
+    more={'rope_freqs.weight': factors},
+    key_length=32,
+  )
+  with pytest.raises(ValueError, match=r'rope_freqs.*Hugging Face folder'):
+    load.load(str(tmp_path / 'm.gguf'))

@@ -1,9 +1,12 @@
 import dataclasses
+import fnmatch
 import functools
 import json
 import pathlib
 import pickle
 import shutil
+import sys
+import types
 
 import flax.linen as nn
 import jax
@@ -359,3 +362,62 @@ def test_a_run_that_cannot_be_read_says_why(tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps(run))
   with pytest.raises(ValueError, match='without a checkpoint'):
     load.load(str(tmp_path))
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+  ('stored', 'dtype', 'value'),
+  [
+    ('float32', 'float32', None),
+    ('bfloat16', 'float32', None),
+    ('float32', 'bfloat16', None),
+    ('float64', 'float32', 1e300),  # beyond what it is read as
+    ('float32', 'bfloat16', 3.4e38),
+  ],
+)
+def test_weights_that_are_not_finite_are_named(
+  stored, dtype, value, bad, folder
+):
+  path = folder / safetensors.SINGLE
+  name = 'model.layers.1.mlp.up_proj.weight'
+  tensors = safetensors_numpy.load_file(path)
+  x = tensors[name].astype(stored)
+  x[3, 2] = value or bad
+  safetensors_numpy.save_file(tensors | {name: x}, path)
+  says = rf'{folder}: {name} has 1 of 1024 values .* \(as {dtype}'
+  with pytest.raises(ValueError, match=says):
+    load.load(str(folder), dtype=dtype)
+
+
+def test_shards_are_fetched_by_the_names_that_the_index_gives(
+  tmp_path, monkeypatch
+):
+  config = _config('tiny(width=16, vocab=259)', tied=False)
+  params, where = _params(config), tmp_path / 'm'
+  export.export(
+    where, config, params, tokenizer.byte_level(), shard_bytes=10_000
+  )
+  index = where / safetensors.INDEX
+  said = json.loads(index.read_text())
+  shards = sorted(set(said['weight_map'].values()))
+  for i, old in enumerate(shards):
+    new = f'model.safetensors-{i:05d}[x].safetensors'
+    (where / old).rename(where / new)
+    said['weight_map'] = {
+      k: new if v == old else v for k, v in said['weight_map'].items()
+    }
+  index.write_text(json.dumps(said))
+  (where / 'other.safetensors').write_bytes(b'not asked for')
+
+  def snapshot(repo, *, revision, allow_patterns):
+    out = tmp_path / 'hub'
+    out.mkdir(exist_ok=True)
+    for file in where.iterdir():
+      if any(fnmatch.fnmatch(file.name, a) for a in allow_patterns):
+        shutil.copy(file, out / file.name)
+    return str(out)
+
+  hub = types.SimpleNamespace(snapshot_download=snapshot)
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', hub)
+  _assert_equal(load.load('org/name').params, params)
+  assert not (tmp_path / 'hub' / 'other.safetensors').exists()

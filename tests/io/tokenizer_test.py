@@ -1,8 +1,9 @@
 import json
 
 import pytest
+import tokenizers
 
-from rlvr_jax.io import tokenizer
+from rlvr_jax.io import tokenizer, vocabulary
 from rlvr_jax.text import chat
 
 PAD, START, END = 256, 257, 258
@@ -35,17 +36,26 @@ def test_half_a_character_decodes_to_the_replacement_character():
   assert tokenizer.byte_level().decode([65, 0xE4, 0xBD]) == 'A\ufffd'
 
 
-def test_decode_drops_or_keeps_control_tokens():
+def test_decode_marks_or_spells_control_tokens():
   tok = tokenizer.byte_level()
-  assert tok.decode([START, 65, END, PAD]) == 'A'
+  assert tok.decode([START, 65, END, PAD, 66]) == '\ufffdA\ufffd\ufffdB'
+  assert tok.decode([65, END]) == 'A'
   assert tok.decode([65, END], skip_special=False) == 'A<|im_end|>'
   assert tok.decode([]) == ''
 
 
-@pytest.mark.parametrize('bad', [259, -1, 10**9])
-def test_decode_names_an_id_outside_the_vocabulary(bad):
-  with pytest.raises(ValueError, match=f'{bad} is outside'):
-    tokenizer.byte_level().decode([65, bad])
+@pytest.mark.parametrize('beyond', [259, 10**9, 10**12])
+def test_decode_marks_an_id_outside_the_vocabulary_in_its_place(beyond):
+  assert tokenizer.byte_level().decode([65, beyond, 66]) == 'A\ufffdB'
+
+
+def test_halves_of_a_character_do_not_join_around_a_mark():
+  assert tokenizer.byte_level().decode([0xC3, PAD, 0xA9]) == '\ufffd' * 3
+
+
+def test_a_negative_id_is_refused():
+  with pytest.raises(ValueError, match='-1 is negative'):
+    tokenizer.byte_level().decode([65, -1])
 
 
 def test_plain_text_never_gives_control_tokens():
@@ -123,14 +133,17 @@ def test_end_ids_join_what_all_files_say(tmp_path):
 
 
 def test_templates_by_name_and_as_a_file(tmp_path):
+  other = chat.CHATML + '\n'
   named = [
     {'name': 'tool_use', 'template': 'no'},
-    {'name': 'default', 'template': 'yes'},
+    {'name': 'default', 'template': other},
   ]
   _folder(tmp_path, chat_template=named)
-  assert tokenizer.from_folder(tmp_path).chat_template == 'yes'
-  (tmp_path / 'chat_template.jinja').write_text('file')
-  assert tokenizer.from_folder(tmp_path).chat_template == 'file'
+  assert tokenizer.from_folder(tmp_path).chat_template == other
+  _folder(tmp_path, chat_template={'default': other, 'tool_use': 'no'})
+  assert tokenizer.from_folder(tmp_path).chat_template == other
+  (tmp_path / 'chat_template.jinja').write_text(chat.CHATML)
+  assert tokenizer.from_folder(tmp_path).chat_template == chat.CHATML
 
 
 def test_errors_of_a_folder(tmp_path):
@@ -161,6 +174,6 @@ def test_errors_of_a_folder(tmp_path):
   ],
 )
 def test_splitting_of_gguf_tokenizers(pre, text, pieces):
-  _, splits, _ = tokenizer._PRE[pre]
-  sequence = tokenizer.pre_tokenizers.Sequence(splits)
+  _, splits, _ = vocabulary.PRE[pre]
+  sequence = tokenizers.pre_tokenizers.Sequence(splits)
   assert [p for p, _ in sequence.pre_tokenize_str(text)] == pieces

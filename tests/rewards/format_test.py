@@ -30,7 +30,9 @@ CASES = [
   ('think_answer', '<think></think><answer>3</answer>', False),
   ('think_answer', '<answer>3</answer><think>a</think>', False),
   ('think_answer', '<think><answer>3</answer></think>', False),
-  ('think_answer', 'a</think><answer>3</answer>', False),
+  ('think_answer', 'a</think><answer>3</answer>', True),  # opened for it
+  ('think_answer', '</think><answer>3</answer>', False),
+  ('think_answer', '<answer>3</answer>', False),
   ('think_answer', '<think>' * 100_000, False),
   ('tabc', T + A + B + C, True),
   ('tabc', f'\n{T}\n\n{A}\n{B}\n{C}\n', True),
@@ -66,6 +68,27 @@ CASES = [
 @pytest.mark.parametrize(('pattern', 'text', 'right'), CASES)
 def test_known_forms(pattern, text, right):
   assert form.follows(text, pattern) is right
+
+
+@pytest.mark.parametrize(
+  ('prefill', 'text', 'right'),
+  [
+    ('<think>\n', 'a</think><answer>3</answer>', True),
+    ('<think>\n', '<think>a</think><answer>3</answer>', False),
+    ('<think>\n', '</think><answer>3</answer>', False),
+    ('', 'a</think><answer>3</answer>', False),
+    ('', '<think>a</think><answer>3</answer>', True),
+    (None, 'a</think><answer>3</answer>', True),
+  ],
+)
+def test_a_thought_that_the_prompt_opens_belongs_to_the_form(
+  prefill, text, right
+):
+  said = core.Transcript(
+    text, 3, codes.Stop.END, codes.Verdict.WRONG, prefill=prefill
+  )
+  (got,) = form.format([None], [said], pattern='think_answer')
+  assert got.value == right
 
 
 def test_as_a_reward_it_ignores_the_verdict():

@@ -215,3 +215,11 @@ def test_messages_are_left_as_they_were():
 def test_malformed_messages(message):
   with pytest.raises(ValueError, match=r'Message 1 has (role|content)='):
     render(chat.CHATML, [DIALOGUE[0], message])
+
+
+@pytest.mark.parametrize('content', ['你' * 100_000, 'x' * 1_000_000])
+def test_a_prompt_of_any_length_comes_back_whole(content):
+  out = render(chat.CHATML, [{'role': 'user', 'content': content}])
+  assert out == (
+    f'<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n'
+  )

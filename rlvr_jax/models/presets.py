@@ -1,0 +1,102 @@
+"""Architectures of known models, without their weights."""
+
+from rlvr_jax import registry
+from rlvr_jax.models.config import ModelConfig, Rope
+from rlvr_jax.models.config import _model as model
+
+
+@registry.register('model', 'smollm2_135m')
+def smollm2_135m() -> ModelConfig:
+  """HuggingFaceTB/SmolLM2-135M(-Instruct)."""
+  return model(
+    'llama', 30, 576, 1536, 9, 3, 49_152, max_position=8192, theta=100_000.0
+  )
+
+
+@registry.register('model', 'llama3.2_1b')
+def llama32_1b() -> ModelConfig:
+  """meta-llama/Llama-3.2-1B(-Instruct)."""
+  rope = Rope(
+    theta=500_000.0, kind='llama3', factor=32.0, original_max_position=8192
+  )
+  return model(
+    'llama',
+    16,
+    2048,
+    8192,
+    32,
+    8,
+    128_256,
+    max_position=131_072,
+    rope=rope,
+  )
+
+
+def _qwen25(layers, width, mlp, heads, kv_heads, vocab, tied) -> ModelConfig:
+  return model(
+    'qwen2',
+    layers,
+    width,
+    mlp,
+    heads,
+    kv_heads,
+    vocab,
+    max_position=32_768,
+    theta=1_000_000.0,
+    norm_eps=1e-6,
+    tied=tied,
+  )
+
+
+@registry.register('model', 'qwen2.5_0.5b')
+def qwen25_05b() -> ModelConfig:
+  """Qwen/Qwen2.5-0.5B."""
+  return _qwen25(24, 896, 4864, 14, 2, 151_936, True)
+
+
+@registry.register('model', 'qwen2.5_1.5b')
+def qwen25_15b() -> ModelConfig:
+  """Qwen/Qwen2.5-1.5B."""
+  return _qwen25(28, 1536, 8960, 12, 2, 151_936, True)
+
+
+@registry.register('model', 'qwen2.5_7b')
+def qwen25_7b() -> ModelConfig:
+  """Qwen/Qwen2.5-7B."""
+  return _qwen25(28, 3584, 18_944, 28, 4, 152_064, False)
+
+
+@registry.register('model', 'qwen3_1.7b')
+def qwen3_17b() -> ModelConfig:
+  """Qwen/Qwen3-1.7B."""
+  return model(
+    'qwen3',
+    28,
+    2048,
+    6144,
+    16,
+    8,
+    151_936,
+    head_dim=128,
+    max_position=40_960,
+    theta=1_000_000.0,
+    norm_eps=1e-6,
+  )
+
+
+@registry.register('model', 'olmo2_1b')
+def olmo2_1b() -> ModelConfig:
+  """allenai/OLMo-2-0425-1B."""
+  return model(
+    'olmo2',
+    16,
+    2048,
+    8192,
+    16,
+    16,
+    100_352,
+    max_position=4096,
+    theta=500_000.0,
+    norm_eps=1e-6,
+    tied=False,
+  )
