@@ -32,6 +32,7 @@ from rlvr_jax.rewards import confine
 
 MEMORY = 2 << 30  # bytes of address space of a worker
 START_S = 300.0  # a worker imports sympy, on a busy machine
+FOREVER_S = 1e6  # no timer takes much more
 BUSY = (20.0, 30.0)  # wall limit: so many times the CPU limit, and seconds
 LONGEST = 1 << 16  # bytes of a reply
 LATE, DIED = 'timeout', 'died'  # failures; DIED: its process ended
@@ -81,6 +82,7 @@ class _Worker:
     self.walls = []  # around its checks, see `confine`
 
   def check(self, kind: str, payload: dict, timeout_s: float) -> Reply:
+    timeout_s = min(timeout_s, FOREVER_S)
     wall_s = BUSY[0] * timeout_s + BUSY[1]
     request = {
       'kind': kind,
@@ -305,8 +307,8 @@ def _get() -> _Pool:
 def _warn(why: str) -> None:
   _once(
     'No worker process could be started to check answers (%s). The verdict '
-    'of those that need one is UNVERIFIABLE. Do math_verify and, where it is '
-    'used, reasoning_gym import in this environment?',
+    'of those that need one is UNVERIFIABLE. Does rlvr_jax import in this '
+    'environment and, where it is used, reasoning_gym?',
     why,
   )
 

@@ -68,9 +68,20 @@ REFUSED = {
 # What an answer must look like, where a scorer of `OWN` picks pieces out of
 # any text, or takes 'nan' for a right answer.
 _FORMS = {
-  'complex_arithmetic': re.compile(r'[\d.eEijIJ+\-() ]+'),
-  'gsm_symbolic': re.compile(r'(?s)(?!.*(?:\w\(|\d ?\*\* ?\d)).*'),
-  'quantum_lock': re.compile(r'[A-Ca-c\s,→>\[\]-]+'),
+  name: re.compile(form, re.DOTALL)
+  for name, form in {
+    'complex_arithmetic': r'[\d.eEijIJ+\-() ]+',
+    'fraction_simplification': r'[\s$]*(?:\d+\s*/\s*\d+|'
+    r'\\d?frac\s*\{\s*\d+\s*\}\s*\{\s*\d+\s*\})[\s$.]*',
+    'gsm_symbolic': r'(?!.*(?:\w\(|\d ?\*\* ?\d)).*',
+    'kakurasu': r'[01\s,|\[\]]+',
+    'knights_knaves': r'(?!.*\w\().*',
+    'letter_jumble': r'(?!.*\w\().*',
+    'quantum_lock': r'[A-Ca-c\s,→>\[\]-]+',
+    'sokoban': r'[A-Z\s,]+',
+    'survo': r'[-\d\s,|\[\]]+',
+    'time_intervals': r'[\d.:,\s]+(?:days?[\d.:,\s]*)?',
+  }.items()
 }
 
 

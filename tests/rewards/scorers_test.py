@@ -1,6 +1,7 @@
 """Scorers of reasoning-gym: none that is used evaluates an answer."""
 
 import ast
+import contextlib
 import functools
 import importlib
 import inspect
@@ -262,6 +263,25 @@ def test_readers_agree_with_the_packages_scorers(name):
 )
 def test_readers(name, entry, answer, right):
   assert (scorers.scorer(name)(answer, entry) == 1.0) == right
+
+
+@pytest.mark.parametrize('name', sorted(scorers.OWN))
+def test_the_right_answer_beside_code_is_not_right(name):
+  if name in ('knight_swap', 'zebra_puzzles', 'sokoban', 'futoshiki'):
+    indices = [0]  # slow to make
+  else:
+    indices = range(3)
+  score = scorers.scorer(name)
+  for index in indices:
+    entry = item(name, index=index)
+    gold = entry['answer']
+    if not gold:
+      continue
+    assert score(gold, entry) == 1.0
+    code = "__import__('os').system('touch x')"
+    for answer in (f'{gold} {code}', f'{code}\n{gold}', f'{code} or {gold!r}'):
+      with contextlib.suppress(ValueError):  # UNVERIFIABLE, in a worker
+        assert score(answer, entry) < 1.0, answer
 
 
 def test_complex_answers_are_numbers():
