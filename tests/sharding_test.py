@@ -187,6 +187,41 @@ def test_the_sampler_has_whole_layers_over_fsdp():
   np.testing.assert_array_equal(kernel, want.astype(jnp.bfloat16))
 
 
+@pytest.mark.parametrize('family', ['qwen2', 'qwen3', 'olmo2'])
+def test_norms_and_biases_reach_the_sampler_as_they_are(family):
+  """Of every layer, in float32 beside bfloat16 matrices: bit by bit."""
+  model = transformer.Decoder(
+    registry.get('model', f'tiny(family={family}, width=32, vocab=64)')(),
+    dtype=jnp.bfloat16,
+    value_head=True,
+  )
+  mesh = mesh_of((1, 1, 1))
+  shapes, _ = sharding.params_shardings(model, mesh)
+  rng = np.random.default_rng(0)
+  host = jax.tree.map(
+    lambda x: rng.standard_normal(x.shape).astype(np.float32), shapes
+  )
+  params = sharding.put_params(host, model, mesh)
+  got = sharding.to_sampler(model, mesh)(params)
+  kinds = set()
+  for i, layer in enumerate(got['layers']):
+    for path, x in jax.tree_util.tree_leaves_with_path(layer):
+      name = path[-1].key
+      want = host['layers']['block']
+      for p in path:
+        want = want[p.key]
+      kinds.add(name)
+      low = jnp.bfloat16 if name == 'kernel' else jnp.float32
+      assert x.dtype == low, path
+      np.testing.assert_array_equal(x, want[i].astype(low))
+  assert kinds == {'kernel', 'scale'} | (
+    {'bias'} if family == 'qwen2' else set()
+  )
+  assert got['embedding'].dtype == jnp.bfloat16
+  for name in ('value_kernel', 'value_bias'):
+    np.testing.assert_array_equal(got[name], host[name])
+
+
 @pytest.mark.parametrize(
   ('shape', 'want'),
   [
