@@ -52,7 +52,7 @@ def build(
   """
   model = decoder(c.model, config, value_head=algo.critic is not None)
   updates = c.total_steps * c.num_iterations
-  tx = optim.make_optimizer(c.optimizer, updates)
+  tx = optim.make_optimizer(c.optimizer, updates, c.seed)
   abstract = step.abstract_state(model, tx, c.optimizer.trainable, mesh)
   shared = dict(
     model=model,
