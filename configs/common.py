@@ -122,6 +122,11 @@ def base() -> ml_collections.ConfigDict:
   c.logits_chunk = 1024  # rows of logits in memory at a time
 
   c.log_every = 1  # steps between console lines
+  # Steps between those with entropy, ratio, clip_ratio and sampler_trainer/*
+  # (and the alarm). They are means over all trained tokens, so groups without
+  # gradient pass forward for them: a third of what training them would take.
+  # Steps in which every group has a gradient tell them in any case.
+  c.metrics_every = 1
   c.log_transcripts = 4  # rows a step in rollouts.jsonl
   c.save_every = 10  # steps
   c.max_to_keep = 2  # checkpoints

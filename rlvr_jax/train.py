@@ -277,9 +277,12 @@ def train(config, workdir, command: str = '') -> None:
         if reference is not None:
           logp = run.forward(reference, batch).logp
           batch = batch.replace(logp_ref=logp)
+        look = s % c.metrics_every == 0
         for _ in range(c.num_iterations):
-          state, new = run.update(state, batch, teacher.params)
+          state, new = run.update(state, batch, teacher.params, look)
           new = {k: float(v) for k, v in new.items()}
+          if not look:
+            new = {k: v for k, v in new.items() if not math.isnan(v)}
           if c.method != 'rl':  # the sampler's log-probs are not the policy's
             new = {k: v for k, v in new.items() if k not in OF_SAMPLES}
           bad = new['update_skipped'] > 0

@@ -304,6 +304,30 @@ def test_metrics_are_over_all_tokens_however_the_batch_is_cut(per_micro, pack):
   assert told == pytest.approx(metrics_by_hand(), rel=1e-4)
 
 
+def test_metrics_are_never_over_a_part_of_the_tokens():
+  """Not asked to look at the skipped group, they are means over nothing."""
+  f = functools.partial(
+    step.gradients,
+    algorithm=algorithm(),
+    model=MODEL,
+    temperature=1.0,
+    trainable='.*',
+    shapes=shapes(1),
+  )
+  f = jax.jit(f, compiler_options=FAST)
+  loss, metrics, grads = f(params(), off_policy(), look=False)
+  check_equal((loss, grads), by_hand(off_policy())['token_mean'])
+  whole = {k for k, r in metrics.items() if r.den > 0}
+  assert whole == {'advantage/nonzero_frac'}
+  # Where every group is visited they are whole in any case.
+  rows = off_policy()
+  rows = rows.replace(adv=np.where(rows.mask, 1.0, 0.0).astype(np.float32))
+  _, metrics, _ = f(params(), rows, look=False)
+  told = {k: float(ratio.divide(r)) for k, r in metrics.items()}
+  for name in ('entropy', 'ratio', 'sampler_trainer/logp_diff_max'):
+    assert told[name] == pytest.approx(metrics_by_hand()[name], rel=1e-4)
+
+
 def test_metrics_are_over_all_tokens_where_tokens_are_chosen():
   """The forward pass of the choice serves for the skipped groups too."""
   told = []

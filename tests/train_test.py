@@ -275,6 +275,16 @@ def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
   assert all(m['update/moved_frac'] == 0 for m in lines if m['update_skipped'])
 
 
+def test_metrics_of_tokens_are_told_every_so_many_steps(main, tmp_path):
+  """A random model is never right: no group has a gradient."""
+  assert main(tmp_path, '--config.metrics_every=2') == 0
+  lines = list(writer.read(tmp_path / writer.METRICS))
+  assert [m['batch_empty'] for m in lines] == [1, 1, 1]
+  names = {'entropy', 'ratio', 'clip_ratio', 'sampler_trainer/logp_diff_max'}
+  assert [len(names & m.keys()) for m in lines] == [0, 4, 0]
+  assert lines[1]['entropy'] > 1
+
+
 @pytest.mark.parametrize(
   ('gap', 'tokens', 'warned'),
   [
