@@ -33,7 +33,10 @@ def base() -> ml_collections.ConfigDict:
   # random weights such as 'tiny(width=64)'.
   c.model.name = 'smollm2'
   c.model.dtype = 'float32'  # of computation: float32, bfloat16
-  c.model.param_dtype = 'float32'  # of parameters and optimiser state
+  # Of parameters and optimiser state. bfloat16 halves their memory; an update
+  # is then rounded at random, up or down so that its mean is kept: right on
+  # average and noisier. Prefer float32 where it fits.
+  c.model.param_dtype = 'float32'
   c.model.remat = False  # recompute layers in the backward pass
   c.mesh = ml_collections.ConfigDict()
   c.mesh.shape = (1, -1, 1)  # data, fsdp, tensor; -1: the devices left
@@ -140,10 +143,15 @@ def base() -> ml_collections.ConfigDict:
   c.optimizer.max_grad_norm = 1.0  # 0: no clipping
   c.optimizer.trainable = '.*'  # regular expression on parameter paths
 
-  c.groups_per_micro_batch = 1  # prompts; cannot change the result
+  c.groups_per_micro_batch = 1  # prompts; cannot change result or metrics
   c.logits_chunk = 1024  # rows of logits in memory at a time
 
   c.log_every = 1  # steps between console lines
+  # Steps between those with entropy, ratio, clip_ratio and sampler_trainer/*
+  # (and the alarm). They are means over all trained tokens, so groups without
+  # gradient pass forward for them: a third of what training them would take.
+  # Steps in which every group has a gradient tell them in any case.
+  c.metrics_every = 1
   c.log_transcripts = 4  # rows a step in rollouts.jsonl
   c.save_every = 10  # steps
   c.max_to_keep = 2  # checkpoints

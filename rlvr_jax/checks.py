@@ -40,6 +40,7 @@ def check_config(c, mesh) -> None:
     'groups_per_micro_batch',
     'logits_chunk',
     'log_every',
+    'metrics_every',
     'save_every',
     'max_to_keep',
     'max_skipped_updates',

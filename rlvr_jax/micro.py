@@ -76,6 +76,15 @@ def micro_batches(batch: types.Batch, live, shapes: Shapes):
   return micro, -(-count // shapes.groups_per_micro_batch)
 
 
+def left_out(live, shapes: Shapes):
+  """bool[B]: the rows of groups that are in none of the `micro_batches`."""
+  rank = jnp.argsort(jnp.argsort(~live, stable=True))
+  visited = -(-live.sum() // shapes.groups_per_micro_batch)
+  return jnp.repeat(
+    rank >= visited * shapes.groups_per_micro_batch, shapes.group
+  )
+
+
 def per_group(x, shapes):
   return x.reshape(-1, shapes.group, x.shape[-1]).any((-1, -2))
 

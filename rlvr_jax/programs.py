@@ -19,7 +19,7 @@ class Programs(NamedTuple):
   abstract: Any
   tx: Any
   to_sampler: Callable  # training parameters -> the sampler's
-  update: Callable  # (state, batch, teacher's parameters or None)
+  update: Callable  # (state, batch, teacher's parameters or None, look)
   forward: Callable  # (parameters, batch) -> Outputs
   prepare: Callable  # (parameters, batch, reward) -> batch, metrics
 
@@ -52,7 +52,7 @@ def build(
   """
   model = decoder(c.model, config, value_head=algo.critic is not None)
   updates = c.total_steps * c.num_iterations
-  tx = optim.make_optimizer(c.optimizer, updates)
+  tx = optim.make_optimizer(c.optimizer, updates, c.seed)
   abstract = step.abstract_state(model, tx, c.optimizer.trainable, mesh)
   shared = dict(
     model=model,
@@ -66,7 +66,7 @@ def build(
     ),
   )
 
-  def update(state, batch, teacher_params=None):
+  def update(state, batch, teacher_params=None, look=True):
     return step.update(
       state,
       batch,
@@ -75,6 +75,7 @@ def build(
       schedule=optim.make_schedule(c.optimizer, updates),
       trainable=c.optimizer.trainable,
       teacher=None if teacher is None else (teacher, teacher_params),
+      look=look,
       **shared,
     )
 

@@ -63,21 +63,36 @@ def sizes(rows: int, how: Sampling) -> tuple[int, ...]:
   return (rows, *(rows // k for k in (2, 4) if rows // k >= 4))
 
 
-def truncate(logp: jax.Array, how: Sampling) -> jax.Array:
-  """Log-probs [B,V] after top-k, then top-p, renormalised; -inf outside.
+def truncate(logits: jax.Array, how: Sampling) -> jax.Array:
+  """Logits [B,V] after top-k, then top-p; -inf outside.
 
-  top-p keeps the smallest set of most likely tokens with mass >= top_p.
+  top-k keeps k tokens; top-p the smallest set of most likely tokens with mass
+  >= top_p, where 1e-6 is left to rounding. Of equally likely tokens those with
+  lower ids come first.
   """
-  if how.top_k and how.top_k < logp.shape[-1]:
-    kth = jax.lax.top_k(logp, how.top_k)[0][:, -1:]
-    logp = jax.nn.log_softmax(jnp.where(logp >= kth, logp, -jnp.inf))
+  few = 0 < how.top_k < logits.shape[-1]
+  if not few and how.top_p == 1:
+    return logits
+  if few:
+    order = jax.lax.top_k(logits, how.top_k)[0]
+  else:
+    order = jnp.sort(logits, axis=-1, descending=True)
+  count = jnp.full((len(order), 1), order.shape[-1])
   if how.top_p < 1:
-    order = jnp.sort(logp, axis=-1, descending=True)
-    p = jnp.exp(order)
+    p = jax.nn.softmax(order)
     before = jnp.cumsum(p, -1) - p  # mass of the more likely ones
-    least = jnp.where(before < how.top_p, order, jnp.inf).min(-1, keepdims=True)
-    logp = jax.nn.log_softmax(jnp.where(logp >= least, logp, -jnp.inf))
-  return logp
+    count = (before < how.top_p - 1e-6).sum(-1, keepdims=True).clip(min=1)
+  least = jnp.take_along_axis(order, count - 1, axis=-1)
+  above, equal = logits > least, logits == least
+  room = count - above.sum(-1, keepdims=True)
+
+  def first(equal):
+    return equal & (jnp.cumsum(equal, -1) <= room)
+
+  # Ties are rare, and counting them along the vocabulary is not free.
+  tied = (equal.sum(-1, keepdims=True) > room).any()
+  kept = above | jax.lax.cond(tied, first, lambda equal: equal, equal)
+  return jnp.where(kept, logits, -jnp.inf)
 
 
 def draw(logits: jax.Array, u: jax.Array, how: Sampling):
@@ -97,7 +112,7 @@ def draw(logits: jax.Array, u: jax.Array, how: Sampling):
     return jnp.argmax(logits, -1).astype(jnp.int32), jnp.zeros(len(logits))
   z = logits if how.temperature == 1 else logits / how.temperature
   if how.top_k or how.top_p < 1:
-    z = truncate(jax.nn.log_softmax(z), how)
+    z = truncate(z, how)
   top = z.max(-1, keepdims=True)
   e = jnp.exp(z - top)
   b, v = e.shape

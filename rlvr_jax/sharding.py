@@ -10,11 +10,13 @@ import functools
 import math
 
 import flax.linen as nn
+import flax.traverse_util as traverse
 import jax
 import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from rlvr_jax import optim
 from rlvr_jax.models import transformer
 
 AXES = ('data', 'fsdp', 'tensor')
@@ -150,7 +152,8 @@ def to_sampler(model, mesh: Mesh):
   """The jitted function from training params to the sampler's layout.
 
   Layers become a tuple of trees, matrices take the compute dtype, and the
-  fsdp shards are gathered.
+  fsdp shards are gathered. Norm scales and biases keep theirs, as they do when
+  training: decided by their names, for stacked ones have two axes.
   """
   n = model.config.num_layers
   _, spec, _ = _specs(model, SAMPLER_RULES)
@@ -163,8 +166,12 @@ def to_sampler(model, mesh: Mesh):
   )
 
   def reshape(params):
-    cast = lambda a: a.astype(model.dtype) if a.ndim > 1 else a
-    return transformer.unstack(jax.tree.map(cast, params), n)
+    flat = traverse.flatten_dict(params, sep='/')
+    matrix = lambda k, a: a.ndim > 1 and optim.decays(k)
+    cast = {
+      k: a.astype(model.dtype) if matrix(k, a) else a for k, a in flat.items()
+    }
+    return transformer.unstack(traverse.unflatten_dict(cast, sep='/'), n)
 
   return jax.jit(reshape, out_shardings=out)
 

@@ -32,7 +32,8 @@ def prepare(params, batch, reward, *, algorithm, model, temperature, shapes):
   out = micro.forward(
     params, batch, model=model, temperature=temperature, shapes=shapes
   )
-  mask, tokens = batch.mask, jnp.maximum(masked.count(batch.mask), 1.0)
+  mask, tokens = batch.mask, masked.count(batch.mask)
+  tokens = jnp.where(tokens == 0, jnp.nan, tokens)  # a mean over none is NaN
   metrics = {}
   if algorithm.critic is not None:
     critic = algorithm.critic
@@ -51,11 +52,11 @@ def prepare(params, batch, reward, *, algorithm, model, temperature, shapes):
     batch = batch.replace(adv=adv, value=out.value, returns=returns)
   if algorithm.correction is not None:
     weight = algorithm.correction(out.logp, batch.logp_old, mask)
-    gap = jnp.abs(out.logp - batch.logp_old) * mask
+    gap = jnp.where(mask, jnp.abs(out.logp - batch.logp_old), 0.0)
     metrics |= {
       'sampler_trainer/weight_mean': jnp.sum(weight) / tokens,
       'sampler_trainer/logp_diff_mean': jnp.sum(gap) / tokens,
-      'sampler_trainer/logp_diff_max': jnp.max(gap),
+      'sampler_trainer/logp_diff_max': jnp.max(gap) + 0 * tokens,
     }
     batch = batch.replace(adv=batch.adv * weight, logp_old=out.logp)
   return batch, metrics
@@ -71,6 +72,7 @@ def gradients(
   trainable,
   shapes,
   teacher=None,
+  look=True,
 ):
   """Loss, metrics and the gradient of the whole batch.
 
@@ -81,25 +83,53 @@ def gradients(
   reason a surrogate that selects tokens by statistics of the batch makes its
   choice before: one more forward pass.
 
+  Metrics are over all trained tokens. Groups that were not visited pass
+  forward for them, without gradient, unless that pass was made for the choice:
+  about a third of what they would cost to train.
+
   Args:
     teacher: (model, params): the loss is the divergence from it.
+    look: bool[]; without it that pass is left out, and where it was needed the
+      metrics are means over nothing: never over the visited groups alone.
 
   Returns:
-    loss f32[]; dict of `Ratio`s; gradient, a flat dict (see `optim.split`).
+    loss f32[]; dict of `Ratio`s; gradient, a flat dict (see `optim.split`), in
+    float32.
   """
   trained, frozen = optim.split(params, trainable)
   den = algorithms.loss_denominator(algorithm, batch.mask)
   everywhere = algorithms.reaches_every_token(algorithm)
   useful = batch.mask if everywhere else batch.mask & (batch.adv != 0)
-  choose = surrogates.choose(algorithm.surrogate)
+  forward = functools.partial(
+    micro.forward, params, model=model, temperature=temperature, shapes=shapes
+  )
+  choose, now = surrogates.choose(algorithm.surrogate), None
   if choose is not None:
-    now = micro.forward(
-      params, batch, model=model, temperature=temperature, shapes=shapes
-    )
+    now = forward(batch)
     chosen = choose(now.logp, batch.logp_old, batch.adv, batch.mask)
     batch = batch.replace(chosen=chosen)
   live = micro.per_group(useful, shapes)
   part, count = micro.micro_batches(batch, live, shapes)
+
+  def tell(out, rows):
+    """loss `Ratio`; (metrics, the largest gap to the sampler)."""
+    loss, metrics = algorithms.loss(
+      algorithm,
+      out.logp,
+      rows,
+      entropy=out.entropy,
+      value=out.value,
+      divergence=out.divergence,
+    )
+    out = jax.lax.stop_gradient(out)
+    tokens = masked.count(rows.mask)
+    gap = jnp.abs(masked.keep(out.logp - rows.logp_old, rows.mask))
+    entropy = masked.keep(out.entropy, rows.mask)
+    metrics = metrics | {
+      'entropy': Ratio(entropy.sum(), tokens),
+      'sampler_trainer/logp_diff_mean': Ratio(gap.sum(), tokens),
+    }
+    return loss, (metrics, gap.max())
 
   def objective(trained, rows, capacity):
     out = micro.outputs(
@@ -111,22 +141,8 @@ def gradients(
       shapes=shapes,
       teacher=teacher,
     )
-    loss, metrics = algorithms.loss(
-      algorithm,
-      out.logp,
-      rows,
-      entropy=out.entropy,
-      value=out.value,
-      divergence=out.divergence,
-    )
-    tokens = rows.mask.sum().astype(jnp.float32)
-    out = jax.lax.stop_gradient(out)
-    gap = jnp.abs(out.logp - rows.logp_old) * rows.mask
-    metrics = metrics | {
-      'entropy': Ratio(out.entropy.sum(), tokens),
-      'sampler_trainer/logp_diff_mean': Ratio(gap.sum(), tokens),
-    }
-    return divide(Ratio(loss.num, den)), (metrics, gap.max())
+    loss, told = tell(out, rows)
+    return divide(Ratio(loss.num, den)), told
 
   def grad(trained, rows):
     run = functools.partial(
@@ -134,35 +150,42 @@ def gradients(
     )
     return micro.packed(run, rows, shapes)
 
+  def merge(told, more):
+    (metrics, gap), (metrics_i, gap_i) = told, more
+    return jax.tree.map(jnp.add, metrics, metrics_i), jnp.maximum(gap, gap_i)
+
   shape = jax.eval_shape(grad, trained, jax.eval_shape(part, 0))
   zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
-  (loss0, (metrics0, gap0)), grads0 = zeros(shape)
+  (loss0, told0), grads0 = zeros(shape)
   # Summed in float32: many small terms would vanish in bfloat16.
   grads0 = jax.tree.map(lambda x: x.astype(jnp.float32), grads0)
 
   def body(state):
-    i, loss, metrics, gap, grads = state
-    (loss_i, (metrics_i, gap_i)), grads_i = grad(trained, part(i))
-    add = lambda a, b: jax.tree.map(jnp.add, a, b)
-    return (
-      i + 1,
-      loss + loss_i,
-      add(metrics, metrics_i),
-      jnp.maximum(gap, gap_i),
-      add(grads, grads_i),
-    )
+    i, loss, told, grads = state
+    (loss_i, told_i), grads_i = grad(trained, part(i))
+    grads = jax.tree.map(jnp.add, grads, grads_i)
+    return i + 1, loss + loss_i, merge(told, told_i), grads
 
-  start = (jnp.zeros((), jnp.int32), loss0, metrics0, gap0, grads0)
-  _, loss, metrics, gap, grads = jax.lax.while_loop(
-    lambda s: s[0] < count, body, start
-  )
-  grads = jax.tree.map(lambda g, x: g.astype(x.dtype), grads, trained)
+  start = (jnp.zeros((), jnp.int32), loss0, told0, grads0)
+  _, loss, told, grads = jax.lax.while_loop(lambda s: s[0] < count, body, start)
+  whole = True  # metrics are of all trained tokens
+  if not everywhere and teacher is None:
+    left = micro.left_out(live, shapes)[:, None]
+    rest = batch.replace(mask=batch.mask & left)
+    if now is None:
+      whole = look | ~rest.mask.any()
+      now = forward(rest.replace(mask=rest.mask & look))
+    told = merge(told, tell(now, rest)[1])
+  metrics, gap = told
+  tokens = masked.count(batch.mask)
   metrics['sampler_trainer/logp_diff_max'] = Ratio(
-    gap, (count > 0).astype(jnp.float32)
+    gap, (tokens > 0).astype(jnp.float32)
   )
+  metrics = {
+    k: Ratio(r.num, jnp.where(whole, r.den, 0.0)) for k, r in metrics.items()
+  }
   metrics['advantage/nonzero_frac'] = Ratio(
-    (batch.mask & (batch.adv != 0)).sum().astype(jnp.float32),
-    batch.mask.sum().astype(jnp.float32),
+    masked.count(batch.mask & (batch.adv != 0)), tokens
   )
   return loss, metrics, grads
 
@@ -179,12 +202,16 @@ def update(
   trainable: str,
   shapes: micro.Shapes,
   teacher=None,
+  look=True,
 ):
-  """One optimiser step on a batch.
+  """One optimiser step on a batch; `teacher` and `look` are of `gradients`.
 
-  A loss or gradient that is not finite leaves parameters and optimiser state
-  as they were; `update_skipped` is 1 then. So does a batch without any
+  Where the loss, the gradient, or what the optimiser makes of them (the new
+  parameters, its new state) is not finite, parameters and optimiser state stay
+  as they were; `update_skipped` is 1 then. So they do for a batch without any
   gradient (`batch_empty`): AdamW would still move by its momentum.
+  `update/moved_frac` is the share of trained parameters that are another
+  number now.
 
   Returns:
     the new state; dict of f32[] metrics. Means over no tokens are NaN.
@@ -198,14 +225,15 @@ def update(
     trainable=trainable,
     shapes=shapes,
     teacher=teacher,
+    look=look,
   )
   norm = optax.tree.norm(grads)
-  finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-  empty = norm == 0
-  apply = finite & ~empty
   trained, frozen = optim.split(state.params, trainable)
   updates, opt_state = tx.update(grads, state.opt_state, trained)
   moved = optax.apply_updates(trained, updates)
+  finite = _finite((loss, norm, moved, opt_state))
+  empty = norm == 0
+  apply = finite & ~empty
   choose = lambda new, old: jax.tree.map(
     lambda a, b: jnp.where(apply, a, b), new, old
   )
@@ -215,7 +243,10 @@ def update(
   metrics |= {
     'loss': loss,
     'grad_norm': norm,
-    'learning_rate': jnp.asarray(schedule(_applied(state)), jnp.float32),
+    'learning_rate': jnp.asarray(
+      schedule(optim.applied(state.opt_state)), jnp.float32
+    ),
+    'update/moved_frac': apply * _moved(moved, trained),
     'update_skipped': (~finite).astype(jnp.float32),
     'batch_empty': empty.astype(jnp.float32),
   }
@@ -228,9 +259,20 @@ def update(
   return state, metrics
 
 
-def _applied(state):
-  """i32[]: updates that moved the parameters; the schedule counts these."""
-  return optax.tree_utils.tree_get_all_with_path(state.opt_state, 'count')[0][1]
+def _finite(tree):
+  """bool[]: no leaf has a NaN or an infinity."""
+  return functools.reduce(
+    jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]
+  )
+
+
+def _moved(new, old):
+  """f32[]: the share of elements that differ."""
+  # Rows are counted as integers: a float32 cannot count beyond 2^24 by ones.
+  rows = lambda a, b: (a != b).sum(-1) if a.ndim else a != b
+  count = lambda a, b: rows(a, b).astype(jnp.float32).sum()
+  counts = jax.tree.leaves(jax.tree.map(count, new, old))
+  return sum(counts) / sum(x.size for x in jax.tree.leaves(new))
 
 
 def abstract_state(model, tx, trainable: str, mesh) -> types.TrainState:

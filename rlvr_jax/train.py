@@ -3,6 +3,7 @@
 config -> tasks -> sample -> reward -> credit -> estimate -> update -> report
 """
 
+import math
 import pathlib
 import signal
 import time
@@ -276,9 +277,12 @@ def train(config, workdir, command: str = '') -> None:
         if reference is not None:
           logp = run.forward(reference, batch).logp
           batch = batch.replace(logp_ref=logp)
+        look = s % c.metrics_every == 0
         for _ in range(c.num_iterations):
-          state, new = run.update(state, batch, teacher.params)
+          state, new = run.update(state, batch, teacher.params, look)
           new = {k: float(v) for k, v in new.items()}
+          if not look:
+            new = {k: v for k, v in new.items() if not math.isnan(v)}
           if c.method != 'rl':  # the sampler's log-probs are not the policy's
             new = {k: v for k, v in new.items() if k not in OF_SAMPLES}
           bad = new['update_skipped'] > 0
@@ -302,8 +306,9 @@ def train(config, workdir, command: str = '') -> None:
         if extra['skipped'] >= c.max_skipped_updates:
           saved.wait()
           raise FloatingPointError(
-            f'{extra["skipped"]} updates in a row had a loss or gradient that '
-            f'is not finite, up to step {s}. Parameters stayed as they were. '
+            f'{extra["skipped"]} updates in a row had a loss, gradient or '
+            f'result that is not finite, up to step {s}. Parameters stayed as '
+            'they were. '
             f'Checkpoints kept: {checkpoint.steps(workdir)}. Lower '
             'optimizer.learning_rate in a new workdir, or look at rollouts.jsonl.'
           )
@@ -335,9 +340,11 @@ def merge(old: dict, new: dict) -> dict:
 
 
 def alarm(log, c, s: int, metrics: dict) -> None:
-  """Says so when sampler and trainer disagree by more than the bound."""
+  """Says so when sampler and trainer disagree by more than the bound, or by
+  no number at all: a gap of NaN, in a batch that has tokens to train."""
   gap = metrics.get('sampler_trainer/logp_diff_max', 0.0)
-  if gap > c.max_logp_diff:
+  empty = math.isnan(metrics.get('advantage/nonzero_frac', 0.0))
+  if not empty and not gap <= c.max_logp_diff:
     log.say(
       f'ALARM step {s}: log-probs of sampler and trainer differ by up to '
       f'{gap:.3g} nats; max_logp_diff is {c.max_logp_diff}. The ratios of the '

@@ -37,6 +37,7 @@ WALL_CLOCK = ('step_time', 'timing_s/', 'perf/')
 MAY_CHANGE = (
   'total_steps',
   'log_every',
+  'metrics_every',
   'eval_every',
   'save_every',
   'max_to_keep',

@@ -164,3 +164,73 @@ def test_biases_and_norms_do_not_decay():
   assert not any(optim.decays(name) for name in names)
   assert optim.decays('value_kernel')
   assert optim.decays('embedding')
+
+
+def test_rounding_at_random_keeps_the_mean():
+  """Of many keys; numbers that bfloat16 has stay, and so do infinities."""
+  x = np.array([1.0, -1.0, 0.02, -3e-5, 1 + 1e-4, 7e4, 0.0], np.float32)
+  keys = jax.random.split(jax.random.key(0), 20_000)
+  got = jax.vmap(lambda k: optim.round_at_random(k, jnp.asarray(x)))(keys)
+  assert got.dtype == jnp.bfloat16
+  got = np.asarray(got, np.float64)
+  one = np.abs(x) * 2.0**-7  # a step of bfloat16 is no larger
+  assert (np.abs(got - x) <= one).all()
+  np.testing.assert_allclose(got.mean(0), x, rtol=1e-4)
+  assert (got[:, :2] == x[:2]).all()
+  assert len(np.unique(got[:, 4])) == 2
+  # 0x7fffffff is the NaN of some accelerators: a carry would make it 0.
+  strange = np.array([0x7FFFFFFF, 0xFFC00000, 0x7F800001], np.uint32)
+  bad = jnp.array([np.inf, -np.inf, np.nan, *strange.view(np.float32)])
+  got = jax.vmap(lambda k: optim.round_at_random(k, bad))(keys[:100])
+  assert not np.isfinite(np.asarray(got, np.float32)).any()
+
+
+def test_moments_kept_in_bfloat16_decay_as_in_float32():
+  """b2 = .999 moves by less than half a step of bfloat16: it would stand."""
+  c = config(b2=0.999, learning_rate=1e-6)
+  tx = optim.make_optimizer(c, 10)
+  rng = np.random.default_rng(0)
+  p = jnp.asarray(rng.normal(size=20_000), jnp.bfloat16)
+  nu = []
+  for kept in (p, p.astype(jnp.float32)):
+    params = {'kernel': kept}
+    state, update = tx.init(params), jax.jit(tx.update)
+    for i in range(40):
+      size = 1.0 if i < 5 else 0.1
+      _, state = update({'kernel': jnp.full_like(kept, size)}, state, params)
+    ((_, found),) = optax.tree_utils.tree_get_all_with_path(state, 'nu')
+    nu.append(found['kernel'])
+  assert nu[0].dtype == jnp.bfloat16
+  np.testing.assert_allclose(
+    np.asarray(nu[0], np.float32).mean(), nu[1].mean(), rtol=2e-3
+  )
+
+
+def test_seed_and_update_decide_how_weights_are_rounded():
+  params = {'kernel': jnp.full(1000, 0.02, jnp.bfloat16)}
+  grads = {'kernel': jnp.ones(1000, jnp.float32)}
+
+  def moved(seed=0, before=0):
+    tx = optim.make_optimizer(config(learning_rate=4e-5), 10, seed)
+    state = tx.init(params)
+    for _ in range(1 + before):
+      updates, state = tx.update(grads, state, params)
+    new = optax.apply_updates(params, updates)['kernel']
+    return np.asarray(new != params['kernel'])
+
+  # The neighbour is 1.2e-4 away: a third of them go there.
+  assert moved().mean() == pytest.approx(4e-5 * 2**13, abs=0.06)
+  np.testing.assert_array_equal(moved(), moved())
+  for other in (moved(seed=1), moved(before=1)):
+    # Independent: they agree where both go or both stay, p^2 + (1 - p)^2.
+    assert np.mean(moved() == other) == pytest.approx(0.56, abs=0.06)
+
+
+def test_float32_is_left_as_it_was():
+  grads = jax.tree.map(lambda x: x * 0.1, PARAMS)
+  plain = optax.adamw(lambda i: 1.0, b1=0.9, b2=0.95, weight_decay=0.0)
+  want = plain.update(grads, plain.init(PARAMS), PARAMS)
+  tx = optim.make_optimizer(config(), 10)
+  got = tx.update(grads, tx.init(PARAMS), PARAMS)
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    np.testing.assert_array_equal(a, b)

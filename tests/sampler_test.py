@@ -271,6 +271,13 @@ def test_settings_without_sense_are_refused(change, says):
 ##### draw and truncate #####
 
 draw = jax.jit(sampler.draw, static_argnames='how')
+
+
+def truncated(logits, how):
+  """Log-probs [B,V] of what is kept."""
+  return np.asarray(jax.nn.log_softmax(sampler.truncate(logits, how)))
+
+
 LAST = np.nextafter(np.float32(1), np.float32(0))  # the largest u there is
 
 
@@ -387,23 +394,58 @@ P = np.array([0.1, 0.4, 0.05, 0.25, 0.2])
 )
 def test_truncation_keeps_the_known_tokens_renormalised(change, kept):
   how = FREE._replace(**change)
-  got = np.asarray(sampler.truncate(jnp.log(P)[None], how))[0]
+  got = truncated(jnp.log(P)[None], how)[0]
   want = np.full(5, -np.inf)
   want[kept] = np.log(P[kept] / P[kept].sum())
   np.testing.assert_allclose(got, want, atol=1e-6)
 
 
-def test_tokens_equal_to_the_last_kept_are_kept_too():
-  logp = jnp.log(jnp.array([[0.2, 0.4, 0.2, 0.2]]))
-  for change in ({'top_k': 2}, {'top_p': 0.5}):
-    got = sampler.truncate(logp, FREE._replace(**change))
-    np.testing.assert_allclose(got, logp, atol=1e-6)
+TEN = [0.1] * 10
+
+
+@pytest.mark.parametrize(
+  ('p', 'change', 'kept'),
+  [
+    (TEN, {'top_p': 0.35}, [0, 1, 2, 3]),
+    (TEN, {'top_p': 0.4}, [0, 1, 2, 3]),
+    (TEN, {'top_p': 0.05}, [0]),
+    (TEN, {'top_p': 1e-9}, [0]),
+    (TEN, {'top_p': 0.999}, range(10)),
+    (TEN, {'top_k': 2}, [0, 1]),
+    (TEN, {'top_k': 9}, range(9)),
+    (TEN, {'top_k': 4, 'top_p': 0.6}, [0, 1, 2]),
+    # The tie is at the edge: what is likelier is kept whole.
+    ([0.2, 0.4, 0.2, 0.2], {'top_k': 2}, [0, 1]),
+    ([0.2, 0.4, 0.2, 0.2], {'top_k': 3}, [0, 1, 2]),
+    ([0.2, 0.4, 0.2, 0.2], {'top_p': 0.5}, [0, 1]),
+    ([0.2, 0.4, 0.2, 0.2], {'top_p': 0.6}, [0, 1]),
+    ([0.2, 0.4, 0.2, 0.2], {'top_p': 0.61}, [0, 1, 2]),
+    # Above the edge ties are kept whole too.
+    ([0.1, 0.3, 0.3, 0.3], {'top_k': 3}, [1, 2, 3]),
+  ],
+)
+def test_of_equal_tokens_no_more_are_kept_than_asked_for(p, change, kept):
+  """Beside a row without ties, which keeps what it would keep alone."""
+  p = np.array(p)
+  other = np.arange(1, len(p) + 1) / np.arange(1, len(p) + 1).sum()
+  how = FREE._replace(**change)
+  rows = jnp.log(jnp.array([p, other]))
+  got = truncated(rows, how)
+  want = np.full(len(p), -np.inf)
+  want[list(kept)] = np.log(p[list(kept)] / p[list(kept)].sum())
+  np.testing.assert_allclose(got[0], want, atol=1e-6)
+  alone = truncated(rows[1:], how)
+  np.testing.assert_allclose(got[1:], alone, atol=1e-6)
+  # What is drawn is of the kept, and as likely as it is said to be.
+  token, logp = draw_at(np.log(p), (np.arange(200) + 0.5) / 200, how)
+  assert set(token) == set(kept)
+  np.testing.assert_allclose(logp, want[token], atol=1e-6)
 
 
 def test_truncation_meets_infinite_logits():
   logp = jnp.log(jnp.array([[0.5, 0.0, 0.5, 0.0]]))
   for change in ({'top_k': 3}, {'top_p': 0.9}):
-    got = sampler.truncate(logp, FREE._replace(**change))
+    got = truncated(logp, FREE._replace(**change))
     np.testing.assert_allclose(got, logp, atol=1e-6)
 
 

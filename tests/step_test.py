@@ -63,12 +63,12 @@ def params():
 
 
 @functools.partial(jax.jit, compiler_options=FAST)
-def _logp_of(params, tokens):
-  return logprobs.token_logprobs(params, tokens, model=MODEL)[0]
+def _outputs_of(params, tokens):
+  return logprobs.token_logprobs(params, tokens, model=MODEL)
 
 
 def logp_of(tokens):
-  return np.asarray(_logp_of(params(), tokens))
+  return np.asarray(_outputs_of(params(), tokens)[0])
 
 
 @functools.cache
@@ -168,9 +168,8 @@ def test_accumulated_gradient_is_that_of_the_whole_batch_by_hand(aggregate):
   got = program(aggregate)(params(), batch())
   check_equal(got, by_hand()[aggregate])
   assert any(np.abs(g).max() > 1e-3 for g in got[-1].values())
-  # The skipped group was not looked at: its 6 tokens are in no mean.
-  visited = batch().mask.sum() - 6
-  assert got[1]['entropy'].den == visited == 17
+  # Of the skipped group, 6 tokens are in every mean all the same.
+  assert got[1]['entropy'].den == batch().mask.sum() == 23
   np.testing.assert_allclose(
     ratio.divide(got[1]['advantage/nonzero_frac']), 17 / 23, rtol=1e-6
   )
@@ -258,8 +257,94 @@ def test_metrics_compare_sampler_and_trainer():
   told = {k: float(ratio.divide(r)) for k, r in metrics.items()}
   assert told['sampler_trainer/logp_diff_max'] == pytest.approx(0.75, abs=1e-4)
   assert told['sampler_trainer/logp_diff_mean'] == pytest.approx(
-    0.5 + 0.25 / 17, abs=1e-4
+    0.5 + 0.25 / 23, abs=1e-4
   )
+
+
+@functools.cache
+def off_policy():
+  """`batch` with two groups to skip; the largest gaps are in one of them."""
+  rows = jax.tree.map(np.copy, batch())
+  rows.adv[0:2] = 0
+  rows.logp_old[4:6] -= 0.4 * rows.mask[4:6]
+  rows.logp_old[0, S] -= 0.3
+  rows.logp_old[2:4] -= np.where(np.arange(T) % 2, 0.5, -0.5) * rows.mask[2:4]
+  return rows
+
+
+@functools.cache
+def metrics_by_hand():
+  rows = off_policy()
+  logp, entropy = (
+    np.asarray(x, np.float64)[rows.mask]
+    for x in _outputs_of(params(), rows.tokens)
+  )
+  adv, old = rows.adv[rows.mask], rows.logp_old[rows.mask]
+  rho = np.exp(logp - old)
+  cut = ((adv > 0) & (rho > 1.2)) | ((adv < 0) & (rho < 0.8))
+  assert 0 < cut.mean() < np.mean(adv != 0) < 0.7  # something to get wrong
+  return {
+    'entropy': entropy.mean(),
+    'ratio': rho.mean(),
+    'clip_ratio': cut.mean(),
+    'sampler_trainer/logp_diff_mean': np.abs(logp - old).mean(),
+    'sampler_trainer/logp_diff_max': np.abs(logp - old).max(),
+    'advantage/nonzero_frac': np.mean(adv != 0),
+  }
+
+
+@pytest.mark.parametrize(
+  ('per_micro', 'pack'), [(1, False), (2, False), (4, False), (2, True)]
+)
+def test_metrics_are_over_all_tokens_however_the_batch_is_cut(per_micro, pack):
+  """Groups without gradient are skipped in the loss and not in the metrics."""
+  got = program(per_micro=per_micro, pack=pack)(params(), off_policy())
+  check_equal(got, by_hand(off_policy())['token_mean'])
+  told = {k: float(ratio.divide(r)) for k, r in got[1].items()}
+  assert told == pytest.approx(metrics_by_hand(), rel=1e-4)
+
+
+def test_metrics_are_never_over_a_part_of_the_tokens():
+  """Not asked to look at the skipped group, they are means over nothing."""
+  f = functools.partial(
+    step.gradients,
+    algorithm=algorithm(),
+    model=MODEL,
+    temperature=1.0,
+    trainable='.*',
+    shapes=shapes(1),
+  )
+  f = jax.jit(f, compiler_options=FAST)
+  loss, metrics, grads = f(params(), off_policy(), look=False)
+  check_equal((loss, grads), by_hand(off_policy())['token_mean'])
+  whole = {k for k, r in metrics.items() if r.den > 0}
+  assert whole == {'advantage/nonzero_frac'}
+  # Where every group is visited they are whole in any case.
+  rows = off_policy()
+  rows = rows.replace(adv=np.where(rows.mask, 1.0, 0.0).astype(np.float32))
+  _, metrics, _ = f(params(), rows, look=False)
+  told = {k: float(ratio.divide(r)) for k, r in metrics.items()}
+  for name in ('entropy', 'ratio', 'sampler_trainer/logp_diff_max'):
+    assert told[name] == pytest.approx(metrics_by_hand()[name], rel=1e-4)
+
+
+def test_metrics_are_over_all_tokens_where_tokens_are_chosen():
+  """The forward pass of the choice serves for the skipped groups too."""
+  told = []
+  for per_micro in (1, 4):
+    f = functools.partial(
+      step.gradients,
+      algorithm=algorithm(surrogate='kl_cov(ratio=0.2)'),
+      model=MODEL,
+      temperature=1.0,
+      trainable='.*',
+      shapes=shapes(per_micro),
+    )
+    _, metrics, _ = jax.jit(f, compiler_options=FAST)(params(), off_policy())
+    told.append({k: float(ratio.divide(r)) for k, r in metrics.items()})
+  assert told[0] == pytest.approx(told[1], rel=1e-4)
+  for name in ('entropy', 'ratio', 'sampler_trainer/logp_diff_max'):
+    assert told[0][name] == pytest.approx(metrics_by_hand()[name], rel=1e-4)
 
 
 def test_forward_gives_the_log_probs_of_the_weights():
@@ -548,7 +633,91 @@ def test_a_batch_without_gradient_leaves_the_state_as_it_was(trained):
     numbers = told(metrics)
     assert numbers['batch_empty'] == 1
     assert numbers['update_skipped'] == numbers['loss'] == 0
-    assert np.isnan(numbers['entropy'])  # a mean over nothing
+    assert numbers['update/moved_frac'] == 0
+    # A mean over nothing is no number; one over tokens without gradient is.
+    for name in ('entropy', 'ratio', 'sampler_trainer/logp_diff_max'):
+      assert np.isnan(numbers[name]) == (rows is nothing)
+
+
+def updater(tx, model=MODEL):
+  """(new state, jitted update) of that optimiser, all parameters trained."""
+  abstract = step.abstract_state(model, tx, '.*', MESH)
+  update = jax.jit(
+    functools.partial(
+      step.update,
+      algorithm=algorithm(),
+      model=model,
+      tx=tx,
+      schedule=lambda i: 1e-3,
+      temperature=1.0,
+      trainable='.*',
+      shapes=shapes(2),
+    ),
+    compiler_options=FAST,
+  )
+  held = sharding.put_params(params(), model, MESH)
+  state = step.new_state(held, 0, tx=tx, trainable='.*', abstract=abstract)
+  return state, update
+
+
+@pytest.mark.parametrize('fault', ['nan', 'inf', 'moment'])
+def test_an_update_that_is_not_finite_is_not_made(fault):
+  """Loss and gradient are finite: what the optimiser makes of them is not."""
+  rate = {'nan': np.nan, 'inf': np.inf, 'moment': 1e-3}[fault]
+  section = namespaces.SimpleNamespace(
+    learning_rate=rate, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
+    eps=1e-8, weight_decay=0.0, max_grad_norm=0.0, value_learning_rate=0.0,
+  )  # fmt: skip
+  state, update = updater(optim.make_optimizer(section, 10))
+  if fault == 'moment':
+    spoil = lambda x: x.at[(0,) * x.ndim].set(jnp.inf) if x.ndim else x
+    opt_state = jax.tree.map(spoil, state.opt_state)
+    state = types.TrainState(state.step, state.params, opt_state, state.key)
+  before = bits((state.params, state.opt_state))
+  state, metrics = update(state, batch())
+  numbers = told(metrics)
+  assert bits((state.params, state.opt_state)) == before
+  assert numbers['update_skipped'] == 1
+  assert numbers['update/moved_frac'] == 0
+  assert np.isfinite(numbers['loss'])
+  assert np.isfinite(numbers['grad_norm'])
+
+
+def test_weights_kept_in_bfloat16_train_as_far_as_in_float32():
+  """Rounded to nearest, 20 steps of 1e-6 would go 1% of the way."""
+  section = namespaces.SimpleNamespace(
+    learning_rate=1e-6, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
+    eps=1e-8, weight_decay=0.0, max_grad_norm=1.0, value_learning_rate=0.0,
+  )  # fmt: skip
+  tx = optim.make_optimizer(section, 100)
+  far, shares = {}, {}
+  for name in ('float32', 'bfloat16'):
+    dtype = jnp.dtype(name)
+    model = MODEL.clone(param_dtype=dtype)
+    start, update = updater(tx, model)
+    state, told_ = start, []
+    for _ in range(20):
+      state, metrics = update(state, batch())
+      told_.append(told(metrics)['update/moved_frac'])
+    assert {x.dtype for x in jax.tree.leaves(state.params)} == {dtype}
+    assert {x.dtype for x in jax.tree.leaves(state.opt_state) if x.ndim} == {
+      dtype
+    }
+    gone = jax.tree.map(
+      lambda a, b: np.float32(a) - np.float32(b), state.params, start.params
+    )
+    far[name] = np.concatenate([x.ravel() for x in jax.tree.leaves(gone)])
+    shares[name] = told_
+    # The same state gives the same bits: a run goes on as if never stopped.
+    again = update(start, batch())[0]
+    assert bits(again.params) == bits(update(start, batch())[0].params)
+  exact, rounded = far.values()
+  along = lambda x: float((x * np.sign(exact)).sum() / np.abs(exact).sum())
+  assert along(exact) == 1
+  assert along(rounded) == pytest.approx(1, abs=0.1)
+  # Most weights stay, and the few take longer steps: it says so.
+  assert min(shares['float32']) > 0.9
+  assert 0 < max(shares['bfloat16']) < 0.1
 
 
 ##### flatten, capacities #####

@@ -2,18 +2,21 @@
 
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import random
 import re
 import subprocess
 import sys
+import types
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
-from rlvr_jax import checkpoint, registry, sharding, writer
+from rlvr_jax import checkpoint, optim, registry, sharding, train, writer
 from rlvr_jax import config as config_lib
 from rlvr_jax.io import export, tokenizer
 from rlvr_jax.models import transformer
@@ -224,7 +227,9 @@ def test_a_policy_that_blows_up_stops_the_run(run, tmp_path):
     '--config.optimizer.learning_rate=1e25',
   )
   assert done.returncode == 1, done.stdout + done.stderr
-  assert 'error: 3 updates in a row had a loss or gradient' in done.stderr
+  assert (
+    'error: 3 updates in a row had a loss, gradient or result' in done.stderr
+  )
   assert 'Lower optimizer.learning_rate' in done.stderr
   assert 'Traceback' not in done.stderr
   lines = list(writer.read(tmp_path / writer.METRICS))
@@ -234,6 +239,69 @@ def test_a_policy_that_blows_up_stops_the_run(run, tmp_path):
   good = len(skipped) - 3
   assert checkpoint.steps(tmp_path)[-1] == good
   assert f'Checkpoints kept: {checkpoint.steps(tmp_path)}' in done.stderr
+
+
+@pytest.mark.parametrize('rate', ['inf', '1e38'])
+def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
+  main, tmp_path, monkeypatch, capsys, rate
+):
+  """As if the refusal of such a rate at start were not there."""
+  make = optim.make_optimizer
+
+  def wild(c, *args):
+    c = ml_collections.ConfigDict(c)
+    c.learning_rate = float(rate)
+    return make(c, *args)
+
+  saved, save = [], checkpoint.Checkpointer.save
+  good = lambda x: np.isfinite(np.asarray(x)).all()
+
+  def checked(self, step, state, extra):
+    leaves = jax.tree.leaves((state.params, state.opt_state))
+    assert all(map(good, leaves))
+    saved.append(step)
+    save(self, step, state, extra)
+
+  monkeypatch.setattr(optim, 'make_optimizer', wild)
+  monkeypatch.setattr(checkpoint.Checkpointer, 'save', checked)
+  more = ('save_every=1', 'total_steps=9', 'reward_funcs=("random",)')
+  assert main(tmp_path, *(f'--config.{x}' for x in more)) == 1
+  assert 'updates in a row had a loss, gradient or result that is not' in (
+    capsys.readouterr().err
+  )
+  lines = list(writer.read(tmp_path / writer.METRICS))
+  assert [m['update_skipped'] for m in lines][-3:] == [1, 1, 1]
+  assert len(saved) == len(lines) - 3
+  assert all(m['update/moved_frac'] == 0 for m in lines if m['update_skipped'])
+
+
+def test_metrics_of_tokens_are_told_every_so_many_steps(main, tmp_path):
+  """A random model is never right: no group has a gradient."""
+  assert main(tmp_path, '--config.metrics_every=2') == 0
+  lines = list(writer.read(tmp_path / writer.METRICS))
+  assert [m['batch_empty'] for m in lines] == [1, 1, 1]
+  names = {'entropy', 'ratio', 'clip_ratio', 'sampler_trainer/logp_diff_max'}
+  assert [len(names & m.keys()) for m in lines] == [0, 4, 0]
+  assert lines[1]['entropy'] > 1
+
+
+@pytest.mark.parametrize(
+  ('gap', 'tokens', 'warned'),
+  [
+    (0.009, 0.5, 0),
+    (0.011, 0.0, 1),
+    (math.nan, 0.0, 1),
+    (math.nan, math.nan, 0),
+  ],
+)
+def test_a_gap_between_sampler_and_trainer_is_told(gap, tokens, warned):
+  said = []
+  log = types.SimpleNamespace(say=said.append)
+  c = types.SimpleNamespace(max_logp_diff=0.01)
+  metrics = {'sampler_trainer/logp_diff_max': gap}
+  train.alarm(log, c, 3, metrics | {'advantage/nonzero_frac': tokens})
+  assert len(said) == warned
+  assert all('ALARM step 3' in line for line in said)
 
 
 @pytest.fixture
