@@ -19,7 +19,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-from rlvr_jax import registry
+from rlvr_jax import limits, registry
 
 ABSENT = '(absent)'
 _BOOLS = {'true': True, '1': True, 'false': False, '0': False}
@@ -54,7 +54,8 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
 
   Raises:
     ValueError: no such file (lists those beside it), an ARG that is not
-      taken, an unknown key, or a value of another type.
+      taken, an unknown key, a value of another type or outside
+      `limits.RULES`.
   """
   name, _, arg = spec.partition(':')
   if pathlib.Path(name).suffix == '.json':
@@ -67,6 +68,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     config = get_config(arg) if arg else get_config()
   for override in overrides:
     _apply(config, override)
+  limits.check(flatten(config))
   return config.lock()
 
 

@@ -58,6 +58,7 @@ def train(config, workdir, command: str = '') -> None:
   workdir = pathlib.Path(workdir)
 
   ##### config, mesh #####
+  checks.check_values(c)
   mesh = sharding.make_mesh(c.mesh.shape)
   writer.check_config(workdir, c)
   checks.check_config(c, mesh)
