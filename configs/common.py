@@ -260,7 +260,7 @@ def parse_arg(arg: str, **known):
     else:
       words = [*choices, *(k for k in known if k not in choices)]
       raise ValueError(
-        f'Unknown config ARG {word!r}.{registry.nearest(key, words)} '
+        f'Unknown config ARG {registry.show(word)}.{registry.nearest(key, words)} '
         f'Known: {", ".join(words) or "none"}.'
       )
   return values
@@ -279,4 +279,6 @@ def _value(key, text, default):
       if isinstance(default, tuple)
       else type(default).__name__
     )
-    raise ValueError(f'Config ARG {key!r} is {kind}, not {text!r}.') from e
+    raise ValueError(
+      f'Config ARG {registry.show(key)} is {kind}, not {registry.show(text)}.'
+    ) from e

@@ -12,6 +12,13 @@ class Word(str):
   """A bare name: text, or true, false and none where these are meant."""
 
 
+def is_text(x) -> bool:
+  """A string that UTF-8 can write and that holds no NUL."""
+  if not isinstance(x, str) or '\0' in x:
+    return False
+  return not any('\ud800' <= c <= '\udfff' for c in x)
+
+
 def fitted(kinds, value):
   """The value as one of the annotated types; TypeError says which there are.
 
@@ -52,7 +59,7 @@ def _fit(kind, value, or_text):
   if kind is type(None):
     return value is None or (word == 'none' and not or_text), None
   if kind is str:
-    return isinstance(value, str), str(value)
+    return is_text(value), str(value) if is_text(value) else ''
   if kind is int:
     whole = isinstance(value, int) and not isinstance(value, bool)
     return whole and abs(value) <= WHOLE, value

@@ -45,7 +45,7 @@ def check_config(c, mesh) -> None:
   )
   rule(
     c.method == 'rl' or not d.belief,
-    f"dialogue.belief={d.belief!r} is read by method='rl' alone: set it to ''",
+    f"dialogue.belief={registry.show(d.belief)} is read by method='rl' alone: set it to ''",
   )
   rule(
     d.belief or not d.belief_on_win,
@@ -57,7 +57,7 @@ def check_config(c, mesh) -> None:
   )
   rule(
     not c.keep_best or c.eval_every % c.save_every == 0,
-    f'keep_best={c.keep_best!r} needs a checkpoint at each evaluation: '
+    f'keep_best={registry.show(c.keep_best)} needs a checkpoint at each evaluation: '
     f'eval_every={c.eval_every} must be a multiple of save_every={c.save_every}',
   )
   sizes = {
@@ -87,12 +87,12 @@ def check_config(c, mesh) -> None:
   if c.method in ('rl', 'sft'):
     rule(
       not c.teacher.name,
-      f'teacher.name={c.teacher.name!r} is not read by method={c.method!r}: '
+      f'teacher.name={registry.show(c.teacher.name)} is not read by method={registry.show(c.method)}: '
       "set it to '', or method='distill' or 'rejection'",
     )
   rule(
     c.method == 'distill' or not c.teacher.logits,
-    f"teacher.logits needs method='distill', not {c.method!r}",
+    f"teacher.logits needs method='distill', not {registry.show(c.method)}",
   )
   if rules:
     raise ValueError(f'Config: {"; ".join(rules)}.')
@@ -106,7 +106,7 @@ def check_algorithm(c, algo) -> None:
     if c.max_resample_batches:
       raise ValueError(
         f'max_resample_batches={c.max_resample_batches} with '
-        f'algo.estimate={c.algo.estimate!r}: a critic learns from groups '
+        f'algo.estimate={registry.show(c.algo.estimate)}: a critic learns from groups '
         'without spread too. Set max_resample_batches=0.'
       )
     return
@@ -120,7 +120,7 @@ def check_algorithm(c, algo) -> None:
       if jnp.any(algo.estimate(pair, jnp.ones((2, 1), bool))):
         return
     raise ValueError(
-      f'num_generations=1 with algo.estimate={c.algo.estimate!r}: a group of '
+      f'num_generations=1 with algo.estimate={registry.show(c.algo.estimate)}: a group of '
       'one has no other member to compare with, so every advantage is 0. Set '
       "num_generations to 2 or more, or algo.estimate='reinforce'."
     )
@@ -151,7 +151,7 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
   wants = registry.parse(c.algo.credit)[0] == 'delta_belief'
   if wants and c.method == 'rl' and not (talks and c.dialogue.belief):
     raise ValueError(
-      f'algo.credit={c.algo.credit!r} needs the belief before and after each '
+      f'algo.credit={registry.show(c.algo.credit)} needs the belief before and after each '
       "turn: set dialogue.belief to 'current' or 'initial', in an environment "
       'of several turns such as guessing().'
     )
@@ -160,7 +160,7 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
   if not talks:
     if of_turns:
       raise ValueError(
-        f'Reward {of_turns[0]!r} is for turns of a dialogue; {c.env} asks '
+        f'Reward {registry.show(of_turns[0])} is for turns of a dialogue; {c.env} asks '
         'single questions. Take another reward, or an env such as guessing().'
       )
     return
@@ -171,7 +171,7 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
     )
   if 'greedy' in estimators.takes(algo.estimate):
     raise ValueError(
-      f'algo.estimate={c.algo.estimate!r} compares with a greedy answer, which '
+      f'algo.estimate={registry.show(c.algo.estimate)} compares with a greedy answer, which '
       'a dialogue has not. Take another estimator.'
     )
   for when, most in (
@@ -195,7 +195,7 @@ def eval_tasks(c, env) -> list:
   """
   if not len(env.get(c.eval.split, ())):
     raise ValueError(
-      f'eval.split={c.eval.split!r}: {c.env} has '
+      f'eval.split={registry.show(c.eval.split)}: {c.env} has '
       f'{", ".join(f"{n} ({len(t)} tasks)" for n, t in env.items())}.'
     )
   split = env[c.eval.split]

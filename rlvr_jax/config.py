@@ -64,7 +64,9 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     get_config = module(spec).get_config
     takes = inspect.signature(get_config).parameters
     if arg and not takes:
-      raise ValueError(f'{name} takes no ARG; {spec!r} gives {arg!r}.')
+      raise ValueError(
+        f'{name} takes no ARG; {registry.show(spec)} gives {registry.show(arg)}.'
+      )
     config = get_config(arg) if arg else get_config()
   for override in overrides:
     _apply(config, override)
@@ -182,7 +184,9 @@ class Recorder:
       raise AttributeError(str(e)) from e
 
   def __setattr__(self, key, value):
-    raise AttributeError(f'A recorded config is read only: {key!r} was set.')
+    raise AttributeError(
+      f'A recorded config is read only: {registry.show(key)} was set.'
+    )
 
   def __contains__(self, key):
     return key in self._config
@@ -219,12 +223,12 @@ def _apply(config, override):
     at = at[group] if group in at and _is_group(at[group]) else {}
   if last not in at:
     raise ValueError(
-      f'The config has no key {name!r}.{registry.nearest(name, known)} '
+      f'The config has no key {registry.show(name)}.{registry.nearest(name, known)} '
       f'Known: {", ".join(known)}.'
     )
   if _is_group(at[last]):
     raise ValueError(
-      f'{name!r} is a group of keys; set one of: '
+      f'{registry.show(name)} is a group of keys; set one of: '
       f'{", ".join(f"{name}.{k}" for k in flatten(at[last]))}.'
     )
   at[last] = _parse(name, text, at[last], at.get_type(last))
@@ -256,7 +260,7 @@ def _parse(name, text, current, kind):
     float: 'a number such as 1e-6',
   }.get(kind, f'a literal such as {current or (1, 2)!r}')
   raise ValueError(
-    f'{name!r} is {kind.__name__}, now {current!r}; {text!r} is not. '
+    f'{registry.show(name)} is {kind.__name__}, now {registry.show(current)}; {registry.show(text)} is not. '
     f'Give {example}.'
   )
 
@@ -287,7 +291,7 @@ def _must_exist(path):
   found = sorted(folder.rglob('*.py')) if folder.is_dir() else []
   names = [str(p) for p in found if p.name not in ('__init__.py', 'common.py')]
   raise ValueError(
-    f'No config file {str(path)!r}.{registry.nearest(str(path), names)} '
+    f'No config file {registry.show(str(path))}.{registry.nearest(str(path), names)} '
     f'There are: {", ".join(names) or f"none in {folder}"}.'
   )
 
@@ -296,7 +300,7 @@ def _from_json(name, arg):
   path = pathlib.Path(name)
   _must_exist(path)
   if arg:
-    raise ValueError(f'{name} takes no ARG; {arg!r} was given.')
+    raise ValueError(f'{name} takes no ARG; {registry.show(arg)} was given.')
   try:
     values = json.loads(path.read_text())
     return ml_collections.ConfigDict(_from_jsonable(values))

@@ -50,9 +50,7 @@ def text(most: int, *, empty: bool = True) -> Rule:
   """So many characters that UTF-8 can write, none of them NUL."""
 
   def holds(x):
-    if not isinstance(x, str) or len(x) > most or not (x or empty):
-      return False
-    return '\0' not in x and not any('\ud800' <= c <= '\udfff' for c in x)
+    return annotations.is_text(x) and (0 if empty else 1) <= len(x) <= most
 
   some = 'at most' if empty else 'one to'
   return Rule(holds, f'text of {some} {most} characters, without NUL')

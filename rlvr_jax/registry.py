@@ -96,11 +96,13 @@ def register(kind: str, name: str | None = None):
 
 def nearest(name: str, known) -> str:
   """' Did you mean ...?' for the closest of `known`, or ''."""
-  match = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+  match = difflib.get_close_matches(
+    str(name)[:100], list(known), n=1, cutoff=0.5
+  )
   return f' Did you mean {match[0]!r}?' if match else ''
 
 
-def show(value, limit: int = 80) -> str:
+def show(value, limit: int = 200) -> str:
   """`repr` for messages: what is longer than `limit` characters is cut."""
   try:
     text = repr(value)
@@ -108,7 +110,7 @@ def show(value, limit: int = 80) -> str:
     return 'a number of thousands of digits'
   if len(text) <= limit:
     return text
-  return f'{text[: limit - 20]}...{text[-5:]} ({len(text)} characters)'
+  return f'{text[: limit - 30]}...{text[-5:]} ({len(text)} characters)'
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from rlvr_jax import (
   checks,
   codes,
   programs,
+  registry,
   sharding,
   step,
   types,
@@ -58,7 +59,7 @@ def _open(c, name, mesh, key, does) -> Teacher:
   )
   if loaded.params is None:
     raise ValueError(
-      f'{key}={name!r} has no weights, so it has nothing to {does}: give the '
+      f'{key}={registry.show(name)} has no weights, so it has nothing to {does}: give the '
       'folder of a trained model.'
     )
   with sharding.use(mesh):
@@ -74,7 +75,7 @@ def check_vocabulary(c, teacher: Teacher, tokenizer: Tokenizer) -> None:
   vocabularies = [t.backend.get_vocab(with_added_tokens=True) for t in both]
   if vocabularies[0] != vocabularies[1] or both[0].end_ids != both[1].end_ids:
     raise ValueError(
-      f'teacher.name={c.teacher.name!r} and model.name={c.model.name!r} have '
+      f'teacher.name={registry.show(c.teacher.name)} and model.name={registry.show(c.model.name)} have '
       'different vocabularies or end tokens. Tokens pass from one to the other '
       'unread: take a teacher of the same family.'
     )

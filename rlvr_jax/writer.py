@@ -26,6 +26,7 @@ import numpy as np
 import rich.progress
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import registry
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def check_config(workdir, config) -> None:
       if now < was:
         lines.append(f'{key}: {was} -> {now} (it may only grow)')
     elif key not in MAY_CHANGE:
-      lines.append(f'{key}: {was!r} -> {now!r}')
+      lines.append(f'{key}: {registry.show(was)} -> {registry.show(now)}')
   if lines:
     raise ValueError(
       f'{workdir} holds a run with another config. Use a new workdir, or set '

@@ -30,7 +30,7 @@ INSIDE = {
   'registry': {'registry', 'annotations'},
   'types': {'types', 'codes'},
   'ops': {'ops', 'codes', 'types', 'registry'},
-  'rewards': {'rewards', 'envs', 'text', 'codes', 'registry'},
+  'rewards': {'rewards', 'envs', 'text', 'codes', 'annotations', 'registry'},
   'envs': {'rewards', 'envs', 'text', 'codes', 'registry'},
   'text': {'rewards', 'envs', 'text', 'codes', 'registry'},
 }

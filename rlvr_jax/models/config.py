@@ -48,7 +48,7 @@ class ModelConfig:
     _family(self.family)
     if self.num_heads % self.num_kv_heads:
       raise ValueError(
-        f'num_heads={self.num_heads} is no multiple of '
+        f'num_heads (heads)={self.num_heads} is no multiple of '
         f'num_kv_heads={self.num_kv_heads}.'
       )
     if self.head_dim % 2:
@@ -79,16 +79,14 @@ def _family(name: str) -> dict:
   """What a family fixes. ValueError for an unknown one."""
   if name not in FAMILIES:
     raise ValueError(
-      f'Unknown model family {name!r}.{registry.nearest(name, FAMILIES)} '
+      f'Unknown model family {registry.show(name)}.'
+      f'{registry.nearest(name, FAMILIES)} '
       f'Known: {", ".join(FAMILIES)}.'
     )
   return FAMILIES[name]
 
 
 def _model(family, layers, width, mlp, heads, kv_heads, vocab, **kw):
-  for size in (layers, width, heads, kv_heads, vocab):
-    if type(size) is not int or size < 1:
-      raise ValueError(f'Sizes of a model are positive integers, not {size!r}.')
   kw = _family(family) | {'head_dim': width // heads} | kw
   theta = kw.pop('theta', 10_000.0)
   return ModelConfig(
@@ -115,7 +113,27 @@ def tiny(
   vocab: int = 264,
   max_position: int = 1024,
 ) -> ModelConfig:
-  """A model for tests and laptops; vocab 264 holds the 259 ids of bytes."""
+  """A model for tests and laptops; vocab 264 holds the 259 ids of bytes.
+
+  Raises:
+    ValueError: a size that is not positive or absurdly large, heads that do not
+      divide the width or that kv_heads do not divide.
+  """
+  for name, size, most in (
+    ('layers', layers, 1000),
+    ('width', width, 2**16),
+    ('heads', heads, 2**10),
+    ('kv_heads', kv_heads, 2**10),
+    ('vocab', vocab, 2**22),
+    ('max_position', max_position, 2**30),
+  ):
+    if not 1 <= size <= most:
+      raise ValueError(f'tiny({name}={size}): it must be in 1..{most}.')
+  if width % heads or width // heads % 2:
+    raise ValueError(
+      f'tiny(width={width}, heads={heads}): a head takes width / heads, which '
+      'must be even and whole.'
+    )
   return _model(
     family,
     layers,

@@ -135,7 +135,7 @@ def grpo(
     )
   if scale_rewards not in ('group', 'batch', 'none'):
     raise ValueError(
-      f'grpo(scale_rewards={scale_rewards!r}): write group, batch or none.'
+      f'grpo(scale_rewards={registry.show(scale_rewards)}): write group, batch or none.'
     )
   scale = functools.partial(_scale, 'grpo', eps=eps, ddof=ddof)
   centred = by_group(dr_grpo)(score, valid)
