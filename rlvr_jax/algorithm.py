@@ -93,42 +93,7 @@ def from_config(c) -> Algorithm:
     critic=critic if with_critic else None,
     padded=c.turn_statistics == 'padded',
   )
-  try:
-    jax.eval_shape(lambda: _try(algorithm, c))
-  except TypeError as e:  # a word where a number belongs, say
-    specs = (c.credit, c.estimate, c.surrogate, c.aggregate, c.kl, c.correction)
-    raise ValueError(
-      f'An argument in {registry.show(", ".join(filter(None, specs)))} has a '
-      f'wrong type: {registry.show(str(e))}.'
-    ) from e
   return algorithm
-
-
-def _try(algorithm, c):
-  """Calls every function once, so that bad arguments are refused at start."""
-  naming = lambda key: registry.naming(f'algo.{key}', getattr(c, key))
-  x, mask = jnp.zeros((1, 2)), jnp.ones((1, 2), bool)
-  belief = jnp.zeros((1, 2, 2))
-  score = types.Score(x[..., None], mask[..., None], belief, x, x[:, :1])
-  rolled = types.Rollout(x[..., None], x, jnp.zeros((1, 2, 1), int), x, x)
-  with naming('credit'):
-    _credit(algorithm, score)
-  with naming('estimate'):
-    if algorithm.critic is None:
-      advantages(algorithm, rolled, score)
-    else:
-      algorithm.critic.gae(x[0], x[0], mask[0])
-  if algorithm.correction is not None:
-    with naming('correction'):
-      algorithm.correction(x, x, mask)
-  batch = types.Batch(x, mask, x, x, x, value=x, returns=x)
-  with naming('aggregate'):
-    loss_denominator(algorithm, mask)
-  with naming('surrogate'):
-    choose = surrogates.choose(algorithm.surrogate)
-    if choose is not None:
-      batch = batch.replace(chosen=choose(x, x, x, mask))
-    loss(algorithm, x, batch, entropy=x, value=x)
 
 
 def supervised(algorithm: Algorithm) -> Algorithm:

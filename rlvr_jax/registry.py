@@ -31,46 +31,35 @@ from collections.abc import Callable, Iterator
 
 from rlvr_jax import annotations
 
+
+def _modules(folder: str, names: str) -> tuple[str, ...]:
+  return tuple(f'rlvr_jax.{folder}.{name}' for name in names.split())
+
+
 # Every module that registers functions of a kind, so that a lookup is
 # independent of what happens to be imported.
 _MODULES = {
-  'credit': ('rlvr_jax.ops.credit',),
-  'estimator': (
-    'rlvr_jax.ops.estimators',
-    'rlvr_jax.ops.estimators_batch',
-    'rlvr_jax.ops.gae',
+  'credit': _modules('ops', 'credit trials'),
+  'estimator': _modules('ops', 'estimators estimators_batch gae trials'),
+  'surrogate': _modules('ops', 'surrogate covariance trials'),
+  'correction': _modules('ops', 'correction trials'),
+  'aggregate': _modules('ops', 'aggregate trials'),
+  'kl': _modules('ops', 'kl trials'),
+  'reward': _modules(
+    'rewards',
+    'core format spurious calibrated length signals game similarity',
   ),
-  'surrogate': ('rlvr_jax.ops.surrogate', 'rlvr_jax.ops.covariance'),
-  'correction': ('rlvr_jax.ops.correction',),
-  'aggregate': ('rlvr_jax.ops.aggregate',),
-  'kl': ('rlvr_jax.ops.kl',),
-  'reward': (
-    'rlvr_jax.rewards.core',
-    'rlvr_jax.rewards.format',
-    'rlvr_jax.rewards.spurious',
-    'rlvr_jax.rewards.calibrated',
-    'rlvr_jax.rewards.length',
-    'rlvr_jax.rewards.signals',
-    'rlvr_jax.rewards.game',
-    'rlvr_jax.rewards.similarity',
+  'env': _modules(
+    'envs',
+    'arithmetic countdown gsm8k jsonl gym strategies guessing chain steps',
   ),
-  'env': (
-    'rlvr_jax.envs.arithmetic',
-    'rlvr_jax.envs.countdown',
-    'rlvr_jax.envs.gsm8k',
-    'rlvr_jax.envs.jsonl',
-    'rlvr_jax.envs.gym',
-    'rlvr_jax.envs.strategies',
-    'rlvr_jax.envs.guessing',
-    'rlvr_jax.envs.chain',
-    'rlvr_jax.envs.steps',
-  ),
-  'model': ('rlvr_jax.models.config',),
+  'model': _modules('models', 'config'),
 }
 DEPTH = 8  # specs within specs
 LONGEST = 10_000  # characters of a spec
 
 _FUNCTIONS: dict[str, dict[str, Callable]] = {kind: {} for kind in _MODULES}
+_TRIALS: dict[str, Callable[[Callable], object]] = {}
 
 
 class Spec(str):
@@ -100,6 +89,16 @@ def nearest(name: str, known) -> str:
     str(name)[:100], list(known), n=1, cutoff=0.5
   )
   return f' Did you mean {match[0]!r}?' if match else ''
+
+
+def trial(kind: str):
+  """Decorator: calls what `get` found once, so that it can refuse options."""
+
+  def wrap(call):
+    _TRIALS[kind] = call
+    return call
+
+  return wrap
 
 
 def show(value, limit: int = 200) -> str:
@@ -133,13 +132,22 @@ def get(kind: str, spec: str) -> Callable:
 
   Raises:
     ValueError: unknown kind or name (lists the known ones and the nearest),
-      malformed spec, an argument that is no literal, or one that the
-      function does not take; the same of a spec within it.
+      malformed spec, an argument that is no literal, of another type than its
+      annotation, or one that the function does not take or refuses; the same
+      of a spec within it. An environment refuses when it is called.
   """
   fn, rest, bound = _resolve(kind, spec)
   if rest:
-    return lambda *data: fn(*data, *rest, **bound)
-  return functools.partial(fn, **bound) if bound else fn
+    made = lambda *data: fn(*data, *rest, **bound)
+  else:
+    made = functools.partial(fn, **bound) if bound else fn
+  if kind in _TRIALS:
+    with naming(f'{kind} {show(spec)}'):
+      try:
+        _TRIALS[kind](made)
+      except TypeError as e:
+        raise ValueError(f'it cannot be called: {show(str(e))}') from e
+  return made
 
 
 def named(kind: str, spec: str) -> dict[str, Callable]:

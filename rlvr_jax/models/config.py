@@ -113,37 +113,20 @@ def tiny(
   vocab: int = 264,
   max_position: int = 1024,
 ) -> ModelConfig:
-  """A model for tests and laptops; vocab 264 holds the 259 ids of bytes.
-
-  Raises:
-    ValueError: a size that is not positive or absurdly large, heads that do not
-      divide the width or that kv_heads do not divide.
-  """
+  """A model for tests and laptops; vocab 264 holds the 259 ids of bytes."""
   for name, size, most in (
-    ('layers', layers, 1000),
-    ('width', width, 2**16),
-    ('heads', heads, 2**10),
-    ('kv_heads', kv_heads, 2**10),
-    ('vocab', vocab, 2**22),
+    ('layers', layers, 1000), ('width', width, 2**16), ('heads', heads, 1024),
+    ('kv_heads', kv_heads, 1024), ('vocab', vocab, 2**22),
     ('max_position', max_position, 2**30),
-  ):
+  ):  # fmt: skip
     if not 1 <= size <= most:
       raise ValueError(f'tiny({name}={size}): it must be in 1..{most}.')
-  if width % heads or width // heads % 2:
+  if width % heads:
     raise ValueError(
-      f'tiny(width={width}, heads={heads}): a head takes width / heads, which '
-      'must be even and whole.'
+      f'tiny(width={width}) must be a multiple of heads={heads}.'
     )
-  return _model(
-    family,
-    layers,
-    width,
-    4 * width,
-    heads,
-    kv_heads,
-    vocab,
-    max_position=max_position,
-  )
+  sizes = (layers, width, 4 * width, heads, kv_heads, vocab)
+  return _model(family, *sizes, max_position=max_position)
 
 
 @registry.register('model', 'smollm2_135m')

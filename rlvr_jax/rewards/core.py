@@ -64,6 +64,11 @@ class Graded(NamedTuple):
 Reward = Callable[[Sequence['envs.Task'], Sequence[Transcript]], list[Graded]]
 
 
+@registry.trial('reward')
+def _trial(reward):
+  reward([], [])
+
+
 @registry.register('reward')
 def outcome(
   tasks: Sequence['envs.Task'],
@@ -105,8 +110,6 @@ def outcome(
 def build(specs: Sequence[str], weights: Sequence[float]) -> Reward:
   """`combine` of the rewards that `specs` name, under these names.
 
-  Each is called once with no rows, so that a bad option is refused here.
-
   Raises:
     ValueError: see `registry.get`, `combine` and the rewards.
   """
@@ -114,7 +117,6 @@ def build(specs: Sequence[str], weights: Sequence[float]) -> Reward:
   for spec in specs:
     with registry.naming('reward_funcs', spec):
       funcs.append(registry.get('reward', spec))
-      funcs[-1]([], [])
   return combine(funcs, specs, weights)
 
 
