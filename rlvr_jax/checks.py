@@ -187,6 +187,12 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
       )
 
 
+def environment(c):
+  """The tasks by split that `c.env` names; ValueError names the key."""
+  with registry.naming('env', c.env):
+    return registry.get('env', c.env)()
+
+
 def eval_tasks(c, env) -> list:
   """The first eval.num_tasks tasks of eval.split.
 

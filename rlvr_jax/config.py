@@ -87,6 +87,8 @@ def of_run(workdir, overrides: Sequence[str]) -> ml_collections.ConfigDict:
       '--workdir of scripts/train.py.'
     )
   config = load(str(path), overrides)
+  with registry.naming(str(path)):
+    limits.check_complete(flatten(config))
   if config.eval.samples > 1 and config.eval.temperature == 0:
     raise ValueError(
       f'{config.eval.samples} samples at temperature 0 are the same one. Give '
@@ -141,6 +143,20 @@ def flatten(config) -> dict[str, Any]:
     else:
       flat[key] = value
   return flat
+
+
+def read_json(path) -> dict:
+  """What `to_json` wrote. ValueError for a file that holds no JSON object."""
+  try:
+    values = json.loads(pathlib.Path(path).read_text('utf-8'))
+    if not isinstance(values, dict):
+      raise ValueError(f'it holds {registry.show(values, 60)}, no object')
+  except (ValueError, RecursionError) as e:
+    raise ValueError(
+      f'{path} is not a config in JSON ({registry.show(str(e))}). Restore it, '
+      'or use a new workdir.'
+    ) from e
+  return values
 
 
 def to_json(config) -> str:
@@ -302,10 +318,11 @@ def _from_json(name, arg):
   if arg:
     raise ValueError(f'{name} takes no ARG; {registry.show(arg)} was given.')
   try:
-    values = json.loads(path.read_text())
-    return ml_collections.ConfigDict(_from_jsonable(values))
-  except (ValueError, TypeError, AttributeError) as e:
-    raise ValueError(f'{name} is not a config in JSON: {e}.') from e
+    return ml_collections.ConfigDict(_from_jsonable(read_json(path)))
+  except (TypeError, AttributeError) as e:
+    raise ValueError(
+      f'{name} is not a config in JSON: {registry.show(str(e))}.'
+    ) from e
 
 
 @contextlib.contextmanager

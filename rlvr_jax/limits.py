@@ -203,7 +203,14 @@ def check(flat: Mapping) -> None:
 
 
 def check_complete(flat: Mapping) -> None:
-  """ValueError for a config that lacks keys, or has some that nothing reads."""
+  """ValueError for a config that lacks keys, or has some without a rule."""
+  for key in flat:
+    group = key.rpartition('.')[0]
+    if key not in RULES and group not in RULES:
+      raise ValueError(
+        f'The config has {registry.show(key)}, which is no key of '
+        f'configs/common.py.{registry.nearest(key, RULES)}'
+      )
   lacking = [key for key in RULES if key not in flat]
   if lacking:
     raise ValueError(

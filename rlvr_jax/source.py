@@ -41,7 +41,8 @@ def open_teacher(c, mesh) -> Teacher:
   """The model of `c.teacher`; its weights are placed as the policy's are."""
   if not c.teacher.name:
     return Teacher()
-  checks.check_model(c, load.load_config(c.teacher.name))
+  with registry.naming('teacher.name'):
+    checks.check_model(c, load.load_config(c.teacher.name))
   found = _open(c, c.teacher.name, mesh, 'teacher.name', 'teach')
   return found if c.teacher.logits else found._replace(params=None)
 
@@ -85,7 +86,8 @@ def open_oracle(c, mesh):
   """(model, parameters to sample with, tokenizer) of dialogue.oracle."""
   if not c.dialogue.oracle:
     return None
-  checks.check_oracle(c, load.load_config(c.dialogue.oracle))
+  with registry.naming('dialogue.oracle'):
+    checks.check_oracle(c, load.load_config(c.dialogue.oracle))
   found = _open(c, c.dialogue.oracle, mesh, 'dialogue.oracle', 'know')
   return found.model, found.sampler, found.tokenizer
 

@@ -66,7 +66,7 @@ def train(config, workdir, command: str = '') -> None:
 
   ##### tasks, rewards #####
   env = labels.attach(
-    registry.get('env', c.env)(),
+    checks.environment(c),
     c.labels,
     c.reward_funcs,
     labels.settings(c, labels.SHARED),
@@ -81,7 +81,8 @@ def train(config, workdir, command: str = '') -> None:
   checks.check_algorithm(c, algo)
   if c.method != 'rl':
     algo = algorithm.supervised(algo)
-  model_config = load.load_config(c.model.name)
+  with registry.naming('model.name', c.model.name):
+    model_config = load.load_config(c.model.name)
   checks.check_model(c, model_config)
   checks.check_dialogue(c, algo, talks, model_config)
   teacher = source.open_teacher(c, mesh)

@@ -73,15 +73,10 @@ def check_config(workdir, config) -> None:
   path = pathlib.Path(workdir) / 'config.json'
   if not path.exists():
     return
-  try:
-    old = json.loads(path.read_text())
-  except ValueError as e:
-    raise ValueError(
-      f'{path} is not JSON ({e}). Restore it, or use a new workdir.'
-    ) from e
+  old = config_lib.read_json(path)
   lines = []
   for key, (was, now) in config_lib.diff(old, config).items():
-    if key == 'total_steps' and config_lib.ABSENT not in (was, now):
+    if key == 'total_steps' and isinstance(was, int) and isinstance(now, int):
       if now < was:
         lines.append(f'{key}: {was} -> {now} (it may only grow)')
     elif key not in MAY_CHANGE:
@@ -225,7 +220,9 @@ class Writer:
     if self._bar is not None:
       self._bar.console.print(text, markup=False, highlight=False)
     else:
-      print(text, flush=True)
+      # What the console cannot write, such as half of a character, is escaped.
+      kind = sys.stdout.encoding or 'utf-8'
+      print(text.encode(kind, 'backslashreplace').decode(kind), flush=True)
 
   def close(self) -> None:
     if self._bar is not None:

@@ -136,7 +136,7 @@ def test_another_config_is_refused_with_all_keys(tmp_path):
   _open(tmp_path, 1, longer).close()
   assert json.loads((tmp_path / 'config.json').read_text()) == longer
   (tmp_path / 'config.json').write_text('{')
-  with pytest.raises(ValueError, match='is not JSON'):
+  with pytest.raises(ValueError, match='is not a config in JSON'):
     writer.check_config(tmp_path, longer)
 
 

@@ -23,6 +23,8 @@ from typing import NamedTuple
 from rlvr_jax import codes
 from rlvr_jax.rewards import extract, numbers, pool
 
+Verdict = codes.Verdict  # what `verify` returns stands beside it
+
 SYMBOLS = 1000  # characters that a symbolic answer may have
 DEPTH = 100  # brackets within brackets
 

@@ -10,6 +10,7 @@ from rlvr_jax.rewards import answer, countdown, extract, pool, similarity
 if TYPE_CHECKING:
   from rlvr_jax.envs import core as envs
 
+Verdict = codes.Verdict  # what `verify` returns stands beside it
 SOLVED = 0.99  # reasoning-gym's score of a right answer is 1.0
 
 

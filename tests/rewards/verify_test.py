@@ -85,3 +85,11 @@ def test_reasoning_gym_not_installed(monkeypatch):
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
   with pytest.raises(ValueError, match=r"pip install 'rlvr_jax\[gym\]'"):
     verify.verify([task('reasoning_gym', dataset='toy', entry={})], ['x'])
+
+
+def test_verdict_stands_beside_what_returns_it():
+  from rlvr_jax.rewards import answer
+
+  assert answer.Verdict is verify.Verdict is codes.Verdict
+  got = answer.verify(['18'], ['\\boxed{18}'])
+  assert got == [answer.Verdict.CORRECT]
