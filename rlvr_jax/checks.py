@@ -1,5 +1,8 @@
 """Start-up checks: what cannot work is refused before anything is computed."""
 
+import os
+
+import jax
 import jax.numpy as jnp
 
 from rlvr_jax import config as config_lib
@@ -72,6 +75,11 @@ def check_config(c, mesh) -> None:
       'takes an equal part',
     )
   rule(
+    c.total_steps * c.num_iterations < 2**31,
+    f'total_steps={c.total_steps} * num_iterations={c.num_iterations} must be '
+    'below 2**31: updates are counted in 32 bits',
+  )
+  rule(
     c.train_batch_size % c.groups_per_micro_batch == 0,
     f'train_batch_size={c.train_batch_size} must be a multiple of '
     f'groups_per_micro_batch={c.groups_per_micro_batch}',
@@ -133,6 +141,40 @@ def check_model(c, config) -> None:
     raise ValueError(
       f'max_prompt_length + max_completion_length = {longest} is more than '
       f"the model's {config.max_position} positions."
+    )
+
+
+def check_memory(c, config) -> None:
+  """ValueError where even the least that a run needs is more than there is.
+
+  Weights, the sampler's copy of them, and the keys and values of the tokens
+  that are sampled at a time: in fact a run needs a good deal more.
+  """
+  size = {'float32': 4, 'bfloat16': 2}
+  rows = max(c.train_batch_size * c.num_generations, c.eval.batch_size)
+  token = 2 * config.num_layers * config.num_kv_heads * config.head_dim
+  parts = {
+    'weights': config.num_params * size[c.model.param_dtype],
+    "the sampler's copy": config.num_params * size[c.model.dtype],
+    f'the cache of {rows} rows of max_completion_length='
+    f'{c.max_completion_length}': rows
+    * c.max_completion_length
+    * token
+    * size[c.model.dtype],
+  }
+  device = jax.local_devices()[0]
+  there = (device.memory_stats() or {}).get('bytes_limit', 0)
+  there *= jax.device_count()
+  if not there:  # of a CPU, which all its devices share
+    there = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    there *= jax.process_count()
+  if sum(parts.values()) > there:
+    each = ', '.join(f'{k} {v / 2**30:.1f} GiB' for k, v in parts.items())
+    raise ValueError(
+      f'model.name={registry.show(c.model.name)} needs more memory than the '
+      f'{there / 2**30:.1f} GiB of these devices: {each}. Take a smaller model '
+      'or more devices, or lower train_batch_size, num_generations, '
+      'eval.batch_size or max_completion_length.'
     )
 
 

@@ -259,10 +259,8 @@ def _parse(name, text, current, kind):
       return text
     if kind is bool:
       return _BOOLS[text.lower()]
-    if kind is int:
-      return int(text)
-    if kind is float:
-      return float(text)
+    if kind in (int, float) and text.isascii():
+      return kind(text)
     if kind is type(None):
       return _literal_or_text(text)
     value = ast.literal_eval(text)

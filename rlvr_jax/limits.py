@@ -76,7 +76,7 @@ def several(rule: Rule, size: int = 0) -> Rule:
 
 
 def _is_pattern(x) -> bool:
-  if not isinstance(x, str) or len(x) > 1000:
+  if not annotations.is_text(x) or len(x) > 1000:
     return False
   try:
     re.compile(x)

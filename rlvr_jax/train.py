@@ -84,6 +84,7 @@ def train(config, workdir, command: str = '') -> None:
   with registry.naming('model.name', c.model.name):
     model_config = load.load_config(c.model.name)
   checks.check_model(c, model_config)
+  checks.check_memory(c, model_config)
   checks.check_dialogue(c, algo, talks, model_config)
   teacher = source.open_teacher(c, mesh)
   answer = converse.oracle(c, source.open_oracle(c, mesh), put)

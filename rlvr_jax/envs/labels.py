@@ -70,12 +70,10 @@ def attach(
       that is missing, broken, unfinished, made with other settings or for
       other tasks; a verifier other than 'math'; no task is left.
   """
-  read = {
-    name
-    for spec in specs
-    for name in registry.named('reward', spec)
-    if name in REWARDS
-  }
+  read = set()
+  for spec in specs:
+    with registry.naming('reward_funcs'):
+      read |= set(registry.named('reward', spec)) & set(REWARDS)
   if not read and not path:
     return env
   if not path:

@@ -117,7 +117,8 @@ def build(specs: Sequence[str], weights: Sequence[float]) -> Reward:
   for spec in specs:
     with registry.naming('reward_funcs', spec):
       funcs.append(registry.get('reward', spec))
-  return combine(funcs, specs, weights)
+  with registry.naming('reward_funcs and reward_weights'):
+    return combine(funcs, specs, weights)
 
 
 def reads_signals(reward):
