@@ -283,7 +283,7 @@ def parse(spec: str) -> tuple[str, list, dict]:
       raise ValueError('no name')
     text = '_' + spec.strip()[name.end() :]
     with warnings.catch_warnings():  # a backslash in quotes is a backslash
-      warnings.simplefilter('ignore', SyntaxWarning)
+      warnings.simplefilter('ignore')
       node = ast.parse(text, mode='eval').body
     if isinstance(node, ast.Name) and node.id == '_':
       return name[0], [], {}

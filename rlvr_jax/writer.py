@@ -76,8 +76,8 @@ def check_config(workdir, config) -> None:
   old = config_lib.read_json(path)
   lines = []
   for key, (was, now) in config_lib.diff(old, config).items():
-    if key == 'total_steps' and isinstance(was, int) and isinstance(now, int):
-      if now < was:
+    if key == 'total_steps' and config_lib.ABSENT not in (was, now):
+      if not isinstance(was, int) or now < was:
         lines.append(f'{key}: {was} -> {now} (it may only grow)')
     elif key not in MAY_CHANGE:
       lines.append(f'{key}: {registry.show(was)} -> {registry.show(now)}')
