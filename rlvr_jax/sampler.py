@@ -75,7 +75,8 @@ def draw(logits: jax.Array, u: jax.Array, how: Sampling):
 
   Args:
     logits: f32[B,V].
-    u: f32[B] in [0, 1).
+    u: f32[B] in [0, 1), of 23 bits: a token rarer than 1.2e-7 is drawn in steps
+      of that, while its mass as part of a tail is right.
 
   Returns:
     token i32[B]; its log-prob f32[B] under the distribution drawn from.

@@ -78,7 +78,7 @@ def check_config(workdir, config) -> None:
   for key, (was, now) in config_lib.diff(old, config).items():
     if key == 'total_steps' and config_lib.ABSENT not in (was, now):
       if not isinstance(was, int) or now < was:
-        lines.append(f'{key}: {was} -> {now} (it may only grow)')
+        lines.append(f'{key}: {registry.show(was)} -> {now} (it may only grow)')
     elif key not in MAY_CHANGE:
       lines.append(f'{key}: {registry.show(was)} -> {registry.show(now)}')
   if lines:

@@ -154,7 +154,10 @@ def _run_model(folder: pathlib.Path) -> dict:
   try:
     config = json.loads(path.read_text('utf-8'))
     model = {key: config['model'][key] for key in ('name', 'param_dtype')}
-    return model | {'keep_best': config.get('keep_best', '')}
+    model['keep_best'] = config.get('keep_best', '')
+    if not all(isinstance(value, str) for value in model.values()):
+      raise TypeError(f'these are no texts: {registry.show(model)}')
+    return model
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise ValueError(
       f'{folder} holds checkpoints, and no config.json of a run beside them '
