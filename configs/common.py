@@ -11,9 +11,12 @@ from rlvr_jax import registry
 
 
 def base() -> ml_collections.ConfigDict:
-  """Every key there is. A config file changes some and adds none."""
+  """Every key there is. A config file changes some and adds none.
+
+  What each may be: rlvr_jax/limits.py.
+  """
   c = ml_collections.ConfigDict()
-  c.seed = 0  # of weights, data order and sampling
+  c.seed = 0  # of weights, data order and sampling; 32 bits
   c.total_steps = 100  # batches of rollouts
 
   # What is trained on. rl: the policy's own samples, by reward. sft: the
@@ -25,7 +28,7 @@ def base() -> ml_collections.ConfigDict:
   c.teacher = ml_collections.ConfigDict()
   c.teacher.name = ''  # as model.name, same vocabulary; '' for none
   # distill: match the teacher's distribution at each of its tokens, not the
-  # token alone.
+  # token alone: KL at `temperature`, without a factor T^2.
   c.teacher.logits = False
 
   c.model = ml_collections.ConfigDict()
@@ -52,7 +55,7 @@ def base() -> ml_collections.ConfigDict:
   # Majority answers of the starting model, by scripts/label.py: what the
   # rewards majority and incorrect compare with. '' for none.
   c.labels = ''
-  c.verify_timeout_s = 3.0  # CPU time, limit on checking one answer
+  c.verify_timeout_s = 3.0  # CPU time, limit on checking one answer, up to 3600
   # Which text is the answer, where graders differ: rewards/extract.py.
   c.verifier = ml_collections.ConfigDict()
   # No answer without a box, <answer>, #### or 'the answer is'. False: else the
@@ -80,8 +83,10 @@ def base() -> ml_collections.ConfigDict:
   c.num_generations = 8  # samples of each prompt: a group
   c.max_prompt_length = 64  # tokens; a longer prompt is refused
   c.max_completion_length = 64  # tokens, the end token counts
-  c.temperature = 1.0  # of sampling, and of the log-probs that are trained
-  c.mask_truncated_completions = False  # do not train rows cut by the limit
+  c.temperature = 1.0  # of sampling and trained log-probs, at least 0.01
+  # Do not train rows cut by the limit: they leave the loss and its
+  # denominator, not their group's statistics.
+  c.mask_truncated_completions = False
   # Sample again, at most so many batches a step, until train_batch_size
   # groups have spread in their rewards (DAPO's dynamic sampling). 0: keep
   # the batch as it is; groups without gradient are skipped either way.
@@ -96,7 +101,8 @@ def base() -> ml_collections.ConfigDict:
   c.dialogue.max_turns = 10  # messages of the policy
   c.dialogue.max_reply_length = 32  # tokens between two messages of the policy
   c.dialogue.max_length = 0  # tokens after the prompt; 0: all that fit
-  c.dialogue.max_invalid_turns = 0  # then the game is over; 0: it goes on
+  # The game is over after so many in all, in a row or not; 0: it goes on.
+  c.dialogue.max_invalid_turns = 0
   # log p(truth) before and after each turn, for algo.credit='delta_belief':
   # by the policy that plays ('current'), or the one it started from
   # ('initial'); '' for none.
@@ -122,23 +128,23 @@ def base() -> ml_collections.ConfigDict:
   c.algo.aggregate = 'token_mean'  # of tokens to one number
   c.algo.kl = ''  # k1, k2, k3; '' for none
   c.algo.beta = 0.0  # weight of kl against the initial policy
-  c.algo.entropy_coef = 0.0  # weight of the entropy bonus
+  c.algo.entropy_coef = 0.0  # weight of the entropy bonus; below 0: a penalty
   # Weights against a gap between sampler and trainer: correction.py; such as
   # 'truncate(level=token, high=2.0)'. '' for none.
   c.algo.correction = ''
   c.algo.whiten = True  # gae: advantages, over the tokens of the batch
   c.algo.value_coef = 0.1  # gae: weight of the value loss
   c.algo.value_clip = 0.2  # gae: range of a value around its old one; 0: any
-  c.num_iterations = 1  # updates on each batch
+  c.num_iterations = 1  # updates on each batch, all of it every time
 
   c.optimizer = ml_collections.ConfigDict()
-  c.optimizer.learning_rate = 1e-6  # after the warm-up
+  c.optimizer.learning_rate = 1e-6  # after the warm-up; up to 10
   c.optimizer.value_learning_rate = 0.0  # of the value head; 0: as the others
   c.optimizer.schedule = 'constant'  # constant, linear, cosine
   c.optimizer.warmup_steps = 0  # updates
-  c.optimizer.b1 = 0.9  # decay of Adam's mean of gradients
-  c.optimizer.b2 = 0.95  # decay of Adam's mean of squares
-  c.optimizer.eps = 1e-8  # added to Adam's root of squares
+  c.optimizer.b1 = 0.9  # decay of Adam's mean of gradients, below 1
+  c.optimizer.b2 = 0.95  # decay of Adam's mean of squares, below 1
+  c.optimizer.eps = 1e-8  # added to Adam's root of squares; above 0, up to 1
   c.optimizer.weight_decay = 0.0  # on matrices, not on norms and biases
   c.optimizer.max_grad_norm = 1.0  # 0: no clipping
   c.optimizer.trainable = '.*'  # regular expression on parameter paths
@@ -167,7 +173,7 @@ def base() -> ml_collections.ConfigDict:
   c.eval.num_tasks = 128  # of that split
   c.eval.samples = 1  # of each task
   c.eval.batch_size = 32  # samples at a time
-  c.eval.temperature = 0.0  # 0: greedy
+  c.eval.temperature = 0.0  # 0: greedy; else at least 0.01
   c.eval.top_k = 0  # most likely tokens to choose from; 0: all
   c.eval.top_p = 1.0  # their mass; 1.0: all
   c.eval.max_turns = 0  # of a dialogue; 0: as in training
@@ -293,7 +299,7 @@ def parse_arg(arg: str, **known):
     else:
       words = [*choices, *(k for k in known if k not in choices)]
       raise ValueError(
-        f'Unknown config ARG {word!r}.{registry.nearest(key, words)} '
+        f'Unknown config ARG {registry.show(word)}.{registry.nearest(key, words)} '
         f'Known: {", ".join(words) or "none"}.'
       )
   return values
@@ -312,4 +318,6 @@ def _value(key, text, default):
       if isinstance(default, tuple)
       else type(default).__name__
     )
-    raise ValueError(f'Config ARG {key!r} is {kind}, not {text!r}.') from e
+    raise ValueError(
+      f'Config ARG {registry.show(key)} is {kind}, not {registry.show(text)}.'
+    ) from e

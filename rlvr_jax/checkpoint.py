@@ -12,6 +12,7 @@ the manifest before it is read.
 
 import concurrent.futures
 import errno
+import functools
 import json
 import logging
 import math
@@ -19,6 +20,7 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 from typing import Any
 
 import jax
@@ -53,6 +55,8 @@ def open(workdir, *, max_to_keep: int, keep_best: str | None = None):
   # What orbax logs as an error, with its stack, is raised by `wait` as well.
   logging.getLogger('absl').addFilter(_no_orbax_errors)
   logging.getLogger('asyncio').addFilter(_no_failed_writes)
+  if getattr(sys.unraisablehook, 'func', None) is not _no_late_writes:
+    sys.unraisablehook = functools.partial(_no_late_writes, sys.unraisablehook)
   root = _root(workdir)
   if jax.process_index() == 0:
     root.mkdir(parents=True, exist_ok=True)
@@ -331,12 +335,17 @@ def _explain(error, tmp):
   full = full or any(t in text for t in _FULL_TEXT)
   text = f'The checkpoint of step {step} could not be written to {root}'
   if full:
+    kept = steps(root.parent)
+    lost = (
+      f'it goes on from the checkpoint of step {kept[-1]}; later steps are lost'
+      if kept
+      else 'it starts anew; there is no earlier checkpoint'
+    )
     return OSError(
       errno.ENOSPC,
       f'{text}: the disk is full, or a quota or file size limit is reached. '
       'Free some space, lower max_to_keep or take a workdir on a larger disk, '
-      'then run the same command again: earlier checkpoints are intact. '
-      f'Cause: {cause}',
+      f'then run the same command again: {lost}. Cause: {cause}',
     )
   return RuntimeError(f'{text}. Earlier checkpoints are intact. Cause: {cause}')
 
@@ -348,6 +357,13 @@ def _no_orbax_errors(record):
 def _no_failed_writes(record):
   # Of several writes that fail, orbax awaits the first one.
   return 'Error writing' not in record.getMessage()
+
+
+def _no_late_writes(hook, unraisable):
+  # The other writes, which end when nobody waits for them any more: their
+  # threads print a stack each, before the one message that says it all.
+  if 'Event loop is closed' not in str(unraisable.exc_value):
+    hook(unraisable)
 
 
 def _root(workdir):

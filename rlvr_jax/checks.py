@@ -1,28 +1,38 @@
 """Start-up checks: what cannot work is refused before anything is computed."""
 
+import os
+
+import jax
 import jax.numpy as jnp
 
+from rlvr_jax import config as config_lib
 from rlvr_jax import (
   converse,
   data,
-  evaluate,
+  limits,
   play,
   registry,
   rollout,
-  sampler,
   sharding,
 )
 from rlvr_jax.envs import core as envs
 from rlvr_jax.envs import dialogue
 from rlvr_jax.ops import estimators
-from rlvr_jax.rewards import core, extract, game
+from rlvr_jax.rewards import core, game
 
-METHODS = ('rl', 'sft', 'distill', 'rejection')
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
+
+
+def check_values(c) -> None:
+  """ValueError for a key that is missing, or cannot be what it is."""
+  flat = config_lib.flatten(c)
+  limits.check(flat)
+  limits.check_complete(flat)
 
 
 def check_config(c, mesh) -> None:
   """ValueError for settings that cannot work together, all at once."""
+  check_values(c)
   shards = sharding.batch_shards(mesh)
   rules = []
 
@@ -30,82 +40,29 @@ def check_config(c, mesh) -> None:
     if not holds:
       rules.append(text)
 
-  for name in (
-    'total_steps',
-    'train_batch_size',
-    'num_generations',
-    'max_prompt_length',
-    'max_completion_length',
-    'num_iterations',
-    'groups_per_micro_batch',
-    'logits_chunk',
-    'log_every',
-    'metrics_every',
-    'save_every',
-    'max_to_keep',
-    'max_skipped_updates',
-  ):
-    rule(c[name] >= 1, f'{name}={c[name]} must be at least 1')
-  for name in (
-    'max_resample_batches',
-    'eval_every',
-    'log_transcripts',
-    'train_tasks',
-  ):
-    rule(c[name] >= 0, f'{name}={c[name]} must be at least 0')
   d = c.dialogue
-  for name in (
-    'max_turns',
-    'max_reply_length',
-    'max_elicit_length',
-    'max_oracle_prompt',
-    'max_oracle_length',
-    'oracle_batch_size',
-  ):
-    rule(d[name] >= 1, f'dialogue.{name}={d[name]} must be at least 1')
-  for name in ('max_length', 'max_invalid_turns'):
-    rule(d[name] >= 0, f'dialogue.{name}={d[name]} must be at least 0')
   rule(
     not d.max_length or d.max_length >= c.max_completion_length,
     f'dialogue.max_length={d.max_length} must be 0, or at least '
     f'max_completion_length={c.max_completion_length}: the first message',
   )
   rule(
-    d.belief in ('', 'current', 'initial'),
-    f"dialogue.belief={d.belief!r} must be '', 'current' or 'initial'",
-  )
-  rule(
     c.method == 'rl' or not d.belief,
-    f"dialogue.belief={d.belief!r} is read by method='rl' alone: set it to ''",
+    f"dialogue.belief={registry.show(d.belief)} is read by method='rl' alone: set it to ''",
   )
   rule(
     d.belief or not d.belief_on_win,
     'dialogue.belief_on_win=True needs a dialogue.belief',
   )
   rule(
-    c.eval.max_turns >= 0,
-    f'eval.max_turns={c.eval.max_turns} must be at least 0',
-  )
-  for name in ('num_tasks', 'samples', 'batch_size'):
-    rule(c.eval[name] >= 1, f'eval.{name}={c.eval[name]} must be at least 1')
-  rule(c.temperature > 0, f'temperature={c.temperature} must be above 0')
-  rule(c.verify_timeout_s > 0, 'verify_timeout_s must be above 0')
-  rule(
-    c.min_reward_std >= 0 and (c.max_resample_batches or not c.min_reward_std),
-    f'min_reward_std={c.min_reward_std} must be at least 0, and filters only '
-    'with max_resample_batches',
+    c.max_resample_batches or not c.min_reward_std,
+    f'min_reward_std={c.min_reward_std} filters only with max_resample_batches',
   )
   rule(
     not c.keep_best or c.eval_every % c.save_every == 0,
-    f'keep_best={c.keep_best!r} needs a checkpoint at each evaluation: '
+    f'keep_best={registry.show(c.keep_best)} needs a checkpoint at each evaluation: '
     f'eval_every={c.eval_every} must be a multiple of save_every={c.save_every}',
   )
-  for name in ('dtype', 'param_dtype'):
-    known = ('float32', 'bfloat16')
-    rule(
-      c.model[name] in known,
-      f'model.{name}={c.model[name]!r} must be one of {known}',
-    )
   sizes = {
     'train_batch_size': c.train_batch_size,
     'groups_per_micro_batch': c.groups_per_micro_batch,
@@ -117,15 +74,15 @@ def check_config(c, mesh) -> None:
       f'{name}={size} must be a multiple of data*fsdp={shards}: every device '
       'takes an equal part',
     )
-  if c.groups_per_micro_batch >= 1:
-    rule(
-      c.train_batch_size % c.groups_per_micro_batch == 0,
-      f'train_batch_size={c.train_batch_size} must be a multiple of '
-      f'groups_per_micro_batch={c.groups_per_micro_batch}',
-    )
   rule(
-    c.method in METHODS,
-    f'method={c.method!r} must be one of {", ".join(METHODS)}',
+    c.total_steps * c.num_iterations < 2**31,
+    f'total_steps={c.total_steps} * num_iterations={c.num_iterations} must be '
+    'below 2**31: updates are counted in 32 bits',
+  )
+  rule(
+    c.train_batch_size % c.groups_per_micro_batch == 0,
+    f'train_batch_size={c.train_batch_size} must be a multiple of '
+    f'groups_per_micro_batch={c.groups_per_micro_batch}',
   )
   if c.method == 'sft':
     rule(
@@ -138,17 +95,15 @@ def check_config(c, mesh) -> None:
   if c.method in ('rl', 'sft'):
     rule(
       not c.teacher.name,
-      f'teacher.name={c.teacher.name!r} is not read by method={c.method!r}: '
+      f'teacher.name={registry.show(c.teacher.name)} is not read by method={registry.show(c.method)}: '
       "set it to '', or method='distill' or 'rejection'",
     )
   rule(
     c.method == 'distill' or not c.teacher.logits,
-    f"teacher.logits needs method='distill', not {c.method!r}",
+    f"teacher.logits needs method='distill', not {registry.show(c.method)}",
   )
   if rules:
     raise ValueError(f'Config: {"; ".join(rules)}.')
-  sampler.check(evaluate.sampling(c, ()))
-  extract.rules_of(c.verifier)
 
 
 def check_algorithm(c, algo) -> None:
@@ -159,7 +114,7 @@ def check_algorithm(c, algo) -> None:
     if c.max_resample_batches:
       raise ValueError(
         f'max_resample_batches={c.max_resample_batches} with '
-        f'algo.estimate={c.algo.estimate!r}: a critic learns from groups '
+        f'algo.estimate={registry.show(c.algo.estimate)}: a critic learns from groups '
         'without spread too. Set max_resample_batches=0.'
       )
     return
@@ -173,7 +128,7 @@ def check_algorithm(c, algo) -> None:
       if jnp.any(algo.estimate(pair, jnp.ones((2, 1), bool))):
         return
     raise ValueError(
-      f'num_generations=1 with algo.estimate={c.algo.estimate!r}: a group of '
+      f'num_generations=1 with algo.estimate={registry.show(c.algo.estimate)}: a group of '
       'one has no other member to compare with, so every advantage is 0. Set '
       "num_generations to 2 or more, or algo.estimate='reinforce'."
     )
@@ -186,6 +141,40 @@ def check_model(c, config) -> None:
     raise ValueError(
       f'max_prompt_length + max_completion_length = {longest} is more than '
       f"the model's {config.max_position} positions."
+    )
+
+
+def check_memory(c, config) -> None:
+  """ValueError where even the least that a run needs is more than there is.
+
+  Weights, the sampler's copy of them, and the keys and values of the tokens
+  that are sampled at a time: in fact a run needs a good deal more.
+  """
+  size = {'float32': 4, 'bfloat16': 2}
+  rows = max(c.train_batch_size * c.num_generations, c.eval.batch_size)
+  token = 2 * config.num_layers * config.num_kv_heads * config.head_dim
+  parts = {
+    'weights': config.num_params * size[c.model.param_dtype],
+    "the sampler's copy": config.num_params * size[c.model.dtype],
+    f'the cache of {rows} rows of max_completion_length='
+    f'{c.max_completion_length}': rows
+    * c.max_completion_length
+    * token
+    * size[c.model.dtype],
+  }
+  device = jax.local_devices()[0]
+  there = (device.memory_stats() or {}).get('bytes_limit', 0)
+  there *= jax.device_count()
+  if not there:  # of a CPU, which all its devices share
+    there = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    there *= jax.process_count()
+  if sum(parts.values()) > there:
+    each = ', '.join(f'{k} {v / 2**30:.1f} GiB' for k, v in parts.items())
+    raise ValueError(
+      f'model.name={registry.show(c.model.name)} needs more memory than the '
+      f'{there / 2**30:.1f} GiB of these devices: {each}. Take a smaller model '
+      'or more devices, or lower train_batch_size, num_generations, '
+      'eval.batch_size or max_completion_length.'
     )
 
 
@@ -204,7 +193,7 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
   wants = registry.parse(c.algo.credit)[0] == 'delta_belief'
   if wants and c.method == 'rl' and not (talks and c.dialogue.belief):
     raise ValueError(
-      f'algo.credit={c.algo.credit!r} needs the belief before and after each '
+      f'algo.credit={registry.show(c.algo.credit)} needs the belief before and after each '
       "turn: set dialogue.belief to 'current' or 'initial', in an environment "
       'of several turns such as guessing().'
     )
@@ -213,7 +202,7 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
   if not talks:
     if of_turns:
       raise ValueError(
-        f'Reward {of_turns[0]!r} is for turns of a dialogue; {c.env} asks '
+        f'Reward {registry.show(of_turns[0])} is for turns of a dialogue; {c.env} asks '
         'single questions. Take another reward, or an env such as guessing().'
       )
     return
@@ -224,20 +213,26 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
     )
   if 'greedy' in estimators.takes(algo.estimate):
     raise ValueError(
-      f'algo.estimate={c.algo.estimate!r} compares with a greedy answer, which '
+      f'algo.estimate={registry.show(c.algo.estimate)} compares with a greedy answer, which '
       'a dialogue has not. Take another estimator.'
     )
-  for when, limits in (
+  for when, most in (
     ('dialogue.max_turns', converse.limits(c)),
     ('eval.max_turns', converse.limits(c, evaluating=True)),
   ):
-    longest = c.max_prompt_length + limits.length + limits.fed
+    longest = c.max_prompt_length + most.length + most.fed
     if longest > config.max_position:
       raise ValueError(
-        f'With {when}={limits.turns} a dialogue may have {longest} tokens, more '
+        f'With {when}={most.turns} a dialogue may have {longest} tokens, more '
         f"than the model's {config.max_position} positions. Lower it, or "
         'dialogue.max_length.'
       )
+
+
+def environment(c):
+  """The tasks by split that `c.env` names; ValueError names the key."""
+  with registry.naming('env', c.env):
+    return registry.get('env', c.env)()
 
 
 def eval_tasks(c, env) -> list:
@@ -248,7 +243,7 @@ def eval_tasks(c, env) -> list:
   """
   if not len(env.get(c.eval.split, ())):
     raise ValueError(
-      f'eval.split={c.eval.split!r}: {c.env} has '
+      f'eval.split={registry.show(c.eval.split)}: {c.env} has '
       f'{", ".join(f"{n} ({len(t)} tasks)" for n, t in env.items())}.'
     )
   split = env[c.eval.split]

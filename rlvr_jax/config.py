@@ -19,7 +19,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-from rlvr_jax import registry
+from rlvr_jax import limits, registry
 
 ABSENT = '(absent)'
 _BOOLS = {'true': True, '1': True, 'false': False, '0': False}
@@ -54,7 +54,8 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
 
   Raises:
     ValueError: no such file (lists those beside it), an ARG that is not
-      taken, an unknown key, or a value of another type.
+      taken, an unknown key, a value of another type or outside
+      `limits.RULES`.
   """
   name, _, arg = spec.partition(':')
   if pathlib.Path(name).suffix == '.json':
@@ -63,10 +64,13 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     get_config = module(spec).get_config
     takes = inspect.signature(get_config).parameters
     if arg and not takes:
-      raise ValueError(f'{name} takes no ARG; {spec!r} gives {arg!r}.')
+      raise ValueError(
+        f'{name} takes no ARG; {registry.show(spec)} gives {registry.show(arg)}.'
+      )
     config = get_config(arg) if arg else get_config()
   for override in overrides:
     _apply(config, override)
+  limits.check(flatten(config))
   return config.lock()
 
 
@@ -83,6 +87,8 @@ def of_run(workdir, overrides: Sequence[str]) -> ml_collections.ConfigDict:
       '--workdir of scripts/train.py.'
     )
   config = load(str(path), overrides)
+  with registry.naming(str(path)):
+    limits.check_complete(flatten(config))
   if config.eval.samples > 1 and config.eval.temperature == 0:
     raise ValueError(
       f'{config.eval.samples} samples at temperature 0 are the same one. Give '
@@ -139,6 +145,20 @@ def flatten(config) -> dict[str, Any]:
   return flat
 
 
+def read_json(path) -> dict:
+  """What `to_json` wrote. ValueError for a file that holds no JSON object."""
+  try:
+    values = json.loads(pathlib.Path(path).read_text('utf-8'))
+    if not isinstance(values, dict):
+      raise ValueError(f'it holds {registry.show(values, 60)}, no object')
+  except (ValueError, RecursionError) as e:
+    raise ValueError(
+      f'{path} is not a config in JSON ({registry.show(str(e))}). Restore it, '
+      'or use a new workdir.'
+    ) from e
+  return values
+
+
 def to_json(config) -> str:
   """Indented JSON, keys sorted; NaN and infinities as strings."""
   return json.dumps(_jsonable(_plain(config)), indent=2, allow_nan=False) + '\n'
@@ -180,7 +200,9 @@ class Recorder:
       raise AttributeError(str(e)) from e
 
   def __setattr__(self, key, value):
-    raise AttributeError(f'A recorded config is read only: {key!r} was set.')
+    raise AttributeError(
+      f'A recorded config is read only: {registry.show(key)} was set.'
+    )
 
   def __contains__(self, key):
     return key in self._config
@@ -217,12 +239,12 @@ def _apply(config, override):
     at = at[group] if group in at and _is_group(at[group]) else {}
   if last not in at:
     raise ValueError(
-      f'The config has no key {name!r}.{registry.nearest(name, known)} '
+      f'The config has no key {registry.show(name)}.{registry.nearest(name, known)} '
       f'Known: {", ".join(known)}.'
     )
   if _is_group(at[last]):
     raise ValueError(
-      f'{name!r} is a group of keys; set one of: '
+      f'{registry.show(name)} is a group of keys; set one of: '
       f'{", ".join(f"{name}.{k}" for k in flatten(at[last]))}.'
     )
   at[last] = _parse(name, text, at[last], at.get_type(last))
@@ -237,10 +259,8 @@ def _parse(name, text, current, kind):
       return text
     if kind is bool:
       return _BOOLS[text.lower()]
-    if kind is int:
-      return int(text)
-    if kind is float:
-      return float(text)
+    if kind in (int, float) and text.isascii():
+      return kind(text)
     if kind is type(None):
       return _literal_or_text(text)
     value = ast.literal_eval(text)
@@ -254,7 +274,7 @@ def _parse(name, text, current, kind):
     float: 'a number such as 1e-6',
   }.get(kind, f'a literal such as {current or (1, 2)!r}')
   raise ValueError(
-    f'{name!r} is {kind.__name__}, now {current!r}; {text!r} is not. '
+    f'{registry.show(name)} is {kind.__name__}, now {registry.show(current)}; {registry.show(text)} is not. '
     f'Give {example}.'
   )
 
@@ -285,7 +305,7 @@ def _must_exist(path):
   found = sorted(folder.rglob('*.py')) if folder.is_dir() else []
   names = [str(p) for p in found if p.name not in ('__init__.py', 'common.py')]
   raise ValueError(
-    f'No config file {str(path)!r}.{registry.nearest(str(path), names)} '
+    f'No config file {registry.show(str(path))}.{registry.nearest(str(path), names)} '
     f'There are: {", ".join(names) or f"none in {folder}"}.'
   )
 
@@ -294,12 +314,13 @@ def _from_json(name, arg):
   path = pathlib.Path(name)
   _must_exist(path)
   if arg:
-    raise ValueError(f'{name} takes no ARG; {arg!r} was given.')
+    raise ValueError(f'{name} takes no ARG; {registry.show(arg)} was given.')
   try:
-    values = json.loads(path.read_text())
-    return ml_collections.ConfigDict(_from_jsonable(values))
-  except (ValueError, TypeError, AttributeError) as e:
-    raise ValueError(f'{name} is not a config in JSON: {e}.') from e
+    return ml_collections.ConfigDict(_from_jsonable(read_json(path)))
+  except (TypeError, AttributeError) as e:
+    raise ValueError(
+      f'{name} is not a config in JSON: {registry.show(str(e))}.'
+    ) from e
 
 
 @contextlib.contextmanager

@@ -7,7 +7,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-SCHEDULES = ('constant', 'linear', 'cosine')
+from rlvr_jax import limits, registry
+
+_KEYS = (
+  'learning_rate',
+  'value_learning_rate',
+  'schedule',
+  'warmup_steps',
+  'b1',
+  'b2',
+  'eps',
+  'weight_decay',
+  'max_grad_norm',
+)
 
 
 def make_schedule(c, total_updates: int):
@@ -21,12 +33,8 @@ def make_schedule(c, total_updates: int):
     after = optax.constant_schedule(peak)
   elif c.schedule == 'linear':
     after = optax.linear_schedule(peak, 0.0, rest)
-  elif c.schedule == 'cosine':
-    after = optax.cosine_decay_schedule(peak, rest)
   else:
-    raise ValueError(
-      f'optimizer.schedule={c.schedule!r} must be one of {SCHEDULES}.'
-    )
+    after = optax.cosine_decay_schedule(peak, rest)
   if not warm:
     return after
   # Update i of the warm-up has rate peak (i+1)/warm: no update is wasted.
@@ -43,11 +51,11 @@ def make_optimizer(
   axis besides the stacked layers'. A value head may have its own rate,
   `value_learning_rate`, on the same schedule. Of bfloat16 parameters see
   `stochastic`; `seed` is of its random numbers.
+
+  Raises:
+    ValueError: a setting outside `limits.RULES`.
   """
-  rates = ('learning_rate', 'value_learning_rate')
-  for name in (*rates, 'weight_decay', 'max_grad_norm'):
-    if getattr(c, name) < 0:
-      raise ValueError(f'optimizer.{name}={getattr(c, name)} must be >= 0.')
+  limits.check({f'optimizer.{name}': getattr(c, name) for name in _KEYS})
   adamw = optax.adamw(
     make_schedule(c, total_updates),
     b1=c.b1,
@@ -133,14 +141,17 @@ def split(params, trainable: str):
   optimiser state exist for the first dict only.
 
   Raises:
-    ValueError: it matches nothing (names the paths).
+    ValueError: it is no regular expression, or matches nothing (names the
+      paths).
   """
   flat = traverse.flatten_dict(params, sep='/')
+  limits.check({'optimizer.trainable': trainable})
   pattern = re.compile(trainable)
   trained = {k: v for k, v in flat.items() if pattern.search(k)}
   if not trained:
     raise ValueError(
-      f'optimizer.trainable={trainable!r} matches no parameter. Parameters: '
+      f'optimizer.trainable={registry.show(trainable)} matches no parameter. '
+      'Parameters: '
       f'{", ".join(sorted(flat))}.'
     )
   return trained, {k: v for k, v in flat.items() if k not in trained}

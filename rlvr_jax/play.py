@@ -23,7 +23,7 @@ class Limits(NamedTuple):
   message: int  # N, of the policy in one turn; the end token counts
   reply: int  # between two messages, the template's words included
   length: int  # of all that follows the prompt
-  invalid: int  # turns that the rules refuse, then the game is over; 0: any
+  invalid: int  # turns in all that the rules refuse, then it is over; 0: any
 
   @property
   def fed(self) -> int:

@@ -20,7 +20,6 @@ from rlvr_jax import (
   games,
   logprobs,
   play,
-  registry,
   rollout,
   sampler,
   samples,
@@ -179,7 +178,7 @@ def evaluator(c, tasks, *, model, mesh, how, encode, tokenizer, answer):
 
 def tasks_of(c) -> list:
   """The first eval.num_tasks tasks of the split to evaluate on."""
-  return checks.eval_tasks(c, registry.get('env', c.env)())
+  return checks.eval_tasks(c, checks.environment(c))
 
 
 def settings(c, policy: Policy) -> dict:

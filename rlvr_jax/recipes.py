@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import writer
+from rlvr_jax import registry, writer
 from rlvr_jax.io import load
 
 _TRAIN = Path(__file__).parents[1] / 'scripts' / 'train.py'
@@ -38,6 +38,6 @@ def ensure(c) -> None:
     print(f'{spec} comes first: it will be in {folder}', flush=True)
     if subprocess.run(command, check=False).returncode:
       raise RuntimeError(
-        f'The model {spec!r} could not be trained; its message is above. By '
+        f'The model {registry.show(spec)} could not be trained; its message is above. By '
         f'itself: python scripts/train.py --config={spec} --workdir={folder}'
       )

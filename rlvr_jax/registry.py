@@ -7,6 +7,12 @@ is evaluated: an argument is read by `ast.literal_eval`, or it is one bare
 name and means the string of it, so `reasoning_gym(chain_sum)` needs no
 quotes (True, False and None stay themselves).
 
+Values are held against the parameters' annotations: bool (`true` and `false`
+are read too), int, float (a whole number will do), str, None (`none`), tuples
+of these, and unions. Another type is refused when the function is looked up,
+and so are NaN, infinities and numbers that float32 has no room for. What else
+an option may be, the function says.
+
 A parameter annotated `Spec` takes the spec of another function of the same
 kind, as in `inverse(format(boxed))`, and a function with `*rewards: Spec`
 takes one or more of them. They reach the function as text, for it to `get`;
@@ -14,52 +20,46 @@ what is wrong with them is said when the outer one is looked up.
 """
 
 import ast
+import contextlib
 import difflib
 import functools
 import importlib
 import inspect
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+
+from rlvr_jax import annotations
+
+
+def _modules(folder: str, names: str) -> tuple[str, ...]:
+  return tuple(f'rlvr_jax.{folder}.{name}' for name in names.split())
+
 
 # Every module that registers functions of a kind, so that a lookup is
 # independent of what happens to be imported.
 _MODULES = {
-  'credit': ('rlvr_jax.ops.credit',),
-  'estimator': (
-    'rlvr_jax.ops.estimators',
-    'rlvr_jax.ops.estimators_batch',
-    'rlvr_jax.ops.gae',
+  'credit': _modules('ops', 'credit trials'),
+  'estimator': _modules('ops', 'estimators estimators_batch gae trials'),
+  'surrogate': _modules('ops', 'surrogate covariance trials'),
+  'correction': _modules('ops', 'correction trials'),
+  'aggregate': _modules('ops', 'aggregate trials'),
+  'kl': _modules('ops', 'kl trials'),
+  'reward': _modules(
+    'rewards',
+    'core format spurious calibrated length signals game similarity',
   ),
-  'surrogate': ('rlvr_jax.ops.surrogate', 'rlvr_jax.ops.covariance'),
-  'correction': ('rlvr_jax.ops.correction',),
-  'aggregate': ('rlvr_jax.ops.aggregate',),
-  'kl': ('rlvr_jax.ops.kl',),
-  'reward': (
-    'rlvr_jax.rewards.core',
-    'rlvr_jax.rewards.format',
-    'rlvr_jax.rewards.spurious',
-    'rlvr_jax.rewards.calibrated',
-    'rlvr_jax.rewards.length',
-    'rlvr_jax.rewards.signals',
-    'rlvr_jax.rewards.game',
-    'rlvr_jax.rewards.similarity',
+  'env': _modules(
+    'envs',
+    'arithmetic countdown gsm8k jsonl gym strategies guessing chain steps',
   ),
-  'env': (
-    'rlvr_jax.envs.arithmetic',
-    'rlvr_jax.envs.countdown',
-    'rlvr_jax.envs.gsm8k',
-    'rlvr_jax.envs.jsonl',
-    'rlvr_jax.envs.gym',
-    'rlvr_jax.envs.strategies',
-    'rlvr_jax.envs.guessing',
-    'rlvr_jax.envs.chain',
-    'rlvr_jax.envs.steps',
-  ),
-  'model': ('rlvr_jax.models.config', 'rlvr_jax.models.presets'),
+  'model': _modules('models', 'config presets'),
 }
 DEPTH = 8  # specs within specs
+LONGEST = 10_000  # characters of a spec
 
 _FUNCTIONS: dict[str, dict[str, Callable]] = {kind: {} for kind in _MODULES}
+_TRIALS: dict[str, Callable[[Callable], object]] = {}
 
 
 class Spec(str):
@@ -85,8 +85,41 @@ def register(kind: str, name: str | None = None):
 
 def nearest(name: str, known) -> str:
   """' Did you mean ...?' for the closest of `known`, or ''."""
-  match = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+  match = difflib.get_close_matches(
+    str(name)[:100], list(known), n=1, cutoff=0.5
+  )
   return f' Did you mean {match[0]!r}?' if match else ''
+
+
+def trial(kind: str):
+  """Decorator: calls what `get` found once, so that it can refuse options."""
+
+  def wrap(call):
+    _TRIALS[kind] = call
+    return call
+
+  return wrap
+
+
+def show(value, limit: int = 200) -> str:
+  """`repr` for messages: what is longer than `limit` characters is cut."""
+  try:
+    text = repr(value)
+  except ValueError:  # Python prints no integer of thousands of digits
+    return 'a number of thousands of digits'
+  if len(text) <= limit:
+    return text
+  return f'{text[: limit - 30]}...{text[-5:]} ({len(text)} characters)'
+
+
+@contextlib.contextmanager
+def naming(key: str, spec=None) -> Iterator[None]:
+  """Within it, a ValueError says first which key (and spec) it is about."""
+  try:
+    yield
+  except ValueError as e:
+    at = key if spec is None else f'{key}={show(spec)}'
+    raise ValueError(f'{at}: {e}') from e
 
 
 def names(kind: str) -> list[str]:
@@ -99,13 +132,22 @@ def get(kind: str, spec: str) -> Callable:
 
   Raises:
     ValueError: unknown kind or name (lists the known ones and the nearest),
-      malformed spec, an argument that is no literal, or one that the
-      function does not take; the same of a spec within it.
+      malformed spec, an argument that is no literal, of another type than its
+      annotation, or one that the function does not take or refuses; the same
+      of a spec within it. An environment refuses when it is called.
   """
   fn, rest, bound = _resolve(kind, spec)
   if rest:
-    return lambda *data: fn(*data, *rest, **bound)
-  return functools.partial(fn, **bound) if bound else fn
+    made = lambda *data: fn(*data, *rest, **bound)
+  else:
+    made = functools.partial(fn, **bound) if bound else fn
+  if kind in _TRIALS:
+    with naming(f'{kind} {show(spec)}'):
+      try:
+        _TRIALS[kind](made)
+      except TypeError as e:
+        raise ValueError(f'it cannot be called: {show(str(e))}') from e
+  return made
 
 
 def named(kind: str, spec: str) -> dict[str, Callable]:
@@ -128,69 +170,98 @@ def _resolve(kind: str, spec: str) -> tuple[Callable, list, dict]:
   name, args, kwargs = parse(spec)
   if name not in functions:
     raise ValueError(
-      f'Unknown {kind} {name!r}.{nearest(name, functions)} '
+      f'Unknown {kind} {show(name)}.{nearest(name, functions)} '
       f'Known: {", ".join(sorted(functions))}.'
     )
   fn = functions[name]
-  declared = inspect.signature(fn).parameters.values()
-  params = [p for p in declared if p.kind is p.KEYWORD_ONLY]
-  several = next((p for p in declared if p.kind is p.VAR_POSITIONAL), None)
-  open_ended = any(p.kind is p.VAR_KEYWORD for p in declared)
-  options = [p.name for p in params]
+  several = next(
+    (p for p in _parameters(fn) if p.kind is p.VAR_POSITIONAL), None
+  )
   rest = []
   if several is not None:
     if not args:
       raise ValueError(
-        f"{kind} {spec!r} needs {several.name}: write '{name}(...)' with one "
-        'or more.'
+        f"{kind} {show(spec)} needs {several.name}: write '{name}(...)' with "
+        'one or more.'
       )
     rest = [_argument(kind, spec, several, value) for value in args]
     args = []
+  return fn, rest, bind(kind, spec, fn, args, kwargs)
+
+
+def bind(kind: str, spec: str, fn: Callable, args: list, kwargs: dict) -> dict:
+  """The options of `fn` that `parse` read, by name and checked.
+
+  Raises:
+    ValueError: too many or unknown ones, one that is missing or comes twice, a
+      value that the parameter's annotation has no room for.
+  """
+  params = [p for p in _parameters(fn) if p.kind is p.KEYWORD_ONLY]
+  open_ended = any(p.kind is p.VAR_KEYWORD for p in _parameters(fn))
+  options = [p.name for p in params]
+  name = parse(spec)[0]
   if len(args) > len(options):
     raise ValueError(
-      f'{kind} {spec!r} has {len(args)} positional arguments; '
+      f'{kind} {show(spec)} has {len(args)} positional arguments; '
       f'{name} takes {len(options)}: {", ".join(options) or "none"}.'
     )
   bound = dict(zip(options, args, strict=False))
   for key, value in kwargs.items():
     if key not in options and not open_ended:
       raise ValueError(
-        f'{kind} {spec!r}: {name} has no option {key!r}.'
+        f'{kind} {show(spec)}: {name} has no option {show(key)}.'
         f'{nearest(key, options)} It takes: {", ".join(options) or "none"}.'
       )
     if key in bound:
-      raise ValueError(f'{kind} {spec!r} gives {key!r} twice.')
+      raise ValueError(f'{kind} {show(spec)} gives {key!r} twice.')
     bound[key] = value
   missing = [
     p.name for p in params if p.default is p.empty and p.name not in bound
   ]
   if missing:
     raise ValueError(
-      f'{kind} {spec!r} needs {", ".join(missing)}: '
+      f'{kind} {show(spec)} needs {", ".join(missing)}: '
       f"write '{name}({missing[0]}=...)'."
     )
   by_name = {p.name: p for p in params}
-  for key, value in bound.items():
-    bound[key] = _argument(kind, spec, by_name.get(key), value)
-  return fn, rest, bound
+  return {
+    key: _argument(kind, spec, by_name.get(key), value, key)
+    for key, value in bound.items()
+  }
 
 
-def _argument(kind, spec, parameter, value):
-  """The value; as a checked `Spec` where the parameter asks for one."""
-  if parameter is not None and parameter.annotation is Spec:
+def _parameters(fn) -> list[inspect.Parameter]:
+  try:
+    found = inspect.signature(fn, eval_str=True)
+  except (NameError, SyntaxError):  # a type that only a type checker knows
+    found = inspect.signature(fn)
+  return list(found.parameters.values())
+
+
+def _argument(kind, spec, parameter, value, key=''):
+  """The value as the parameter takes it; a checked `Spec` where it asks."""
+  key = key or parameter.name
+  kinds = object if parameter is None else parameter.annotation
+  if kinds is Spec:
     if not isinstance(value, str):
       raise ValueError(
-        f'{kind} {spec!r}: {parameter.name} takes a {kind} by its name, not '
-        f'{value!r}.'
+        f'{kind} {show(spec)}: {key} takes a {kind} by its name, not '
+        f'{show(value)}.'
       )
-    _resolve(kind, value)
+    with naming(f'{kind} {show(spec)}'):
+      _resolve(kind, value)
     return Spec(value)
   if isinstance(value, Spec):
     raise ValueError(
-      f'Bad spec {spec!r}: the argument {str(value)!r} is a call; write a '
-      'literal such as 0.2.'
+      f'Bad spec {show(spec)}: the argument {show(str(value))} is a call; '
+      'write a literal such as 0.2, or quote it if it is text.'
     )
-  return value
+  try:
+    return annotations.fitted(kinds, value)
+  except TypeError as e:
+    raise ValueError(
+      f'{kind} {show(spec)}: {key}={show(value)} must be {e}.'
+    ) from e
 
 
 def parse(spec: str) -> tuple[str, list, dict]:
@@ -199,15 +270,21 @@ def parse(spec: str) -> tuple[str, list, dict]:
   An argument that is itself a call stays text: a `Spec`.
   """
   rule = "write 'name' or 'name(1, key=2)' with literal arguments"
-  if not isinstance(spec, str) or len(spec) > 10_000:
-    raise ValueError(f'Bad spec {str(spec)[:80]!r}: {rule}.')
+  if not isinstance(spec, str):
+    raise ValueError(f'Bad spec {show(spec)}: {rule}.')
+  if len(spec) > LONGEST:
+    raise ValueError(
+      f'Bad spec {show(spec)}: at most {LONGEST} characters; {rule}.'
+    )
   try:
     # Names may hold dots, as qwen2.5_7b does, which Python would not parse.
     name = re.match(r'[A-Za-z_]\w*(\.\w+)*', spec.strip())
     if name is None:
       raise ValueError('no name')
     text = '_' + spec.strip()[name.end() :]
-    node = ast.parse(text, mode='eval').body
+    with warnings.catch_warnings():  # a backslash in quotes is a backslash
+      warnings.simplefilter('ignore')
+      node = ast.parse(text, mode='eval').body
     if isinstance(node, ast.Name) and node.id == '_':
       return name[0], [], {}
     _check_call(node)
@@ -215,7 +292,8 @@ def parse(spec: str) -> tuple[str, list, dict]:
     args = [read(a) for a in node.args]
     kwargs = {k.arg: read(k.value) for k in node.keywords}
   except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
-    raise ValueError(f'Bad spec {spec!r} ({e}): {rule}.') from e
+    why = str(e)[:200]
+    raise ValueError(f'Bad spec {show(spec)} ({why}): {rule}.') from e
   return name[0], args, kwargs
 
 
@@ -237,7 +315,7 @@ def _check_call(node: ast.expr, depth: int = 0) -> None:
 
 def _literal(text: str, node: ast.expr):
   if isinstance(node, ast.Name):
-    return node.id
+    return annotations.Word(node.id)
   if isinstance(node, ast.Call):
     return Spec(ast.get_source_segment(text, node))
   return ast.literal_eval(node)
@@ -246,7 +324,7 @@ def _literal(text: str, node: ast.expr):
 def _load(kind: str) -> dict[str, Callable]:
   if kind not in _MODULES:
     raise ValueError(
-      f'Unknown kind {kind!r}.{nearest(kind, _MODULES)} '
+      f'Unknown kind {show(kind)}.{nearest(kind, _MODULES)} '
       f'Known: {", ".join(_MODULES)}.'
     )
   for module in _MODULES[kind]:

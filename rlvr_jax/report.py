@@ -269,7 +269,7 @@ def _name(enum, value):
 def _transcript(t, heading):
   facts = [
     _name(codes.Verdict, t.get('verdict')),
-    f'reward {number(t.get("reward")):.3g}',
+    *([f'reward {number(t["reward"]):.3g}'] if 'reward' in t else []),
     f'{t.get("tokens")} tokens',
     f'stop: {_name(codes.Stop, t.get("stop"))}',
   ]

@@ -272,7 +272,7 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
   )
   refused = np.array([g.refused for g in graded])
   value = np.array([g.value for g in graded])
-  stds = [
+  stds = [  # of a group, divided by G (TRL's reward_std: by G - 1)
     np.std([g.value for g in group if not g.refused] or [0.0])
     for c in parts
     for group in c.graded

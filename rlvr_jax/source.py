@@ -18,6 +18,7 @@ from rlvr_jax import (
   checks,
   codes,
   programs,
+  registry,
   sharding,
   step,
   types,
@@ -40,7 +41,8 @@ def open_teacher(c, mesh) -> Teacher:
   """The model of `c.teacher`; its weights are placed as the policy's are."""
   if not c.teacher.name:
     return Teacher()
-  checks.check_model(c, load.load_config(c.teacher.name))
+  with registry.naming('teacher.name'):
+    checks.check_model(c, load.load_config(c.teacher.name))
   found = _open(c, c.teacher.name, mesh, 'teacher.name', 'teach')
   return found if c.teacher.logits else found._replace(params=None)
 
@@ -58,7 +60,7 @@ def _open(c, name, mesh, key, does) -> Teacher:
   )
   if loaded.params is None:
     raise ValueError(
-      f'{key}={name!r} has no weights, so it has nothing to {does}: give the '
+      f'{key}={registry.show(name)} has no weights, so it has nothing to {does}: give the '
       'folder of a trained model.'
     )
   with sharding.use(mesh):
@@ -74,7 +76,7 @@ def check_vocabulary(c, teacher: Teacher, tokenizer: Tokenizer) -> None:
   vocabularies = [t.backend.get_vocab(with_added_tokens=True) for t in both]
   if vocabularies[0] != vocabularies[1] or both[0].end_ids != both[1].end_ids:
     raise ValueError(
-      f'teacher.name={c.teacher.name!r} and model.name={c.model.name!r} have '
+      f'teacher.name={registry.show(c.teacher.name)} and model.name={registry.show(c.model.name)} have '
       'different vocabularies or end tokens. Tokens pass from one to the other '
       'unread: take a teacher of the same family.'
     )
@@ -84,7 +86,8 @@ def open_oracle(c, mesh):
   """(model, parameters to sample with, tokenizer) of dialogue.oracle."""
   if not c.dialogue.oracle:
     return None
-  checks.check_oracle(c, load.load_config(c.dialogue.oracle))
+  with registry.naming('dialogue.oracle'):
+    checks.check_oracle(c, load.load_config(c.dialogue.oracle))
   found = _open(c, c.dialogue.oracle, mesh, 'dialogue.oracle', 'know')
   return found.model, found.sampler, found.tokenizer
 

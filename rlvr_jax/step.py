@@ -325,7 +325,12 @@ def new_state(params, seed: int, *, tx, trainable: str, abstract):
 
 
 def flatten(rollout: types.Rollout, adv, mask_truncated: bool) -> types.Batch:
-  """[P,G,T] -> rows [B,T]. `mask_truncated` drops rows cut by the limit."""
+  """[P,G,T] -> rows [B,T]. `mask_truncated` masks rows cut by the limit.
+
+  They leave the loss and its denominator; in their group's statistics, which
+  `adv` comes from, they stay. Of a dialogue the last message's stop counts, for
+  the whole row.
+  """
   mask = rollout.turn >= 0
   if mask_truncated:
     mask = mask & (rollout.stop != Stop.LENGTH)[..., None]

@@ -59,6 +59,7 @@ def train(config, workdir, command: str = '') -> None:
   workdir = pathlib.Path(workdir)
 
   ##### config, mesh #####
+  checks.check_values(c)
   mesh = sharding.make_mesh(c.mesh.shape)
   writer.check_config(workdir, c)
   checks.check_config(c, mesh)
@@ -66,7 +67,7 @@ def train(config, workdir, command: str = '') -> None:
 
   ##### tasks, rewards #####
   env = labels.attach(
-    registry.get('env', c.env)(),
+    checks.environment(c),
     c.labels,
     c.reward_funcs,
     labels.settings(c, labels.SHARED),
@@ -81,8 +82,10 @@ def train(config, workdir, command: str = '') -> None:
   checks.check_algorithm(c, algo)
   if c.method != 'rl':
     algo = algorithm.supervised(algo)
-  model_config = load.load_config(c.model.name)
+  with registry.naming('model.name', c.model.name):
+    model_config = load.load_config(c.model.name)
   checks.check_model(c, model_config)
+  checks.check_memory(c, model_config)
   checks.check_dialogue(c, algo, talks, model_config)
   teacher = source.open_teacher(c, mesh)
   answer = converse.oracle(c, source.open_oracle(c, mesh), put)

@@ -26,6 +26,7 @@ import numpy as np
 import rich.progress
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import registry
 
 _log = logging.getLogger(__name__)
 
@@ -73,19 +74,14 @@ def check_config(workdir, config) -> None:
   path = pathlib.Path(workdir) / 'config.json'
   if not path.exists():
     return
-  try:
-    old = json.loads(path.read_text())
-  except ValueError as e:
-    raise ValueError(
-      f'{path} is not JSON ({e}). Restore it, or use a new workdir.'
-    ) from e
+  old = config_lib.read_json(path)
   lines = []
   for key, (was, now) in config_lib.diff(old, config).items():
     if key == 'total_steps' and config_lib.ABSENT not in (was, now):
-      if now < was:
-        lines.append(f'{key}: {was} -> {now} (it may only grow)')
+      if not isinstance(was, int) or now < was:
+        lines.append(f'{key}: {registry.show(was)} -> {now} (it may only grow)')
     elif key not in MAY_CHANGE:
-      lines.append(f'{key}: {was!r} -> {now!r}')
+      lines.append(f'{key}: {registry.show(was)} -> {registry.show(now)}')
   if lines:
     raise ValueError(
       f'{workdir} holds a run with another config. Use a new workdir, or set '
@@ -225,7 +221,9 @@ class Writer:
     if self._bar is not None:
       self._bar.console.print(text, markup=False, highlight=False)
     else:
-      print(text, flush=True)
+      # What the console cannot write, such as half of a character, is escaped.
+      kind = sys.stdout.encoding or 'utf-8'
+      print(text.encode(kind, 'backslashreplace').decode(kind), flush=True)
 
   def close(self) -> None:
     if self._bar is not None:

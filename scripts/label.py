@@ -76,7 +76,6 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
     data,
     evaluate,
     policy,
-    registry,
     rollout,
     sampler,
     sharding,
@@ -84,7 +83,7 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
 
   mesh = sharding.make_mesh(c.mesh.shape)
   checks.check_config(c, mesh)
-  split = registry.get('env', c.env)()['train']
+  split = checks.environment(c)['train']
   count = min(limit or len(split), len(split))
   tasks = [split[i] for i in range(count)]
   labels.check_verifier(tasks)

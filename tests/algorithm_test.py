@@ -135,10 +135,10 @@ def test_without_weight_there_is_no_kl():
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'beta': 0.1}, "set kl='k2'"),
+    ({'beta': 0.1}, "set algo.kl='k2'"),
     ({'beta': -0.1, 'kl': 'k2'}, 'beta=-0.1'),
-    ({'beta': float('nan'), 'kl': 'k2'}, 'finite'),
-    ({'beta': float('inf'), 'kl': 'k2'}, 'finite'),
+    ({'beta': float('nan'), 'kl': 'k2'}, 'algo.beta=nan'),
+    ({'beta': float('inf'), 'kl': 'k2'}, 'algo.beta=inf'),
     ({'kl': 'k4'}, "Unknown kl 'k4'"),
     ({'estimate': 'grop'}, "Did you mean 'grpo'"),
     ({'aggregate': 'constant'}, 'n=...'),
@@ -403,15 +403,23 @@ def test_members_whose_game_is_over_may_count_as_zero():
 
 
 @pytest.mark.parametrize(
-  'changes',
+  ('key', 'spec', 'option'),
   [
-    {'surrogate': 'clip(low=a)'},
-    {'surrogate': 'clip(low=None)'},
-    {'estimate': 'grpo(eps=None)'},
-    {'aggregate': 'constant(inf)'},
-    {'estimate': 'gae(lam=a)'},
+    ('surrogate', 'clip(low=a)', 'low='),
+    ('surrogate', 'clip(low=None)', 'low='),
+    ('surrogate', 'dual_clip(c=0.5)', 'c='),
+    ('surrogate', 'clip_cov(ratio=0)', 'ratio='),
+    ('estimate', 'grpo(eps=None)', 'eps='),
+    ('estimate', 'grpo(ddof=2)', 'ddof='),
+    ('estimate', 'gae(lam=a)', 'lam='),
+    ('estimate', 'gae(gamma=2)', 'gamma='),
+    ('aggregate', 'constant(inf)', 'n='),
+    ('aggregate', 'constant(0)', 'n='),
+    ('credit', 'stepwise(gamma=-1)', 'gamma='),
+    ('correction', 'drop(low=-1)', 'low='),
   ],
 )
-def test_arguments_of_a_wrong_type_are_refused_at_start(changes):
-  with pytest.raises(ValueError, match='wrong type'):
-    make(**changes)
+def test_bad_options_are_refused_at_start_by_key(key, spec, option):
+  with pytest.raises(ValueError, match=rf'^algo\.{key}.*{option}') as info:
+    make(**{key: spec})
+  assert spec in str(info.value)

@@ -1,5 +1,6 @@
 """Saved, killed, cut and flipped: what is restored is always whole."""
 
+import argparse
 import errno
 import functools
 import json
@@ -256,6 +257,9 @@ def test_disk_full_is_named_and_leaves_the_earlier_ones(tmp_path):
       signal.signal(signal.SIGXFSZ, ignored)
     assert e.value.errno == errno.ENOSPC
     assert f'step 2 could not be written to {tmp_path}' in str(e.value)
+    assert 'goes on from the checkpoint of step 1; later steps are lost' in str(
+      e.value
+    )
     root = tmp_path / 'checkpoints'
     assert [p.name for p in root.iterdir()] == ['1']
     c.wait()  # reported once
@@ -263,6 +267,21 @@ def test_disk_full_is_named_and_leaves_the_earlier_ones(tmp_path):
     got, _, step = c.restore(_abstract(big(0)))
   assert step == 3
   np.testing.assert_array_equal(got['x'], big(3)['x'])
+
+
+def test_writes_that_end_late_print_no_stack(tmp_path, monkeypatch):
+  told = []
+  monkeypatch.setattr(sys, 'unraisablehook', told.append)
+  with checkpoint.open(tmp_path, max_to_keep=1):
+    pass
+  with checkpoint.open(tmp_path, max_to_keep=1):
+    pass
+  make = lambda text: argparse.Namespace(exc_value=RuntimeError(text))
+  sys.unraisablehook(make('Event loop is closed'))
+  assert told == []
+  other = make('something else')
+  sys.unraisablehook(other)
+  assert told == [other]
 
 
 def test_an_error_of_the_background_surfaces_at_the_next_save(

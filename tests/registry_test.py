@@ -225,3 +225,140 @@ def test_what_is_wrong_within_a_spec_is_said_when_it_is_looked_up():
 )
 def test_a_call_is_refused_where_no_spec_is_asked_for(kind, spec):
   refused(kind, spec, 'Bad spec', 'is a call; write a literal')
+
+
+def takes_many(
+  data,
+  *,
+  flag: bool = False,
+  count: int = 1,
+  size: int | None = None,
+  rate: float | int = 0.5,
+  word: str = '',
+  either: float | str | None = None,
+  pair: tuple[int, int] = (1, 2),
+  names: tuple[str, ...] = (),
+  spread: int | tuple[int, int] = 3,
+  free=None,
+):
+  return data
+
+
+def bound(text):
+  _, args, kwargs = registry.parse(f'f({text})')
+  return registry.bind('thing', f'f({text})', takes_many, args, kwargs)
+
+
+@pytest.mark.parametrize(
+  ('text', 'want'),
+  [
+    ('flag=false', False),
+    ('flag=true', True),
+    ('flag=False', False),
+    ('true', True),
+    ('count=3', 3),
+    ('size=none', None),
+    ('size=None', None),
+    ('size=7', 7),
+    ('rate=1', 1.0),
+    ('rate=0', 0.0),
+    ('word=none', 'none'),
+    ('word=true', 'true'),
+    ("word='a, b'", 'a, b'),
+    ('either=none', 'none'),
+    ('either=None', None),
+    ('either=uniform', 'uniform'),
+    ('either=1', 1.0),
+    ('pair=[3, 4]', (3, 4)),
+    ("names=('a', 'b')", ('a', 'b')),
+    ('names=()', ()),
+    ('spread=(1, 2)', (1, 2)),
+    ('free=anything', 'anything'),
+    ('free=[1, 2]', [1, 2]),
+  ],
+)
+def test_values_are_read_by_their_annotations(text, want):
+  (got,) = bound(text).values()
+  assert got == want
+  assert type(got) is type(want)
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    "flag='false'",
+    'flag=0',
+    'flag=no',
+    'flag=None',
+    'count=1.0',
+    'count=True',
+    'count=x',
+    'count=1' + '0' * 30,
+    'size=false',
+    'rate=x',
+    'rate=nan',
+    'rate=1e999',
+    'rate=1e300',
+    'rate=1e-300',
+    'rate=True',
+    'rate=None',
+    'word=3',
+    'word=True',
+    "word='\\0'",
+    "word='\\ud800'",
+    'either=True',
+    'pair=(1, 2, 3)',
+    'pair=(1, 2.0)',
+    'pair=1',
+    "names='a'",
+    "names=('a', 1)",
+    'spread=(1,)',
+    'rate=0x' + 'f' * 5000,
+  ],
+)
+def test_values_of_another_type_are_refused_by_name(text):
+  with pytest.raises(ValueError, match=text.partition('=')[0] + '=') as info:
+    bound(text)
+  assert len(str(info.value)) < 600
+
+
+def test_a_bare_false_does_not_train_on_the_secrets_of_test():
+  make = registry.get('env', 'guessing(all_secrets=false, games=200)')
+  tasks = make()
+  test = {t.answer for t in tasks['test']}
+  assert not test & {tasks['train'][i].answer for i in range(200)}
+
+
+def test_every_option_of_ours_has_an_annotation_that_is_checked():
+  from rlvr_jax import annotations
+
+  for kind in registry._MODULES:
+    for name in registry.names(kind):
+      for p in registry._parameters(registry._load(kind)[name]):
+        if p.kind is not p.KEYWORD_ONLY or p.annotation is registry.Spec:
+          continue
+        known = map(annotations._is_known, annotations._options(p.annotation))
+        assert all(known), f'{kind} {name}: {p}'
+
+
+def test_both_specs_are_named_where_the_inner_one_is_wrong():
+  refused(
+    'reward',
+    'inverse(outcome(corect=1))',
+    "'inverse(outcome(corect=1))'",
+    "'outcome(corect=1)'",
+    "'corect'",
+  )
+  refused('reward', 'inverse(format(zig))', "pattern='zig'", 'inverse(')
+
+
+def test_long_values_are_cut_in_messages():
+  assert registry.show('ab') == "'ab'"
+  text = registry.show('x' * 9000)
+  assert len(text) < 230
+  assert text.endswith('(9002 characters)')
+  assert 'digits' in registry.show(10**5000)
+
+
+def test_a_backslash_in_quotes_is_text():
+  assert registry.parse(r"f('\d')") == ('f', [r'\d'], {})

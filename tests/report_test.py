@@ -321,3 +321,12 @@ def test_script(tmp_path, monkeypatch, capsys):
   script.main([str(tmp_path / 'a'), f'--out={tmp_path}/sub/r.html'])
   assert f'Wrote {tmp_path}/sub/r.html' in capsys.readouterr().out
   assert '<h1>' in (tmp_path / 'sub' / 'r.html').read_text()
+
+
+def test_transcripts_of_an_evaluation_have_no_reward(tmp_path, smoke):
+  """Evaluation computes none: nothing stands there, and no nan."""
+  text = (smoke[0] / 'report.html').read_text()
+  held = [t for t in writer.read(smoke[0] / writer.ROLLOUTS) if 'id' in t]
+  assert any(t['split'] == 'eval' and 'reward' not in t for t in held)
+  assert 'tokens' in text
+  assert 'reward nan' not in text

@@ -51,7 +51,7 @@ def arithmetic(
   known = isinstance(ops, str) and set(ops) <= set(_APPLY)
   if not (known and ops and len(set(ops)) == len(ops)):
     raise ValueError(
-      f"ops={ops!r} must name each of '+', '-', '*' at most once, and one of "
+      f"ops={registry.show(ops)} must name each of '+', '-', '*' at most once, and one of "
       "them at least, as in ops='+-'."
     )
   values = max_value - min_value + 1
@@ -60,7 +60,7 @@ def arithmetic(
     space,
     train_size,
     test_size,
-    what=f'max_value={max_value}, min_value={min_value}, ops={ops!r}, '
+    what=f'max_value={max_value}, min_value={min_value}, ops={registry.show(ops)}, '
     f'terms={terms}: raise max_value or terms, or add operators',
   )
   make = functools.partial(

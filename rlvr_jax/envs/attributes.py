@@ -8,6 +8,7 @@ so that what a question brings depends on which one it is.
 
 import re
 
+from rlvr_jax import registry
 from rlvr_jax.envs import core, guessing
 
 LETTERS = 'abcdefghijklmnopqrstuvwxyz'
@@ -23,7 +24,7 @@ def names(n: int) -> list[str]:
 
 
 def attributes(
-  objects: int = 32, attributes: int = 12, share: float = 0.15, seed: int = 0
+  *, objects: int = 32, attributes: int = 12, share: float = 0.15, seed: int = 0
 ) -> guessing.World:
   """`objects` objects with yes-or-no `attributes`.
 
@@ -43,7 +44,7 @@ def attributes(
   bits = (objects - 1).bit_length()
   core.check_int('attributes', attributes, low=bits, high=len(LETTERS))
   if not 0 < share < 1:
-    raise ValueError(f'share={share!r} must be between 0 and 1.')
+    raise ValueError(f'share={registry.show(share)} must be between 0 and 1.')
   letters = [
     LETTERS[core.permute(i, attributes, 'letters', seed)]
     for i in range(attributes)

@@ -52,13 +52,20 @@ def chain(
   core.check_int('depth', low, low=1, high=30)
   core.check_int('depth', high, low=low, high=30)
   if not ops or set(ops) - set(OPERATIONS) or len(set(ops)) < len(ops):
-    raise ValueError(f'ops={ops!r} must be some of {"".join(OPERATIONS)}.')
+    raise ValueError(
+      f'ops={registry.show(ops)} must be some of {"".join(OPERATIONS)}.'
+    )
   if set(unknown) - set(ops):
-    raise ValueError(f'unknown={unknown!r} must be some of ops={ops!r}.')
+    raise ValueError(
+      f'unknown={registry.show(unknown)} must be some of ops={registry.show(ops)}.'
+    )
   depths = range(low, high + 1)
   space = 10 * (10 * len(ops)) ** low * len(depths)
   train, test = core.split_sizes(
-    space, train_size, test_size, what=f'depth={depth}, ops={ops!r}'
+    space,
+    train_size,
+    test_size,
+    what=f'depth={depth}, ops={registry.show(ops)}',
   )
   make = lambda split, i, at: _task(
     f'{split}-{i}', at, depths, ops, unknown, seed, space

@@ -11,6 +11,8 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from rlvr_jax import registry
+
 
 class Task(NamedTuple):
   """One question with a checkable answer. Plain values: it survives json."""
@@ -24,6 +26,7 @@ class Task(NamedTuple):
 
 
 Env = Mapping[str, Sequence[Task]]
+MOST_TASKS = 10**9  # of a split
 
 
 class Lazy(Sequence):
@@ -101,11 +104,11 @@ def split_sizes(
   it.
 
   Raises:
-    ValueError: a size below 1, or more tasks than there are problems.
+    ValueError: a size outside 1..10**9, or more tasks than there are problems.
   """
   for name, size in ('train_size', train_size), ('test_size', test_size):
     if size is not None:
-      check_int(name, size, low=1)
+      check_int(name, size, low=1, high=MOST_TASKS)
   test, train = test_size, train_size
   if test is None:
     test = max(1, min(256, space // 5, space - (train or 0)))
@@ -125,4 +128,6 @@ def check_int(name: str, value, *, low: int, high: int | None = None) -> None:
   whole = isinstance(value, int) and not isinstance(value, bool)
   if not whole or value < low or (high is not None and value > high):
     limit = f'at least {low}' if high is None else f'in {low}..{high}'
-    raise ValueError(f'{name}={value!r} must be an integer {limit}.')
+    raise ValueError(
+      f'{name}={registry.show(value)} must be an integer {limit}.'
+    )

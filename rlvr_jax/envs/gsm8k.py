@@ -49,11 +49,11 @@ def gsm8k(
   """
   if bool(train_file) != bool(test_file):
     raise ValueError(
-      f'train_file={train_file!r} and test_file={test_file!r}: give both or '
+      f'train_file={registry.show(train_file)} and test_file={registry.show(test_file)}: give both or '
       'neither.'
     )
   files = {'train': train_file, 'test': test_file}
-  folder = Path(data_dir).expanduser() if data_dir else None
+  folder = Path(os.path.expanduser(data_dir)) if data_dir else None
   if folder and train_file:
     return _open(prepare(data_dir, files))
   if folder:
@@ -68,22 +68,22 @@ def gsm8k(
       )
       for split in files
     }
-  prepared = (
-    sorted(folder.glob(f'{_BUILDER}/*/*/dataset_info.json')) if folder else []
-  )
+  prepared = []
+  if folder and os.path.isdir(folder):
+    prepared = sorted(folder.glob(f'{_BUILDER}/*/*/dataset_info.json'))
   if len(prepared) == 1:
     tfds = _tfds()
     return _open(tfds.builder_from_directory(str(prepared[0].parent)))
   if prepared:
     raise ValueError(
-      f'data_dir={data_dir!r} holds {len(prepared)} prepared data sets '
+      f'data_dir={registry.show(data_dir)} holds {len(prepared)} prepared data sets '
       f'({", ".join(p.parts[-3] for p in prepared)}): give train_file and '
       'test_file, or remove all but one.'
     )
   if folder and download:
     return _open(prepare(data_dir, None))
   raise ValueError(
-    f'GSM8K is not in data_dir={data_dir!r}. Give train_file and test_file, '
+    f'GSM8K is not in data_dir={registry.show(data_dir)}. Give train_file and test_file, '
     'or a data_dir with train.jsonl and test.jsonl (they are in '
     'https://github.com/openai/grade-school-math), or a data_dir with '
     "download=True (which needs pip install 'rlvr_jax[tfds]')."
@@ -123,7 +123,7 @@ def prepare(data_dir: str, files: dict[str, str] | None):
     builder.download_and_prepare()
   except (OSError, tfds.download.DownloadError) as e:
     raise ValueError(
-      f'Cannot prepare GSM8K in {data_dir!r} ({type(e).__name__}: '
+      f'Cannot prepare GSM8K in {registry.show(data_dir)} ({type(e).__name__}: '
       f'{str(e)[:200]}). Without a connection, get train.jsonl and test.jsonl '
       'another way and put them there.'
     ) from e

@@ -13,7 +13,6 @@ these tells anything.
 import functools
 import importlib
 import math
-import operator
 from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
@@ -54,24 +53,23 @@ def world(spec: str) -> World:
   name, args, options = registry.parse(spec)
   if name not in WORLDS:
     raise ValueError(
-      f'Unknown world {name!r}.{registry.nearest(name, WORLDS)} '
+      f'Unknown world {registry.show(name)}.{registry.nearest(name, WORLDS)} '
       f'Known: {", ".join(WORLDS)}.'
     )
   make = getattr(importlib.import_module(WORLDS[name]), name)
-  try:
-    made = make(*args, **options)
-  except TypeError as e:
-    raise ValueError(f'World {spec!r}: {e}.') from e
+  options = registry.bind('world', spec, make, args, options)
+  with registry.naming('world', spec):
+    made = make(**options)
   rows = set(made.table)
   if made.attributes and len(rows) < len(made.objects):
     raise ValueError(
-      f'World {spec!r}: {len(made.objects) - len(rows)} of its objects cannot '
+      f'World {registry.show(spec)}: {len(made.objects) - len(rows)} of its objects cannot '
       'be told apart by its attributes.'
     )
   for name in made.objects if made.attributes else ():
     if made.read(made.guess(name)) != {'=' + name}:
       raise ValueError(
-        f'World {spec!r}: nobody could guess {name!r}, its name means '
+        f'World {registry.show(spec)}: nobody could guess {registry.show(name)}, its name means '
         f'{sorted(made.read(made.guess(name)))}. Leave that object out.'
       )
   return made
@@ -125,7 +123,7 @@ def guessing(
     ('games', games, 1),
     ('turns', turns, 1),
   ):
-    core.check_int(name, value, low=low)
+    core.check_int(name, value, low=low, high=core.MOST_TASKS)
   held = test_secrets + validation_secrets
   if held >= len(objects):
     raise ValueError(
@@ -133,17 +131,13 @@ def guessing(
       f'on: {spec} has {len(objects)} objects. Ask for fewer, or a larger '
       'world.'
     )
-  if not isinstance(informative, int | float) or not 0 <= informative <= 1:
-    raise ValueError(f'informative={informative!r} must be in [0, 1].')
-  try:
-    low, high = map(operator.index, patience)
-  except (TypeError, ValueError):
-    low, high = -1, -1
-  if not 0 <= low <= high:
+  if not 0 <= informative <= 1:
     raise ValueError(
-      f'patience={patience!r} must be whole numbers (low, high), 0 <= low <= '
-      'high.'
+      f'informative={registry.show(informative)} must be in [0, 1].'
     )
+  low, high = patience
+  core.check_int('patience[0]', low, low=0, high=1000)
+  core.check_int('patience[1]', high, low=low, high=1000)
   if demonstrate and not _world(spec).attributes:
     raise ValueError(
       f'demonstrate=True: {spec} has no table to ask about. Take another world.'
@@ -229,7 +223,7 @@ def reply(task: core.Task, said: Sequence[str]) -> dialogue.Reply:
   w = world(task.data['world'])
   if not w.attributes:
     raise ValueError(
-      f'Task {task.id!r}: {task.data["world"]} has no table to answer from. '
+      f'Task {registry.show(task.id)}: {task.data["world"]} has no table to answer from. '
       'Name a model that answers in dialogue.oracle.'
     )
   meaning = _read(task, said[-1])

@@ -81,7 +81,7 @@ def _check_options(name: str, difficulty: dict) -> None:
   known = importlib.import_module('reasoning_gym.factory').DATASETS
   if name not in known or name == 'composite':
     raise ValueError(
-      f'reasoning-gym has no generator {name!r} that stands alone.'
+      f'reasoning-gym has no generator {registry.show(name)} that stands alone.'
       f'{registry.nearest(name, known)} Known: {", ".join(sorted(known))}.'
     )
   options = [
@@ -92,7 +92,7 @@ def _check_options(name: str, difficulty: dict) -> None:
   for key in difficulty:
     if key not in options:
       raise ValueError(
-        f'reasoning_gym({name}) has no option {key!r}.'
+        f'reasoning_gym({name}) has no option {registry.show(key)}.'
         f'{registry.nearest(key, options)} '
         f'It takes: {", ".join(options)}, seed, train_size, test_size.'
       )

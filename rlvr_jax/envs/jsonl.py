@@ -95,14 +95,16 @@ def read(
   problems += _contradictions([row for row in rows if row.line not in lines])
   if problems:
     raise ValueError(
-      f'{path!r} has {len(problems)} bad rows. '
+      f'{registry.show(path)} has {len(problems)} bad rows. '
       + ' '.join(f'Line {n}: {why}' for n, why in sorted(problems)[:5])
       + (' ...' if len(problems) > 5 else '')
-      + f' A row needs {question_key!r}, a string, and {answer_key!r}, a '
+      + f' A row needs {registry.show(question_key)}, a string, and {registry.show(answer_key)}, a '
       'string or number that a verifier can read.'
     )
   if not rows:
-    raise ValueError(f'{path!r} is empty: write one JSON object per line.')
+    raise ValueError(
+      f'{registry.show(path)} is empty: write one JSON object per line.'
+    )
   return rows
 
 
@@ -111,7 +113,7 @@ def find(path: str) -> str:
   full = os.path.expanduser(path)
   if not os.path.isfile(full):
     raise ValueError(
-      f'There is no file {path!r} (from {os.getcwd()!r}): give the path of a '
+      f'There is no file {registry.show(path)} (from {os.getcwd()!r}): give the path of a '
       'file with one JSON object per line.'
     )
   return full
@@ -137,7 +139,7 @@ def check_disjoint(
   if both:
     lines = ', '.join(f'line {a} = line {b}' for a, b in both[:5])
     raise ValueError(
-      f'{len(both)} questions of {test_name!r} are also in {train_name!r} '
+      f'{len(both)} questions of {registry.show(test_name)} are also in {registry.show(train_name)} '
       f'({lines}{", ..." if len(both) > 5 else ""}). What is trained on cannot '
       'be tested on: take them out of one file.'
     )
@@ -159,10 +161,14 @@ def _row(line, content, question_key, answer_key, gold) -> Row:
     raise ValueError(f'is a {type(record).__name__}, not an object.')
   for key in question_key, answer_key:
     if key not in record:
-      raise ValueError(f'has no {key!r}.{registry.nearest(key, record)}')
+      raise ValueError(
+        f'has no {registry.show(key)}.{registry.nearest(key, record)}'
+      )
   question, text = record[question_key], record[answer_key]
   if not isinstance(question, str):
-    raise ValueError(f'{question_key}={question!r:.60} is not a string.')
+    raise ValueError(
+      f'{question_key}={registry.show(question, 60)} is not a string.'
+    )
   if not question.strip():
     raise ValueError(f'{question_key} is empty.')
   if isinstance(text, (int, float)) and not isinstance(text, bool):
@@ -170,10 +176,12 @@ def _row(line, content, question_key, answer_key, gold) -> Row:
       raise ValueError(f'{answer_key}={text} is no finite number.')
     text = json.dumps(text)
   if not isinstance(text, str):
-    raise ValueError(f'{answer_key}={text!r:.60} is no string and no number.')
+    raise ValueError(
+      f'{answer_key}={registry.show(text, 60)} is no string and no number.'
+    )
   solution = record.get('solution')
   if solution is not None and not isinstance(solution, str):
-    raise ValueError(f'solution={solution!r:.60} is not a string.')
+    raise ValueError(f'solution={registry.show(solution, 60)} is not a string.')
   parts = _steps(record)
   if parts and solution is None:
     solution = '\n'.join(text for _, text in parts)
@@ -194,7 +202,7 @@ def _steps(record) -> tuple[tuple[str, str], ...] | None:
   if found is None:
     return None
   if not isinstance(found, list) or not found:
-    raise ValueError(f'steps={found!r:.60} is no list of steps.')
+    raise ValueError(f'steps={registry.show(found, 60)} is no list of steps.')
   out = []
   for step in found:
     step = {'text': step} if isinstance(step, str) else step
@@ -205,7 +213,7 @@ def _steps(record) -> tuple[tuple[str, str], ...] | None:
     )
     if not all(isinstance(x, str) for x in pair) or not pair[1].strip():
       raise ValueError(
-        f"step {step!r:.60} is no text, and no object with 'text' and perhaps "
+        f"step {registry.show(step, 60)} is no text, and no object with 'text' and perhaps "
         "'title'."
       )
     out.append((pair[0].strip(), pair[1].strip()))
@@ -241,8 +249,8 @@ def _contradictions(rows: list[Row]) -> list[tuple[int, str]]:
   return [
     (
       row.line,
-      f'answers {row.answer!r:.60} what line {other.line} answers '
-      f'{other.answer!r:.60}.',
+      f'answers {registry.show(row.answer, 60)} what line {other.line} answers '
+      f'{registry.show(other.answer, 60)}.',
     )
     for (row, other), two in zip(pairs, zip(verdicts[::2], verdicts[1::2]))
     if codes.Verdict.CORRECT not in two
@@ -254,14 +262,16 @@ def _split(
 ) -> tuple[list[Row], list[Row]]:
   number = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
   if not (number and 0 < fraction < 1):
-    raise ValueError(f'test_fraction={fraction!r} must be in (0, 1).')
+    raise ValueError(
+      f'test_fraction={registry.show(fraction)} must be in (0, 1).'
+    )
   place = {
     key: core.uniform(2**53, 'jsonl', key) / 2**53
     for key in (normal(row.question) for row in rows)
   }
   if len(place) < 2:
     raise ValueError(
-      f'{path!r} has one question only, which cannot be in both splits: add '
+      f'{registry.show(path)} has one question only, which cannot be in both splits: add '
       'rows, or give a test_path.'
     )
   ordered = sorted(place, key=place.get)

@@ -75,12 +75,10 @@ def attach(
       that is missing, broken, unfinished, made with other settings or for
       other tasks; a verifier other than 'math'; no task is left.
   """
-  read = {
-    name
-    for spec in specs
-    for name in registry.named('reward', spec)
-    if name in REWARDS
-  }
+  read = set()
+  for spec in specs:
+    with registry.naming('reward_funcs'):
+      read |= set(registry.named('reward', spec)) & set(REWARDS)
   if not read and not path:
     return env
   if not path:
@@ -91,7 +89,7 @@ def attach(
     )
   if not read:
     raise ValueError(
-      f'labels={path!r}, but no reward of {list(specs)} reads labels: set '
+      f'labels={registry.show(path)}, but no reward of {list(specs)} reads labels: set '
       f"labels='', or use one of: {', '.join(REWARDS)}."
     )
   header, lines = load(path)
@@ -202,7 +200,7 @@ def check_verifier(tasks: Iterable[core.Task]) -> None:
   for task in tasks:
     if task.verifier != 'math':
       raise ValueError(
-        f'Task {task.id!r} has the verifier {task.verifier!r}: labels are for '
+        f'Task {registry.show(task.id)} has the verifier {registry.show(task.verifier)}: labels are for '
         "tasks with one right answer, whose verifier is 'math'."
       )
 
@@ -210,7 +208,7 @@ def check_verifier(tasks: Iterable[core.Task]) -> None:
 def check_settings(path, made_with: Mapping, now: Mapping) -> None:
   """Raises ValueError naming the settings that differ from the file's."""
   differ = [
-    f'{key}: {made_with.get(key)!r} in the file, {value!r} in the config'
+    f'{key}: {made_with.get(key)!r} in the file, {registry.show(value)} in the config'
     for key, value in now.items()
     if made_with.get(key) != value
   ]
@@ -294,6 +292,6 @@ def _join(tasks, lines, path, made_for) -> list[core.Task]:
   if by_id:
     raise ValueError(
       f'{path} labels other tasks than these: its {next(iter(by_id))!r} is '
-      f'missing or has another question. It was made for env={made_for!r}.'
+      f'missing or has another question. It was made for env={registry.show(made_for)}.'
     )
   return out

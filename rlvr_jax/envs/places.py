@@ -147,7 +147,7 @@ def _larger(area: int):
 
 
 @functools.lru_cache(4)
-def countries(population: int = 1_000_000) -> guessing.World:
+def countries(*, population: int = 1_000_000) -> guessing.World:
   """Countries with more than so many people.
 
   Asked about: continent, official languages, neighbours, population, area, currency,
@@ -207,7 +207,7 @@ def countries(population: int = 1_000_000) -> guessing.World:
 
 
 @functools.lru_cache(4)
-def cities(population: int = 2_000_000) -> guessing.World:
+def cities(*, population: int = 2_000_000) -> guessing.World:
   """Cities with more than so many people, for 'Guess my city'.
 
   Asked about: country, continent, hemispheres, population, capital or not,

@@ -63,7 +63,8 @@ def steps(
       f'steps(whole={whole}, also_whole={also_whole}, only_whole={only_whole}): '
       'one of them at most.'
     )
-  source = registry.get('env', env)()
+  with registry.naming('env', env):
+    source = registry.get('env', env)()
   train = source['train']
   core.check_int('validation', validation, low=0, high=len(train) - 1)
   count = min(len(train) - validation, CHECKED)
@@ -76,7 +77,7 @@ def steps(
   ends = list(itertools.accumulate(counts))
   if not ends or not ends[-1]:
     raise ValueError(
-      f'steps({env}, by={by!r}): no solution has {1 if whole or last else 2} '
+      f'steps({env}, by={registry.show(by)}): no solution has {1 if whole or last else 2} '
       'steps. Split them in another way.'
     )
   how = (by, titles, whole, think, terse)
@@ -102,7 +103,7 @@ def _steps(task, by) -> list[split_lib.Step]:
   solution = task.data.get('solution')
   if not isinstance(solution, str):
     raise ValueError(
-      f"Task {task.id!r} has no data['solution'] to cut into steps: take an "
+      f"Task {registry.show(task.id)} has no data['solution'] to cut into steps: take an "
       'environment with worked solutions, such as gsm8k, chain or a jsonl file '
       "with 'solution' or 'steps'."
     )

@@ -95,7 +95,7 @@ def strategies(
     )
   if not isinstance(boxed, (tuple, list)) or not set(boxed) <= set(NAMES):
     raise ValueError(
-      f'boxed={boxed!r} must be a tuple of strategies out of '
+      f'boxed={registry.show(boxed)} must be a tuple of strategies out of '
       f"{', '.join(NAMES)}, such as ('scratchpad',)."
     )
   if confidence not in (None, 'uniform'):
@@ -109,7 +109,7 @@ def strategies(
     lengths * math.comb(len(LETTERS), low),
     train_size,
     test_size,
-    what=f'terms={terms!r}: raise its lower end',
+    what=f'terms={registry.show(terms)}: raise its lower end',
   )
   make = functools.partial(
     _task,
@@ -131,7 +131,9 @@ def strategies(
 def _check_share(name, value, or_else=''):
   number = isinstance(value, (int, float)) and not isinstance(value, bool)
   if not number or not 0 <= value <= 1:
-    raise ValueError(f'{name}={value!r} must be a number in [0, 1]{or_else}.')
+    raise ValueError(
+      f'{name}={registry.show(value)} must be a number in [0, 1]{or_else}.'
+    )
 
 
 def _task(

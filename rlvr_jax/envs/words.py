@@ -2,6 +2,7 @@
 
 import pathlib
 
+from rlvr_jax import registry
 from rlvr_jax.envs import guessing, judging
 
 WORDS = (
@@ -16,7 +17,7 @@ WORDS = (
 )
 
 
-def words(path: str = '') -> guessing.World:
+def words(*, path: str = '') -> guessing.World:
   """The lines of a text file as secrets, or a short list of our own.
 
   Raises:
@@ -27,7 +28,8 @@ def words(path: str = '') -> guessing.World:
       lines = pathlib.Path(path).read_text('utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as e:
       raise ValueError(
-        f'words(path={path!r}) cannot be read ({e}): give a text file with a '
+        f'words(path={registry.show(path)}) cannot be read '
+        f'({registry.show(str(e))}): give a text file with a '
         'word on each line.'
       ) from e
   else:
@@ -40,7 +42,7 @@ def words(path: str = '') -> guessing.World:
   names = tuple(known.values())
   if len(names) < 2:
     raise ValueError(
-      f'words(path={path!r}) has {len(names)} words: at least 2 are needed.'
+      f'words(path={registry.show(path)}) has {len(names)} words: at least 2 are needed.'
     )
   return guessing.World(
     objects=names,

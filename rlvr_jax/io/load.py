@@ -107,17 +107,20 @@ def recipe(spec: str) -> pathlib.Path | None:
 
 def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
   """What spec is ('folder', 'run', 'gguf', 'hub', 'name'), and where."""
-  path = pathlib.Path(spec).expanduser()
+  path = pathlib.Path(spec)
+  if spec.startswith('~/'):
+    path = path.expanduser()
   if spec == PACKAGED:
     return 'gguf', packaged()
   if folder := recipe(spec):
     if not (folder / 'checkpoints').is_dir():
       raise ValueError(
-        f'The model {spec!r} is not trained yet: there is no run in {folder}. '
+        f'The model {registry.show(spec)} is not trained yet: there is no run in '
+        f'{folder}. '
         f'Train it: python scripts/train.py --config={spec} --workdir={folder}'
       )
     return 'run', folder
-  if spec and path.is_dir():
+  if spec and _is_dir(path):
     return ('run' if (path / 'checkpoints').is_dir() else 'folder'), path
   if path.suffix == '.gguf':
     return 'gguf', path
@@ -128,11 +131,18 @@ def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
   if re.fullmatch(r'\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?', spec):
     return 'hub', spec
   raise ValueError(
-    f'Unknown model {spec!r}: no such folder.'
+    f'Unknown model {registry.show(spec)}: no such folder.'
     f'{registry.nearest(name, [PACKAGED, *known])} Give the folder of a '
     f"Hugging Face model or of a run, a config, a .gguf file, a hub id 'org/name', {PACKAGED!r}, or "
     f'one of {", ".join(known)}.'
   )
+
+
+def _is_dir(path: pathlib.Path) -> bool:
+  try:
+    return path.is_dir()
+  except OSError:  # a spec too long for a name of a file
+    return False
 
 
 def _run_model(folder: pathlib.Path) -> dict:
@@ -145,7 +155,10 @@ def _run_model(folder: pathlib.Path) -> dict:
   try:
     config = json.loads(path.read_text('utf-8'))
     model = {key: config['model'][key] for key in ('name', 'param_dtype')}
-    return model | {'keep_best': config.get('keep_best', '')}
+    model['keep_best'] = config.get('keep_best', '')
+    if not all(isinstance(value, str) for value in model.values()):
+      raise TypeError(f'these are no texts: {registry.show(model)}')
+    return model
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise ValueError(
       f'{folder} holds checkpoints, and no config.json of a run beside them '
@@ -234,7 +247,7 @@ def _download(spec: str, patterns: tuple[str, ...]) -> pathlib.Path:
     import huggingface_hub
   except ImportError:
     raise ValueError(
-      f'{spec!r} is no folder here. As an id on the Hugging Face hub it needs '
+      f'{registry.show(spec)} is no folder here. As an id on the Hugging Face hub it needs '
       "huggingface_hub: pip install 'rlvr_jax[hub]'"
     ) from None
   try:
@@ -243,7 +256,7 @@ def _download(spec: str, patterns: tuple[str, ...]) -> pathlib.Path:
     )
   except Exception as e:  # of the network, the hub or the disk
     raise ValueError(
-      f'{spec!r} is no folder here, and the Hugging Face hub gave '
+      f'{registry.show(spec)} is no folder here, and the Hugging Face hub gave '
       f'{type(e).__name__}: {e}'
     ) from e
   return pathlib.Path(folder)

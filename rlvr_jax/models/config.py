@@ -60,7 +60,7 @@ class ModelConfig:
     _family(self.family)
     if self.num_heads % self.num_kv_heads:
       raise ValueError(
-        f'num_heads={self.num_heads} is no multiple of '
+        f'num_heads (heads)={self.num_heads} is no multiple of '
         f'num_kv_heads={self.num_kv_heads}.'
       )
     if self.head_dim % 2:
@@ -91,16 +91,14 @@ def _family(name: str) -> dict:
   """What a family fixes. ValueError for an unknown one."""
   if name not in FAMILIES:
     raise ValueError(
-      f'Unknown model family {name!r}.{registry.nearest(name, FAMILIES)} '
+      f'Unknown model family {registry.show(name)}.'
+      f'{registry.nearest(name, FAMILIES)} '
       f'Known: {", ".join(FAMILIES)}.'
     )
   return FAMILIES[name]
 
 
 def _model(family, layers, width, mlp, heads, kv_heads, vocab, **kw):
-  for size in (layers, width, heads, kv_heads, vocab):
-    if type(size) is not int or size < 1:
-      raise ValueError(f'Sizes of a model are positive integers, not {size!r}.')
   kw = _family(family) | {'head_dim': width // heads} | kw
   theta = kw.pop('theta', 10_000.0)
   return ModelConfig(
@@ -128,16 +126,19 @@ def tiny(
   max_position: int = 1024,
 ) -> ModelConfig:
   """A model for tests and laptops; vocab 264 holds the 259 ids of bytes."""
-  return _model(
-    family,
-    layers,
-    width,
-    4 * width,
-    heads,
-    kv_heads,
-    vocab,
-    max_position=max_position,
-  )
+  for name, size, most in (
+    ('layers', layers, 1000), ('width', width, 2**16), ('heads', heads, 1024),
+    ('kv_heads', kv_heads, 1024), ('vocab', vocab, 2**22),
+    ('max_position', max_position, 2**30),
+  ):  # fmt: skip
+    if not 1 <= size <= most:
+      raise ValueError(f'tiny({name}={size}): it must be in 1..{most}.')
+  if width % heads:
+    raise ValueError(
+      f'tiny(width={width}) must be a multiple of heads={heads}.'
+    )
+  sizes = (layers, width, 4 * width, heads, kv_heads, vocab)
+  return _model(family, *sizes, max_position=max_position)
 
 
 def from_hf(hf: dict) -> ModelConfig:

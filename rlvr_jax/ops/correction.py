@@ -96,7 +96,9 @@ def drop(
 def _weight(name, logp_trainer, logp_sampler, mask, level, low, high):
   """w [B,T], constant; 1 or the row's where the mask is false."""
   if level not in ('token', 'sequence'):
-    raise ValueError(f'{name}(level={level!r}): write token or sequence.')
+    raise ValueError(
+      f'{name}(level={registry.show(level)}): write token or sequence.'
+    )
   if not (0 <= low <= high and high > 0):
     raise ValueError(
       f'{name}(low={low}, high={high}): bounds of the weight itself, '

@@ -14,6 +14,8 @@ takes what `surrogate.choose` of the whole batch gave (see
 `rlvr_jax.ops.surrogate.choose`), and the sum of losses is then the same
 however the batch is cut. chosen=None chooses among the arrays given. A choice
 is a constant; it is made before the update, so on the policy of that moment.
+With a correction, A is the weighted advantage, and the penalty of `kl_cov` is
+not weighted.
 """
 
 import jax

@@ -111,7 +111,7 @@ def delta_belief(
   ):
     if value not in known:
       raise ValueError(
-        f'delta_belief({name}={value!r}): choose one of '
+        f'delta_belief({name}={registry.show(value)}): choose one of '
         f'{", ".join(map(repr, known))}.'
       )
   if not clip >= 0:

@@ -37,7 +37,9 @@ def gpg(
     ValueError: another alpha.
   """
   if alpha not in ('official', 'verl'):
-    raise ValueError(f'gpg(alpha={alpha!r}): write official or verl.')
+    raise ValueError(
+      f'gpg(alpha={registry.show(alpha)}): write official or verl.'
+    )
   if alpha == 'official':
     spread = estimators.by_group(masked.has_spread)
     whole = masked.count(jnp.any(valid, axis=-1))

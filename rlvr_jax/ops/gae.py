@@ -23,7 +23,8 @@ def gae(
 
   and the return A_t + V_t, over the masked tokens alone: those between them
   (a prompt, an environment's words) are skipped, so that t+1 is the next
-  masked token; after the last one, V and A are 0. lam = 1 gives the discounted
+  masked token; after the last one, V and A are 0, also where a row was cut by
+  its limit: nothing is bootstrapped. lam = 1 gives the discounted
   return minus V, lam = 0 the one-step error. Both results are 0 where the mask
   is false. `masked.whiten` scales advantages, as verl does with those of the
   whole batch.

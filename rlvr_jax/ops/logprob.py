@@ -86,7 +86,7 @@ def divergence(
 
   p = softmax(hidden head^T / temperature), q likewise of `other`, a constant.
   dKL/dz = p - q for the student's logits. The distillation loss of Hinton et
-  al. (2015, arXiv:1503.02531). Logits are computed again in the backward pass.
+  al. (2015, arXiv:1503.02531), without their factor T^2. Logits are computed again in the backward pass.
   """
   other, other_head = jax.lax.stop_gradient((other, other_head))
 

@@ -3,40 +3,76 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
 
-from rlvr_jax import types
+MOST = 10**6  # samples of a problem
 
 
 def pass_at_k(
-  n: Int[types.Array, 'M'], c: Int[types.Array, 'M'], k: int
-) -> Float[Array, 'M']:
-  """Chance that k of the n samples, drawn without return, hold a right one.
+  n: ArrayLike | list | tuple, c: ArrayLike | list | tuple, k: int
+) -> jax.Array | float:
+  """Chance that k of the n samples, drawn without replacement, hold a right one.
 
-  1 - C(n-c, k) / C(n, k), for M problems with c right among n samples each
-  (Chen et al. 2021, arXiv:2107.03374). Unbiased for 1 - (1-p)^k. Computed as
+  1 - C(n-c, k) / C(n, k), with c right among n samples (Chen et al. 2021,
+  arXiv:2107.03374). Unbiased for 1 - (1-p)^k. Computed as
   1 - prod_{j<k} (1 - c/(n-j)) through logarithms: no factorials, and small
   values keep their digits. k is static under jit, where n and c cannot be
   checked.
 
+  Args:
+    n, c: whole numbers: two plain ones, or arrays or lists of M problems, or
+      one of each.
+    k: a whole number.
+
+  Returns:
+    A float for two plain numbers, else f32[M].
+
   Raises:
-    ValueError: k < 1, k > n, or c outside [0, n].
+    ValueError: k < 1, k > n, c outside [0, n], more than 10**6 samples, what
+      is no whole number, shapes that differ.
   """
-  if k < 1:
-    raise ValueError(f'pass@{k}: k must be at least 1.')
-  if not any(isinstance(x, jax.core.Tracer) for x in (n, c)):
+  if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+    raise ValueError(f'pass@{k}: k must be a whole number, at least 1.')
+  traced = any(isinstance(x, jax.core.Tracer) for x in (n, c))
+  if not traced:
+    n, c = _checked(n, c, k)
+    if not n.ndim:
+      with np.errstate(divide='ignore'):  # log 0 where all are right
+        return float(_chance(np, n, c, k))
+  return _chance(jnp, jnp.asarray(n), jnp.asarray(c), k)
+
+
+def _chance(xp, n, c, k):
+  left = n[..., None] - xp.arange(k).reshape((1,) * n.ndim + (k,))
+  miss = xp.minimum(c[..., None] / left, 1.0)
+  return -xp.expm1(xp.sum(xp.log1p(-miss), axis=-1))
+
+
+def _checked(n, c, k):
+  """Both as int32 arrays of one shape."""
+  try:
     n, c = np.asarray(n), np.asarray(c)
-    if np.any(n < k):
+    n, c = np.broadcast_arrays(n, c)
+  except ValueError as e:
+    raise ValueError(
+      f'pass@{k}: n and c are numbers, or lists of one length ({e}).'
+    ) from e
+  for name, x in (('n', n), ('c', c)):
+    if x.dtype.kind not in 'iu' and x.size:
       raise ValueError(
-        f'pass@{k} needs {k} samples of each problem; the fewest are '
-        f'{n.min()}. Draw more samples or lower k.'
+        f'pass@{k}: {name} must be whole numbers, not {x.dtype.name}.'
       )
-    bad = (c < 0) | (c > n)
-    if np.any(bad):
-      raise ValueError(
-        f'pass@{k}: {c[bad][0]} right answers among {n[bad][0]} samples; '
-        '0 <= c <= n must hold.'
-      )
-  left = jnp.asarray(n)[:, None] - jnp.arange(k)[None, :]
-  miss = jnp.minimum(jnp.asarray(c)[:, None] / left, 1.0)
-  return -jnp.expm1(jnp.sum(jnp.log1p(-miss), axis=1))
+  if np.any(n < k):
+    raise ValueError(
+      f'pass@{k} needs {k} samples of each problem; the fewest are '
+      f'{n.min()}. Draw more samples or lower k.'
+    )
+  bad = (c < 0) | (c > n)
+  if np.any(bad):
+    raise ValueError(
+      f'pass@{k}: {c[bad][0]} right answers among {n[bad][0]} samples; '
+      '0 <= c <= n must hold.'
+    )
+  if np.any(n > MOST):
+    raise ValueError(f'pass@{k}: {n.max()} samples are more than {MOST}.')
+  return n.astype(np.int32), c.astype(np.int32)

@@ -34,6 +34,8 @@ from rlvr_jax.rewards import extract, numbers, pool, sentence, words
 from rlvr_jax.rewards.maths import intervals, notation, reader, votes
 from rlvr_jax.rewards.maths.conventions import DEFAULT
 
+Verdict = codes.Verdict  # what `verify` returns stands beside it
+
 _CORRECT, _WRONG, _NO_ANSWER, _UNVERIFIABLE = codes.Verdict
 
 

@@ -5,10 +5,10 @@ it, so that shaping or weighting rewards cannot move the accuracy.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlvr_jax import codes, registry
+from rlvr_jax import annotations, codes, registry
 from rlvr_jax.rewards import extract
 
 if TYPE_CHECKING:
@@ -78,6 +78,11 @@ class Graded(NamedTuple):
 Reward = Callable[[Sequence['envs.Task'], Sequence[Transcript]], list[Graded]]
 
 
+@registry.trial('reward')
+def _trial(reward):
+  reward([], [])
+
+
 @registry.register('reward')
 def outcome(
   tasks: Sequence['envs.Task'],
@@ -99,7 +104,7 @@ def outcome(
   """
   if unverifiable not in ('wrong', 'refuse'):
     raise ValueError(
-      f"unverifiable={unverifiable!r}: choose 'wrong' or 'refuse'."
+      f"unverifiable={registry.show(unverifiable)}: choose 'wrong' or 'refuse'."
     )
   check_finite(correct=correct, wrong=wrong)
   out = []
@@ -119,15 +124,15 @@ def outcome(
 def build(specs: Sequence[str], weights: Sequence[float]) -> Reward:
   """`combine` of the rewards that `specs` name, under these names.
 
-  Each is called once with no rows, so that a bad option is refused here.
-
   Raises:
     ValueError: see `registry.get`, `combine` and the rewards.
   """
-  funcs = [registry.get('reward', spec) for spec in specs]
-  for func in funcs:
-    func([], [])
-  return combine(funcs, specs, weights)
+  funcs = []
+  for spec in specs:
+    with registry.naming('reward_funcs', spec):
+      funcs.append(registry.get('reward', spec))
+  with registry.naming('reward_funcs and reward_weights'):
+    return combine(funcs, specs, weights)
 
 
 def reads_signals(reward):
@@ -185,18 +190,12 @@ def combine(
       )
     columns = []
     for name, func in zip(names, funcs):
-      rows = func(tasks, transcripts)
+      rows = _rows(name, func(tasks, transcripts))
       if len(rows) != len(transcripts):
         raise ValueError(
-          f'Reward {name!r} returned {len(rows)} rows for '
+          f'Reward {registry.show(name)} returned {len(rows)} rows for '
           f'{len(transcripts)} completions: it must return one for each.'
         )
-      for row in rows:
-        if not isinstance(row, Graded):
-          raise ValueError(
-            f'Reward {name!r} returned {str(row)[:80]!r} for a row: it must '
-            'return `Graded(value, parts)`.'
-          )
       columns.append(rows)
     return [_add(names, weights, row) for row in zip(*columns)]
 
@@ -204,15 +203,53 @@ def combine(
 
 
 def check_finite(**values: float) -> None:
-  """Raises ValueError naming the first value that is not a finite number."""
+  """ValueError naming the first value that is no number of a sane size.
+
+  Up to 1e15: the squares of rewards must be finite in float32.
+  """
   for name, value in values.items():
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):
-      raise ValueError(f'{name}={value!r}: give a finite number.')
+    if not number or not abs(value) <= annotations.LARGEST:
+      raise ValueError(
+        f'{name}={registry.show(value)}: give a finite number, of size '
+        f'{annotations.LARGEST:g} at most.'
+      )
+
+
+def _rows(name: str, rows) -> list[Graded]:
+  """What a reward returned, with plain floats; ValueError names the reward."""
+  remedy = 'it must return a list with a `Graded(value, parts)` for each row.'
+  if not isinstance(rows, Sequence) or isinstance(rows, str):
+    raise ValueError(
+      f'Reward {registry.show(name)} returned {registry.show(rows)}: {remedy}'
+    )
+  out = []
+  for row in rows:
+    if not isinstance(row, Graded) or not isinstance(row.parts, Mapping):
+      raise ValueError(
+        f'Reward {registry.show(name)} returned {registry.show(row)} for a '
+        f'row: {remedy}'
+      )
+    parts = {str(k): _number(name, v) for k, v in row.parts.items()}
+    out.append(Graded(_number(name, row.value), parts, bool(row.refused)))
+  return out
+
+
+def _number(name: str, x) -> float:
+  """A number of Python, NumPy or JAX as a float; NaN and infinities too."""
+  try:
+    if isinstance(x, str | bytes):
+      raise TypeError
+    return float(x)
+  except (TypeError, ValueError, OverflowError) as e:
+    raise ValueError(
+      f'Reward {registry.show(name)} returned the value {registry.show(x)} for '
+      'a row: give a number, or Graded(0.0, {}, refused=True) for none.'
+    ) from e
 
 
 def _add(names, weights, row: Sequence[Graded]) -> Graded:
-  values = [float(part.value) for part in row]
+  values = [part.value for part in row]
   own = {
     name: value
     for name, value, part in zip(names, values, row)

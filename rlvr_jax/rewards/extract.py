@@ -12,7 +12,6 @@ from typing import NamedTuple
 from rlvr_jax.rewards import marks as marks_lib
 from rlvr_jax.rewards import numbers, sentence, spans
 from rlvr_jax.rewards.marks import TAIL, Mark
-from rlvr_jax.rewards.maths import conventions
 from rlvr_jax.rewards.numbers import SPAN, TooLong
 from rlvr_jax.rewards.sentence import Said, Sought
 from rlvr_jax.rewards.spans import Span
@@ -44,11 +43,6 @@ class Rules(NamedTuple):
 
 
 RULES = Rules()
-_CHOICES = {
-  'unfinished_thought': ('none', 'read'),
-  'boxes': ('last', 'agree'),
-  'hedges': ('refuse', 'first'),
-} | conventions.CHOICES
 _WORDS = ('yes', 'no', 'true', 'false')
 
 
@@ -89,29 +83,8 @@ _DECLINED = re.compile(
 
 
 def rules_of(settings: Mapping) -> Rules:
-  """`Rules` of a config's `verifier`.
-
-  Raises:
-    ValueError: a value that is none of its choices.
-  """
-  made = Rules(*(settings[name] for name in Rules._fields))
-  for name in ('require_mark', 'semicolons'):
-    value = getattr(made, name)
-    if not isinstance(value, bool):
-      shown = str(value)[:80]
-      raise ValueError(f'verifier.{name}={shown!r} must be True or False.')
-  if not 0 <= made.approximate < 1:
-    raise ValueError(
-      f'verifier.approximate={made.approximate} must be at least 0 and below 1.'
-    )
-  for name, known in _CHOICES.items():
-    value = getattr(made, name)
-    if value not in known:
-      raise ValueError(
-        f'verifier.{name}={str(value)[:80]!r} must be one of: '
-        f'{", ".join(known)}.'
-      )
-  return made
+  """`Rules` of a config's `verifier`, whose values `limits` has checked."""
+  return Rules(*(settings[name] for name in Rules._fields))
 
 
 def reply(text: str, rules: Rules = RULES) -> str:

@@ -141,6 +141,6 @@ PATTERNS = {
 def _check(pattern: str) -> None:
   if pattern not in PATTERNS:
     raise ValueError(
-      f'pattern={pattern!r}{registry.nearest(pattern, PATTERNS)} '
+      f'pattern={registry.show(pattern)}{registry.nearest(pattern, PATTERNS)} '
       f'Choose one of: {", ".join(PATTERNS)}.'
     )

@@ -93,7 +93,7 @@ def repeated(
 
 def _place(at: str) -> Callable[[core.Turn], bool]:
   if at not in ('last', 'every'):
-    raise ValueError(f"at={at!r}: choose 'last' or 'every'.")
+    raise ValueError(f"at={registry.show(at)}: choose 'last' or 'every'.")
   return lambda t: t.last or at == 'every'
 
 
@@ -103,7 +103,7 @@ def _graded(name, transcripts, value, times):
   for transcript in transcripts:
     if transcript.turn is None:
       raise ValueError(
-        f'Reward {name!r} is for turns of a dialogue, and the tasks are single '
+        f'Reward {registry.show(name)} is for turns of a dialogue, and the tasks are single '
         "questions: take another reward, or an env such as 'guessing()'."
       )
     x = 0.0 + value * times(transcript.turn)

@@ -36,7 +36,9 @@ def overlong(
   for name, value in (('max_length', max_length), ('buffer', buffer)):
     core.check_finite(**{name: value})
     if not isinstance(value, int):
-      raise ValueError(f'{name}={value!r} must be a whole number of tokens.')
+      raise ValueError(
+        f'{name}={registry.show(value)} must be a whole number of tokens.'
+      )
   if not 1 <= buffer <= max_length:
     raise ValueError(
       f'buffer={buffer} must be in 1..max_length={max_length}: the penalty '

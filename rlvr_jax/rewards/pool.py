@@ -34,7 +34,7 @@ MEMORY = 2 << 30  # bytes of address space of a worker
 START_S = 300.0  # a worker imports sympy, on a busy machine
 FOREVER_S = 1e6  # no timer takes much more
 BUSY = (20.0, 30.0)  # wall limit: so many times the CPU limit, and seconds
-LONGEST = 1 << 16  # bytes of a reply
+LONGEST = 1 << 25  # bytes of a reply
 LATE, DIED = 'timeout', 'died'  # failures; DIED: its process ended
 # What a worker gets of the environment: no tokens, no keys.
 ENVIRONMENT = (

@@ -54,7 +54,7 @@ def ratio(
   """
   if unit not in UNITS:
     raise ValueError(
-      f'unit={unit!r}{registry.nearest(unit, UNITS)} Choose one of: '
+      f'unit={registry.show(unit)}{registry.nearest(unit, UNITS)} Choose one of: '
       f'{", ".join(UNITS)}.'
     )
   a, b = UNITS[unit](prediction), UNITS[unit](expert)
@@ -164,14 +164,14 @@ def similarity(
     ('autojunk', autojunk, (True, False)),
   ):
     if value not in known:
-      raise ValueError(f'{name}={value!r}: choose one of {known}.')
+      raise ValueError(f'{name}={registry.show(value)}: choose one of {known}.')
   said = [step(t.completion, think) for t in transcripts]
   jobs = []
   for task, text in zip(tasks, said):
     expert = task.data.get('expert', task.data.get('solution'))
     if not isinstance(expert, str):
       raise ValueError(
-        f"Task {task.id!r} has no expert's text to compare with: its "
+        f"Task {registry.show(task.id)} has no expert's text to compare with: its "
         "environment must give data['expert'] or data['solution'], as steps(...) "
         'does.'
       )

@@ -75,7 +75,9 @@ def contains(
     ValueError: text is empty or no string.
   """
   if not isinstance(text, str) or not text:
-    raise ValueError(f'text={text!r}: give some text, as in contains(python).')
+    raise ValueError(
+      f'text={registry.show(text)}: give some text, as in contains(python).'
+    )
   sought = text.casefold()
   return _graded(
     'contains', [sought in t.completion.casefold() for t in transcripts]
@@ -128,7 +130,7 @@ def incorrect(
   for task in tasks:
     if task.data.get('label_right') is not False:
       raise ValueError(
-        f'Task {task.id!r} has no label that is known to be wrong, which the '
+        f'Task {registry.show(task.id)} has no label that is known to be wrong, which the '
         'reward incorrect needs: set the config key labels to a file of '
         'scripts/label.py.'
       )
@@ -207,7 +209,7 @@ def _says_label(tasks, transcripts, timeout_s) -> list[bool]:
   for task in tasks:
     if 'label' not in task.data:
       raise ValueError(
-        f'Task {task.id!r} has no label: set the config key labels to a file '
+        f'Task {registry.show(task.id)} has no label: set the config key labels to a file '
         'of scripts/label.py.'
       )
   verdicts = answer.verify(

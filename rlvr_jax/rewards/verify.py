@@ -17,6 +17,7 @@ from rlvr_jax.rewards import (
 if TYPE_CHECKING:
   from rlvr_jax.envs import core as envs
 
+Verdict = codes.Verdict  # what `verify` returns stands beside it
 SOLVED = 1.0  # reasoning-gym's score of a right answer
 
 

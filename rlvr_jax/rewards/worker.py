@@ -21,7 +21,7 @@ from rlvr_jax.rewards import confine, expressions, scorers
 from rlvr_jax.rewards.maths import symbolic
 
 LIFETIME = 5000  # checks of a child; sympy's caches grow
-LONGEST = 1 << 16  # bytes of a reply
+LONGEST = 1 << 25  # bytes of a reply
 _TIMERS = ('ITIMER_PROF', 'ITIMER_REAL')  # CPU time, wall time
 _ENDS = [  # which these send; none on Windows
   getattr(signal, s) for s in ('SIGPROF', 'SIGALRM') if hasattr(signal, s)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from rlvr_jax import registry
+
 
 class Step(NamedTuple):
   title: str  # '' where it has none
@@ -69,6 +71,8 @@ def split(solution: str, by: str = 'line') -> list[Step]:
     ValueError: another way to split.
   """
   if by not in SPLITS:
-    raise ValueError(f'by={by!r}: choose one of {", ".join(SPLITS)}.')
+    raise ValueError(
+      f'by={registry.show(by)}: choose one of {", ".join(SPLITS)}.'
+    )
   found = SPLITS[by](_CALCULATOR.sub('', solution).strip())
   return [s for s in found if s.text]

@@ -87,7 +87,7 @@ def test_multiplication_binds_before_sums():
     ("ops='++'", 'at most once'),
     ('terms=1', r'terms=1 must be an integer in 2\.\.64'),
     ('max_value=2, min_value=3', 'max_value=2 must be an integer'),
-    ('max_value=2.5', 'max_value=2.5 must be an integer'),
+    ('max_value=2.5', 'max_value=2.5 must be a whole number'),
     ('max_valeu=2', "Did you mean 'max_value'"),
   ],
 )

@@ -170,7 +170,7 @@ def test_tasks_are_functions_of_the_arguments_and_survive_json():
     ('scratchpad=0.9', 'must add up to 1'),
     ('scratchpad=1.5', r'scratchpad=1\.5 must be a number in \[0, 1\]'),
     ('direct_reliability=True', 'direct_reliability=True'),
-    ("boxed='direct'", 'must be a tuple of strategies'),
+    ("boxed='direct'", 'must be a tuple'),
     ("boxed=('luck',)", 'must be a tuple of strategies'),
     ("confidence='high'", "or 'uniform', or None"),
     ('confidence=2', 'confidence=2'),

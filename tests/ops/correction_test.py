@@ -108,9 +108,9 @@ def test_log_ratios_are_clamped_for_a_row_as_a_whole():
   """Two tokens of +-30 cancel; each alone stops at 20."""
   logp = np.float32([[30, -30], [30, 0]])
   mask = np.ones((2, 2), bool)
-  got = build('truncate(sequence, 1e30)')(logp, 0 * logp, mask)
+  got = build('truncate(sequence, 1e15)')(logp, 0 * logp, mask)
   np.testing.assert_allclose(got, [[1, 1], [np.exp(20)] * 2], rtol=1e-5)
-  got = build('truncate(token, 1e30)')(logp, 0 * logp, mask)
+  got = build('truncate(token, 1e15)')(logp, 0 * logp, mask)
   np.testing.assert_allclose(got[0], np.exp([20, -20]), rtol=1e-5)
 
 
@@ -119,6 +119,5 @@ def test_log_ratios_are_clamped_for_a_row_as_a_whole():
   ['truncate(row)', 'drop(high=0)', 'truncate(low=-1)', 'drop(low=4)'],
 )
 def test_bad_options_are_refused(spec):
-  fn = registry.get('correction', spec)
   with pytest.raises(ValueError, match=spec.partition('(')[0] + r'\('):
-    fn(W, W, W > 0)
+    registry.get('correction', spec)

@@ -62,3 +62,37 @@ def test_unbiased_for_k_fresh_samples(rate):
 def test_the_impossible_is_refused(n, c, k):
   with pytest.raises(ValueError, match=f'pass@{k}'):
     passk.pass_at_k(np.array([8, n]), np.array([1, c]), k)
+
+
+def test_plain_numbers_give_a_plain_number():
+  got = passk.pass_at_k(8, 2, 4)
+  assert type(got) is float
+  assert got == pytest.approx(11 / 14, rel=1e-12)
+  assert passk.pass_at_k(np.int64(8), np.int32(8), 3) == 1.0
+  assert passk.pass_at_k(8, 0, 8) == 0.0
+  assert passk.pass_at_k(1000, 1, 1) == pytest.approx(1e-3, rel=1e-12)
+
+
+def test_lists_and_one_number_for_all():
+  want = [11 / 14, 1 / 2]
+  for n, c in (([8, 8], [2, 1]), ((8, 8), (2, 1)), (8, [2, 1])):
+    np.testing.assert_allclose(passk.pass_at_k(n, c, 4), want, rtol=1e-6)
+  assert passk.pass_at_k([], [], 1).shape == (0,)
+
+
+@pytest.mark.parametrize(
+  ('n', 'c', 'k', 'says'),
+  [
+    (3, 1, 4, 'pass@4 needs 4 samples.*fewest are 3'),
+    (8, 9, 1, '9 right answers among 8'),
+    (8, -1, 1, '-1 right answers'),
+    (8, 2.5, 1, 'c must be whole'),
+    (8, 1, True, 'k must be a whole'),
+    (8, 1, 0, 'at least 1'),
+    ([8, 8], [1, 2, 3], 1, 'lists of one length'),
+    (10**12, 1, 1, 'more than 1000000'),
+  ],
+)
+def test_what_makes_no_sense_is_refused_by_name(n, c, k, says):
+  with pytest.raises(ValueError, match=says):
+    passk.pass_at_k(n, c, k)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from rlvr_jax import codes, registry
@@ -95,7 +96,7 @@ def test_a_wrong_number_of_rows_names_the_function():
   with pytest.raises(ValueError, match='2 tasks for 1 transcripts'):
     reward([None] * 2, rows(V.WRONG))
   floats = core.combine([lambda tasks, transcripts: [1.0]], ['f'], [1])
-  with pytest.raises(ValueError, match=r"'f' returned '1\.0'"):
+  with pytest.raises(ValueError, match=r"'f' returned 1\.0"):
     floats([None], rows(V.WRONG))
 
 
@@ -117,3 +118,65 @@ def test_rewards_by_name():
   assert {'format', 'outcome'} <= set(registry.names('reward'))
   with pytest.raises(ValueError, match='needs pattern'):
     registry.get('reward', 'format')
+
+
+G = core.Graded
+
+
+@pytest.mark.parametrize(
+  'returned',
+  [
+    None,
+    1.0,
+    'x',
+    {},
+    [None],
+    [1.0],
+    ['x'],
+    [(1.0, {})],
+    [G(None, {})],
+    [G('1', {})],
+    [G([1.0], {})],
+    [G(1.0, None)],
+    [G(1.0, {'a': None})],
+    [G(np.ones(2), {})],
+    [G(10**400, {})],
+    [],
+    [G(1.0, {})] * 2,
+    np.ones(1),
+  ],
+  ids=repr,
+)
+def test_what_a_reward_may_not_return(returned):
+  bad = core.combine([lambda tasks, transcripts: returned], ['bad'], [1.0])
+  with pytest.raises(ValueError, match="'bad' returned") as info:
+    bad([None], rows(V.CORRECT))
+  assert len(str(info.value)) < 600
+
+
+@pytest.mark.parametrize('one', [np.float32(1), np.int64(1), np.array(1.0), 1])
+def test_numbers_of_every_kind_become_floats(one):
+  reward = core.combine(
+    [lambda tasks, transcripts: (G(one, {'a': one, 'b': one}),)], ['f'], [2.0]
+  )
+  (row,) = reward([None], rows(V.CORRECT))
+  assert row == G(2.0, {'a': 1.0, 'b': 1.0, 'f': 1.0})
+  assert {type(x) for x in (row.value, *row.parts.values())} == {float}
+
+
+def test_a_reward_of_nan_is_refused_for_its_row_alone():
+  values = [np.float32('nan'), float('inf'), 1.0]
+  reward = core.combine(
+    [lambda tasks, transcripts: [G(v, {}) for v in values]], ['f'], [1.0]
+  )
+  got = reward([None] * 3, rows(V.CORRECT, V.CORRECT, V.CORRECT))
+  assert [row.refused for row in got] == [True, True, False]
+
+
+def test_refusals_of_a_spec_name_the_key():
+  for spec in ('outcom', 'outcome(unverifiable=x)', 'inverse(format(x))'):
+    with pytest.raises(ValueError, match=r'^reward_funcs=') as info:
+      core.build([spec], [1.0])
+    assert spec in str(info.value)
+  with pytest.raises(ValueError, match='reward_weights'):
+    core.build(['outcome'], [1.0, 1.0])

@@ -40,7 +40,7 @@ def test_length_penalty_is_linear():
     ('overlong(10, 0)', r'buffer=0 must be in 1\.\.max_length=10'),
     ('overlong(10, 11)', 'buffer=11 must be in'),
     ('overlong(10.5, 2)', 'max_length=10.5 must be a whole number'),
-    ('overlong(10, 2, -1)', 'factor=-1 must be at least 0'),
+    ('overlong(10, 2, -1)', 'factor=-1.0 must be at least 0'),
     ('overlong(10, 2, 1e999)', 'factor=inf'),
     ('length_penalty(-0.1)', 'per_token=-0.1 must be at least 0'),
     ('length_penalty(x)', "per_token='x'"),

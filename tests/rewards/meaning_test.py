@@ -6,7 +6,7 @@ row of RIGHT and none of WRONG.
 
 import pytest
 
-from rlvr_jax import codes
+from rlvr_jax import codes, limits
 from rlvr_jax.rewards import answer, extract
 
 RIGHT = {
@@ -860,6 +860,5 @@ def test_conventions_on_which_graders_differ(gold, said, usual, rules):
   ],
 )
 def test_an_unknown_convention_is_refused(key, value):
-  settings = extract.RULES._asdict() | {key: value}
   with pytest.raises(ValueError, match=f'verifier.{key}='):
-    extract.rules_of(settings)
+    limits.check({f'verifier.{key}': value})

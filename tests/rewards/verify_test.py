@@ -107,3 +107,11 @@ def test_reasoning_gym_with_other_scorers_is_not_asked(
   assert verify.verify([gold], ['red']) == [U]
   assert 'nobody has read' in caplog.records[0].message
   pool.shutdown()
+
+
+def test_verdict_stands_beside_what_returns_it():
+  from rlvr_jax.rewards import answer
+
+  assert answer.Verdict is verify.Verdict is codes.Verdict
+  got = answer.verify(['18'], ['\\boxed{18}'])
+  assert got == [answer.Verdict.CORRECT]

@@ -31,9 +31,3 @@ class Conventions(NamedTuple):
 
 
 DEFAULT = Conventions()
-CHOICES = {
-  'percent': ('either', 'strict'),
-  'thousands': ('english', 'european'),
-  'ratios': ('written', 'scaled'),
-  'domain': ('real', 'positive', 'complex'),
-}

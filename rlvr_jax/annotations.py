@@ -1,0 +1,96 @@
+"""Values of options, held against the annotations of the functions they set."""
+
+import types
+import typing
+
+# Sizes of numbers: squares and sums of them must stay finite in float32, and
+# what is not 0 must not become 0 there. Whole numbers fit in 64 bits.
+LARGEST, SMALLEST, WHOLE = 1e15, 1e-30, 2**63 - 1
+
+
+class Word(str):
+  """A bare name: text, or true, false and none where these are meant."""
+
+
+def is_text(x) -> bool:
+  """A string that UTF-8 can write and that holds no NUL."""
+  if not isinstance(x, str) or '\0' in x:
+    return False
+  return not any('\ud800' <= c <= '\udfff' for c in x)
+
+
+def fitted(kinds, value):
+  """The value as one of the annotated types; TypeError says which there are.
+
+  What has no type that is known here stays as it is.
+  """
+  options = _options(kinds)
+  if not all(map(_is_known, options)):
+    return str(value) if isinstance(value, Word) else value
+  for option in options:
+    fits, new = _fit(option, value, str in options)
+    if fits:
+      return new
+  raise TypeError(' or '.join(map(_called, options)))
+
+
+def _options(kinds) -> list:
+  """bool, int, float before str before None; int | float is float."""
+  union = typing.get_origin(kinds) in (types.UnionType, typing.Union)
+  options = list(typing.get_args(kinds)) if union else [kinds]
+  if float in options:
+    options = [o for o in options if o is not int]
+  return [type(None) if o is None else o for o in options]
+
+
+def _is_known(kind) -> bool:
+  if typing.get_origin(kind) is tuple:
+    return all(k is ... or _is_known(k) for k in typing.get_args(kind))
+  return kind in (bool, int, float, str, type(None))
+
+
+def _fit(kind, value, or_text):
+  """(whether it is one, the value as one). Bare words may be text instead."""
+  word = str(value).lower() if isinstance(value, Word) else ''
+  if kind is bool:
+    if word in ('true', 'false'):
+      return True, word == 'true'
+    return isinstance(value, bool), value
+  if kind is type(None):
+    return value is None or (word == 'none' and not or_text), None
+  if kind is str:
+    return is_text(value), str(value) if is_text(value) else ''
+  if kind is int:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole and abs(value) <= WHOLE, value
+  if kind is float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+      return False, value
+    if value and not SMALLEST <= abs(value) <= LARGEST:  # NaN too
+      return False, value
+    return True, float(value)
+  inner = typing.get_args(kind)
+  if not isinstance(value, (tuple, list)):
+    return False, value
+  if inner[-1] is ...:
+    inner = inner[:1] * len(value)
+  if len(inner) != len(value):
+    return False, value
+  pairs = [_fit(k, v, False) for k, v in zip(inner, value, strict=True)]
+  return all(fits for fits, _ in pairs), tuple(new for _, new in pairs)
+
+
+def _called(kind) -> str:
+  """What a message calls a type."""
+  if typing.get_origin(kind) is tuple:
+    inner = ', '.join(
+      '...' if k is ... else _called(k) for k in typing.get_args(kind)
+    )
+    return f'a tuple ({inner})'
+  return {
+    bool: 'True or False',
+    int: 'a whole number',
+    float: f'0 or a number of size {SMALLEST:g} to {LARGEST:g}',
+    str: 'text (in quotes, unless it is one word)',
+    type(None): 'None',
+  }[kind]

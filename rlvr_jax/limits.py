@@ -1,0 +1,231 @@
+"""What each key of a config may be: one rule a key, checked before all else.
+
+Here a value is looked at alone; `checks` refuses values that do not go
+together, and the functions that specs name check their options. A new key of
+configs/common.py needs a rule here: a test says so.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from rlvr_jax import annotations, registry
+
+
+class Rule(NamedTuple):
+  holds: Callable[[object], bool]  # any value at all, and no exception
+  text: str  # what it must be
+
+
+def whole(low: int, high: int, *other: int) -> Rule:
+  """A whole number in low..high, or one of `other`."""
+
+  def holds(x):
+    if not isinstance(x, int) or isinstance(x, bool):
+      return False
+    return low <= x <= high or x in other
+
+  more = ''.join(f'{x}, or ' for x in other)
+  return Rule(holds, f'{more}a whole number from {low} to {high}')
+
+
+def real(low: float, high: float, *other: float, open: bool = False) -> Rule:
+  """A number in [low, high], or one of `other`; `open`: below high.
+
+  Numbers other than 0 that float32 would round to 0 are none.
+  """
+
+  def holds(x):
+    if not isinstance(x, int | float) or isinstance(x, bool):
+      return False
+    inside = low <= x < high or (x == high and not open)
+    return x in other or (inside and (not x or abs(x) >= annotations.SMALLEST))
+
+  more = ''.join(f'{x:g}, or ' for x in other)
+  end = f'below {high:g}' if open else f'to {high:g}'
+  return Rule(holds, f'{more}a number from {low:g} {end}')
+
+
+def text(most: int, *, empty: bool = True) -> Rule:
+  """So many characters that UTF-8 can write, none of them NUL."""
+
+  def holds(x):
+    return annotations.is_text(x) and (0 if empty else 1) <= len(x) <= most
+
+  some = 'at most' if empty else 'one to'
+  return Rule(holds, f'text of {some} {most} characters, without NUL')
+
+
+def choice(*words: str) -> Rule:
+  return Rule(
+    lambda x: isinstance(x, str) and x in words,
+    f'one of {", ".join(map(repr, words))}',
+  )
+
+
+def several(rule: Rule, size: int = 0) -> Rule:
+  """A tuple of `size` values, or of one to a hundred, that have a rule."""
+
+  def holds(x):
+    if not isinstance(x, (tuple, list)):
+      return False
+    fits = len(x) == size if size else 1 <= len(x) <= 100
+    return fits and all(map(rule.holds, x))
+
+  return Rule(holds, f'a tuple of {size or "one or more"}, each {rule.text}')
+
+
+def _is_pattern(x) -> bool:
+  if not annotations.is_text(x) or len(x) > 1000:
+    return False
+  try:
+    re.compile(x)
+  except (re.error, RecursionError, OverflowError):
+    return False
+  return True
+
+
+FLAG = Rule(lambda x: isinstance(x, bool), 'True or False')
+PATTERN = Rule(
+  _is_pattern,
+  "a regular expression of at most 1000 characters, such as 'layers' (a "
+  'bracket that is meant as such has a backslash before it)',
+)
+SPEC = text(registry.LONGEST, empty=False)
+SPEC_OR_NONE = text(registry.LONGEST)
+PATH = text(4096)
+STEPS = whole(1, 10**9)
+ROWS = whole(1, 10**6)
+TOKENS = whole(1, 2**20)
+TURNS = whole(1, 10_000)
+WEIGHT = real(0, 1e6)
+DTYPE = choice('float32', 'bfloat16')
+METHODS = ('rl', 'sft', 'distill', 'rejection')
+
+RULES = {
+  'seed': whole(0, 2**32 - 1),  # JAX's keys have 32 bits
+  'total_steps': STEPS,
+  'method': choice(*METHODS),
+  'teacher.name': PATH,
+  'teacher.logits': FLAG,
+  'model.name': text(4096, empty=False),
+  'model.dtype': DTYPE,
+  'model.param_dtype': DTYPE,
+  'model.remat': FLAG,
+  'mesh.shape': several(whole(1, 10**6, -1), 3),
+  'env': SPEC,
+  'train_tasks': whole(0, 10**9),
+  'system_prompt': text(100_000),
+  'chat_template_args': text(1000),
+  'reward_funcs': several(SPEC),
+  'reward_weights': several(real(-1e6, 1e6)),
+  'labels': PATH,
+  'verify_timeout_s': real(0.01, 3600),
+  'verifier.require_mark': FLAG,
+  'verifier.unfinished_thought': choice('none', 'read'),
+  'verifier.boxes': choice('last', 'agree'),
+  'verifier.hedges': choice('refuse', 'first'),
+  'verifier.percent': choice('either', 'strict'),
+  'verifier.thousands': choice('english', 'european'),
+  'verifier.semicolons': FLAG,
+  'verifier.ratios': choice('written', 'scaled'),
+  'verifier.domain': choice('real', 'positive', 'complex'),
+  'verifier.approximate': real(0, 1, open=True),
+  'train_batch_size': ROWS,
+  'num_generations': ROWS,
+  'max_prompt_length': TOKENS,
+  'max_completion_length': TOKENS,
+  # Logits that are divided by less leave float32.
+  'temperature': real(0.01, 100),
+  'mask_truncated_completions': FLAG,
+  'max_resample_batches': whole(0, 10_000),
+  'min_reward_std': WEIGHT,
+  'dialogue.max_turns': TURNS,
+  'dialogue.max_reply_length': TOKENS,
+  'dialogue.max_length': whole(0, 2**20),
+  'dialogue.max_invalid_turns': whole(0, 10_000),
+  'dialogue.belief': choice('', 'current', 'initial'),
+  'dialogue.belief_on_win': FLAG,
+  'dialogue.max_elicit_length': TOKENS,
+  'dialogue.oracle': PATH,
+  'dialogue.max_oracle_prompt': TOKENS,
+  'dialogue.max_oracle_length': TOKENS,
+  'dialogue.oracle_batch_size': ROWS,
+  'algo.credit': SPEC,
+  'algo.turn_statistics': choice('living', 'padded'),
+  'algo.estimate': SPEC,
+  'algo.surrogate': SPEC,
+  'algo.aggregate': SPEC,
+  'algo.kl': SPEC_OR_NONE,
+  'algo.beta': WEIGHT,
+  'algo.entropy_coef': real(-1e6, 1e6),  # below 0 it is a penalty
+  'algo.correction': SPEC_OR_NONE,
+  'algo.whiten': FLAG,
+  'algo.value_coef': WEIGHT,
+  'algo.value_clip': WEIGHT,
+  'num_iterations': whole(1, 10_000),
+  'optimizer.learning_rate': real(0, 10),
+  'optimizer.value_learning_rate': real(0, 10),
+  'optimizer.schedule': choice('constant', 'linear', 'cosine'),
+  'optimizer.warmup_steps': whole(0, 10**9),
+  'optimizer.b1': real(0, 1, open=True),
+  'optimizer.b2': real(0, 1, open=True),
+  'optimizer.eps': real(1e-30, 1),  # with 0, no gradient is 0 / 0
+  'optimizer.weight_decay': real(0, 100),
+  'optimizer.max_grad_norm': WEIGHT,
+  'optimizer.trainable': PATTERN,
+  'groups_per_micro_batch': ROWS,
+  'logits_chunk': whole(1, 2**30),
+  'log_every': STEPS,
+  'metrics_every': STEPS,
+  'log_transcripts': whole(0, 10**6),
+  'save_every': STEPS,
+  'max_to_keep': whole(1, 10**6),
+  'keep_best': text(200),
+  'max_logp_diff': real(0, 1000),
+  'max_skipped_updates': STEPS,
+  'eval_every': whole(0, 10**9),
+  'eval.split': text(100, empty=False),
+  'eval.num_tasks': ROWS,
+  'eval.samples': ROWS,
+  'eval.batch_size': ROWS,
+  'eval.temperature': real(0.01, 100, 0),
+  'eval.top_k': whole(0, 10**9),
+  'eval.top_p': real(1e-6, 1),
+  'eval.max_turns': whole(0, 10_000),
+}
+
+
+def check(flat: Mapping) -> None:
+  """Refuses what a key cannot be, all at once; keys without a rule pass.
+
+  Args:
+    flat: {'a.b': value} of a config, as `config.flatten` gives it.
+
+  Raises:
+    ValueError: names each key, its value (shortened) and what it must be.
+  """
+  wrong = [
+    f'{key}={registry.show(flat[key])} must be {rule.text}'
+    for key, rule in RULES.items()
+    if key in flat and not rule.holds(flat[key])
+  ]
+  if wrong:
+    raise ValueError(f'Config: {"; ".join(wrong)}.')
+
+
+def check_complete(flat: Mapping) -> None:
+  """ValueError for a config that lacks keys, or has some without a rule."""
+  for key in flat:
+    group = key.rpartition('.')[0]
+    if key not in RULES and group not in RULES:
+      raise ValueError(
+        f'The config has {registry.show(key)}, which is no key of '
+        f'configs/common.py.{registry.nearest(key, RULES)}'
+      )
+  lacking = [key for key in RULES if key not in flat]
+  if lacking:
+    raise ValueError(
+      f'Config: {", ".join(lacking[:5])}{" and more" * (len(lacking) > 5)} '
+      'missing; configs/common.py has every key.'
+    )

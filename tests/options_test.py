@@ -1,0 +1,154 @@
+"""Every option of every registered function, given what it cannot be.
+
+What comes out is a function that works, or a ValueError at start that names
+the option and shows its value in short: no other exception, no long wait.
+"""
+
+import inspect
+import json
+import pathlib
+import runpy
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from rlvr_jax import algorithm, registry
+from rlvr_jax.envs import core as envs
+from rlvr_jax.envs import guessing
+from rlvr_jax.io import load
+from rlvr_jax.ops import ratio
+from rlvr_jax.rewards import core
+
+BASE = runpy.run_path(
+  str(pathlib.Path(__file__).parents[1] / 'configs' / 'common.py')
+)['base']
+BAD = [
+  'false', 'true', 'none', 'True', 'False', 'None', 'nan', 'inf', 'x', "''",
+  "'false'", '0', '-1', '1', '2', '0.5', '1.5', '1e30', '-1e30', '1e-300',
+  '1e999', '-1e999', '10' + '0' * 22, '1' + '0' * 5000, '0x' + 'f' * 5000,
+  '()', '(1, 2)', '[2, 1]', '{}', '{1}', "b'x'", '1j', '...', '-0.0',
+  "'" + 'y' * 9000 + "'", 'grpo(eps=1)', 'outcome(correct=x)', "'arithmetic'",
+  '1_0', '2**70', "'\\ud800'", "'\\0'", "'١'", '(1, (2,))', "('a', 1)",
+]  # fmt: skip
+# What an option needs beside it.
+BESIDE = {
+  ('reward', 'format'): 'boxed',
+  ('reward', 'contains'): 'x',
+  ('reward', 'inverse'): 'outcome',
+  ('reward', 'length_penalty'): '0.1',
+  ('reward', 'overlong'): '8, 4',
+  ('aggregate', 'constant'): '8',
+  ('env', 'steps'): 'chain',
+  ('env', 'jsonl'): "'rows.jsonl'",
+  ('env', 'reasoning_gym'): 'chain_sum',
+}
+KEYS = {
+  'estimator': 'estimate',
+  'credit': 'credit',
+  'surrogate': 'surrogate',
+  'correction': 'correction',
+  'aggregate': 'aggregate',
+  'kl': 'kl',
+}
+
+
+def functions():
+  for kind in registry._MODULES:
+    for name in registry.names(kind):
+      yield kind, name, registry._FUNCTIONS[kind][name]
+  for name, module in guessing.WORLDS.items():
+    yield 'world', name, getattr(__import__(module, fromlist=[name]), name)
+
+
+def options(fn):
+  return [
+    p
+    for p in inspect.signature(fn).parameters.values()
+    if p.kind is p.KEYWORD_ONLY
+  ]
+
+
+OPTIONS = [
+  (kind, name, p.name) for kind, name, fn in functions() for p in options(fn)
+]
+
+
+def spec_of(kind, name, option, value):
+  """A spec with one bad option; what else it needs stands beside it."""
+  fn = {(k, n): f for k, n, f in functions()}[kind, name]
+  given = BESIDE.get((kind, name), '')
+  needed = [p.name for p in options(fn) if p.default is p.empty]
+  beside = [
+    f'{k}={v.strip()}'
+    for k, v in zip(needed, given.split(','), strict=False)
+    if k != option
+  ]
+  return f'{name}({", ".join([*beside, f"{option}={value}"])})'
+
+
+def start(kind, spec):
+  """What a run does with a spec at its start, and a little of its use."""
+  if kind in KEYS:
+    c = BASE().algo
+    c.kl = 'k2'
+    c[KEYS[kind]] = spec
+    made = algorithm.from_config(c)
+    for leaf in jax.tree.leaves(jax.jit(lambda: used(made))()):
+      assert jnp.isfinite(leaf).all(), spec
+  elif kind == 'reward':
+    core.build([spec], [1.0])
+  elif kind == 'model':
+    load.load_config(spec)
+  else:
+    if kind == 'world':
+      spec = f'guessing(world={spec!r})'
+    made = registry.get('env', spec)()
+    for split in made.values():
+      if len(split):
+        assert isinstance(split[0], envs.Task)
+        assert isinstance(split[len(split) - 1], envs.Task)
+
+
+def used(made):
+  """What comes of two rows: advantages, weights, loss and its gradient."""
+  x = jnp.array([[0.0, -1.0, -2.0], [0.0, -3.0, -0.5]])
+  mask = jnp.array([[False, True, True], [False, True, False]])
+  out = [made.credit(x[0, 1:2], x[0, 1:3], jnp.ones(1, bool))]
+  if made.critic is None:
+    valid = jnp.ones(4, bool)
+    takes = inspect.signature(made.estimate).parameters
+    greedy = {'greedy': jnp.array(1.0)} if 'greedy' in takes else {}
+    for group in ([0.0, 1.0, 1.0, 0.0], [1.0] * 4):
+      out.append(made.estimate(jnp.array(group), valid, **greedy))
+  else:
+    out.append(made.critic.gae(x[0], x[1], mask[0]))
+  if made.correction is not None:
+    out.append(made.correction(x, x - 0.5, mask))
+
+  def loss(logp):
+    per_token, _ = made.surrogate(logp, x - 0.1, x + 1.5, mask)
+    return ratio.divide(made.aggregate(per_token, mask))
+
+  return out, jax.value_and_grad(loss)(x)
+
+
+@pytest.mark.parametrize(('kind', 'name', 'option'), OPTIONS)
+def test_a_bad_option_is_refused_at_start_by_its_name(
+  kind, name, option, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path('rows.jsonl').write_text(
+    ''.join(
+      json.dumps({'question': str(i), 'answer': i}) + '\n' for i in range(30)
+    )
+  )
+  for value in BAD:
+    spec = spec_of(kind, name, option, value)
+    try:
+      start(kind, spec)
+    except ValueError as e:
+      text = str(e)
+      shown = value.strip("'")[:20]
+      assert option in text or 'Bad spec' in text or shown in text, spec[:200]
+      assert len(text) < 3000, spec[:200]
