@@ -34,7 +34,7 @@ def check(gold: str, answer: str | None, **conventions) -> str:
   rules = DEFAULT._replace(**conventions)
   try:
     expected = _read(gold, rules)
-    equations.resolve(expected, rules)
+    equations.resolve(expected, rules, gold=True)
   except (Unreadable, equations.Untrue):
     return 'bad gold'
   if answer is None:
@@ -72,7 +72,7 @@ def _matches(gold, expected, answer, rules) -> bool:
 
 
 def _is_number(tree, rules) -> bool:
-  value = equations.resolve(tree, rules).value
+  value = equations.resolve(tree, rules, gold=True).value
   return bool(value) and trees.is_scalar(value) and not trees.free(value)
 
 
@@ -86,7 +86,8 @@ def equal(gold: tuple, answer: tuple, rules: Conventions) -> bool:
   both = _equation(gold) and _equation(answer)
   if both and len(trees.free(gold)) > 1 and _equations(gold, answer, rules):
     return True
-  g, a = equations.resolve(gold, rules), equations.resolve(answer, rules)
+  g = equations.resolve(gold, rules, gold=True)
+  a = equations.resolve(answer, rules)
   if g.name and a.name and equations.conflict(g.name, a.name):
     return False
   if g.value is None:
