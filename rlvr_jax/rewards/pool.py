@@ -248,7 +248,7 @@ def _warn(why: str) -> None:
     _warned = True
     logging.getLogger(__name__).warning(
       'No worker process could be started to check answers (%s). The verdict '
-      'of those that need one is UNVERIFIABLE. Do math_verify and, where it is '
+      'of those that need one is UNVERIFIABLE. Do mpmath and, where it is '
       'used, reasoning_gym import in this environment?',
       why,
     )

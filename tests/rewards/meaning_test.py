@@ -1227,7 +1227,7 @@ MORE_WRONG = r"""
 5|\lceil 5.5 \rceil
 5|\lfloor 6 \rfloor
 5|\left|-6\right|
-5|5 - 
+5|5 -
 5|- 5
 5|5 +
 5|5**2
@@ -1439,7 +1439,6 @@ True|not true
 \infty|10^{100}
 \infty|\pm\infty
 \infty|2\infty
-\frac{\infty}{1}|1
 12 \text{ hours}|13
 12 \text{ hours}|12 + x
 10\text{ cm}|100

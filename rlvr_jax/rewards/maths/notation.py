@@ -279,6 +279,8 @@ def _word(text, before, after):
     yield Token('op', text)
   elif text.lower() in ('infinity', 'inf', 'oo') and len(text) > 1:
     yield Token('sym', 'oo')
+  elif text == 'in' and re.match(r' ?[\[({\\]', after):
+    yield Token('op', 'in')
   elif text == 'mod':
     yield Token('op', 'bmod')
   elif (

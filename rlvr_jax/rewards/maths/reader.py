@@ -176,7 +176,7 @@ class _Reader(terms.Terms):
     if not places:
       return self._set(start, end)
     if places[0] == start:  # '= 5', '\approx 5'
-      if self.tokens[start].value == '=':
+      if self.tokens[start].value == '=' and start + 1 < end:
         return self._value(start + 1, end)
       raise Unreadable('its relation has one side')
     signs = tuple(self.tokens[i].value for i in places)
@@ -203,6 +203,8 @@ class _Reader(terms.Terms):
     return bool(end - start > 3 and _APPLIED.fullmatch(self._spelt(start, end)))
 
   def _set(self, start, end):
+    if start >= end:
+      raise Unreadable('a part of it is empty')
     for sign, name in (('cup', 'union'), ('cap', 'inter'),
                        ('setminus', 'minus')):  # fmt: skip
       if places := self._find(start, end, sign):
@@ -221,7 +223,8 @@ class _Reader(terms.Terms):
     if end - start == 1 and is_op(self.tokens[start], 'emptyset'):
       return ('set',)
     # R - {2}
-    if self.tokens[start].kind == 'set' and is_op(self.tokens[start + 1], '-'):
+    dash = self._find(start, end, '-')[:1] == [start + 1]
+    if dash and self.tokens[start].kind == 'set':
       return ('minus', self._set(start, start + 1), self._set(start + 2, end))
     if self._matched(start, end):
       found = self._bracketed(start, end)
