@@ -162,6 +162,11 @@ class _Reader(terms.Terms):
 
   def _together(self, word, items):
     """Several answers: a list, or a condition if all are inequalities."""
+    first = items[0]
+    if first[0] == 'rel' and first[1] == ('!=',):  # x \\ne 0, 1
+      items = [
+        ('rel', ('!=',), (first[2][0], x)) if is_scalar(x) else x for x in items
+      ]
     flat = []
     for item in items:
       flat += item[1:] if item[0] in ('list', word) else (item,)

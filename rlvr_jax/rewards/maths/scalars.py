@@ -134,9 +134,12 @@ def _same(a, b, env, natural, rules) -> bool:
     try:
       x, y = found.value(a, env), found.value(b, env)
     except values.Undefined:
-      if not env:
-        raise Unreadable('it has no real value') from None
-      raise
+      if env:
+        raise
+      if not real:
+        raise Unreadable('it has no value') from None
+      real = False  # \\sqrt{-4}
+      continue
     top = max(abs(x), abs(y), found.scale)
     if abs(x - y) > top * found.noise:
       return False
