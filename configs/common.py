@@ -46,7 +46,7 @@ def base() -> ml_collections.ConfigDict:
   # Majority answers of the starting model, by scripts/label.py: what the
   # rewards majority and incorrect compare with. '' for none.
   c.labels = ''
-  c.verify_timeout_s = 3.0  # limit on checking one answer
+  c.verify_timeout_s = 3.0  # CPU time, limit on checking one answer
   # Which text is the answer, where graders differ: rewards/extract.py.
   c.verifier = ml_collections.ConfigDict()
   # No answer without a box, <answer>, #### or 'the answer is'. False: else the

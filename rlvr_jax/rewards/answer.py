@@ -56,6 +56,7 @@ def verify(
   timeout_s: float = 3.0,
   truncated: Sequence[bool] | None = None,
   rules: extract.Rules = extract.RULES,
+  timed_out: set[int] | None = None,
 ) -> list[codes.Verdict]:
   r"""Judges each completion's final answer against its gold answer.
 
@@ -66,10 +67,11 @@ def verify(
     golds: n answers, such as '18', '\frac{\sqrt{2}}{2}', '(1,2)'; a solution
       that ends in '#### 18' or in a box will do.
     completions: n texts, of any content and length.
-    timeout_s: seconds for one symbolic check, without the worker's start.
+    timeout_s: seconds of CPU time for one symbolic check.
     truncated: n, whether a limit cut the text: then only a marked answer
       counts. None: no text was.
     rules: conventions on which graders differ.
+    timed_out: the rows whose check ran out of time are added to it.
 
   Returns:
     n verdicts. UNVERIFIABLE: the answer is longer than what is read, cannot
@@ -106,6 +108,8 @@ def verify(
     if reply.value == 'bad gold':
       raise _bad_gold(golds[i], 'it cannot be read')
     verdicts[i] = _UNVERIFIABLE if reply.failure else said[reply.value]
+    if reply.failure == pool.LATE and timed_out is not None:
+      timed_out.add(i)
   return verdicts
 
 

@@ -235,18 +235,23 @@ def stated(text: str) -> str | None:
   """The final answer as free text, for a verifier that reads words.
 
   Of what follows the thought, the first of: the last box or `<answer>`, the
-  line after the last 'answer is', the last line that is not empty.
+  line after the last 'answer is', the last line that is not empty. Between
+  tags, nothing is dropped: a board may be drawn with _ and Q, [] be a list.
 
   Raises:
     TooLong: the marked answer is longer than `SPAN` characters.
   """
   span = _reply(text, RULES)
   boxes, opened = marks_lib.boxes(text, span)
-  tags, tagged_ = marks_lib.tags(text, span)
-  if boxes or tags:
-    last = max(boxes[:1] + tags[:1], key=lambda m: m.inner[0])
-    return text[slice(*last.inner)]
-  if opened or tagged_:
+  tag = text.rfind('<answer>', *span)
+  if boxes and boxes[0].inner[0] > tag:
+    return text[slice(*boxes[0].inner)]
+  if tag >= 0:
+    found = text[tag + 8 : span[1]].partition('</answer>')[0]
+    if len(found) > SPAN:
+      raise TooLong
+    return found.strip() or None
+  if opened:
     return None
   tail = text[max(span[0], span[1] - TAIL) : span[1]]
   if matches := list(marks_lib.ANSWER_IS.finditer(tail)):

@@ -248,7 +248,7 @@ def test_a_worker_that_is_killed_while_idle_is_replaced():
 def test_without_workers_there_is_one_warning_and_no_wrong(monkeypatch, caplog):
   pool.shutdown()
   monkeypatch.setattr(sys, 'executable', '/nowhere/python')
-  monkeypatch.setattr(pool, '_warned', False)
+  monkeypatch.setattr(pool, '_warned', set())
   with caplog.at_level(logging.WARNING):
     for _ in range(2):
       found = answer.verify(['2', '2'], ['\\boxed{\\sqrt{4}}', '2'])
