@@ -223,6 +223,8 @@ def _judge(gold: _Gold, text: str, rules, cut: bool) -> codes.Verdict | str:
       return _CORRECT
     if not re.fullmatch(r'[A-Z]', gold.latex):  # a choice, or a symbol
       return _WRONG
+  if gold.number is None:
+    latex = words.MEANT.get(words.key(latex), latex)
   if latex == gold.latex:
     return _CORRECT
   fault = _fault(latex, rules, gold)

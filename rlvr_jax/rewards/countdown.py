@@ -86,7 +86,7 @@ def verify(
   completion = extract.reply(completion)
   try:
     text = extract.tagged(completion)
-    inner = extract.boxed(completion if text is None else text)
+    inner = extract.boxed(text or completion)
     if inner is not None:
       text = inner
     text = _expression(completion) if text is None else _respell(text)

@@ -71,6 +71,9 @@ _RETRACTED = re.compile(
   r'|[^.\n]{0,20}\bI[ \t](?:have[ \t])?made[ \t]an?[ \t](?:mistake|error)',
   re.IGNORECASE,
 )
+_NO_ANSWER = re.compile(
+  r'\b(?:is|have|has) no (?:answer|solution)', re.IGNORECASE
+)
 _DECLINED = re.compile(
   r'\b(?:I|we)(?:[ \t](?:cannot|can not|could not|am unable to|do not|am not|'
   r'have no)|[ \t]?(?:can|could|do)n[\'’]t|[\'’]m not|[ \t]can[\'’]?t)[ \t]'
@@ -361,7 +364,8 @@ def _unmarked(text, span, sought) -> Found | None:
     text[span[1] : min(end, span[1] + 200)], 1
   )[0]
   declined = _DECLINED.search(before + text[span[1] : min(end, span[1] + 400)])
-  if declined or spans.open_end(before, after):
+  nothing = _NO_ANSWER.search(text[max(low, span[0] - 60) : span[0]])
+  if declined or nothing or spans.open_end(before, after):
     return None
   return Found(text[slice(*span)], span, False)
 

@@ -202,6 +202,8 @@ def _sentence(text, span, sought) -> Span:
   if label and not sought.choice:
     at = label.end()
   end = SENTENCE_END.search(text, at, stop)
+  while end and end[0] == ';' and sought.choice:  # A; C
+    end = SENTENCE_END.search(text, end.end(), stop)
   stop = end.start() if end else stop
   # 'The answer is 3. Or 5.'
   other = re.compile(r'\.\s{1,4}[Oo]r\b[^.\n]{0,40}').match(text, stop, span[1])

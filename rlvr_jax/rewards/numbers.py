@@ -55,7 +55,7 @@ _DROP = re.compile(
   r'|\^\{?\\circ\}?|\\degree|\*\*|__'
 )
 _TEXT = re.compile(
-  r'\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\{([^{}]*)\}(?:\^\{?[23]\}?)?'
+  r'\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\{([^{}]*)\}(?:\^\{?[23]\}?)?(?![A-Za-z])'
 )
 _LEFT = re.compile(r'[A-Za-z](?:_\{?\w\}?)? ?= ?')
 _NUMBER = re.compile(
@@ -66,7 +66,7 @@ _NUMBER = re.compile(
   rf'|(?P<num>{_DECIMAL}|\d+\.)(?:[eE](?P<exp>[+-]?\d+))?'
   rf'(?: ?/ ?(?P<den>{_DECIMAL}))?'
   r'(?: ?(?:\\times|\\cdot|×|\*) ?10(?:\^|\*\*)(?:\{ ?(?P<p>[+-]?\d+) ?\}|(?P<q>[+-]?\d+)))?'
-  r') ?(?P<rest>.*)',
+  r')(?P<gap> ?)(?P<rest>.*)',
   re.DOTALL,
 )
 # Words after a number that are no units: they change what it is.
@@ -103,7 +103,7 @@ def read(text: str) -> Number | None:
   match = _NUMBER.fullmatch(text, left.end() if left else 0)
   if match is None:
     return None
-  scale, percent = _rest(match['rest'], match['num'] or '')
+  scale, percent = _rest(match)
   if scale is None:
     return None
   if sum(c.isdigit() for c in match[0]) > DIGITS:
@@ -144,26 +144,25 @@ def _fraction(top: str, bottom: str) -> Fraction | None:
   return Fraction(top.rstrip('.').replace(',', '')) / bottom if bottom else None
 
 
-def _rest(text: str, number: str) -> tuple[Fraction | None, bool]:
+def _rest(match: re.Match) -> tuple[Fraction | None, bool]:
   """(scale, percent) of what follows a number; scale None: not plain."""
-  text = text.strip()
+  text = match['rest'].strip()
   if text.startswith('!'):  # a factorial
     return None, False
-  if re.match(r'\.{2,}|\\[lc]?dots', text) and '.' in number:
-    return None, False  # 3.14... breaks off
+  breaks_off = re.match(r'\.{2,}|\\[lc]?dots', text)
+  if breaks_off and '.' in (match['num'] or ''):  # 3.14...
+    return None, False
   text = text.rstrip('.,;!:').strip()
   percent = text.startswith('%')
   text = text[percent:].strip()
   scale = Fraction(1)
   word = text.lstrip('\x01 ').split(' ', 1)[0].lower()
-  if word in _SCALES or word in ('percent', 'per'):
-    text = text.lstrip('\x01 ')
   if word in _SCALES:
-    scale, text = Fraction(_SCALES[word]), text[len(word) :].strip()
-  elif word in ('percent', 'per') and text.lower().startswith(
-    ('percent', 'per cent')
-  ):
-    text, percent = '', True
+    text = text.lstrip('\x01 ')[len(word) :].strip()
+    scale = Fraction(_SCALES[word])
+  elif said := re.match(r'[\x01 ]*(?:percent|per cent)\b', text, re.IGNORECASE):
+    text, percent = text[said.end() :].strip(), True
   if not text:
     return scale, percent
-  return (scale if units.only(text) else None), percent
+  spaced = bool(match['gap']) or text.startswith('\x01')
+  return (scale if units.only(text, spaced=spaced) else None), percent

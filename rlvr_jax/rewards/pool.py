@@ -307,8 +307,8 @@ def _get() -> _Pool:
 def _warn(why: str) -> None:
   _once(
     'No worker process could be started to check answers (%s). The verdict '
-    'of those that need one is UNVERIFIABLE. Does rlvr_jax import in this '
-    'environment and, where it is used, reasoning_gym?',
+    'of those that need one is UNVERIFIABLE. Do mpmath and, where it is '
+    'used, reasoning_gym import in this environment?',
     why,
   )
 

@@ -40,7 +40,7 @@ class Said(NamedTuple):
 _SYMBOLIC = re.compile(r'[\\^*({\[<>√π∞]|\bsqrt\b|\bpi\b')
 # Where what is said ends and a reason or a remark begins.
 _CLAUSE = re.compile(
-  r',?\s+(?:since|because|as|so|which|where|when|for|given|if|but|rather|after|'
+  r',?\s+(?:since|because|as|(?<!or )so|which|where|when|for|given|if|but|rather|after|'
   r'per|in total|altogether|that is|i\.e|hence|thus|therefore|and (?:the|so|'
   r'this|it|we|that)|with|not)\b|,\s+(?!or\b|and\b)(?=[A-Za-z]{2})|\s+[—–]\s+'
   rf'|\s+\((?=[^()\\\n]{{0,60}}\b(?!{FUNCTIONS})(?:an? |[A-Za-z]{{3}}))'
@@ -62,7 +62,7 @@ _UNSURE = re.compile(
   r'(?<![\\\w])(?:either|neither|nor|between|not|isn[\'’]t|anywhere|about|'
   r'approximately|approx|roughly|around|nearly|almost|at (?:least|most)|'
   r'(?:less|more|fewer|greater|larger|smaller|other|higher|lower) than|up to|'
-  r'unlikely|anything but)\b|≈|\\approx(?![a-z])',
+  r'unlikely|anything but|below|above|under|beyond|one of)\b|≈|\\approx(?![a-z])',
   re.IGNORECASE,
 )
 # After it, or anywhere:
@@ -72,12 +72,17 @@ _OPEN_END = re.compile(
   r'|\b(?:cannot|can[\'’]?t|can not) (?:tell|say|be)\b',
   re.IGNORECASE,
 )
-_AND = re.compile(r'\s*(?:,|;|&|and|,\s*and)\s*(?:also\s+)?', re.IGNORECASE)
-_EQUALITY = re.compile(
-  r'[\s,]*(?:which\s+)?(?:is|equals|=|i\.?e\.?|that is|simplifies to|or)?\s*'
-  r'(?:equal to|the same as|equivalently)?[\s,]*',
+# 'x = 5, y = 6': two values.
+_TWO_NAMED = re.compile(
+  r'[A-Za-z]\w{0,2}\s*=[^=]{1,80}(?:,|;|\band\b)\s*[A-Za-z]\w{0,2}\s*='
+)
+_NOTHING = re.compile(
+  r'\W*(?:unknown|undetermined|indeterminate|impossible|undefined|none|nothing|'
+  r'missing|not (?:known|given|defined|possible))\b',
   re.IGNORECASE,
 )
+_MINUS = re.compile(r'(?:negative|minus)\s+(?=\d)', re.IGNORECASE)
+_AND = re.compile(r'\s*(?:,|;|&|and|,\s*and)\s*(?:also\s+)?', re.IGNORECASE)
 _LIST = re.compile(
   r'\s*\\(?:text|mathrm|textrm|mbox)\{[\s,]*(?:or|and)[\s,]*\}\s*'
   r'|(?:,\s*)?(?<![\\\w])(?:or|and)(?![\w])\s*|\s*\\(?:lor|land|vee|wedge)'
@@ -103,7 +108,7 @@ _AFTER_LETTER = re.compile(
   re.IGNORECASE,
 )
 _ANOTHER = re.compile(
-  r'[\s*_`"\')\]}$.]{0,6}(?:/|,|&|\+|or|and|\\text\{\s*(?:or|and)\s*\})'
+  r'[\s*_`"\')\]}$.]{0,6}(?:/|,|;|\||&|\+|or|and|\\text\{\s*(?:or|and)\s*\})'
   r'(?:[\s*_`"\'(\[{$]|\\(?:text|textbf|mathrm)\{|option|choice|maybe|possibly|'
   r'perhaps|even|either){0,6}(?<![A-Za-z])[A-J](?![A-Za-z])(?!\s+(?:is|was))'
 )
@@ -113,6 +118,7 @@ _TEXT_LEAD = re.compile(
   r'[\s\\]*',
   re.IGNORECASE,
 )
+_CALCULATOR = re.compile(r'\$?<<[^<>\n]{0,80}>>')  # of GSM8K: <<3*4=12>>12
 _BOX = re.compile(r'\$*\\(?:boxed|fbox)\{')
 _BARE_LIST = re.compile(r'[-−\d.,/\s]+')
 
@@ -157,6 +163,8 @@ def read(text: str, span: Span, sought: Sought, first: bool = False):
   span = trim(text, span, '.,;:')
   if span[0] >= span[1]:
     return None
+  if done := _CALCULATOR.match(text, *span):
+    span = done.end(), span[1]
   if box := _BOX.match(text, *span):
     close = text.rfind('}', box.end(), span[1])
     span = trim(text, (box.end(), close if close >= 0 else span[1]))
@@ -258,6 +266,8 @@ def _several(text, span):
 
 def _single(text, span, sought, first):
   whole = text[slice(*span)]
+  if sought.numeric and (_NOTHING.match(whole) or _TWO_NAMED.search(whole)):
+    return Said(None)
   if numbers.read(whole) is not None:
     return Said(span)
   label = _LABEL.match(whole)
@@ -297,6 +307,8 @@ def _plain(text, span, sought):
   lead = _LEAD.match(text, *span)
   span = trim(text, (lead.end() if lead else span[0], span[1]), '.,;:')
   clause = text[slice(*span)]
+  if minus := _MINUS.match(clause):
+    return Said(span, text='-' + clause[minus.end() :])
   if numbers.read(clause) is not None:
     return Said(span)
   left, equals, right = clause.rpartition('=')
@@ -327,7 +339,8 @@ def _plain(text, span, sought):
   if len({m[0] for m in values}) == 1:
     return Said(here(values[0]), clean=False)
   between = clause[values[0].end() : values[1].start()]
-  if values[0].start() == 0 and not re.search(r'\b(?:and|to)\b|,', between):
+  other = re.search(r'\b(?:and|to|or|vs|versus)\b|[,|]', between)
+  if values[0].start() == 0 and not other:
     return Said(here(values[0]), clean=False)
   return None
 
@@ -365,6 +378,8 @@ def _hedged(clause: str, before: str) -> bool:
   if before == '' and _UNSURE.match(bare.strip(' ~')):
     return True
   parts = [p.strip(' ,$') for p in _ALTERNATIVE.split(bare)]
+  if len(parts) > 1 and parts[0].endswith('('):  # 1/2 (or 0.5)
+    parts = [p.strip(' ,$()') for p in parts]
   if len(parts) < 2 or not any(re.search(r'[\d\\]', p) for p in parts[1:]):
     return len(parts) > 1 and not re.search(r'\d', parts[0])
   try:

@@ -12,17 +12,22 @@ FUNCTIONS = (
 # Words of prose, not the names that formulas use.
 PROSE = re.compile(rf'(?<![A-Za-z\\{{])(?!{FUNCTIONS})[A-Za-z]{{3,}}')
 DECORATION = ' \t\r\n*_`"\'>“”'
+_WORDS = re.compile(
+  rf'\b(?!{FUNCTIONS})[a-z]{{2,}}[ ,]+(?!{FUNCTIONS})[a-z]{{2,}}\b'
+)
 _SIGN = re.compile(r'\\\\|\\\$|\$\$|\$|\\[()\[\]]')
 _CLOSES = {'$$': '$$', '$': '$', '\\(': '\\)', '\\[': '\\]'}
 _OPERAND_BEFORE = re.compile(
-  r'(?:[\^÷×·⋅√{\\<]|[ \t\d)]>=?|\\(?:times|cdot|div|sqrt)\s*|\d\s*:|'
-  r'(?:\d|[)\]}]|(?<![A-Za-z])[A-Za-z])'
-  r'[ \t]*[-+−–*/]{1,2}|\d,|\d(?:,| and| or| to| through)|[A-Za-z]\(|\bsqrt\(?|'
-  r'\d[ \t]*[xX])[ \t$]*$'
+  r'(?:[\^÷×·⋅√{\\<±]|[ \t\d)]>=?|\\(?:times|cdot|div|sqrt|pm)\s*|\d\s*:|'
+  r'(?:\d|[)\]}]|(?<![A-Za-z])[A-Za-z])[ \t]*[-+−–*/]{1,2}|\d(?:,| and| or| to|'
+  r' through| vs\.?| versus|[ \t]*\|)|[A-Za-z]\(|\b(?:sqrt|sin|cos|tan|log|ln|'
+  r'mod|modulo|times|divided by|plus|minus|negative)\(?|\d[ \t]*[xX])[ \t$]*$'
 )
 _OPERAND_AFTER = re.compile(
-  r'[ \t]*(?:[\^×÷·⋅√_}]|\\(?!\)|\]|%|,|;|text|mathrm|\s|$|n)|[-+−–/*][ \t]*'
-  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\(|=|:\d|!?\?|≈|<|>|,\d)'
+  r'[ \t]*(?:[\^×÷·⋅√π_}]|\\(?!\)|\]|%|,|;|text|mathrm|\s|$|n)|[-+−–/*][ \t]*'
+  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\(|=(?![ \t]*[A-Za-z]\b)|:\d|!?\?|≈|<|>|,\d|'
+  r'\|[ \t]*\d|(?:squared|cubed|factorial|mod|modulo|choose|pi)\b|'
+  r'(?:plus|minus|times|multiplied by|divided by)[ \t]+[\\\d$(])'
 )
 _REFERENCE = re.compile(
   r'(?:\b(?:step|fig(?:ure)?\.?|eq(?:uation)?\.?|case|problem|question|part|'
@@ -31,12 +36,17 @@ _REFERENCE = re.compile(
   re.IGNORECASE,
 )
 _OPEN_BEFORE = re.compile(
-  r'\d\W*(?:\w+\W+){0,2}?or\s+(?:[\w=]+\s+){0,3}\W*$|\bneither\b'
-  r'|(?:not|n[\'’]t)\s+(?:\w+\s+)?\W*$|\b(?:if|suppose|assum(?:e|ing)|whether|'
-  r'unless)\b[^,.]*$',
+  r'\d\W*(?:\w+\W+){0,2}?or\s+(?:[\w=]+\s+){0,3}\W*$|'
+  r'(?:not|n[\'’]t)\s+(?:\w+\s+)?\W*$|\b(?:if|suppose|assum(?:e|ing)|whether|'
+  r'unless)\b[^,.\d=]{0,40}$',
   re.IGNORECASE,
 )
-_OPEN_AFTER = re.compile(r'\D{0,24}\bor\b[^.\n]{0,24}\d', re.IGNORECASE)
+_OPEN_AFTER = re.compile(
+  r'\D{0,24}\bor\b[^.\n]{0,24}\d|\W{0,4}(?:is|are|was|were|can|would|does|do|will|'
+  r'may|might|could)(?:n[\'’]t|[ \t]+(?:not|wrong|incorrect|false|too|possible|a '
+  r'guess))\b',
+  re.IGNORECASE,
+)
 _EMPHASIS = re.compile(r'[*_`$]{1,6}$')
 
 
@@ -79,10 +89,11 @@ def formulas(text: str, span: Span) -> list[Span]:
 
 
 def _is_money(text: str, inner: Span) -> bool:
-  """Whether '5 for each. He has 7' stands between two prices."""
+  """Whether it is prose, as '5 for each. He has 7' between two prices."""
   inside = text[slice(*inner)]
-  prose = PROSE.search(without_text(inside))
-  return inside[:1].isdigit() and prose is not None
+  bare = without_text(inside)
+  prose = inside[:1].isdigit() and PROSE.search(bare)
+  return bool('\n' in inside or prose or _WORDS.search(bare))
 
 
 def without_text(latex: str) -> str:
@@ -109,6 +120,9 @@ def stands(text: str, start: int, end: int, low: int = 0) -> bool:
   if mark and after.startswith(mark[0].lstrip('$') or mark[0]):
     before = before[: mark.start()]
     after = after[len(mark[0]) :]
+  percent_of = r'[ \t]*(?:\\text\w{0,2}\{\s*of\b|of[ \t]+(?:[b-z]\b|\$|\\))'
+  if text[end - 1] == '%' and re.match(percent_of, after):
+    return False
   if _OPERAND_BEFORE.search(before) or _OPERAND_AFTER.match(after):
     return False
   place = _REFERENCE.search('\n' + before if start - low < 40 else before)

@@ -34,6 +34,19 @@ MISSING = frozenset(
     '…',
   ]
 )
+# What stands for mathematics, by `key`.
+MEANT = {
+  **dict.fromkeys(
+    ('allrealnumbers', 'allreals', 'anyrealnumber', 'therealnumbers'),
+    '\\mathbb{R}',
+  ),
+  **dict.fromkeys(
+    ('nosolution', 'nosolutions', 'norealsolution', 'norealsolutions',
+     'emptyset', 'theemptyset'),
+    '\\emptyset',
+  ),
+  'infinity': '\\infty',
+}  # fmt: skip
 LETTERS = 'A-J'  # of choices
 UPRIGHT = re.compile(
   r'\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mbox|'

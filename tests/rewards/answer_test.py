@@ -261,7 +261,7 @@ def test_without_workers_there_is_one_warning_and_no_wrong(monkeypatch, caplog):
 SCRIPT = """
 import sys
 from rlvr_jax.rewards import answer, verify
-assert not {'jax', 'sympy', 'math_verify'} & set(sys.modules), 'slow import'
+assert not {'jax', 'sympy', 'mpmath'} & set(sys.modules), 'slow import'
 print('started')
 print([int(v) for v in answer.verify(['2'], ['\\\\boxed{\\\\sqrt{4}}'], timeout_s=30)])
 """

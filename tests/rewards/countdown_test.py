@@ -10,6 +10,11 @@ from rlvr_jax.rewards import countdown
 C, W, N, U = codes.Verdict
 CASES = [
   ('<answer>3*4+2</answer>', C),
+  ('<think><answer>3*4+2</answer></think> I do not know.', N),
+  ('<think>So \\boxed{3*4+2}</think><answer>3*4</answer>', W),
+  ('<think>Is it 3*4?</think>3*4+2', C),
+  ('<think>3*4+2 = 14', N),  # the thought never ends
+  ('The form is <answer></answer>.\n\\boxed{3*4+2}', C),
   ('<answer> (3 * 4) + 2 = 14 </answer>', C),
   ('<answer>3*4+2 = 15</answer>', W),
   ('<answer>3*4 = 12 + 2 = 14</answer>', W),

@@ -792,22 +792,694 @@ WRONG = {
 }  # fmt: skip
 
 
-def _verdicts(table):
+# gold|answer, one a line.
+MORE_RIGHT = r"""
+\frac{\pi}{2}|1.5707963267948966
+0.5|\frac{1}{2}
+5|\boxed{5}
+\text{A}|\text{(A)}
+\text{B}|\textbf{B}
+\sqrt{2}|\sqrt2
+-\frac{1}{2}|-1/2
+-\frac{1}{2}|-.5
+\frac{3}{4}|\left(\frac{3}{4}\right)
+\frac{3}{4}|\frac{3}{4}.
+10|\$10
+10|10\$
+10|10.0
+10|10.
+10|+10
+10|010
+10|ten
+50000|50,000 \text{ people}
+6|6 \text{ ways}
+6|6\text{th}
+0.08|8\%
+8|8\,\%
+12.5\%|\frac{1}{8}
+12.5\%|12\frac12\%
+x^2+2x+1|(x+1)^2
+x^2+2x+1|x^2 + 2 x + 1
+x^2+2x+1|1+2x+x^2
+\frac{1}{2}x|\frac{x}{2}
+0.5x|\frac{x}{2}
+-x+2|2-x
+\frac{-x}{2}|-\frac{x}{2}
+e^{x}|\exp(x)
+e^{x}|\exp x
+\log_3 9|2
+\ln e|1
+\cos 60^\circ|0.5
+\cos\frac{\pi}{3}|\frac{1}{2}
+\frac{\pi}{4}|\arctan 1
+\frac{\pi}{4}|45^\circ
+(2,3)|(2, 3)
+(2,3)|\left(2, 3\right)
+(2,3)|(2.0, 3.0)
+(2,3)|x=2,y=3
+(2,3)|x = 2 \text{ and } y = 3
+(0,0),(1,1)|(1,1), (0,0)
+(0,0),(1,1)|(0,0) \text{ and } (1,1)
+\{(0,0),(1,1)\}|(0,0),(1,1)
+(-\infty,0]|x\le0
+(-\infty,0]|x \leq 0
+(-\infty,0]|(-\infty, 0]
+(-\infty,0)\cup(0,\infty)|x\neq 0
+(-\infty,-2]\cup[2,\infty)|x \le -2 \text{ or } x \ge 2
+(-\infty,-2]\cup[2,\infty)|x\leq -2, x\geq 2
+(-\infty,-2]\cup[2,\infty)|\{x \mid x \le -2 \text{ or } x \ge 2\}
+(-\infty,-2]\cup[2,\infty)||x| \ge 2
+[-2,2]||x| \le 2
+[-2,2]|-2 \le x \le 2
+[-2,2]|\{x : -2 \le x \le 2\}
+[-2,2]|\{x \in \mathbb{R} \mid -2 \le x \le 2\}
+]0,1[|(0,1)
+(0,1)|]0,1[
+\{0\}|0
+\{-1,0,1\}|-1, 0, 1
+\{-1,0,1\}|x = -1, 0, 1
+\{-1,0,1\}|x \in \{-1, 0, 1\}
+\pm\sqrt{2}|\sqrt{2}, -\sqrt{2}
+\pm\sqrt{2}|x = \sqrt{2} \text{ or } x = -\sqrt{2}
+\frac{1\pm\sqrt5}{2}|\frac{1+\sqrt5}{2}, \frac{1-\sqrt5}{2}
+x=\frac{1\pm\sqrt5}{2}|\frac{1\pm\sqrt5}{2}
+\frac{1\pm\sqrt5}{2}|\frac12 \pm \frac{\sqrt5}{2}
+2,3|2 \text{ or } 3
+2,3|2 and 3
+2,3|2;3
+2,3|\{2,3\}
+2,3|x=2 \lor x=3
+2,3|(2,3)
+\text{no real solutions}|no real solutions
+\begin{pmatrix}1\\2\end{pmatrix}|\begin{bmatrix}1\\2\end{bmatrix}
+\begin{pmatrix}1\\2\end{pmatrix}|\begin{pmatrix} 1 \\ 2 \end{pmatrix}
+\begin{pmatrix}1&0\\0&1\end{pmatrix}|\begin{pmatrix}1 & 0 \\[4pt] 0 & 1\end{pmatrix}
+\begin{pmatrix}1&0\\0&1\end{pmatrix}|\begin{matrix}1&0\\0&1\end{matrix}
+\begin{pmatrix}1&0\\0&1\end{pmatrix}|\left[\begin{matrix}1&0\\0&1\end{matrix}\right]
+\begin{pmatrix}0.5\\2\end{pmatrix}|\begin{pmatrix}\frac12\\2\end{pmatrix}
+3\sqrt{2}\text{ cm}|3\sqrt{2}\text{ cm}
+100\pi\text{ cm}^2|100\pi
+48\text{ square inches}|48 in^2
+48|48\text{ in}^2
+48|48 sq ft
+48|48\text{ ft}^{2}
+48|48 kg/m^3
+48|48 \text{ kg/m}^3
+48|48\%\text{ of the total}
+48|48 dollars per hour
+48|48\text{ dollars/hour}
+48|\$48 per hour
+48|48 USD
+48|48 €
+48|48€
+48|48 mm
+48|48 \mu m
+48|48 μm
+48|48 \text{ nm}
+48|48 kWh
+48|48 gallons
+48|48 J
+48|48 kJ/mol
+48|48\text{ J/(kg K)}
+48|48\,\mathrm{kg\cdot m/s^2}
+48|48 ohms
+48|48 volts
+48|48\mathrm{~cm}
+48|48 \mathrm{~m/s}
+48|48 minutes.
+48|48 years old
+48|48 people
+48|48\text{ pages}
+-40|-40^\circ\text{F}
+-40|-40 °F
+-40|−40℃
+1000000|1 million
+1000000|10^6
+1000000|1{,}000{,}000
+1000000|1\ 000\ 000
+1000000|1,000,000.00
+1.2\times10^{-3}|0.0012
+1.2\times10^{-3}|1.2e-3
+1.2\times10^{-3}|1.2 \cdot 10^{-3}
+1.2\times10^{-3}|1.2×10⁻³
+1.2\times10^{-3}|1.2 x 10^{-3}
+1.2\times10^{-3}|1.2*10**-3
+1.2\times10^{-3}|1.2 * 10^(-3)
+3 \times 10^8|3e8 \text{ m/s}
+3 \times 10^8|3.0 \times 10^{8}
+\frac{7}{3}|2\frac{1}{3}
+\frac{7}{3}|2\;\frac{1}{3}
+\frac{7}{3}|2 + \frac{1}{3}
+\frac{7}{3}|2⅓
+\frac{7}{3}|2 1/3
+\frac{7}{3}|2.\overline{3}
+\frac{7}{3}|2.333\ldots
+-\frac{7}{3}|-2\frac{1}{3}
+-\frac{7}{3}|-2 1/3
+\text{True}|true
+\text{True}|\mathrm{True}
+\text{True}|\textbf{True}
+\text{Saturday}|\text{saturday}
+\text{Saturday}|Saturday.
+\text{neither}|Neither
+3/4|.75
+3/4|0.750
+3/4|75\%
+3/4|\frac{75}{100}
+2^{-3}|0.125
+2^{-3}|\frac18
+2^3|8
+8|2^3
+8|\sqrt{64}
+8|4!/3
+8|\binom{8}{1}
+8|{8 \choose 1}
+56|\binom{8}{3}
+56|{8 \choose 3}
+\frac{1}{\sqrt{3}}|\frac{\sqrt{3}}{3}
+\frac{1}{\sqrt{3}}|3^{-1/2}
+\sqrt{8}|2\sqrt{2}
+\sqrt{8}|2^{3/2}
+\sqrt[3]{16}|2\sqrt[3]{2}
+\sqrt[3]{16}|16^{\frac13}
+i|\sqrt{-1}
+-1|i^2
+2-3i|-3i+2
+2-3i|2 - 3 i
+\frac{2-3i}{13}|\frac{1}{2+3i}
+a_n=2n-1|2n-1
+a_n = 2n-1|a_{n}=2n-1
+y = -\frac{1}{2}x+3|y=-0.5x+3
+y = -\frac{1}{2}x+3|x+2y=6
+y = -\frac{1}{2}x+3|2y = -x+6
+x+2y=6|x+2y-6=0
+(x-1)^2+(y-2)^2=9|x^2+y^2-2x-4y-4=0
+S=\pi r^2|\pi r^2
+f(x)=\frac{1}{x}|\frac1x
+f(x) = x^2+1|f(x)=1+x^2
+f(x)=x+1|y=x+1
+f(n) = n^2|n^2
+P(x)=x^2|x^2
+0|0.0
+0|-0
+0|0\%
+1011_2|1011_{2}
+1011_2|1011_{\text{two}}
+255_{10}|255
+FF_{16}|255
+255|FF_{16}
+255|\text{FF}_{16}
+12:30|12:30
+12:30 \text{ p.m.}|12:30
+1:2|1:2
+1:2|1 : 2
+1:2|1/2
+5|n = 5
+5|n=5.
+5|\text{The value of } x \text{ is } 5
+5|\text{Answer: } 5
+5|\therefore x = 5
+5|x=5\text{ cm}
+5|\text{Length} = 5 \text{ cm}
+5|a+b = 5
+5|a + b + c = 5
+5|2+3
+5|2 + 3 = 5
+5|10/2 = 5
+5|\frac{10}{2} = 5
+5|x = \frac{10}{2} = 5
+5|\sqrt{9+16}=\sqrt{25}=5
+5|\lfloor 5.7 \rfloor = 5
+5|\lfloor 5.7 \rfloor
+5|f(2)=5
+5|f(2) = 2^2+1 = 5
+5|\left|z\right| = 5
+5|\|v\| = 5
+5|\mathbf{5}
+5|\mathbf{x = 5}
+5|\mathbf{x} = 5
+5|\overline{AB} = 5
+5|AB=5
+5|BC = 5 \text{ units}
+5|m\angle A = 5^\circ
+5|\gcd(10,15) = 5
+5|\gcd(10, 15)
+5|\max(3,5)
+5|\min\{5,7\}
+5|\text{lcm}(1,5)
+5|\det A = 5
+5|E[X] = 5
+5|E(X)=5
+5|\mathbb{E}[X] = 5
+5|x_{max} = 5
+5|x_{\text{max}} = 5
+5|x^* = 5
+5|N(5) = 5
+5|k \equiv 5 \pmod{12}
+\frac{\sqrt{3}}{2}|\sin 60^\circ
+\frac{\sqrt{3}}{2}|\frac{1}{2}\sqrt{3}
+\frac{\sqrt{3}}{2}|\sqrt{\frac34}
+\frac{\sqrt{3}}{2}|\sqrt{0.75}
+\frac{\sqrt{3}}{2}|0.8660254
+x>3|3<x
+x>3|(3,\infty)
+x>3|x \in (3, \infty)
+x>3|\{x|x>3\}
+x \geq -1|[-1, \infty)
+-1<x<1|(-1,1)
+-1<x<1|x \in (-1,1)
+-1<x<1||x|<1
+(0,\infty)|x>0
+(0,\infty)|\mathbb{R}^+
+\mathbb{R}|\text{all real numbers}
+\mathbb{R}|all real numbers
+\emptyset|\text{no solution}
+\emptyset|\varnothing
+\emptyset|∅
+\emptyset|\{ \}
+\emptyset|\text{empty set}
+-\infty|-∞
+\infty|+∞
+\infty|\text{infinity}
+\text{infinitely many}|infinitely many
+\text{Yes}|\text{Yes, it is}
+\frac{n!}{k!(n-k)!}|\binom{n}{k}
+n!|n(n-1)!
+(2n)!|(2n)!
+\frac{1}{n!}|\frac{1}{n!}
+\frac{3}{10!}|\frac{3}{3628800}
+7!|5040
+7!|7\cdot 6!
+3^{100}|3^{100}
+3^{100}|9^{50}
+10^{100}|10^{100}
+10^{-50}|\frac{1}{10^{50}}
+10^{-50}|1e-50
+2^{2^{3}}|256
+2^{64}-1|18446744073709551615
+0.\overline{142857}|\frac{1}{7}
+0.\overline{9}|1
+\frac{1}{7}|0.\overline{142857}
+\frac{1}{7}|0.142857142857\ldots
+1-e^{-2}|1-\frac{1}{\mathrm{e}^2}
+\frac{dy}{dx}=2x|2x
+2x\,dx|2x\,\mathrm{d}x
+e^{-1}|1/e
+e^{-1}|\frac{1}{e}
+e^{-1}|exp(-1)
+e^{-1}|0.36787944
+\alpha|α
+\frac{\alpha}{2}|alpha/2
+\lambda^2|λ²
+\theta = \frac{\pi}{3}|pi/3
+\theta = \frac{\pi}{3}|θ = π/3
+\frac{2\pi}{3}|2π/3
+\frac{2\pi}{3}|120^\circ
+4\pi r^2|4πr²
+4\pi r^2|4*pi*r^2
+4\pi r^2|4pi*r**2
+x^{1/2}|√x
+x^{1/2}|sqrt(x)
+x^{1/2}|x**0.5
+x^{1/2}|x^(1/2)
+\sqrt{x^2+1}|sqrt(x^2+1)
+\sqrt{x^2+1}|√(x²+1)
+\sqrt{x^2+1}|(x**2+1)**(1/2)
+\frac{a+b}{c}|(a+b)/c
+\sin^2 x|sin(x)^2
+\sin^2 x|sin^2(x)
+\sin^2 x|(sin x)^2
+\sin^2 x|sin(x)**2
+\log_2 3|log_2(3)
+\log_2 3|log2(3)
+\log_2 3|\frac{\ln 3}{\ln 2}
+\log_2 3|ln(3)/ln(2)
+\log_2 3|log(3)/log(2)
+x_1 x_2|x1*x2
+a_1|a1
+2\sqrt{3}|2*3**0.5
+2\sqrt{3}|2*sqrt(3)
+2\sqrt{3}|2 * 3^(1/2)
+2\sqrt{3}|sqrt(12)
+"""
+MORE_WRONG = r"""
+5|5!
+5|-5
+5|5.5
+5|5\%5
+5|\frac{5}{1}0
+5|5\cdot 1.1
+5|5+\epsilon
+5|5,0
+5|50
+5|05x
+5|5:1
+5|5/2
+5|5\sqrt{1.1}
+5|5^{-1}
+5|\frac{1}{5}
+5|5\text{ or }6
+5|5\text{ and }6
+5|5 \text{ maybe}
+5|5?
+5|5 \text{ if } x > 0, 3 \text{ otherwise}
+5|\text{between } 4 \text{ and } 6
+5|4<x<6
+5|x\ge5
+5|x>4
+5|5\le x
+5|x \ne 5
+5|\approx 5
+5|\sim 5
+5|\pm5
+5|\{5, 6\}
+5|(5,6)
+5|[5,5]
+5|5 \pm 1
+5|5 \ldots
+5|1+2+\cdots+5
+5|5 \text{ thousand}
+5|5k
+5|5M
+5|5 \text{ percent of } n
+5|5\%\text{ of } n
+5|five or six
+5|5 \text{ times } x
+5|5 \times x
+5|5 \cdot n
+5|5(x+1)
+5|5 mod 3
+5|5 \bmod 3
+5|8 \pmod 3
+5|5x=25
+5|x^2=5
+5|x=5y
+5|x = 5 + k
+5|y = 5x
+5|f(x)=5x
+5|5=6
+5|5=5x
+5|4=5
+5|2+2=5
+5|x=5=6
+5|x=4, y=5
+5|x=5, y=6
+5|\text{(5)}^2
+5|\begin{pmatrix}5\end{pmatrix}x
+5|5dx
+5|5\,dx
+5|5\,\mathrm{d}x
+5|5 \text{ squared}
+5|5²
+5|⁵
+5|½5
+5|5½
+5|√5
+5|5√1.21
+5|5π
+5|5e
+5|5i
+5|5^\circ x
+5|5\%%
+5|5m+1
+5|5 m + 1
+5|5g
+5|5 a
+5|5 b c
+5|5 cm + 3
+5|5 cm 3
+5|5 hours 30 minutes
+5|5 ft 6 in
+5|5:30
+5|5.5.5
+5|5,555
+5|5e5
+5|5E-1
+5|0x5
+5|5_{16}5
+5|V
+5|\text{no}
+5|none
+5|\log 5
+5|5\log 5
+5|\sin 5
+5|\lfloor 5.5
+5|\lceil 5.5 \rceil
+5|\lfloor 6 \rfloor
+5|\left|-6\right|
+5|5 -
+5|- 5
+5|5 +
+5|5**2
+5|5^2
+5|5^0
+5|5//2
+5|5 5
+5|5\\5
+0.5|0.50001
+0.5|0.49999999999
+0.5|\frac{1}{2}x
+0.5|1:2:1
+0.5|\frac{2}{1}
+0.5|5\%
+50\%|\frac{1}{5}
+50\%|5
+50\%|0.05
+50\%|500\%
+-3|3
+-3|\text{negative} 4
+-3|-3x
+-3|--3
+-3|3-
+\frac{1}{3}|0.33
+\frac{1}{3}|0.333
+\frac{1}{3}|33\%
+\frac{1}{3}|33.3\%
+\frac{2}{3}|0.67
+\frac{2}{3}|0.666667
+\pi|3.14
+\pi|3.1416
+\pi|3.14159
+\pi|\pi r
+\pi|p i
+\pi|\pi^2
+\pi|180^\circ x
+2\pi|2\pi r
+\sqrt{2}|1.41421
+\sqrt{2}|\pm\sqrt{2}
+\sqrt{2}|\sqrt{2}i
+\sqrt{2}|\sqrt{-2}
+\sqrt{2}|2^2
+\sqrt{5}|\sqrt{5} = 2.2
+\sqrt{5}|2.236
+2\sqrt{3}|\sqrt{6}
+2\sqrt{3}|2\sqrt{3}x
+2\sqrt{3}|\sqrt{2}\cdot 3
+2\sqrt{3}|2\sqrt[3]{3}
+x^2|x_2
+x^2|2x
+x^2|X^2
+x^2|x^{-2}
+x^2|x^2+c
+x^2+C|x^2+c+1
+x|-x
+x|X
+x|y
+x|x=2
+ab|a+b
+ab|aB
+ab|a
+a/b|ab
+n|N
+n^2|n^2 + 10^{-20}
+e^x|e^{-x}
+e^x|x^e
+e^x|E^x
+\ln x|\log_{10} x
+\ln x|\ln X
+\sin x|\sin y
+\sin x|\sin(-x)
+\sin x|\arcsin x
+\sin^{-1} x|\frac{1}{\sin x}
+\sin^2 x|\sin x^2
+\tan x|\cot x
+\frac{a}{b+c}|\frac{a}{b}+c
+\frac{a}{b}+c|\frac{a+c}{b}
+2^{10}|2^{-10}
+2^{10}|2\cdot10
+2^{10}|2^{1}0
+2^{100}|2^{101}
+2^{100}|2^{100}+1
+2^{100}|1.2676506e30
+2^{100}|1267650600228229401496703205375
+10^{100}|10^{99}
+100!|99!
+100!|100
+100!|\frac{101!}{100}
+\frac{1}{100!}|\frac{1}{101!}
+\frac{1}{100!}|0
+10^{-30}|0
+10^{-30}|10^{-31}
+1+10^{-30}|1
+\sqrt{10^{60}+1}|10^{30}
+3^{50}|3^{50}+3
+e^{-100}|0
+e^{-100}|e^{-101}
+(1,2)|(1,2,0)
+(1,2)|(1;3)
+(1,2)|1
+(1,2)|[1,2]
+(1,2)|(1,2]
+(1,2)|1\le x\le 2
+(1,2)|\{x: 1<x\}
+(1,2)|(1.0,2.1)
+(1,2)|(-1,2)
+(1,2)|(y,x)=(1,2)x
+[1,2]|1<x<2
+[1,2]|\{1,2\}
+[1,2]|x\ge 1
+[1,2]|[1,2]\cup[3,4]
+\{1,2\}|\{1\}
+\{1,2\}|\{1,2,2,3\}
+\{1,2\}|[1,2]
+\{1,2\}|12
+\{1,2\}|\{\{1,2\}\}
+1,2|12
+1,2|1.2
+1,2|1,3
+1,2|1,2,3
+1,2|-1,-2
+1,2|x=1,y=3
+1,2|[1,2]
+\pm1|1
+\pm1|\pm2
+\pm1|\mp 2
+\pm1|0
+(-\infty,3)|x\le 3
+(-\infty,3)|x>3
+(-\infty,3)|(-\infty,3]
+(-\infty,3)|(3,\infty)
+(-\infty,3)|3
+(-\infty,3)|(\infty,3)
+x>2|x\ge2
+x>2|x<2
+x>2|2
+x>2|y>2
+x>2|x>-2
+x>2|x=2
+x>2|X<2
+x\ne0|x=0
+x\ne0|x>0
+a>b|a\ge b
+y=2x|y=x
+y=2x|y=-2x
+y=2x|x=2y
+y=2x|2
+y=2x|y>2x
+y=2x+3|y=2x
+y=2x+3|y=3x+2
+x^2+y^2=1|x^2+y^2=2
+x^2+y^2=1|x^2-y^2=1
+x^2+y^2=1|1
+x=2|x=3
+x=2|y=2
+x=2|x\ge2
+x=1,y=2|x=2,y=1
+x=1,y=2|x=1
+x=1,y=2|x=1,y=2,z=3
+101_2|1010_2
+101_2|101_{10}
+101_2|5_2
+101_2|6
+1:2|2:1
+1:2|1:3
+1:2|2:4
+1:2|12
+12:30|12.30
+12:30|30:12
+\begin{pmatrix}1&2\end{pmatrix}|\begin{pmatrix}2&1\end{pmatrix}
+\begin{pmatrix}1&2\end{pmatrix}|\begin{pmatrix}1\\2\end{pmatrix}
+\begin{pmatrix}1&2\end{pmatrix}|(1,3)
+\begin{pmatrix}1&2\\3&4\end{pmatrix}|\begin{pmatrix}1&2\\3&5\end{pmatrix}
+\begin{pmatrix}1&2\\3&4\end{pmatrix}|-2
+\begin{pmatrix}1&2\\3&4\end{pmatrix}|2\begin{pmatrix}1&2\\3&4\end{pmatrix}
+3+4i|3+4j
+3+4i|4+3i
+3+4i|-3-4i
+3+4i|5
+3+4i|3+4
+i|-i
+i|1
+i|I
+\text{red}|blue
+\text{red}|not red
+\text{red}|red or blue
+\text{A}|B
+\text{A}|AB
+\text{A}|A and B
+\text{A}|A?B
+\text{A}|All
+\text{A}|A1
+\text{B}|8
+\text{Yes}|No
+\text{Yes}|Y
+\text{Yes}|yes/no
+\text{Yes}|not yes
+\text{no}|none
+Yes|Yes and no
+True|not true
+\emptyset|\{\emptyset\}
+\emptyset|\mathbb{R}
+\emptyset|x
+\mathbb{R}|\mathbb{Q}
+\mathbb{R}|\mathbb{R}\setminus\{0\}
+\mathbb{R}|\infty
+\mathbb{Z}|\mathbb{R}
+\infty|\text{undefined}
+\infty|10^{100}
+\infty|\pm\infty
+\infty|2\infty
+12 \text{ hours}|13
+12 \text{ hours}|12 + x
+10\text{ cm}|100
+\$5|\$6
+7 \pmod{10}|8 \pmod{10}
+7 \pmod{10}|7 \pmod{11}
+7 \pmod{10}|17
+0.\overline{3}|0.3
+0.\overline{3}|0.\overline{33}4
+0.1\overline{6}|0.\overline{16}
+1.5\times10^3|1.5\times10^{-3}
+1.5\times10^3|15\times10^3
+1.5\times10^3|1.5^3
+1 1/2|11/2
+1\frac{1}{2}|\frac{11}{2}
+1\frac{1}{2}|1\cdot\frac{1}{2}
+1\frac{1}{2}|1-\frac12
+1234|1.234
+1234|12,34
+1234|1 2 3 4
+1234|1,2,3,4
+"""
+
+
+def _verdicts(table, more):
   rows = [(kind, *row) for kind, rows in table.items() for row in rows]
+  rows += [('', *line.split('|', 1)) for line in more.strip('\n').split('\n')]
   golds = [gold for _, gold, _ in rows]
   texts = [f'We obtain $\\boxed{{{said}}}$.' for *_, said in rows]
   return rows, answer.verify(golds, texts, timeout_s=60)
 
 
 def test_what_is_equal_is_correct():
-  rows, found = _verdicts(RIGHT)
+  rows, found = _verdicts(RIGHT, MORE_RIGHT)
   assert [
     (*row, v.name) for row, v in zip(rows, found) if v != codes.Verdict.CORRECT
   ] == []
 
 
 def test_near_misses_are_not_correct():
-  rows, found = _verdicts(WRONG)
+  rows, found = _verdicts(WRONG, MORE_WRONG)
   assert [
     row for row, v in zip(rows, found) if v == codes.Verdict.CORRECT
   ] == []

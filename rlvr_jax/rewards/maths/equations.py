@@ -25,15 +25,16 @@ class Named(NamedTuple):
   rough: tuple | None = None
 
 
-def resolve(tree: tuple, rules: Conventions) -> Named:
+def resolve(tree: tuple, rules: Conventions, *, gold: bool = False) -> Named:
   """The value of an answer, and its name if it has one.
 
-  `m + n = 40 + 30 = 70` is 70, `2 + 3 = 5` is 5; `2x = 10` stays what it is.
+  `m + n = 40 + 30 = 70` is 70, `2 + 3 = 5` is 5; `2x = 10` stays what it is,
+  and so does `x + y = 5` as a `gold` answer, which may be a line.
   """
   if tree[0] == 'list':
     kept = [x for x in tree[1:] if not _integer_index(x)]
     if len(kept) == 1:
-      return resolve(kept[0], rules)
+      return resolve(kept[0], rules, gold=gold)
     return Named(None, ('list', *kept))
   if tree[0] != 'rel' or intervals.is_condition(tree):
     return Named(None, tree)
@@ -58,10 +59,10 @@ def resolve(tree: tuple, rules: Conventions) -> Named:
     ):
       return Named(name_of(left.value), None, sides[-1])
     return left._replace(rough=sides[-1])
-  return _chain(sides, rules)
+  return _chain(sides, rules, gold=gold)
 
 
-def _chain(sides, rules) -> Named:
+def _chain(sides, rules, *, gold=False) -> Named:
   name = None
   if (
     len(sides) == 2
@@ -78,7 +79,7 @@ def _chain(sides, rules) -> Named:
     )
   ):
     name, sides = first, sides[1:]
-  elif len(sides) > 1 and _quantity(sides[0], sides[1:]):
+  elif len(sides) > 1 + gold and _quantity(sides[0], sides[1:]):
     name, sides = 'a quantity', sides[1:]
   if any(s[0] == 'name' for s in sides):
     raise Unreadable('an equation that is not read')
@@ -133,7 +134,8 @@ def _quantity(left, right) -> bool:
     'lcm', 'floor', 'ceil', 'det',
   ):  # fmt: skip
     return True
-  return len(trees.free(left)) > 1 and not _coefficients(left)
+  curve = trees.has(left, '^') and trees.free(left) <= {'x', 'y', 'z'}
+  return len(trees.free(left)) > 1 and not curve and not _coefficients(left)
 
 
 def _coefficients(tree) -> bool:

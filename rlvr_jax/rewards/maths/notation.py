@@ -85,7 +85,7 @@ _TOKEN = re.compile(
   r'|(?P<blackboard>\\(?:mathbb|Bbb|mathds) ?\{?(?P<of>[A-Za-z])\}?)'
   r'|(?P<env>\\(?P<what>begin|end) ?\{(?P<name>[a-z]*)\*?\}(?:\{[clr| ]*\})?)'
   r'|(?P<cmd>\\(?:[A-Za-z]+|.))'
-  r'|(?P<base>(?:(?P<d1>\d[0-9A-Fa-f]*)|\((?P<d2>\d[0-9A-Fa-f]*)\)) ?_ ?'
+  r'|(?P<base>(?:(?P<d1>\d[0-9A-Fa-f]*)|\((?P<d2>\d[0-9A-Fa-f]*)\)|(?P<d3>[A-F][0-9A-F]*)(?= ?_ ?\{? ?16)) ?_ ?'
   r'(?:\{ ?(?P<b1>\d{1,2}|(?:\\text ?\{ ?)?[a-z]+ ?\}?) ?\}|(?P<b2>\d{1,2}(?!\d))))'
   r'|(?P<rep>(?P<r0>\d*)\.(?P<r1>\d*)(?:\\(?:overline|bar|dot) ?'
   r'(?:\{(?P<r2>\d+)\}|(?P<r3>\d))(?:(?P<r4>\d*)\\dot ?\{?(?P<r5>\d)\}?)?))'
@@ -145,7 +145,9 @@ def tokens(text: str, *, thousands: bool = True) -> list[Token]:
   """
   if len(text) > SYMBOLS:
     raise Unreadable(f'it has more than {SYMBOLS} characters')
-  text = spelling.plain(text)
+  text = re.sub(
+    r'\\(?:text|mathrm) ?\{([0-9A-F]+)\} ?_', r'\1_', spelling.plain(text)
+  )
   out: list[Token] = []
   at, depth, spaced = 0, 0, False
   while at < len(text):
@@ -177,7 +179,7 @@ def _read(kind, match, before, after):
   if kind == 'num':
     yield number(text)
   elif kind == 'base':
-    yield Token('num', _based(match['d1'] or match['d2'], match))
+    yield Token('num', _based(match['d1'] or match['d2'] or match['d3'], match))
   elif kind == 'rep':
     block = match['r2'] or match['r3']
     if match['r5']:
@@ -242,7 +244,7 @@ def _based(digits, match) -> Fraction:
 def _upright(match):
   inside = ' '.join(match['inside'].split())
   name = match[0].startswith(('\\mathrm', '\\operatorname'))
-  if name and (inside in FUNCTIONS or inside in ('e', 'i', 'd', 'pi')):
+  if inside in FUNCTIONS or (name and inside in ('e', 'i', 'd', 'pi')):
     yield from _word(inside, [], '')
   elif inside.lower() in ('or', 'and'):
     yield Token('op', inside.lower())
@@ -277,6 +279,8 @@ def _word(text, before, after):
     yield Token('op', text)
   elif text.lower() in ('infinity', 'inf', 'oo') and len(text) > 1:
     yield Token('sym', 'oo')
+  elif text == 'in' and re.match(r' ?[\[({\\]', after):
+    yield Token('op', 'in')
   elif text == 'mod':
     yield Token('op', 'bmod')
   elif (

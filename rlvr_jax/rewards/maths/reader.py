@@ -17,6 +17,7 @@ and around them
 
 import itertools
 import re
+from fractions import Fraction
 
 from rlvr_jax.rewards.maths import notation, spelling, terms, units
 from rlvr_jax.rewards.maths.descent import CLOSE, OPEN, is_op
@@ -30,7 +31,14 @@ _LEADING = re.compile(
   r' ?:?|(?:therefore|thus|hence|so|final answer|answer) ?:?',
   re.IGNORECASE,
 )
-_APPLIED = re.compile(r"[A-Za-z]+(?:_\{?\w+\}?|\^\{-1\}|'+)*\([\w, ]+\)")
+_APPLIED = re.compile(
+  r"[A-Za-z]+(?:_\{?\w+\}?|\^\{-1\}|'+)*\([\w, ]+\)"
+  r'|frac\{d(?:\^\{?\d\}?)?[a-zA-Z]?\}\{d[a-z](?:\^\{?\d\}?)?\}'
+)
+_FRENCH = re.compile(
+  r'(^ ?|\\cup ?|\\in ?|= ?|∪ ?)([\[\](])([^\[\]()=]*[,;][^\[\]()=]*)([\[\])])'
+  r'(?= ?(?:$|\\cup|∪))'
+)
 _DATE = re.compile(r'\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{2,4}')
 
 
@@ -51,10 +59,18 @@ def read(text: str, *, loose: bool = False, thousands: bool = True,
     raise Unreadable(f'it has more than {notation.SYMBOLS} characters')
   if _DATE.fullmatch(text.strip()):
     raise Unreadable('it is a date')
+  text = _FRENCH.sub(_english, text)
   text = units.strip(spelling.plain(text).strip(), loose=loose)
   text = re.sub(r'(?<![\d.])(\d*\.\d*)\((\d+)\)$', r'\1\\overline{\2}', text)
   found = notation.tokens(text, thousands=thousands)
   return _Reader(found, semicolons).whole()
+
+
+def _english(match) -> str:
+  """]0, 1[ as (0, 1)."""
+  before, left, inside, right = match.groups()
+  left, right = left.replace(']', '('), right.replace('[', ')')
+  return f'{before}{left}{inside}{right}'
 
 
 class _Reader(terms.Terms):
@@ -74,6 +90,12 @@ class _Reader(terms.Terms):
       start += 1
       if start < end and is_op(self.tokens[start], ':'):
         start += 1
+    for i in range(start + 1, end - 1):  # the value of x is 5
+      token = self.tokens[i]
+      if token.kind == 'text' and token.value.strip() in ('is', 'equals'):
+        if all(t.kind in ('text', 'sym') for t in self.tokens[start:i]):
+          start = i + 1
+        break
     if start == end:
       raise Unreadable('it is empty')
     return self._modulo(start, end)
@@ -140,6 +162,11 @@ class _Reader(terms.Terms):
 
   def _together(self, word, items):
     """Several answers: a list, or a condition if all are inequalities."""
+    first = items[0]
+    if first[0] == 'rel' and first[1] == ('!=',):  # x \\ne 0, 1
+      items = [
+        ('rel', ('!=',), (first[2][0], x)) if is_scalar(x) else x for x in items
+      ]
     flat = []
     for item in items:
       flat += item[1:] if item[0] in ('list', word) else (item,)
@@ -154,7 +181,7 @@ class _Reader(terms.Terms):
     if not places:
       return self._set(start, end)
     if places[0] == start:  # '= 5', '\approx 5'
-      if self.tokens[start].value == '=':
+      if self.tokens[start].value == '=' and start + 1 < end:
         return self._value(start + 1, end)
       raise Unreadable('its relation has one side')
     signs = tuple(self.tokens[i].value for i in places)
@@ -178,13 +205,11 @@ class _Reader(terms.Terms):
 
   def _applied(self, start, end) -> bool:
     """f(x), f^{-1}(x), P(A): a function and what it is of."""
-    return bool(
-      end - start > 3
-      and self.tokens[start].kind == 'sym'
-      and _APPLIED.fullmatch(self._spelt(start, end))
-    )
+    return bool(end - start > 3 and _APPLIED.fullmatch(self._spelt(start, end)))
 
   def _set(self, start, end):
+    if start >= end:
+      raise Unreadable('a part of it is empty')
     for sign, name in (('cup', 'union'), ('cap', 'inter'),
                        ('setminus', 'minus')):  # fmt: skip
       if places := self._find(start, end, sign):
@@ -195,12 +220,18 @@ class _Reader(terms.Terms):
         return out
     if end - start == 1 and self.tokens[start].kind == 'set':
       return ('all', self.tokens[start].value)
+    if [t.value for t in self.tokens[start + 1 : end]] == ['^', '+'] and (
+      self.tokens[start] == Token('set', 'R', self.tokens[start].spaced)
+    ):
+      zero = ('n', Fraction(0), False)
+      return ('interval', zero, ('s', 'oo'), False, False)
     if end - start == 1 and is_op(self.tokens[start], 'emptyset'):
       return ('set',)
     # R - {2}
-    if self.tokens[start].kind == 'set' and is_op(self.tokens[start + 1], '-'):
+    dash = self._find(start, end, '-')[:1] == [start + 1]
+    if dash and self.tokens[start].kind == 'set':
       return ('minus', self._set(start, start + 1), self._set(start + 2, end))
-    if self._matched(start, end) or self._reversed(start, end):
+    if self._matched(start, end):
       found = self._bracketed(start, end)
       if found is not None:
         return found
@@ -229,9 +260,6 @@ class _Reader(terms.Terms):
       and is_op(last, *CLOSE)
       and all(d > self.depths[start] for d in self.depths[start + 1 : end - 1])
     )
-
-  def _reversed(self, start, end) -> bool:
-    return False
 
   def _bracketed(self, start, end):
     """A tuple, interval or set; None for a number in brackets."""

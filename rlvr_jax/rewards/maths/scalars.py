@@ -7,6 +7,7 @@ from rlvr_jax.rewards.maths.conventions import Conventions
 from rlvr_jax.rewards.maths.notation import Unreadable
 
 DIGITS = 50  # beyond those that the numbers of an expression have
+_STRAIGHT = ('n', Fraction(180), False)
 AGREE = 3  # points at which two expressions must both have a value
 
 
@@ -26,6 +27,10 @@ def equal(a: tuple, b: tuple, rules: Conventions) -> bool:
     inner = percent[0] or percent[1]
     other = b if percent[0] else a
     return _equal(inner, other, rules) or _equal(a, b, rules)
+  # 45^\\circ is \\pi/4, but 90 is not \\pi/2
+  for x, y in ((a, b), (b, a)):
+    if x[0] == 'deg' and y[0] != 'deg' and 'pi' in trees.symbols(y):
+      return _equal(('/', ('*', x[1], ('s', 'pi')), _STRAIGHT), y, rules)
   return _equal(a, b, rules)
 
 
@@ -129,9 +134,12 @@ def _same(a, b, env, natural, rules) -> bool:
     try:
       x, y = found.value(a, env), found.value(b, env)
     except values.Undefined:
-      if not env:
-        raise Unreadable('it has no real value') from None
-      raise
+      if env:
+        raise
+      if not real:
+        raise Unreadable('it has no value') from None
+      real = False  # \\sqrt{-4}
+      continue
     top = max(abs(x), abs(y), found.scale)
     if abs(x - y) > top * found.noise:
       return False

@@ -8,6 +8,7 @@ evaluated as a program, and the cost is bounded (`values`).
 
 import itertools
 import re
+from fractions import Fraction
 
 from rlvr_jax.rewards.maths import (
   equations,
@@ -34,7 +35,7 @@ def check(gold: str, answer: str | None, **conventions) -> str:
   rules = DEFAULT._replace(**conventions)
   try:
     expected = _read(gold, rules)
-    equations.resolve(expected, rules)
+    _check(expected, rules)
   except (Unreadable, equations.Untrue):
     return 'bad gold'
   if answer is None:
@@ -45,6 +46,22 @@ def check(gold: str, answer: str | None, **conventions) -> str:
     return 'wrong'
   except Unreadable:
     return 'unreadable'
+
+
+def _check(gold, rules) -> None:
+  """Raises unless the terms of a gold answer have values."""
+  value = equations.resolve(gold, rules, gold=True).value
+  if value is None:
+    raise Unreadable('it is an approximation')
+  members = equations.items(value)
+  if members is None and trees.is_scalar(value) and matrix(value) is value:
+    if not scalars.infinite(value):
+      scalars.equal(value, ('+', value, ('n', Fraction(0), False)), rules)
+    return
+  if value[0] in ('name', 'rel'):
+    return
+  for x in trees.below(value) if members is None else members:
+    _check(x, rules)
 
 
 def warm(_: str) -> str:
@@ -72,7 +89,7 @@ def _matches(gold, expected, answer, rules) -> bool:
 
 
 def _is_number(tree, rules) -> bool:
-  value = equations.resolve(tree, rules).value
+  value = equations.resolve(tree, rules, gold=True).value
   return bool(value) and trees.is_scalar(value) and not trees.free(value)
 
 
@@ -86,7 +103,8 @@ def equal(gold: tuple, answer: tuple, rules: Conventions) -> bool:
   both = _equation(gold) and _equation(answer)
   if both and len(trees.free(gold)) > 1 and _equations(gold, answer, rules):
     return True
-  g, a = equations.resolve(gold, rules), equations.resolve(answer, rules)
+  g = equations.resolve(gold, rules, gold=True)
+  a = equations.resolve(answer, rules)
   if g.name and a.name and equations.conflict(g.name, a.name):
     return False
   if g.value is None:

@@ -73,6 +73,8 @@ class Terms(descent.Tokens):
         tree = ('*', tree, self._signed())
       elif self._take('/'):
         tree = ('/', tree, self._signed())
+      elif self._take('choose'):
+        tree = ('f', 'binom', tree, self._product())
       elif self._take('over'):
         tree = ('/', tree, self._product())
       elif self._starts():
@@ -246,7 +248,17 @@ class Terms(descent.Tokens):
     return tree
 
   def _symbol(self, name: str) -> tuple:
-    if self._take('_'):
+    token = self.tokens[self.at] if self.at < self.end else None
+    if (
+      token
+      and token.kind == 'num'
+      and not token.spaced
+      and isinstance(token.value, str)
+      and name not in ('e', 'i', 'pi', 'oo')
+    ):  # x1
+      self.at += 1
+      name = f'{name}_{token.value}'
+    elif self._take('_'):
       inside = self._group()
       name = f'{name}_{"".join(map(str, _flat(inside)))}'
     return ('s', name)
@@ -263,6 +275,11 @@ class Terms(descent.Tokens):
         raise Unreadable(f'{name} with an index')
       inside = self._group() if sign == '_' else self._raised()
       power, base = (inside, base) if sign == '^' else (power, inside)
+    two = self.tokens[self.at : self.at + 2]
+    plain = len(two) == 2 and is_op(two[1], '(') and not two[0].spaced
+    if plain and name == 'log' and not base and two[0].value in ('2', '10'):
+      base = ('n', Fraction(two[0].value), False)  # log2(3)
+      self.at += 1
     arguments = self._arguments(name)
     if name == 'sqrt':
       half = ('/', ('n', Fraction(1), False), base or ('n', Fraction(2), False))
@@ -278,6 +295,12 @@ class Terms(descent.Tokens):
     return tree if power is None else ('^', tree, power)
 
   def _arguments(self, name) -> list[tuple]:
+    if self._take('\\{'):
+      out = [self._sum()]
+      while self._take(','):
+        out.append(self._sum())
+      self._need('\\}')
+      return out
     if self._peek('(') or (name == 'binom' and self._peek('{')):
       if name == 'binom' and self._take('{'):
         first = self._sum()

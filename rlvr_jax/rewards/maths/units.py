@@ -209,20 +209,23 @@ _WORDS = re.compile(
 )
 
 
-def only(text: str) -> bool:
+def only(text: str, *, spaced: bool = True) -> bool:
   r"""Whether what follows a number is a unit: 'dollars per day', 'm/s'.
 
   Words in \text{} are marked by a \x01 before them. Words of which the first
   has four letters or more are units (apples), but for those that change the
-  number (more than, or, factorial).
+  number (more than, or, factorial). A symbol among them is none (5% of x).
   """
-  if re.match(r'\x01? ?(?:squared|cubed)\b', text):
-    return False
   if not text or _NOT_UNITS.search(text.replace('\x01', ' ')):
     return False
+  if re.match(r'\x01? ?(?:squared|cubed)\b', text):
+    return False
   if _WORDS.fullmatch(text):
-    return not re.search(r'\bof [a-z](?![A-Za-z])', text)
-  return not strip('1 ' + text.replace('\x01', ''), loose=True)[1:].strip()
+    words = re.sub(r'\b[ap]\.? ?m\b', '', text.replace('\x01', ' '))
+    letters = re.findall(r'(?<![A-Za-z])[A-Za-z](?![A-Za-z])', words)
+    return all(x in _SINGLE + 'a' for x in letters)
+  before = '1 ' if spaced else '1'
+  return not strip(before + text.replace('\x01', ''), loose=True)[1:].strip()
 
 
 def strip(text: str, *, loose: bool) -> str:
