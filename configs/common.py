@@ -46,7 +46,7 @@ def base() -> ml_collections.ConfigDict:
   # Majority answers of the starting model, by scripts/label.py: what the
   # rewards majority and incorrect compare with. '' for none.
   c.labels = ''
-  c.verify_timeout_s = 3.0  # limit on checking one answer
+  c.verify_timeout_s = 3.0  # CPU time, limit on checking one answer
   # Which text is the answer, where graders differ: rewards/extract.py.
   c.verifier = ml_collections.ConfigDict()
   # No answer without a box, <answer>, #### or 'the answer is'. False: else the
@@ -58,6 +58,17 @@ def base() -> ml_collections.ConfigDict:
   c.verifier.boxes = 'last'
   # '3 or 5': 'refuse', it is no answer, or its 'first' number.
   c.verifier.hedges = 'refuse'
+  # What is equal, where graders differ: rewards/maths/conventions.py.
+  c.verifier.percent = 'either'  # 10% is .1 and 10; 'strict': .1 alone
+  # 1,000 is a thousand, 1.000 is one; 'european': the other way round.
+  c.verifier.thousands = 'english'
+  c.verifier.semicolons = True  # [0; 1] is an interval
+  c.verifier.ratios = 'written'  # 3:45 is itself alone; 'scaled': 1:15 too
+  # Where formulas must agree: wherever both are 'real', for 'positive' symbols
+  # (|x| is x), or for 'complex' ones (\\sqrt{1/n} is not 1/\\sqrt{n}).
+  c.verifier.domain = 'real'
+  # Relative error up to which a decimal equals an irrational number.
+  c.verifier.approximate = 5e-7
 
   c.train_batch_size = 8  # prompts a step
   c.num_generations = 8  # samples of each prompt: a group

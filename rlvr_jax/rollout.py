@@ -124,7 +124,10 @@ def transcribe(
   ]
   each = [task for task in tasks for _ in range(group)]
   how = {'truncated': sampled.stop == codes.Stop.LENGTH, 'rules': rules}
-  verdicts = verify.verify(each, texts, timeout_s=timeout_s, **how)
+  late: set[int] = set()
+  verdicts = verify.verify(
+    each, texts, timeout_s=timeout_s, timed_out=late, **how
+  )
   unmarked = verify.fallback(each, texts, **how)
   return each, [
     core.Transcript(
@@ -133,10 +136,11 @@ def transcribe(
       codes.Stop(int(stop)),
       verdict,
       fallback=fallback,
+      timed_out=i in late,
       rules=rules,
     )
-    for text, size, stop, verdict, fallback in zip(
-      texts, sampled.length, sampled.stop, verdicts, unmarked, strict=True
+    for i, (text, size, stop, verdict, fallback) in enumerate(
+      zip(texts, sampled.length, sampled.stop, verdicts, unmarked, strict=True)
     )
   ]
 
@@ -295,6 +299,7 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
     'accuracy': mean(right),
     **{f'verdict/{v.name.lower()}': mean(verdicts == v) for v in codes.Verdict},
     'verdict/fallback': mean([t.fallback for t in said]),
+    'verdict/timeout': mean([t.timed_out for t in said]),
     'frac_reward_zero_std': 1.0 - mean(informative),
     'frac_groups_all_fail': mean(~right.any(-1)),
     'frac_groups_all_pass': mean(right.all(-1)),
@@ -340,5 +345,6 @@ def record(task, t: core.Transcript, split: str) -> dict:
     'tokens': t.num_tokens,
     'verdict': t.verdict.name,
     'fallback': t.fallback,
+    'timed_out': t.timed_out,
     'stop': t.stop.name,
   }

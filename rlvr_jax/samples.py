@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Table(NamedTuple):
-  """N samples of each of M tasks; [M,N] each, 34 bytes a sample."""
+  """N samples of each of M tasks; [M,N] each, 35 bytes a sample."""
 
   verdict: np.ndarray  # i8, a codes.Verdict
   stop: np.ndarray  # i8, a codes.Stop
@@ -42,6 +42,7 @@ class Table(NamedTuple):
   invalid: np.ndarray  # i16, turns against the rules
   repeated: np.ndarray  # i16, turns that asked the same again
   fallback: np.ndarray  # bool, nothing marked the answer that was judged
+  timed_out: np.ndarray  # bool, its check ran out of time
 
   @property
   def right(self) -> np.ndarray:
@@ -66,6 +67,7 @@ def record(task, t: core.Transcript, surprisal: float) -> dict:
   return {
     'verdict': t.verdict.name,
     'fallback': t.fallback,
+    'timed_out': t.timed_out,
     'stop': t.stop.name,
     'tokens': int(t.num_tokens),
     'answer': said,
@@ -94,6 +96,7 @@ class Samples:
       full(0, np.float64),
       full(-1, np.int8),
       *(full(0, np.int16) for _ in range(3)),
+      full(False, bool),
       full(False, bool),
     )
     self._answers = [{} for _ in ids]
@@ -134,6 +137,7 @@ class Samples:
     t.stop[at] = codes.Stop[r['stop']]
     t.tokens[at] = r['tokens']
     t.fallback[at] = r['fallback']
+    t.timed_out[at] = r['timed_out']
     if r['answer'] is not None:
       known = self._answers[task]
       t.answer[at] = known.setdefault(r['answer'], len(known))
@@ -230,6 +234,7 @@ def _fits(r, made, j):
       and r['stop'] in codes.Stop.__members__
       and isinstance(r['tokens'], int)
       and isinstance(r['fallback'], bool)
+      and isinstance(r['timed_out'], bool)
       and isinstance(r['answer'], str | None)
       and (r['confidence'] is None or 0 <= r['confidence'] <= 1)
       and isinstance(float(r['surprisal']), float)

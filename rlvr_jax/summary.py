@@ -67,7 +67,8 @@ def summary(table: samples.Table, *, seed: int = 0) -> dict:
   - sampled_entropy: mean over sampled tokens of -log p, in nats, under the
     distribution drawn from: an estimate of its entropy. 0 where greedy.
   - fallback: the share of samples whose verdict is on a last formula or number
-    that nothing marks as the answer.
+    that nothing marks as the answer. timeout: of those UNVERIFIABLE since
+    their check ran out of time.
   - strategy/NAME, strategy_accuracy/NAME where tasks have strategies: the share
     of samples in its form, and the share of these that is right.
   - Of dialogues: won_within@k, the share of games that are won in k turns or
@@ -83,7 +84,7 @@ def summary(table: samples.Table, *, seed: int = 0) -> dict:
     intervals.draws(of_weights, tasks, seed=seed)
   )
   rates = {'confidence_stated', *names[: names.index('mean_length')]}
-  rates |= {'clipped_ratio', 'unverifiable', 'fallback'}
+  rates |= {'clipped_ratio', 'unverifiable', 'fallback', 'timeout'}
   out = {}
   for i, name in enumerate(names):
     ends = low[i], high[i]
@@ -166,6 +167,7 @@ def _per_problem(table):
       'clipped_ratio': (table.stop == codes.Stop.LENGTH).mean(-1),
       'unverifiable': (table.verdict == codes.Verdict.UNVERIFIABLE).mean(-1),
       'fallback': table.fallback.mean(-1),
+      'timeout': table.timed_out.mean(-1),
     }
   )
 

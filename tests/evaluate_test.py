@@ -171,7 +171,12 @@ def test_records_survive_the_file(tmp_path):
     samples.record(
       tasks(1)[0],
       core.Transcript(
-        text, 9, codes.Stop.END, codes.Verdict.WRONG, fallback=text == long
+        text,
+        9,
+        codes.Stop.END,
+        codes.Verdict.WRONG,
+        fallback=text == long,
+        timed_out=text == '',
       ),
       x,
     )
@@ -186,6 +191,8 @@ def test_records_survive_the_file(tmp_path):
   assert before.confidence[0, 0] == 0.7
   assert before.fallback.tolist() == [[False, True, False, True]]
   assert summary.summary(before)['eval/fallback'] == 0.5
+  assert before.timed_out.tolist() == [[False, False, True, False]]
+  assert summary.summary(before)['eval/timeout'] == 0.25
   assert path.stat().st_size < 1000
 
 

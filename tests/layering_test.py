@@ -38,7 +38,7 @@ DEVICE = {'jax', 'jaxlib', 'flax', 'optax', 'orbax', 'jaxtyping'}
 HEAVY = {
   'flax',
   'matplotlib',
-  'math_verify',
+  'mpmath',
   'ml_collections',
   'optax',
   'orbax',

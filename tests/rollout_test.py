@@ -6,7 +6,7 @@ from rlvr_jax import algorithm, codes, rollout, sampler, samples, types
 from rlvr_jax.envs.core import Task
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.ops import ratio
-from rlvr_jax.rewards import core, extract
+from rlvr_jax.rewards import core, extract, pool
 
 BYTES = tokenizers.byte_level()
 END = BYTES.end_ids[0]
@@ -146,6 +146,26 @@ def test_what_a_limit_cut_counts_only_where_it_is_marked():
   ]
 
 
+def test_checks_that_run_out_of_time_are_counted(monkeypatch):
+  def run(kind, payloads, timeout_s):
+    assert kind == 'math'
+    late = [pool.Reply(None, pool.LATE), pool.Reply(None, pool.DIED)]
+    return [late[0] if '3' in p['answer'] else late[1] for p in payloads]
+
+  monkeypatch.setattr(pool, 'run', run)
+  got = collect('$x-3$', '7', '$y+1$', '4')
+  unsure = codes.Verdict.UNVERIFIABLE
+  assert got.score.verdict.tolist() == [
+    [unsure, codes.Verdict.CORRECT],
+    [unsure, codes.Verdict.CORRECT],
+  ]
+  said = [t for group in got.transcripts for t in group]
+  assert [t.timed_out for t in said] == [True, False, False, False]
+  found = rollout.metrics([got], np.array([True, True]))
+  assert found['verdict/timeout'] == 1 / 4
+  assert found['verdict/unverifiable'] == 2 / 4
+
+
 def test_a_mark_can_be_demanded():
   rules = extract.Rules(require_mark=True)
   got = collect('so 7', '#### 7', '4', '5', rules=rules)
@@ -233,6 +253,7 @@ def test_metrics_have_their_known_values():
     'verdict/no_answer': 2 / 8,  # a row that is cut marks none
     'verdict/unverifiable': 0.0,
     'verdict/fallback': 6 / 8,
+    'verdict/timeout': 0.0,
     'frac_reward_zero_std': 0.5,
     'frac_groups_all_fail': 0.25,
     'frac_groups_all_pass': 0.25,
@@ -336,6 +357,7 @@ def test_lines_are_the_first_rows():
     'tokens': 2,
     'verdict': 'CORRECT',
     'fallback': True,
+    'timed_out': False,
     'stop': 'END',
     'reward': 1.0,
     'parts': {'outcome': 1.0},

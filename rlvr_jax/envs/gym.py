@@ -7,6 +7,7 @@ import json
 
 from rlvr_jax import registry
 from rlvr_jax.envs import core
+from rlvr_jax.rewards import scorers
 
 _ATTEMPTS = 64  # of finding a question on the right side
 _STRIDE = 2**20  # seeds of one attempt; a generator seeds item i with seed + i
@@ -30,9 +31,10 @@ def reasoning_gym(
   repeat where a generator has few questions. The test split is built at once,
   without repetitions.
 
-  The generator's own scorer is the verifier. A generator whose items have no
+  The verifier is the generator's own scorer where that evaluates no text, else
+  a reader of ours (`rewards.scorers`). A generator whose items have no
   reference answer, or whose scorer does not give a reference answer full marks
-  after a trip through JSON, is refused.
+  after a trip through JSON, is refused, and one that runs programs.
 
   Args:
     name: the generator.
@@ -42,21 +44,24 @@ def reasoning_gym(
     **difficulty: fields of the generator's config, other than seed and size.
 
   Raises:
-    ValueError: reasoning-gym is missing, an unknown generator or option, a
-      value that the generator refuses, or a generator with too few questions.
+    ValueError: reasoning-gym is missing or of another version than was read,
+      an unknown or refused generator, an unknown option, a value that the
+      generator refuses, or a generator with too few questions.
   """
   gym = _package()
   core.check_int('seed', seed, low=0)
   core.check_int('train_size', train_size, low=1, high=_STRIDE)
   core.check_int('test_size', test_size, low=1, high=_STRIDE)
   _check_options(name, difficulty)
+  scorers.check(name)
+  scorers.check_package()
   draw = functools.partial(
     _item,
     functools.cache(functools.partial(_dataset, gym, name, difficulty, seed)),
   )
-  _check_scorer(gym, name, [draw('train', 0, 0, train_size)])
+  _check_scorer(name, [draw('train', 0, 0, train_size)])
   test = _test(draw, name, test_size)
-  _check_scorer(gym, name, [task.data['entry'] for task in test])
+  _check_scorer(name, [task.data['entry'] for task in test])
   make = functools.cache(functools.partial(_train, draw, name, train_size))
   make(0)  # refuses a generator without train questions now
   return {'train': core.Lazy(train_size, make), 'test': test}
@@ -170,9 +175,8 @@ def _solution(entry) -> dict:
   return {'solution': text} if isinstance(text, str) else {}
 
 
-def _check_scorer(gym, name: str, entries: list[dict]) -> None:
-  # As the verifier does it: the scorer with the generator's default options.
-  score = gym.create_dataset(name, seed=0, size=1).score_answer
+def _check_scorer(name: str, entries: list[dict]) -> None:
+  score = scorers.scorer(name)  # as the verifier does it
   for entry in entries:
     answer = entry['answer']
     if not isinstance(answer, str):

@@ -150,8 +150,9 @@ def vote(
   key, count = votes.most_common(1)[0]
   first = keys.index(key)
   said = extract.vote(completions[first], rules, cut=cut[first]).text
-  if numbers.read(said) is not None:
-    label = key
+  number = numbers.read(said)
+  if number is not None:
+    label = f'{number.value}%' if number.percent else key
   elif re.fullmatch(r'[A-Za-z ]+|\([A-Za-z]\)', said):
     label = f'\\text{{{said}}}'
   else:

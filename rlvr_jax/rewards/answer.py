@@ -1,19 +1,28 @@
 r"""Is a solution's final answer equal to the gold answer?
 
-Numbers are compared exactly, here; other mathematics by math-verify, in
-worker processes (`pool`) that are killed when their time is up. Nothing
-evaluates the text, and no answer can stall, crash or zero its neighbours.
+Numbers are compared exactly, here; other mathematics (`symbolic`) in worker
+processes (`pool`) that are killed when their time is up. Nothing evaluates the
+text: it is read by a reader of our own (`reader`). No answer can stall, crash
+or zero its neighbours.
 
-Conventions:
-- 0.3333 is not 1/3: two plain numbers are compared exactly. math-verify, which
-  judges the rest, compares a decimal with \sqrt{2} after rounding to 6 places.
+Conventions (those on which graders differ can be chosen: `Conventions`):
+- LaTeX, plain notation (`2*pi*r`, `sqrt(2)/2`, `x**2`) and Unicode (`2\u221a3`)
+  are read, in gold answers too. Symbols keep their case: R/r is not r/R.
+- Rational numbers are compared exactly: 0.3333 is not 1/3. A decimal equals an
+  irrational number up to a relative error of 5e-7. Formulas are equal if they
+  are wherever both have a real value.
 - 10% equals 0.1 and 10. '18 dollars', '$18.00', '18' are equal: units and
   currency are not checked.
-- `x = 3` equals 3. (1,2) is an ordered pair or an open interval, which differs
-  from [1,2] and (2,1); {1,2} is a set.
+- `x = 3` equals 3, whatever the name; `m + n = 30 + 40 = 70` is 70; but 2x = 6
+  is not 3, and a false equation (17 = 18) is wrong. What follows an
+  approximation sign, or is cut off by an ellipsis, is not the answer.
+- (1,2) is an ordered pair or an open interval, which differs from [1,2] and
+  (2,1); {1,2} is a set, 1,2 a list in any order. Intervals equal inequalities.
+- 3! is 6; 18_{16} is 24; 5 \pmod 7 is 5.
 - A gold answer in words is written `\text{...}` and compared without case and
-  spaces. Other words are not mathematics (math-verify would read 'apples' as a
-  product of letters): refused in a gold answer, UNVERIFIABLE in a solution.
+  spaces; yes, no, true, false and the letter of a choice need no \text. The
+  letter may be followed by its text: (E) 12. Other words are not mathematics:
+  refused in a gold answer, UNVERIFIABLE in a solution.
 """
 
 import re
@@ -21,41 +30,23 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rlvr_jax import codes
-from rlvr_jax.rewards import extract, numbers, pool, sentence
-
-SYMBOLS = 1000  # characters that a symbolic answer may have
-DEPTH = 100  # brackets within brackets
+from rlvr_jax.rewards import extract, numbers, pool, sentence, words
+from rlvr_jax.rewards.maths import intervals, notation, reader, votes
+from rlvr_jax.rewards.maths.conventions import DEFAULT
 
 _CORRECT, _WRONG, _NO_ANSWER, _UNVERIFIABLE = codes.Verdict
-_NOT_A_VALUE = frozenset(
-  [
-    'nan',
-    '-nan',
-    '+nan',
-    'inf',
-    '-inf',
-    '+inf',
-    'infinity',
-    '-infinity',
-    '+infinity',
-    'none',
-    'null',
-  ]
-)
-_TEXT = re.compile(r'\\(?:text|textbf|textit|mathrm|mbox|textrm)\{([^{}]*)\}')
-_COMMAND = re.compile(
-  r'\\(?:begin|end|operatorname|mathbb|mathcal)\{[a-zA-Z*]*\}|\\[a-zA-Z]+'
-)
-_WORD = re.compile(r'[A-Za-z]{4,}')
-_FUNCTIONS = frozenset(
-  ['sqrt', 'sinh', 'cosh', 'tanh', 'arcsin', 'arccos', 'arctan']
-)
+
+
+# 3.14... and 1, 2, ... break off; 5... is the end of a sentence.
+_CUT_OFF = re.compile(r'(?:\.\d+|,) ?\.\.\.?$')
+_NAME = re.compile(r'([A-Za-z])(?:_\{?\w+\}?)? ?= ?[-+.\d\\]')
 
 
 class _Gold(NamedTuple):
   number: numbers.Number | None
   latex: str
-  words: str | None  # what a gold `\text{...}` says
+  words: str | None  # what a gold `\text{...}` says, as `words.key`
+  of_reals: bool = False  # a set of them, so 'x < 1 or x > 3' is no hedge
 
 
 def verify(
@@ -65,6 +56,7 @@ def verify(
   timeout_s: float = 3.0,
   truncated: Sequence[bool] | None = None,
   rules: extract.Rules = extract.RULES,
+  timed_out: set[int] | None = None,
 ) -> list[codes.Verdict]:
   r"""Judges each completion's final answer against its gold answer.
 
@@ -75,10 +67,11 @@ def verify(
     golds: n answers, such as '18', '\frac{\sqrt{2}}{2}', '(1,2)'; a solution
       that ends in '#### 18' or in a box will do.
     completions: n texts, of any content and length.
-    timeout_s: seconds for one symbolic check, without the worker's start.
+    timeout_s: seconds of CPU time for one symbolic check.
     truncated: n, whether a limit cut the text: then only a marked answer
       counts. None: no text was.
     rules: conventions on which graders differ.
+    timed_out: the rows whose check ran out of time are added to it.
 
   Returns:
     n verdicts. UNVERIFIABLE: the answer is longer than what is read, cannot
@@ -96,6 +89,11 @@ def verify(
       'give one gold answer for each completion.'
     )
   truncated = _cut(truncated, len(golds))
+  chosen = {
+    name: getattr(rules, name)
+    for name, usual in DEFAULT._asdict().items()
+    if getattr(rules, name) != usual
+  }
   known = {gold: _read_gold(gold) for gold in set(golds)}
   verdicts: list = []
   jobs = {}
@@ -103,13 +101,15 @@ def verify(
     found = _judge(known[gold], text, rules, truncated[i])
     verdicts.append(found)
     if isinstance(found, str):  # the worker's to say
-      jobs[i] = {'gold': known[gold].latex, 'answer': found}
+      jobs[i] = {'gold': known[gold].latex, 'answer': found, **chosen}
   replies = pool.run('math', list(jobs.values()), timeout_s=timeout_s)
   said = {'correct': _CORRECT, 'wrong': _WRONG, 'unreadable': _UNVERIFIABLE}
   for i, reply in zip(jobs, replies):
     if reply.value == 'bad gold':
       raise _bad_gold(golds[i], 'it cannot be read')
     verdicts[i] = _UNVERIFIABLE if reply.failure else said[reply.value]
+    if reply.failure == pool.LATE and timed_out is not None:
+      timed_out.add(i)
   return verdicts
 
 
@@ -171,10 +171,11 @@ def canonical(
   truncated: bool = False,
   rules: extract.Rules = extract.RULES,
 ) -> str | None:
-  """A key for counting votes: equal plain numbers get equal keys.
+  """A key for counting votes: equal answers get equal keys.
 
-  Numbers become 'p' or 'p/q' (with '%' if it was there); other answers lose
-  spaces and dollar signs. None where there is no answer to count.
+  Numbers become 'p' or 'p/q' (50% is 1/2), other mathematics a key of its
+  value (`votes.key`), words themselves. What is not read loses spaces and
+  dollar signs. None where there is no answer to count.
   """
   try:
     found = extract.vote(completion, rules, cut=truncated)
@@ -184,9 +185,12 @@ def canonical(
     return None
   if answer is None:
     return None
-  if read is None:
-    return _words(answer) or None
-  return f'{read.value}{"%" if read.percent else ""}'
+  if read is not None:
+    return str(read.value / 100 if read.percent else read.value)
+  latex = _strip(answer)
+  if re.fullmatch(r'[a-j]', words.key(latex)):  # (B) and b are one choice
+    return words.key(latex)
+  return votes.key(latex) or words.key(latex) or None
 
 
 def _judge(gold: _Gold, text: str, rules, cut: bool) -> codes.Verdict | str:
@@ -196,23 +200,40 @@ def _judge(gold: _Gold, text: str, rules, cut: bool) -> codes.Verdict | str:
     if found is None:
       return _NO_ANSWER
     answer = found.text
+    if rules.thousands == 'european':
+      answer = notation.european(answer)
     read = numbers.read(answer)
   except extract.TooLong:
     return _UNVERIFIABLE
-  if gold.number is not None and read is not None:
-    return _CORRECT if numbers.equal(gold.number, read) else _WRONG
-  if gold.words is not None:
-    return _CORRECT if _words(answer) == gold.words else _WRONG
   latex = _strip(answer)
+  if gold.number is not None and read is not None:
+    either = rules.percent == 'either'
+    same = numbers.equal(gold.number, read, either=either)
+    same = same and _unknown(latex) in (
+      None,
+      _unknown(gold.latex) or _unknown(latex),
+    )
+    return _CORRECT if same else _WRONG
+  if gold.number is not None and (spelt := words.numeral(latex)) is not None:
+    return _CORRECT if spelt == gold.number.value else _WRONG
+  if gold.words is not None:
+    if words.same(gold.words, latex):
+      return _CORRECT
+    if not re.fullmatch(r'[A-Z]', gold.latex):  # a choice, or a symbol
+      return _WRONG
+  if gold.number is None:
+    latex = words.MEANT.get(words.key(latex), latex)
   if latex == gold.latex:
     return _CORRECT
-  return _UNVERIFIABLE if _fault(latex) else latex
+  fault = _fault(latex, rules, gold)
+  return _UNVERIFIABLE if fault else latex
 
 
 def _sought(gold: _Gold) -> sentence.Sought:
-  return sentence.sought(
+  sought = sentence.sought(
     gold.latex, numeric=gold.number is not None, words=gold.words
   )
+  return sought._replace(several=True) if gold.of_reals else sought
 
 
 def _cut(truncated: Sequence[bool] | None, count: int) -> Sequence[bool]:
@@ -237,48 +258,56 @@ def _read_gold(gold: str) -> _Gold:
   latex = _strip(answer)
   if number is not None:
     return _Gold(number, latex, None)
-  if _TEXT.fullmatch(latex) and _words(latex):
-    return _Gold(None, latex, _words(latex))
-  fault = _fault(latex)
-  if fault:
+  said = words.key(latex)
+  if said and (
+    words.UPRIGHT.fullmatch(latex)
+    or said in words.KNOWN
+    or re.fullmatch(r'\(?[A-J]\)?', latex)
+  ):
+    return _Gold(None, latex, said)
+  if fault := _fault(latex, extract.RULES):
     raise _bad_gold(gold, fault)
-  return _Gold(None, latex, None)
+  tree = reader.read(latex)
+  of_reals = intervals.is_set(tree) and tree[0] != 'interval'
+  return _Gold(None, latex, None, of_reals)
 
 
-def _fault(latex: str) -> str | None:
-  """Why math-verify should not be asked, or None."""
-  if not any(c.isalnum() or c == '\\' for c in latex):
+def _fault(
+  latex: str, rules: extract.Rules, gold: _Gold | None = None
+) -> str | None:
+  """Why a worker should not be asked, or None."""
+  if not any(c.isalnum() or c in '\\{∅∞√' for c in latex):
     return 'it is empty'
-  if len(latex) > SYMBOLS:
-    return f'it has more than {SYMBOLS} characters'
-  if latex.lower() in _NOT_A_VALUE:
+  bare = latex.casefold().strip('*_`. ')
+  if bare in words.MISSING and not (
+    bare.endswith('inf') and gold and '\\infty' in gold.latex
+  ):
     return 'it is no value'
   if '\0' in latex or any('\ud800' <= c <= '\udfff' for c in latex):
     return 'it holds characters that no text has'
-  depth = deepest = 0
-  for c in latex:
-    depth += (c in '([{') - (c in ')]}')
-    deepest = max(deepest, depth)
-  if deepest > DEPTH:
-    return f'its brackets nest deeper than {DEPTH}'
-  words = _WORD.findall(_COMMAND.sub(' ', _TEXT.sub(' ', latex)))
-  words = [w for w in words if w not in _FUNCTIONS]
-  return f'it holds the word {words[0]!r}' if words else None
+  try:
+    loose = gold is not None and gold.number is not None
+    reader.read(latex, loose=loose, semicolons=rules.semicolons)
+  except notation.Unreadable as e:
+    return str(e)
+  return None
+
+
+def _unknown(latex: str) -> str | None:
+  """The x of 'x = 3'."""
+  found = _NAME.match(latex)
+  return found and found[1].casefold()
 
 
 def _strip(text: str) -> str:
-  """Without the signs of mathematics mode, which the worker adds."""
+  """Without the signs of mathematics mode, and what ends a sentence."""
   text = text.strip().replace('\\$', '').replace('$', '')
-  for sign in ('\\(', '\\)', '\\[', '\\]', '**'):
-    text = text.replace(sign, '')
-  return text.replace('−', '-').strip().rstrip('.;:,!').strip()
-
-
-def _words(text: str) -> str:
-  """Bare text for comparing words: no case, no spaces, no parentheses."""
-  text = _TEXT.sub(r'\1', _strip(text))
-  bare = ''.join(text.split()).casefold().strip('*.')
-  return bare[1:-1] if re.fullmatch(r'\(\w\)', bare) else bare
+  text = re.sub(r'\\[()\[\]](?!\d+(?:\.\d+)?(?:pt|em|ex|mm))', '', text)
+  text = text.strip().strip('`').strip()
+  if not _CUT_OFF.search(text):
+    text = text.rstrip('.;:,').strip()
+  bold = re.fullmatch(r'(\*\*|__)(.*[^*_])\1', text, re.DOTALL)
+  return bold[2].strip() if bold else text
 
 
 def _check_strings(texts: Sequence[str], name: str) -> None:

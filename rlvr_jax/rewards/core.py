@@ -47,6 +47,7 @@ class Transcript(NamedTuple):
   turn: Turn | None = None  # of a message in a dialogue
   kinds: tuple[str, ...] = ()  # of the replies, for a whole dialogue
   fallback: bool = False  # nothing marked the answer that was judged
+  timed_out: bool = False  # its check ran out of time
   rules: extract.Rules = extract.RULES  # by which it was found
 
   @property

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from rlvr_jax.rewards import marks as marks_lib
 from rlvr_jax.rewards import numbers, sentence, spans
 from rlvr_jax.rewards.marks import TAIL, Mark
+from rlvr_jax.rewards.maths import conventions
 from rlvr_jax.rewards.numbers import SPAN, TooLong
 from rlvr_jax.rewards.sentence import Said, Sought
 from rlvr_jax.rewards.spans import Span
@@ -27,12 +28,19 @@ class Rules(NamedTuple):
     must agree ('agree').
   hedges: '3 or 5' is no answer ('refuse'), or its first number ('first', as
     with GSM8K's regular expression).
+  percent and what follows it: see `maths.conventions.Conventions`.
   """
 
   require_mark: bool = False
   unfinished_thought: str = 'none'
   boxes: str = 'last'
   hedges: str = 'refuse'
+  percent: str = 'either'
+  thousands: str = 'english'
+  semicolons: bool = True
+  ratios: str = 'written'
+  domain: str = 'real'
+  approximate: float = 5e-7
 
 
 RULES = Rules()
@@ -40,7 +48,7 @@ _CHOICES = {
   'unfinished_thought': ('none', 'read'),
   'boxes': ('last', 'agree'),
   'hedges': ('refuse', 'first'),
-}
+} | conventions.CHOICES
 _WORDS = ('yes', 'no', 'true', 'false')
 
 
@@ -90,9 +98,14 @@ def rules_of(settings: Mapping) -> Rules:
     ValueError: a value that is none of its choices.
   """
   made = Rules(*(settings[name] for name in Rules._fields))
-  if not isinstance(made.require_mark, bool):
+  for name in ('require_mark', 'semicolons'):
+    value = getattr(made, name)
+    if not isinstance(value, bool):
+      shown = str(value)[:80]
+      raise ValueError(f'verifier.{name}={shown!r} must be True or False.')
+  if not 0 <= made.approximate < 1:
     raise ValueError(
-      f'verifier.require_mark={made.require_mark!r} must be True or False.'
+      f'verifier.approximate={made.approximate} must be at least 0 and below 1.'
     )
   for name, known in _CHOICES.items():
     value = getattr(made, name)
@@ -222,18 +235,23 @@ def stated(text: str) -> str | None:
   """The final answer as free text, for a verifier that reads words.
 
   Of what follows the thought, the first of: the last box or `<answer>`, the
-  line after the last 'answer is', the last line that is not empty.
+  line after the last 'answer is', the last line that is not empty. Between
+  tags, nothing is dropped: a board may be drawn with _ and Q, [] be a list.
 
   Raises:
     TooLong: the marked answer is longer than `SPAN` characters.
   """
   span = _reply(text, RULES)
   boxes, opened = marks_lib.boxes(text, span)
-  tags, tagged_ = marks_lib.tags(text, span)
-  if boxes or tags:
-    last = max(boxes[:1] + tags[:1], key=lambda m: m.inner[0])
-    return text[slice(*last.inner)]
-  if opened or tagged_:
+  tag = text.rfind('<answer>', *span)
+  if boxes and boxes[0].inner[0] > tag:
+    return text[slice(*boxes[0].inner)]
+  if tag >= 0:
+    found = text[tag + 8 : span[1]].partition('</answer>')[0]
+    if len(found) > SPAN:
+      raise TooLong
+    return found.strip() or None
+  if opened:
     return None
   tail = text[max(span[0], span[1] - TAIL) : span[1]]
   if matches := list(marks_lib.ANSWER_IS.finditer(tail)):

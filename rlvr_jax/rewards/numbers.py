@@ -9,6 +9,8 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
+from rlvr_jax.rewards.maths import units
+
 SPAN = 4_000  # characters that one answer may have
 DIGITS = 400  # digits that a plain number may have
 EXPONENT = 400  # largest power of ten that is written out
@@ -49,16 +51,9 @@ _DROP = re.compile(
   r'|\^\{?\\circ\}?|\\degree|\*\*|__'
 )
 _TEXT = re.compile(
-  r'\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\{([^{}]*)\}(?:\^\{?[23]\}?)?'
+  r'\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\{([^{}]*)\}(?:\^\{?[23]\}?)?(?![A-Za-z])'
 )
 _LEFT = re.compile(r'[A-Za-z](?:_\{?\w\}?)? ?= ?')
-# A unit: words in \text{} (marked \x01), or words of which the first is no
-# product of letters, as 'xy' in 2xy may be.
-_UNIT = re.compile(
-  r'(?:\x01 ?[A-Za-z]+|[A-Za-z]{4,}|(?:km|kg|cm|mm|ml|mg|lbs?|oz|mph|hrs?|mins?|'
-  r'am|pm|ft|st|nd|rd|th|usd|per|of|day|men)\b)(?:[ /.-]+[A-Za-z]+)*',
-  re.IGNORECASE,
-)
 _NUMBER = re.compile(
   r'(?P<sign>[-+]?) ?(?:'
   rf'(?:(?P<whole>\d{{1,9}}) ?)?\\frac ?(?:(?P<a>\d)(?P<b>\d)|(?P<e>\d)\{{(?P<f>\d+)\}}'
@@ -67,7 +62,7 @@ _NUMBER = re.compile(
   rf'|(?P<num>{_DECIMAL}|\d+\.)(?:[eE](?P<exp>[+-]?\d+))?'
   rf'(?: ?/ ?(?P<den>{_DECIMAL}))?'
   r'(?: ?(?:\\times|\\cdot|×|\*) ?10(?:\^|\*\*)(?:\{ ?(?P<p>[+-]?\d+) ?\}|(?P<q>[+-]?\d+)))?'
-  r') ?(?P<rest>.*)',
+  r')(?P<gap> ?)(?P<rest>.*)',
   re.DOTALL,
 )
 # Words after a number that are no units: they change what it is.
@@ -79,10 +74,6 @@ _SCALES = {
   'billion': 10**9,
   'trillion': 10**12,
 }
-_NOT_UNITS = re.compile(
-  r'\b(?:pi|sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|mod|infinity|inf|nan|or|and|'
-  r'to|plus|minus|times|over|divided|squared|cubed|theta|alpha|beta)\b'
-)
 
 
 def read(text: str) -> Number | None:
@@ -108,7 +99,7 @@ def read(text: str) -> Number | None:
   match = _NUMBER.fullmatch(text, left.end() if left else 0)
   if match is None:
     return None
-  scale, percent = _rest(match['rest'])
+  scale, percent = _rest(match)
   if scale is None:
     return None
   if sum(c.isdigit() for c in match[0]) > DIGITS:
@@ -132,16 +123,16 @@ def read(text: str) -> Number | None:
   return Number((-value if part['sign'] == '-' else value) * scale, percent)
 
 
-def equal(a: Number, b: Number) -> bool:
+def equal(a: Number, b: Number, *, either: bool = True) -> bool:
   """Exact equality; a percent sign on one side is read both ways.
 
   10% equals 0.1 and also 10 (a gold answer 10 to 'what percent'); 10% and
-  10% compare as written. This is what math-verify does too.
+  10% compare as written. Not `either`: 10% is 0.1 alone.
   """
   if a.percent == b.percent:
     return a.value == b.value
   ratio = (a if a.percent else b).value, (b if a.percent else a).value
-  return ratio[0] == ratio[1] or ratio[0] / 100 == ratio[1]
+  return (either and ratio[0] == ratio[1]) or ratio[0] / 100 == ratio[1]
 
 
 def _fraction(top: str, bottom: str) -> Fraction | None:
@@ -149,23 +140,25 @@ def _fraction(top: str, bottom: str) -> Fraction | None:
   return Fraction(top.rstrip('.').replace(',', '')) / bottom if bottom else None
 
 
-def _rest(text: str) -> tuple[Fraction | None, bool]:
+def _rest(match: re.Match) -> tuple[Fraction | None, bool]:
   """(scale, percent) of what follows a number; scale None: not plain."""
-  text = text.strip().rstrip('.,;!:').strip()
+  text = match['rest'].strip()
+  if text.startswith('!'):  # a factorial
+    return None, False
+  breaks_off = re.match(r'\.{2,}|\\[lc]?dots', text)
+  if breaks_off and '.' in (match['num'] or ''):  # 3.14...
+    return None, False
+  text = text.rstrip('.,;!:').strip()
   percent = text.startswith('%')
   text = text[percent:].strip()
   scale = Fraction(1)
   word = text.lstrip('\x01 ').split(' ', 1)[0].lower()
-  if word in _SCALES or word in ('percent', 'per'):
-    text = text.lstrip('\x01 ')
   if word in _SCALES:
-    scale, text = Fraction(_SCALES[word]), text[len(word) :].strip()
-  elif word in ('percent', 'per') and text.lower().startswith(
-    ('percent', 'per cent')
-  ):
-    text, percent = '', True
+    text = text.lstrip('\x01 ')[len(word) :].strip()
+    scale = Fraction(_SCALES[word])
+  elif said := re.match(r'[\x01 ]*(?:percent|per cent)\b', text, re.IGNORECASE):
+    text, percent = text[said.end() :].strip(), True
   if not text:
     return scale, percent
-  if not _UNIT.fullmatch(text) or _NOT_UNITS.search(text.lower()):
-    return None, percent
-  return scale, percent
+  spaced = bool(match['gap']) or text.startswith('\x01')
+  return (scale if units.only(text, spaced=spaced) else None), percent

@@ -8,6 +8,9 @@ worker; there is no fork of a threaded process; and no lock or channel is
 shared, so killing one worker cannot harm another's answer.
 
 No signals and no event loop: works in any thread, and within asyncio.
+
+The limit of a check is CPU time, so that a busy machine changes no verdict;
+wall time is a far backstop (`BUSY`) for checks that wait or sleep.
 """
 
 import atexit
@@ -17,6 +20,7 @@ import logging
 import math
 import os
 import queue
+import secrets
 import subprocess
 import sys
 import threading
@@ -24,9 +28,29 @@ from collections.abc import Sequence
 from concurrent import futures
 from typing import NamedTuple
 
+from rlvr_jax.rewards import confine
+
 MEMORY = 2 << 30  # bytes of address space of a worker
-START_S = 120.0  # a worker imports sympy, on a busy machine
-LIFETIME = 5000  # checks; sympy's caches grow
+START_S = 300.0  # a worker imports sympy, on a busy machine
+FOREVER_S = 1e6  # no timer takes much more
+BUSY = (20.0, 30.0)  # wall limit: so many times the CPU limit, and seconds
+LONGEST = 1 << 16  # bytes of a reply
+LATE, DIED = 'timeout', 'died'  # failures; DIED: its process ended
+# What a worker gets of the environment: no tokens, no keys.
+ENVIRONMENT = (
+  'DYLD_LIBRARY_PATH',
+  'HOME',
+  'LANG',
+  'LC_ALL',
+  'LD_LIBRARY_PATH',
+  'MPLCONFIGDIR',
+  'PATH',
+  'PYTHONHASHSEED',
+  'PYTHONHOME',
+  'SYSTEMROOT',
+  'TMPDIR',
+  'TZ',
+)
 
 _CODE = (
   'import json, sys; sys.path[:] = json.loads(sys.argv[1]); '
@@ -38,7 +62,7 @@ class Reply(NamedTuple):
   """A check's value, or why there is none."""
 
   value: object
-  failure: str | None  # 'timeout', 'died', 'not started: ...', 'Type: ...'
+  failure: str | None  # LATE, DIED, 'not started: ...', 'Type: ...'
 
 
 class _Ended(Exception):
@@ -55,30 +79,34 @@ class _Worker:
   def __init__(self):
     self.process = None
     self.warm = set()
-    self.done = 0
+    self.walls = []  # around its checks, see `confine`
 
   def check(self, kind: str, payload: dict, timeout_s: float) -> Reply:
+    timeout_s = min(timeout_s, FOREVER_S)
+    wall_s = BUSY[0] * timeout_s + BUSY[1]
+    request = {
+      'kind': kind,
+      'payload': payload,
+      'timeout_s': timeout_s,
+      'wall_s': wall_s,
+    }
     for _ in range(2):
-      if self.done >= LIFETIME:
-        self.stop()
-      if self.process and self.process.poll() is not None:
-        self.stop()
-      if kind not in self.warm:
-        self._start(kind)
-      self.done += 1
+      self.start(kind)
       try:
-        reply = self._ask([kind, payload, timeout_s], timeout_s)
-        return Reply(reply.get('value'), reply.get('failure'))
+        reply = self._ask(request, wall_s + BUSY[1])
       except _Ended as e:
         if e.args[0]:
-          return Reply(None, 'timeout')
+          return Reply(None, LATE)
+        continue
+      if reply.get('failure') != DIED:
+        return Reply(reply.get('value'), reply.get('failure'))
       # Perhaps not this row's doing (the system was short of memory): a
       # second and last attempt, in a new process.
-    return Reply(None, 'died')
+    return Reply(None, DIED)
 
   def stop(self) -> None:
     process, self.process = self.process, None
-    self.warm, self.done = set(), 0
+    self.warm = set()
     if process:
       process.kill()
       process.wait()
@@ -86,9 +114,19 @@ class _Worker:
         with contextlib.suppress(OSError):  # of what was not yet sent
           pipe.close()
 
-  def _start(self, kind: str) -> None:
+  def start(self, kind: str) -> None:
+    """Has a process that is ready for checks of this kind.
+
+    Raises:
+      _NotStarted: it cannot be had.
+    """
+    if self.process and self.process.poll() is not None:
+      self.stop()
+    if kind in self.warm:
+      return
     if self.process is None:
       threads = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
+      kept = {k: os.environ[k] for k in ENVIRONMENT if k in os.environ}
       try:
         self.process = subprocess.Popen(
           [
@@ -103,12 +141,12 @@ class _Worker:
           stdin=subprocess.PIPE,
           stdout=subprocess.PIPE,
           stderr=subprocess.DEVNULL,
-          env=os.environ | threads,
+          env=kept | threads,
         )
       except (OSError, ValueError) as e:
         raise _NotStarted(str(e)) from e
     try:
-      reply = self._ask([kind, None, START_S], START_S)
+      reply = self._ask({'kind': kind, 'payload': None}, START_S)
     except _Ended as e:
       why = f'took over {START_S} s' if e.args[0] else 'ended at once'
       raise _NotStarted(f'its process {why}') from e
@@ -116,10 +154,13 @@ class _Worker:
       self.stop()
       raise _NotStarted(reply['failure'])
     self.warm.add(kind)
+    self.walls = reply['value']
+    _tell(self.walls)
 
   def _ask(self, request: list, limit_s: float) -> dict:
     """Sends a request, waits for the reply; the process is killed if late."""
     process, late = self.process, threading.Event()
+    request = request | {'id': secrets.token_hex(16)}
 
     def expire():
       late.set()
@@ -133,7 +174,7 @@ class _Worker:
       try:
         process.stdin.write(json.dumps(request).encode() + b'\n')
         process.stdin.flush()
-        line = process.stdout.readline()
+        line = process.stdout.readline(LONGEST)
       except OSError:
         pass  # it ended while we wrote
       timer.cancel()
@@ -142,10 +183,13 @@ class _Worker:
       timer.cancel()
       self.stop()
       raise
-    if late.is_set() or not line.endswith(b'\n'):
-      self.stop()
-      raise _Ended(late.is_set())
-    return json.loads(line)
+    if not late.is_set():
+      with contextlib.suppress(ValueError, TypeError, KeyError):
+        reply = json.loads(line)
+        if reply['id'] == request['id']:
+          return reply
+    self.stop()
+    raise _Ended(late.is_set())
 
 
 class _Pool:
@@ -161,7 +205,7 @@ class _Pool:
 _lock = threading.Lock()
 _pool: _Pool | None = None
 _forgotten = []  # pools of a parent that forked; collecting them would warn
-_warned = False
+_warned = set()
 
 
 def size() -> int:
@@ -176,11 +220,13 @@ def run(
 ) -> list[Reply]:
   """Runs checks in the workers; one reply for each payload, in order.
 
-  Equal payloads are checked once. A check that takes longer than `timeout_s`
-  seconds, or more than `MEMORY` bytes, or that brings its process down, gets a
-  failure; the other rows are not affected. Starting a worker (a second, again
-  after each kill) and waiting for a free one is not counted. So n hanging
-  rows take about ceil(n / size()) * (timeout_s + 1) seconds.
+  Equal payloads are checked once. A check that takes more than `timeout_s`
+  seconds of CPU time (or `BUSY` seconds of wall time, which only one that
+  waits for something can), or more than `MEMORY` bytes, or that brings its
+  process down, gets a failure; the other rows are not affected. Starting a
+  worker (some seconds, once) and waiting for a free one is not counted. So n
+  hanging rows take about ceil(n / size()) * timeout_s seconds on an idle
+  machine; what follows a killed check costs some milliseconds.
 
   Args:
     kind: a key of `worker.KINDS`; 'gym:NAME' for the data set NAME, so that
@@ -224,6 +270,23 @@ def run(
   return [by_key[k] for k in keys]
 
 
+def walls() -> list[str]:
+  """The `confine.WALLS` that stand around the checks, tried out in a worker.
+
+  Raises:
+    RuntimeError: no worker can be started.
+  """
+  pool = _get()
+  worker = pool.idle.get()
+  try:
+    worker.start('similarity')
+    return list(worker.walls)
+  except _NotStarted as e:
+    raise RuntimeError(f'No worker could be started: {e}.') from e
+  finally:
+    pool.idle.put(worker)
+
+
 def shutdown() -> None:
   """Ends the workers; the next `run` starts new ones. Runs at exit too."""
   global _pool
@@ -242,16 +305,29 @@ def _get() -> _Pool:
 
 
 def _warn(why: str) -> None:
-  # Logged, not warned: under -W error a warning would lose the whole batch.
-  global _warned
-  if not _warned:
-    _warned = True
-    logging.getLogger(__name__).warning(
-      'No worker process could be started to check answers (%s). The verdict '
-      'of those that need one is UNVERIFIABLE. Do math_verify and, where it is '
-      'used, reasoning_gym import in this environment?',
-      why,
+  _once(
+    'No worker process could be started to check answers (%s). The verdict '
+    'of those that need one is UNVERIFIABLE. Do mpmath and, where it is '
+    'used, reasoning_gym import in this environment?',
+    why,
+  )
+
+
+def _tell(walls: list[str]) -> None:
+  if missing := [name for name in confine.WALLS if name not in walls]:
+    _once(
+      'The processes that check answers could not give up: %s. This system '
+      'allows no filter of system calls (seccomp); limits on resources stand. '
+      'No text of a model is evaluated there, with or without it.',
+      ', '.join(missing),
     )
+
+
+def _once(message: str, *args) -> None:
+  # Logged, not warned: under -W error a warning would lose the whole batch.
+  if message not in _warned:
+    _warned.add(message)
+    logging.getLogger(__name__).warning(message, *args)
 
 
 def _forget() -> None:

@@ -5,12 +5,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlvr_jax import codes, registry
-from rlvr_jax.rewards import answer, countdown, extract, pool, similarity
+from rlvr_jax.rewards import (
+  answer,
+  countdown,
+  extract,
+  pool,
+  scorers,
+  similarity,
+)
 
 if TYPE_CHECKING:
   from rlvr_jax.envs import core as envs
 
-SOLVED = 0.99  # reasoning-gym's score of a right answer is 1.0
+SOLVED = 1.0  # reasoning-gym's score of a right answer
 
 
 def verify(
@@ -20,6 +27,7 @@ def verify(
   timeout_s: float = 3.0,
   truncated: Sequence[bool] | None = None,
   rules: extract.Rules = extract.RULES,
+  timed_out: set[int] | None = None,
 ) -> list[codes.Verdict]:
   """Judges each completion by its task's verifier.
 
@@ -27,10 +35,9 @@ def verify(
     math: `answer` (see `answer.verify`).
     countdown: `data['numbers']`, `data['target']`; `data['use']` if the rule
       is not 'exactly_once' (see `countdown.verify`).
-    reasoning_gym: `data['dataset']`, `data['entry']`. The data set's own
-      scorer, in a worker since some evaluate the text with sympy; CORRECT
-      from a score of `SOLVED` on, so partial credit is WRONG. It is given
-      `extract.stated`.
+    reasoning_gym: `data['dataset']`, `data['entry']`. The data set's scorer
+      (`scorers.scorer`), in a worker; CORRECT at the score `SOLVED`, so
+      partial credit is WRONG. It is given `extract.stated`.
 
     step: `answer`, the expert's step; CORRECT where the part after the
       thought (`similarity.step`) has the same words.
@@ -39,12 +46,15 @@ def verify(
   Args:
     tasks: n tasks, of any mixture of verifiers.
     completions: n texts.
-    timeout_s: seconds for one check.
+    timeout_s: seconds of CPU time for one check.
     truncated, rules: see `answer.verify`.
+    timed_out: the rows whose check ran out of time are added to it; they are
+      UNVERIFIABLE.
 
   Raises:
     ValueError: unknown verifier (lists the known ones), lengths differ, a
-      gold answer that cannot be read, reasoning-gym is not installed.
+      gold answer that cannot be read, reasoning-gym is not installed, one of
+      its generators is refused.
   """
   if len(tasks) != len(completions):
     raise ValueError(
@@ -62,7 +72,7 @@ def verify(
     rows.setdefault(task.verifier, []).append(i)
   out: list = [None] * len(tasks)
   for name, where in rows.items():
-    how = {}
+    how, late = {}, set()
     if name == 'math':
       cut = None if truncated is None else [truncated[i] for i in where]
       how = {'truncated': cut, 'rules': rules}
@@ -70,8 +80,11 @@ def verify(
       [tasks[i] for i in where],
       [completions[i] for i in where],
       timeout_s,
+      late,
       **how,
     )
+    if timed_out is not None:
+      timed_out |= {where[i] for i in late}
     for i, verdict in zip(where, verdicts):
       out[i] = verdict
   return out
@@ -101,14 +114,19 @@ def fallback(
   return out
 
 
-def _math(tasks, completions, timeout_s, truncated, rules):
+def _math(tasks, completions, timeout_s, late, truncated, rules):
   golds = [task.answer for task in tasks]
   return answer.verify(
-    golds, completions, timeout_s=timeout_s, truncated=truncated, rules=rules
+    golds,
+    completions,
+    timeout_s=timeout_s,
+    truncated=truncated,
+    rules=rules,
+    timed_out=late,
   )
 
 
-def _countdown(tasks, completions, timeout_s):
+def _countdown(tasks, completions, timeout_s, late):
   return [
     countdown.verify(
       task.data['numbers'],
@@ -120,12 +138,14 @@ def _countdown(tasks, completions, timeout_s):
   ]
 
 
-def _reasoning_gym(tasks, completions, timeout_s):
+def _reasoning_gym(tasks, completions, timeout_s, late):
   if importlib.util.find_spec('reasoning_gym') is None:
     raise ValueError(
       f'Task {tasks[0].id!r} needs reasoning-gym, which is not installed: '
       "pip install 'rlvr_jax[gym]'."
     )
+  for dataset in {task.data['dataset'] for task in tasks}:
+    scorers.check(dataset)
   out: list = []
   jobs: dict[str, dict[int, dict]] = {}
   for i, (task, text) in enumerate(zip(tasks, completions)):
@@ -144,16 +164,18 @@ def _reasoning_gym(tasks, completions, timeout_s):
       f'gym:{dataset}', list(rows.values()), timeout_s=timeout_s
     )
     for i, reply in zip(rows, replies):
+      if reply.failure == pool.LATE:
+        late.add(i)
       if reply.failure:
         out[i] = codes.Verdict.UNVERIFIABLE
-      elif reply.value >= SOLVED:
+      elif reply.value == SOLVED:
         out[i] = codes.Verdict.CORRECT
       else:
         out[i] = codes.Verdict.WRONG
   return out
 
 
-def _step(tasks, completions, timeout_s):
+def _step(tasks, completions, timeout_s, late):
   out = []
   for task, text in zip(tasks, completions):
     found = similarity.step(text, 'optional')
@@ -166,7 +188,7 @@ def _step(tasks, completions, timeout_s):
   return out
 
 
-def _exact(tasks, completions, timeout_s):
+def _exact(tasks, completions, timeout_s, late):
   out = []
   for task, text in zip(tasks, completions):
     _, mark, found = extract.reply(text).rpartition('####')

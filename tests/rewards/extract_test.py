@@ -66,6 +66,12 @@ def test_the_answer_of_a_megabyte_is_found_at_its_end_or_in_its_box():
   ('text', 'answer'),
   [
     ('thinking\n<answer>red blue</answer>', 'red blue'),
+    ('<answer>\n_ Q\nQ _</answer>', '_ Q\nQ _'),
+    ('<answer>"a b" *', '"a b" *'),
+    ('<answer>[]</answer>', '[]'),
+    ('<answer> </answer>', None),
+    ('\\boxed{a} or <answer>b</answer>', 'b'),
+    ('<answer>\\boxed{a}</answer>', 'a'),
     ('\\boxed{red}', 'red'),
     ('The answer is red blue.\nBye', 'red blue.'),
     ('a\nred blue\n\n', 'red blue'),

@@ -6,7 +6,7 @@ import pytest
 
 from rlvr_jax import codes
 from rlvr_jax.envs import core as envs
-from rlvr_jax.rewards import pool, verify
+from rlvr_jax.rewards import pool, scorers, verify
 
 C, W, N, U = codes.Verdict
 
@@ -59,6 +59,13 @@ def test_reasoning_gym_runs_in_a_worker(tmp_path, monkeypatch):
   (tmp_path / 'reasoning_gym.py').write_text(GYM)
   monkeypatch.syspath_prepend(tmp_path)
   monkeypatch.delitem(sys.modules, 'reasoning_gym', raising=False)
+  monkeypatch.setattr(scorers, 'OWN', scorers.OWN | {'toy'})
+  trust = (
+    'from rlvr_jax.rewards import scorers; '
+    "scorers.OWN |= {'toy'}; scorers.digest = lambda: scorers.DIGEST; "
+  )
+  code = pool._CODE.replace('worker.main()', trust + 'worker.main()')
+  monkeypatch.setattr(pool, '_CODE', code)
   pool.shutdown()  # workers take the import path when they start
   entry = {'question': 'q', 'answer': 'red blue', 'metadata': {}}
   gold = task('reasoning_gym', dataset='toy', entry=entry)
@@ -85,3 +92,18 @@ def test_reasoning_gym_not_installed(monkeypatch):
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
   with pytest.raises(ValueError, match=r"pip install 'rlvr_jax\[gym\]'"):
     verify.verify([task('reasoning_gym', dataset='toy', entry={})], ['x'])
+
+
+def test_reasoning_gym_with_other_scorers_is_not_asked(
+  tmp_path, monkeypatch, caplog
+):
+  (tmp_path / 'reasoning_gym.py').write_text(GYM)
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.setattr(scorers, 'OWN', scorers.OWN | {'toy'})
+  monkeypatch.setattr(pool, '_warned', set())
+  pool.shutdown()  # workers take the import path when they start
+  entry = {'question': 'q', 'answer': 'red', 'metadata': {}}
+  gold = task('reasoning_gym', dataset='chain_sum', entry=entry)
+  assert verify.verify([gold], ['red']) == [U]
+  assert 'nobody has read' in caplog.records[0].message
+  pool.shutdown()

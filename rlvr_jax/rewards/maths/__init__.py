@@ -1,0 +1,1 @@
+"""Mathematics: read from text, and compared. Nothing is evaluated."""

@@ -1,0 +1,178 @@
+r"""Answers in words: yes and no, names, the letter of a choice."""
+
+import re
+
+KNOWN = frozenset({'yes', 'no', 'true', 'false'})
+OPPOSITE = {'yes': 'no', 'no': 'yes', 'true': 'false', 'false': 'true'}
+# What stands where an answer is missing.
+MISSING = frozenset(
+  [
+    'nan',
+    '-nan',
+    '+nan',
+    'inf',
+    '-inf',
+    '+inf',
+    'none',
+    'null',
+    'nil',
+    'n/a',
+    'na',
+    '#n/a',
+    'tbd',
+    'tba',
+    'tbc',
+    'todo',
+    'unknown',
+    'unanswerable',
+    'undefined',
+    '?',
+    '??',
+    '-',
+    '--',
+    '...',
+    '…',
+  ]
+)
+# What stands for mathematics, by `key`.
+MEANT = {
+  **dict.fromkeys(
+    ('allrealnumbers', 'allreals', 'anyrealnumber', 'therealnumbers'),
+    '\\mathbb{R}',
+  ),
+  **dict.fromkeys(
+    ('nosolution', 'nosolutions', 'norealsolution', 'norealsolutions',
+     'emptyset', 'theemptyset'),
+    '\\emptyset',
+  ),
+  'infinity': '\\infty',
+}  # fmt: skip
+LETTERS = 'A-J'  # of choices
+UPRIGHT = re.compile(
+  r'\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mbox|'
+  r'hbox|boldsymbol|bm|underline|emph|operatorname) ?\{([^{}]*)\}'
+)
+_SPACES = re.compile(r'\\[,;:! ]|\\q?quad(?![a-z])|[\s~]+')
+_LETTER = re.compile(r'\(?([A-Za-z])\)?[.)]?')
+# (E) 12, E. a stable isotope, option B, A, not C, C because ...
+_CHOICE = re.compile(
+  rf'(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? )?(?:'
+  rf'\(([{LETTERS}])\)|([{LETTERS}])(?:[.):]+(?= |$)|(?=,? (?:not|because|since|as)\b)|$))'
+  r'[ ,:]*(?P<rest>.*)',
+  re.DOTALL,
+)
+_ANOTHER = re.compile(
+  rf'(?:^|[\s,/&(]|\bor |\band )\(?[{LETTERS}](?:[.):]|(?=[\s,/&)]|$))'
+)
+
+
+def bare(text: str) -> str:
+  """Words without what LaTeX and Markdown put around them."""
+  for _ in range(3):
+    text = UPRIGHT.sub(r'\1', text)
+  text = _SPACES.sub(' ', text.replace('{', '').replace('}', ''))
+  return text.strip().strip('*_`.').strip()
+
+
+def key(text: str) -> str:
+  """For comparing words: no case, no spaces, no brackets around a letter."""
+  found = ''.join(bare(text).split()).casefold()
+  return found[1:-1] if re.fullmatch(r'\(\w\)', found) else found
+
+
+def choice(text: str) -> str | None:
+  """The letter of a choice, as a capital; None where several are named."""
+  text = bare(text)
+  if match := _LETTER.fullmatch(text):
+    return match[1].upper()
+  match = _CHOICE.fullmatch(text)
+  if match is None:
+    return None
+  rest = re.sub(rf'\bnot \(?[{LETTERS}]\)?', '', match['rest'])
+  if _ANOTHER.search(re.sub(r'^[Aa] (?=[a-z])', '', rest)):
+    return None
+  return match[1] or match[2]
+
+
+def same(gold: str, answer: str) -> bool:
+  """Whether an answer says the words of the gold answer (a `key`)."""
+  if key(answer) == gold:
+    return True
+  if re.fullmatch(rf'[{LETTERS}]', gold.upper()):
+    return choice(answer) == gold.upper()
+  if gold in KNOWN:  # 'No, there are none'
+    said = bare(answer).casefold()
+    first = re.match(rf'{gold}\b[,.;:!]', said)
+    return bool(first) and not re.search(rf'\b{OPPOSITE[gold]}\b', said)
+  return False
+
+
+_UNITS = [
+  'zero',
+  'one',
+  'two',
+  'three',
+  'four',
+  'five',
+  'six',
+  'seven',
+  'eight',
+  'nine',
+  'ten',
+  'eleven',
+  'twelve',
+  'thirteen',
+  'fourteen',
+  'fifteen',
+  'sixteen',
+  'seventeen',
+  'eighteen',
+  'nineteen',
+]
+_TENS = [
+  'twenty',
+  'thirty',
+  'forty',
+  'fifty',
+  'sixty',
+  'seventy',
+  'eighty',
+  'ninety',
+]
+_NUMERALS = {w: i for i, w in enumerate(_UNITS)} | {
+  w: 10 * i for i, w in enumerate(_TENS, 2)
+}
+
+
+def numeral(text: str) -> int | None:
+  """A number below a million in words: seventy-two, one hundred and five.
+
+  'seventy-two (72)' is read too.
+  """
+  text = bare(text[:200]).casefold()
+  match = re.fullmatch(r'([a-z -]+?)(?: ?\((\d{1,6})\))?', text)
+  if match is None:
+    return None
+  total = group = 0
+  last = None
+  for word in match[1].replace('-', ' ').split():
+    if word in _NUMERALS:
+      value = _NUMERALS[word]
+      # sixty two, but not two sixty
+      if last in _NUMERALS and not (_NUMERALS[last] >= 20 and 0 < value < 10):
+        return None
+      group += value
+    elif word == 'hundred' and 0 < group < 10:
+      group *= 100
+    elif word == 'thousand' and 0 < group < 1000 and not total:
+      total, group = group * 1000, 0
+    elif word != 'and' or last not in ('hundred', 'thousand'):
+      return None
+    last = word
+  if (
+    last is None
+    or last == 'and'
+    or (match[2] and int(match[2]) != total + group)
+  ):
+    return None
+  return total + group
