@@ -353,6 +353,12 @@ def _unmarked(text, span, sought) -> Found | None:
     bare = re.fullmatch(r'[A-Za-z]\w?', text[slice(*formula)])
     if bare or (number and number[1] > formula[1]):
       formula = None
+  if formula and len(inner) > 1 and sentence.joined(text, *inner[-2:]):
+    if not sought.several:
+      return None
+    values = ', '.join(text[slice(*s)] for s in inner[-2:])
+    formula = inner[-2][0], formula[1]
+    return Found(sentence.listed(values), formula, False)
   span = formula or number
   if span is None or (
     formula is None and not spans.stands(text[:end], *number, start)

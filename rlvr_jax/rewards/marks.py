@@ -14,9 +14,10 @@ from rlvr_jax.rewards.spans import Span
 TAIL = 20_000  # characters at the end that are searched for an answer
 _MARKS = 16  # of each sort, the last ones: a text may have them without end
 _BOXED = re.compile(
-  r'\\(?:boxed|fbox)(?:\s{0,8}(\{)|\s{0,8}\(([^()]{1,100})\)'
+  r'\\(?:boxed|fbox|framebox)(?:\s{0,8}(\{)|\s{0,8}\(([^()]{1,100})\)'
   r'|\s{1,8}([^\s{}$]{1,100}))'
 )
+_BOXES = ('\\boxed', '\\fbox', '\\framebox')
 _BRACE = re.compile(r'\\.|[{}]', re.DOTALL)
 _IS = (
   r'(?:[ \t]{0,8},[^,.\n]{0,30},)?[*_ \t`"]{0,8}'
@@ -52,6 +53,10 @@ _WORD_FIRST = re.compile(r'[\s*_]{0,8}[A-Za-z]{2,}|\d{1,2}[.)]\s+[A-Za-z]{2}')
 SENTENCE_END = re.compile(
   r'\.(?=[\s*_"`]|$)|\n|;|!(?![\s]{0,2}[.$)!=\d])|[?？。]'
 )
+# 'The answer is 3. Or 5.', '3; 5'
+_MORE = re.compile(
+  r'\.\s{1,4}[Oo]r\b[^.\n]{0,40}|;[ \t]{0,4}-?\d[\d.,]{0,20}(?=\s*(?:\n|$))'
+)
 _PLACEHOLDER = re.compile(
   r'(?:\\(?:text|textbf|mathrm|mbox)\s?\{)?\s*(?:(?:the|your|my|final|numeric'
   r'(?:al)?|correct)[ _]){0,3}(?:answer|result|value|number|ans|letter|choice|'
@@ -81,9 +86,7 @@ def boxes(text: str, span: Span) -> tuple[list[Mark], bool]:
   start, end = span
   found, opened = [], False
   for _ in range(_MARKS):
-    at = max(
-      text.rfind('\\boxed', start, end), text.rfind('\\fbox', start, end)
-    )
+    at = max(text.rfind(name, start, end) for name in _BOXES)
     if at < 0:
       break
     stop, end = end, at + 1
@@ -205,8 +208,7 @@ def _sentence(text, span, sought) -> Span:
   while end and end[0] == ';' and sought.choice:  # A; C
     end = SENTENCE_END.search(text, end.end(), stop)
   stop = end.start() if end else stop
-  # 'The answer is 3. Or 5.'
-  other = re.compile(r'\.\s{1,4}[Oo]r\b[^.\n]{0,40}').match(text, stop, span[1])
+  other = _MORE.match(text, stop, span[1])
   return start, other.end() if other else stop
 
 

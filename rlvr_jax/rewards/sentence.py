@@ -42,8 +42,8 @@ _SYMBOLIC = re.compile(r'[\\^*({\[<>√π∞]|\bsqrt\b|\bpi\b')
 _CLAUSE = re.compile(
   r',?\s+(?:since|because|as|(?<!or )so|which|where|when|for|given|if|but|rather|after|'
   r'per|in total|altogether|that is|i\.e|hence|thus|therefore|and (?:the|so|'
-  r'this|it|we|that)|with|not)\b|,\s+(?!or\b|and\b)(?=[A-Za-z]{2})|\s+[—–]\s+'
-  rf'|\s+\((?=[^()\\\n]{{0,60}}\b(?!{FUNCTIONS})(?:an? |[A-Za-z]{{3}}))'
+  r'this|it|we|that)|with|not)\b|,\s+(?!(?:or|and|possibly|maybe|perhaps)\b)(?=[A-Za-z]{2})|\s+[—–]\s+'
+  rf'|\s+\((?!or\b)(?=[^()\\\n]{{0,60}}\b(?!{FUNCTIONS})(?:an? |[A-Za-z]{{3}}))'
   rf'|\s+-\s+(?!{FUNCTIONS})(?=[A-Za-z]{{3}})',
   re.IGNORECASE,
 )
@@ -68,6 +68,7 @@ _UNSURE = re.compile(
 # After it, or anywhere:
 _OPEN_END = re.compile(
   r'\bor (?:more|less|fewer|greater|higher|lower|so|something|another)\b'
+  r'|,\s*(?:possibly|maybe|perhaps)\s+(?:it is )?\$?\d|\bunless\b'
   r'|\d\s*(?:to|through)\s+\$?\d|\bis (?:wrong|incorrect|not (?:right|correct))'
   r'|\b(?:cannot|can[\'’]?t|can not) (?:tell|say|be)\b',
   re.IGNORECASE,
@@ -94,23 +95,23 @@ _LABEL = re.compile(
   r'[}\s\\:.]{1,4}'
 )
 _CHOICE = re.compile(
-  r'(?i:(?:(?:the|is|that|it|indeed|clearly|therefore|thus|simply|so)\s+){0,3}'
+  r'(?i:(?:(?:the|is|that|it|indeed|clearly|therefore|thus|hence|simply|so)[\s,]+){0,3}'
   r'(?:(?:correct|right|best|final|must|be)\s+){0,3}(?:\\text\w{0,2}\{\s?)?'
   r'(?:(?:option|choice|letter|answer|statement)\b\s*(?:is\s)?[:\s]*)?)'
-  r'(?P<open>[\s*_`"\'(\[{$“]|\\(?:text|textbf|textit|mathrm|mathbf|mathbf|'
+  r'(?P<open>[\s*_`"\'(\[{$“]|\\(?:text|textbf|textit|mathrm|mathbf|left|'
   r'mbox|boxed|bf|rm|\()\s?){0,8}(?P<letter>[A-Ja-j])(?![A-Za-z0-9_^\'’])',
 )
 # What may follow the letter without a bracket or a full stop.
 _AFTER_LETTER = re.compile(
   r'(?:\s+(?:because|since|as|which|that|with|by|from|due|given|where|is|'
-  r'if|when|not|rather|only|and (?:not|the|this|so|it))\b|\s*[,;]|\s+[—–-]\s|\s+\('
+  r'if|when|not|rather|only|instead|and (?:not|the|this|so|it))\b|\s*\\(?:text|quad|;)|\s*[,;]|\s+[—–-]\s|\s+\('
   r'|\s*$)',
   re.IGNORECASE,
 )
 _ANOTHER = re.compile(
-  r'[\s*_`"\')\]}$.]{0,6}(?:/|,|;|\||&|\+|or|and|\\text\{\s*(?:or|and)\s*\})'
+  r'[\s*_`"\')\]}$.]{0,6}(?:/|,|;(?=\s*\(?[A-J]\)?\s*(?:$|[;,.]))|\||&|\+|or|and|\\text\{\s*(?:or|and)\s*\})'
   r'(?:[\s*_`"\'(\[{$]|\\(?:text|textbf|mathrm)\{|option|choice|maybe|possibly|'
-  r'perhaps|even|either){0,6}(?<![A-Za-z])[A-J](?![A-Za-z])(?!\s+(?:is|was))'
+  r'perhaps|even|either){0,6}(?<![A-Za-z])[A-J](?![A-Za-z])(?!\s+(?:is|was|fails)\b)'
 )
 # '\\text{The answer is } 6' within a box.
 _TEXT_LEAD = re.compile(
@@ -212,13 +213,19 @@ def choice(text: str, span: Span) -> Said | None:
   rest = text[at[1] : span[1]]
   if _ANOTHER.match(rest):
     return Said(None)
-  bracket = re.match(r'[\s*_`"\'$]{0,4}[)\]}.:]', rest)
+  bracket = re.match(r'[\s*_`"\'$]{0,4}(?:\\right\s?)?[)\]}.:]', rest)
   bare = rest.strip(DECORATION + '.$})]\\') == ''
   if text[at[0]].islower() and not (bare or inside.rstrip().endswith('(')):
     return None
   if bare or bracket or _AFTER_LETTER.match(rest):
     return Said(at)
   return None
+
+
+def joined(text: str, first: Span, second: Span) -> bool:
+  """Whether two formulas are one answer: '$x=3$ and $x=5$'."""
+  gap = text[first[1] : second[0]].strip('$\\()[] ')
+  return _AND.fullmatch(gap) is not None or gap == 'or'
 
 
 def listed(values: str) -> str:
@@ -339,10 +346,10 @@ def _plain(text, span, sought):
   if len({m[0] for m in values}) == 1:
     return Said(here(values[0]), clean=False)
   between = clause[values[0].end() : values[1].start()]
-  other = re.search(r'\b(?:and|to|or|vs|versus)\b|[,|]', between)
+  other = re.search(r'\b(?:and|to|or|vs|versus)\b|[,|;&]', between)
   if values[0].start() == 0 and not other:
     return Said(here(values[0]), clean=False)
-  return None
+  return Said(None) if other else None
 
 
 def _rest(text, said, span, sought):

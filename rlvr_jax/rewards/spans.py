@@ -19,7 +19,7 @@ _SIGN = re.compile(r'\\\\|\\\$|\$\$|\$|\\[()\[\]]')
 _CLOSES = {'$$': '$$', '$': '$', '\\(': '\\)', '\\[': '\\]'}
 _OPERAND_BEFORE = re.compile(
   r'(?:[\^÷×·⋅√{\\<±]|[ \t\d)]>=?|\\(?:times|cdot|div|sqrt|pm)\s*|\d\s*:|'
-  r'(?:\d|[)\]}]|(?<![A-Za-z])[A-Za-z])[ \t]*[-+−–*/]{1,2}|\d(?:,| and| or| to|'
+  r'(?:\d|[)\]}]|(?<![A-Za-z])[A-Za-z])[ \t]*[-+−–*/]{1,2}|\d(?:[,;]| and| or| to|'
   r' through| vs\.?| versus|[ \t]*\|)|[A-Za-z]\(|\b(?:sqrt|sin|cos|tan|log|ln|'
   r'mod|modulo|times|divided by|plus|minus|negative)\(?|\d[ \t]*[xX])[ \t$]*$'
 )
