@@ -10,6 +10,11 @@ from rlvr_jax.rewards import answer, countdown, extract, pool, similarity
 if TYPE_CHECKING:
   from rlvr_jax.envs import core as envs
 
+# Of the judgments. Raise it with every change that can turn a verdict, or that
+# reads an answer in another way: samples and labels that another version judged
+# are not used any more.
+VERSION = 2
+
 SOLVED = 0.99  # reasoning-gym's score of a right answer is 1.0
 
 
