@@ -113,7 +113,7 @@ def base() -> ml_collections.ConfigDict:
   c.dialogue.oracle = ''
   c.dialogue.max_oracle_prompt = 512  # tokens
   c.dialogue.max_oracle_length = 16  # tokens of its answer
-  c.dialogue.oracle_batch_size = 32  # answers at a time
+  c.dialogue.oracle_batch_size = 32  # answers at a time, rounded up likewise
 
   c.algo = ml_collections.ConfigDict()
   # By name, with literal arguments; see the modules of rlvr_jax/ops.
@@ -149,7 +149,9 @@ def base() -> ml_collections.ConfigDict:
   c.optimizer.max_grad_norm = 1.0  # 0: no clipping
   c.optimizer.trainable = '.*'  # regular expression on parameter paths
 
-  c.groups_per_micro_batch = 1  # prompts; cannot change result or metrics
+  # Prompts; cannot change result or metrics. In equal parts for data*fsdp devices: the
+  # least common multiple of both numbers is taken.
+  c.groups_per_micro_batch = 1
   c.logits_chunk = 1024  # rows of logits in memory at a time
 
   c.log_every = 1  # steps between console lines
@@ -165,14 +167,16 @@ def base() -> ml_collections.ConfigDict:
   # kept besides, and is what a run is when it serves as a model. '' for none.
   c.keep_best = ''
   c.max_logp_diff = 0.01  # alarm: largest sampler-trainer gap, in nats
-  c.max_skipped_updates = 3  # stop after so many non-finite ones in a row
+  # Stop after so many in a row that are not finite, or whose rewards refuse all
+  # rows.
+  c.max_skipped_updates = 3
 
   c.eval_every = 10  # steps; 0: only before and after
   c.eval = ml_collections.ConfigDict()
   c.eval.split = 'test'  # or train, or validation where the env has one
   c.eval.num_tasks = 128  # of that split
   c.eval.samples = 1  # of each task
-  c.eval.batch_size = 32  # samples at a time
+  c.eval.batch_size = 32  # samples at a time, rounded up to data*fsdp parts
   c.eval.temperature = 0.0  # 0: greedy; else at least 0.01
   c.eval.top_k = 0  # most likely tokens to choose from; 0: all
   c.eval.top_p = 1.0  # their mass; 1.0: all
@@ -256,7 +260,7 @@ def _qwen():
   c.max_prompt_length = 512
   c.max_completion_length = 1024
   c.logits_chunk = 16_384
-  c.groups_per_micro_batch = 16  # a multiple of data*fsdp of v5e:8x8
+  c.groups_per_micro_batch = 16
   c.optimizer.learning_rate = 1e-6
   c.eval.num_tasks = 512
   c.eval.samples = 256

@@ -31,6 +31,7 @@ from jax.experimental import multihost_utils
 from rlvr_jax import manifest
 
 _log = logging.getLogger(__name__)
+_said: set[pathlib.Path] = set()  # damaged folders that were named
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXT = ('No space left', 'Disk quota', 'File too large', 'EXHAUSTED')
 
@@ -180,13 +181,28 @@ def steps(workdir) -> list[int]:
 
 def best(workdir, key: str) -> int | None:
   """The step whose `extra` has the largest finite `key`, the latest of equal
-  ones; None if none has it."""
+  ones; None if none has it. A checkpoint whose extra.json is damaged counts
+  as one without, which is said once."""
   scores = []
   for s in steps(workdir):
-    extra = json.loads((_root(workdir) / str(s) / 'extra.json').read_text())
-    if extra.get(key) is not None and math.isfinite(extra[key]):
-      scores.append((extra[key], s))
+    folder = _root(workdir) / str(s)
+    found = manifest.extra(folder)
+    if found is None and folder not in _said:
+      _said.add(folder)
+      _log.warning('%s is damaged: it has no score for keep_best.', folder)
+    value = (found or {}).get(key)
+    if isinstance(value, (int, float)) and math.isfinite(value):
+      scores.append((value, s))
   return max(scores)[1] if scores else None
+
+
+def extra(workdir) -> dict | None:
+  """The small values of the newest checkpoint that has them whole; arrays are
+  not looked at. None if there is none."""
+  found = (
+    manifest.extra(_root(workdir) / str(s)) for s in steps(workdir)[::-1]
+  )
+  return next((x for x in found if x is not None), None)
 
 
 def load(

@@ -14,6 +14,7 @@ from rlvr_jax import (
   registry,
   rollout,
   sharding,
+  summary,
 )
 from rlvr_jax.envs import core as envs
 from rlvr_jax.envs import dialogue
@@ -63,17 +64,12 @@ def check_config(c, mesh) -> None:
     f'keep_best={registry.show(c.keep_best)} needs a checkpoint at each evaluation: '
     f'eval_every={c.eval_every} must be a multiple of save_every={c.save_every}',
   )
-  sizes = {
-    'train_batch_size': c.train_batch_size,
-    'groups_per_micro_batch': c.groups_per_micro_batch,
-    'eval.batch_size': c.eval.batch_size,
-  }
-  for name, size in sizes.items():
-    rule(
-      size % shards == 0,
-      f'{name}={size} must be a multiple of data*fsdp={shards}: every device '
-      'takes an equal part',
-    )
+  # Sizes that cannot change the result are rounded up instead.
+  rule(
+    c.train_batch_size % shards == 0,
+    f'train_batch_size={c.train_batch_size} must be a multiple of '
+    f'data*fsdp={shards}: every device takes an equal part',
+  )
   rule(
     c.total_steps * c.num_iterations < 2**31,
     f'total_steps={c.total_steps} * num_iterations={c.num_iterations} must be '
@@ -250,6 +246,25 @@ def eval_tasks(c, env) -> list:
   return [split[i] for i in range(min(c.eval.num_tasks, len(split)))]
 
 
+def check_keep_best(c, evaluated) -> None:
+  """ValueError unless an evaluation of these tasks can have the metric."""
+  if not c.keep_best:
+    return
+  talks = dialogue.is_dialogue(evaluated[0])
+  known = summary.possible(
+    c.eval.samples,
+    turns=converse.limits(c, evaluating=True).turns if talks else 0,
+    strategies=any('strategy' in task.data for task in evaluated),
+  )
+  if c.keep_best not in known:
+    short = [k for k in known if not k.endswith(('_low', '_high'))]
+    raise ValueError(
+      f'keep_best={c.keep_best!r:.200} is no metric of an evaluation.'
+      f'{registry.nearest(c.keep_best[:200], known)} There are: '
+      f'{", ".join(short)}; each of them with _low and _high.'
+    )
+
+
 def training_tasks(c, tasks):
   """The first train_tasks of a split; ValueError if there are fewer."""
   if c.train_tasks > len(tasks):
@@ -259,7 +274,10 @@ def training_tasks(c, tasks):
     )
   if not c.train_tasks:
     return tasks
-  return envs.Lazy(c.train_tasks, lambda i: tasks[i])
+  if isinstance(tasks, list):
+    return tasks[: c.train_tasks]
+  of = getattr(tasks, 'of', None)
+  return envs.Lazy(c.train_tasks, lambda i: tasks[i], of)
 
 
 def check_tasks(c, tasks, evaluated, encode, tokenizer) -> None:

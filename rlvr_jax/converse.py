@@ -54,7 +54,8 @@ def oracle(c, judge, put) -> Callable:
     items = list(zip(tasks, said, strict=True))
     replies = []
     # Batches of one shape, whatever number of games is left.
-    size = c.dialogue.oracle_batch_size
+    shards = sharding.batch_shards_in_use()
+    size = sharding.whole(c.dialogue.oracle_batch_size, shards)
     for start in range(0, len(items), size):
       some = items[start : start + size]
       full = some + some[:1] * (size - len(some))

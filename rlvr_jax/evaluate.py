@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax import rollout, sampler, writer
+from rlvr_jax import rollout, sampler, sharding, writer
 from rlvr_jax import samples as samples_lib
 
 
@@ -22,6 +22,11 @@ def sampling(c, end_ids, shrink: bool = False) -> sampler.Sampling:
     c.eval.top_p,
     shrink,
   )
+
+
+def batch_size(c, mesh) -> int:
+  """Samples at a time: eval.batch_size, in equal parts for the devices."""
+  return sharding.whole(c.eval.batch_size, sharding.batch_shards(mesh))
 
 
 @functools.partial(jax.jit, static_argnums=0)

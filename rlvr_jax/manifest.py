@@ -29,6 +29,19 @@ def read(folder: pathlib.Path) -> dict:
   return json.loads(body)
 
 
+def extra(folder: pathlib.Path) -> dict | None:
+  """What extra.json of a checkpoint holds; None if it is missing or not what
+  was sealed. Cheap: no array is read."""
+  path = folder / 'extra.json'
+  try:
+    if _checksum(path) != read(folder)['files'][path.name]:
+      return None
+    found = json.loads(path.read_text())
+  except (ValueError, OSError, KeyError, TypeError):
+    return None
+  return found if isinstance(found, dict) else None
+
+
 def fault(folder: pathlib.Path) -> str | None:
   """What is wrong with a folder, or None."""
   if not (folder / 'manifest.json').exists():

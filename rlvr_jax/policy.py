@@ -14,25 +14,26 @@ from rlvr_jax import (
   checkpoint,
   checks,
   config,
+  content,
   converse,
   data,
   evaluate,
   games,
   logprobs,
   play,
+  resume,
   rollout,
   sampler,
   samples,
   sharding,
   source,
   types,
-  writer,
 )
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import load as io
 from rlvr_jax.models import transformer
 from rlvr_jax.ops import coverage
-from rlvr_jax.rewards import extract
+from rlvr_jax.rewards import extract, verify
 
 
 class Policy(NamedTuple):
@@ -42,6 +43,7 @@ class Policy(NamedTuple):
   tokenizer: Any
   step: int
   checksum: str  # of its checkpoint's manifest; '' before any step
+  read: dict[str, str]  # `content.of_model` of what it is made from
 
   def encode(self, c, task) -> list[int]:
     return self.tokenizer.encode_chat(task.question, c.system_prompt)
@@ -88,8 +90,11 @@ def load(c, workdir, step: int | None, mesh, *, scoring=False) -> Policy:
     params, checksum = tree['params'], _checksum(workdir, step)
   drawing = sharding.to_sampler(model, mesh)(params)
   kept = params if scoring else None
+  # After step 0 the checkpoint has the weights.
+  weights = '' if step else loaded.weights
   tokenizer = loaded.tokenizer.with_options(c.chat_template_args)
-  return Policy(model, drawing, kept, tokenizer, step, checksum)
+  read = content.of_model('model.name', weights, tokenizer)
+  return Policy(model, drawing, kept, tokenizer, step, checksum, read)
 
 
 def _checksum(workdir, step):
@@ -181,13 +186,19 @@ def tasks_of(c) -> list:
   return checks.eval_tasks(c, checks.environment(c))
 
 
-def settings(c, policy: Policy) -> dict:
-  """All that samples depend on, but their number."""
-  free = (*writer.MAY_CHANGE, 'eval.samples')
+def settings(c, policy: Policy, tasks, oracle: source.Teacher) -> dict:
+  """All that samples and their verdicts depend on, but their number."""
+  free = (*resume.MAY_CHANGE, 'eval.samples')
+  read = {
+    f'checkpoint of step {policy.step}': policy.checksum,
+    'env: tasks to evaluate on': content.of_tasks(tasks),
+    'verifier: version': str(verify.VERSION),
+  }
+  read |= policy.read | source.content_of(oracle, 'dialogue.oracle')
   return {
     'version': rlvr_jax.__version__,
     'step': policy.step,
-    'checkpoint': policy.checksum,
+    'content': read,
     'config': {k: v for k, v in config.flatten(c).items() if k not in free},
   }
 
@@ -207,12 +218,15 @@ def evaluated(c, policy: Policy, tasks, workdir, mesh, say):
   encode = lambda task: policy.encode(c, task)
   data.check_prompts(tasks, encode, c.max_prompt_length)
   how = evaluate.sampling(c, policy.tokenizer.end_ids, shrink=mesh.size == 1)
-  depends = settings(c, policy)
+  oracle, size = source.open_oracle(c, mesh), evaluate.batch_size(c, mesh)
+  depends = settings(c, policy, tasks, oracle)
   path = samples.path_of(workdir, policy.step, depends)
   total = len(tasks) * c.eval.samples
   say(f'step {policy.step}: {len(tasks)} tasks x {c.eval.samples} samples')
+  for stale, why in samples.stale(workdir, policy.step, depends):
+    say(f'{stale} is not used, since these differ: {"; ".join(why)}')
   with samples.open(
-    path, depends, [t.id for t in tasks], c.eval.samples, c.eval.batch_size
+    path, depends, [t.id for t in tasks], c.eval.samples, size
   ) as store:
     if store.done:
       say(f'{store.done} of {total} samples are in {path}')
@@ -226,7 +240,7 @@ def evaluated(c, policy: Policy, tasks, workdir, mesh, say):
       tokenizer=policy.tokenizer,
       answer=converse.oracle(
         c,
-        source.open_oracle(c, mesh),
+        oracle.judge,
         lambda x: sharding.from_host(x, sharding.rows(mesh)),
       ),
     )
@@ -235,7 +249,7 @@ def evaluated(c, policy: Policy, tasks, workdir, mesh, say):
       sample(policy.drawing),
       encode=encode,
       store=store,
-      batch_size=c.eval.batch_size,
+      batch_size=size,
       max_prompt_length=c.max_prompt_length,
       progress=evaluate.countdown(total, say),
     )
@@ -255,7 +269,7 @@ def responses(c, policy: Policy, tasks, rounds: int, mesh) -> Responses:
   prompt, length = rollout.encode_prompts(tasks, encode, c.max_prompt_length)
   how = evaluate.sampling(c, policy.tokenizer.end_ids, shrink=mesh.size == 1)
   draw = drawer(policy.drawing, c, model=policy.model, mesh=mesh, how=how)
-  size, parts = c.eval.batch_size, []
+  size, parts = evaluate.batch_size(c, mesh), []
   items = [samples.item(j, len(tasks)) for j in range(len(tasks) * rounds)]
   for some in evaluate.batches(items, size):
     which, round_ = np.array(some, np.int32).T

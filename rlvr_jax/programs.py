@@ -1,6 +1,7 @@
 """The compiled functions of a run: what training calls and slices compile."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,6 +36,15 @@ def decoder(c, config, **more) -> transformer.Decoder:
   )
 
 
+def micro_batch(c, mesh) -> int:
+  """Prompts of a micro-batch, in equal parts for the devices.
+
+  The least common multiple of groups_per_micro_batch and data*fsdp, which
+  divides train_batch_size, as both of them do.
+  """
+  return math.lcm(c.groups_per_micro_batch, sharding.batch_shards(mesh))
+
+
 def build(
   c,
   mesh,
@@ -60,7 +70,7 @@ def build(
     shapes=micro.Shapes(
       group=c.num_generations,
       max_prompt=c.max_prompt_length,
-      groups_per_micro_batch=c.groups_per_micro_batch,
+      groups_per_micro_batch=micro_batch(c, mesh),
       chunk=c.logits_chunk,
       pack=mesh.size == 1,
     ),

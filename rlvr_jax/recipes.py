@@ -1,43 +1,91 @@
 """Models that other configs make: trained when a run asks for them."""
 
-import subprocess
-import sys
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+from rlvr_jax import checkpoint, processes, registry, resume, writer
 from rlvr_jax import config as config_lib
-from rlvr_jax import registry, writer
 from rlvr_jax.io import load
 
 _TRAIN = Path(__file__).parents[1] / 'scripts' / 'train.py'
+_EVERY_S = 30.0  # between two lines of a process that waits
 
 
 def finished(folder: Path, total_steps: int) -> bool:
-  """Whether the run in `folder` has done its last step."""
+  """Whether the run in `folder` has done its last step, and saved it."""
   lines = list(writer.read(folder / writer.METRICS))
-  return bool(lines) and lines[-1]['step'] >= total_steps
+  if not lines or lines[-1]['step'] < total_steps:
+    return False
+  # A last update that was skipped is not saved; old runs may be cleared out.
+  saved = checkpoint.steps(folder)
+  skipped = lines[-1].get('update_skipped', 0) > 0
+  return skipped or not saved or saved[-1] >= total_steps
 
 
 def ensure(c) -> None:
   """Trains the models of `c` that are named by a config and not trained yet.
 
-  Each in a process of its own, in the directory that `io.load.recipe` names; a
-  run that was stopped goes on.
+  Each in a process of its own that ends with this one, in the directory that
+  `io.load.recipe` names; a run that was stopped goes on. While another process
+  trains the same model, this one waits, and takes over if that one ends early.
 
   Raises:
     RuntimeError: one of them failed; says how to see why.
+    ValueError: the directory holds a run of another config.
   """
   for spec in dict.fromkeys((c.model.name, c.teacher.name)):
     folder = load.recipe(spec)
-    if folder is None:
-      continue
-    if finished(folder, config_lib.load(spec).total_steps):
-      continue
-    command = [
-      sys.executable, str(_TRAIN), f'--config={spec}', f'--workdir={folder}'
-    ]  # fmt: skip
-    print(f'{spec} comes first: it will be in {folder}', flush=True)
-    if subprocess.run(command, check=False).returncode:
-      raise RuntimeError(
-        f'The model {registry.show(spec)} could not be trained; its message is above. By '
-        f'itself: python scripts/train.py --config={spec} --workdir={folder}'
+    if folder is not None:
+      _ensure(spec, folder, config_lib.load(spec))
+
+
+def _ensure(spec: str, folder: Path, config) -> None:
+  if finished(folder, config.total_steps):
+    resume.check_config(folder, config, newer=True)
+    return
+  # Who has this lock trains; the run's own lock is the trainer's.
+  turn = _wait(spec, folder, '.turn')
+  try:
+    while not finished(folder, config.total_steps):
+      os.close(_wait(spec, folder, '.lock'))
+      if finished(folder, config.total_steps):
+        return
+      print(f'{spec} comes first: it will be in {folder}', flush=True)
+      command = [str(_TRAIN), f'--config={spec}', f'--workdir={folder}']
+      if not processes.wait(processes.start(command)):
+        return
+      if not _held(folder):
+        raise RuntimeError(
+          f'The model {registry.show(spec)} could not be trained; its message is above. By '
+          f'itself: python scripts/train.py --config={spec} --workdir={folder}'
+        )
+  finally:
+    os.close(turn)
+
+
+def _held(folder: Path) -> bool:
+  """Whether a process trains in the folder right now."""
+  lock = writer.locked(folder)
+  if lock is not None:
+    os.close(lock)
+  return lock is None
+
+
+def _wait(
+  spec: str, folder: Path, name: str, sleep: Callable = time.sleep
+) -> int:
+  """The open lock `name` of a folder, once no other process has it."""
+  told = None
+  while (lock := writer.locked(folder, name)) is None:
+    if told is None or time.monotonic() - told >= _EVERY_S:
+      told = time.monotonic()
+      lines = list(writer.read(folder / writer.METRICS))
+      print(
+        f'{spec} is trained by another process, now at step '
+        f'{lines[-1]["step"] if lines else 0}: waiting for it in {folder}',
+        flush=True,
       )
+    sleep(0.5)
+  return lock

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import codes
+from rlvr_jax import codes, content
 from rlvr_jax.envs import strategies
 from rlvr_jax.rewards import answer, confidence, core, strategy
 
@@ -158,6 +158,23 @@ def path_of(folder, step: int, settings: dict) -> pathlib.Path:
   return (
     pathlib.Path(folder) / f'samples-{step}-{digest.hexdigest()[:10]}.jsonl'
   )
+
+
+def stale(folder, step: int, settings: dict) -> list:
+  """[(file, what differs)] of samples with these settings of other content:
+  drawn before tasks, weights or the verifier changed."""
+  out = []
+  same = lambda s: [s.get(k) for k in settings if k != 'content']
+  settings = json.loads(json.dumps(settings))
+  for path in sorted(pathlib.Path(folder).glob(f'samples-{step}-*.jsonl')):
+    with path.open('rb') as f:
+      old = (_object(f.readline()) or {}).get('settings')
+    if not isinstance(old, dict) or same(old) != same(settings):
+      continue
+    if isinstance(read := old.get('content', {}), dict):
+      why = content.differing(read, settings['content'])
+      out += [(path, why)] if why else []
+  return out
 
 
 @contextlib.contextmanager

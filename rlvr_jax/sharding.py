@@ -76,6 +76,11 @@ def batch_shards(mesh: Mesh) -> int:
   return math.prod(mesh.shape[a] for a in BATCH)
 
 
+def whole(size: int, shards: int) -> int:
+  """`size` rows, and as many more as make each of the shards equal."""
+  return -(-size // shards) * shards
+
+
 def batch_shards_in_use() -> int:
   """`batch_shards` of the mesh of the surrounding `use`; 1 without one."""
   shape = jax.sharding.get_abstract_mesh().shape

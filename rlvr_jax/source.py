@@ -17,6 +17,7 @@ from rlvr_jax import algorithm as algorithms
 from rlvr_jax import (
   checks,
   codes,
+  content,
   programs,
   registry,
   sharding,
@@ -35,6 +36,14 @@ class Teacher(NamedTuple):
   tokenizer: Tokenizer | None = None
   sampler: Any = None  # parameters in the sampler's layout
   params: Any = None  # in the training layout, for its logits
+  weights: str = ''  # digest of what was read
+
+  @property
+  def judge(self):
+    """(model, parameters to sample with, tokenizer) for `converse.oracle`."""
+    if self.model is None:
+      return None
+    return self.model, self.sampler, self.tokenizer
 
 
 def open_teacher(c, mesh) -> Teacher:
@@ -65,7 +74,16 @@ def _open(c, name, mesh, key, does) -> Teacher:
     )
   with sharding.use(mesh):
     sampler = sharding.to_sampler(model, mesh)(loaded.params)
-  return Teacher(model, loaded.tokenizer, sampler, loaded.params)
+  return Teacher(
+    model, loaded.tokenizer, sampler, loaded.params, loaded.weights
+  )
+
+
+def content_of(model: Teacher, key: str) -> dict[str, str]:
+  """`content.of_model` of a model that there is."""
+  if model.tokenizer is None:
+    return {}
+  return content.of_model(key, model.weights, model.tokenizer)
 
 
 def check_vocabulary(c, teacher: Teacher, tokenizer: Tokenizer) -> None:
@@ -82,14 +100,14 @@ def check_vocabulary(c, teacher: Teacher, tokenizer: Tokenizer) -> None:
     )
 
 
-def open_oracle(c, mesh):
-  """(model, parameters to sample with, tokenizer) of dialogue.oracle."""
+def open_oracle(c, mesh) -> Teacher:
+  """The model of dialogue.oracle."""
   if not c.dialogue.oracle:
-    return None
+    return Teacher()
   with registry.naming('dialogue.oracle'):
     checks.check_oracle(c, load.load_config(c.dialogue.oracle))
   found = _open(c, c.dialogue.oracle, mesh, 'dialogue.oracle', 'know')
-  return found.model, found.sampler, found.tokenizer
+  return found._replace(params=None)
 
 
 def weights(c, algo, rolled: types.Rollout, scored: types.Score) -> np.ndarray:

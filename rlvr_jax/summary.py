@@ -99,6 +99,38 @@ def summary(table: samples.Table, *, seed: int = 0) -> dict:
   return out | {f'curves/{k}': v for k, v in curves(table).items()}
 
 
+def possible(
+  count: int, *, turns: int = 0, strategies: bool = False
+) -> list[str]:
+  """Names that `summary` can give for `count` samples of a task, in order.
+
+  Some of them are there only where a sample states a confidence, wins in so
+  many turns, or uses the strategy.
+
+  Args:
+    turns: most of a dialogue; 0 for questions.
+    strategies: whether the tasks have them.
+  """
+  m = len(samples.STRATEGIES)
+  full = lambda value: np.full((m, count), value)
+  table = samples.Table(
+    verdict=full(int(codes.Verdict.CORRECT)),
+    stop=full(int(codes.Stop.END)),
+    tokens=full(1),
+    answer=full(0),
+    confidence=full(0.5),
+    surprisal=full(1.0),
+    strategy=np.arange(m)[:, None] + full(0) if strategies else full(-1),
+    turns=full(turns),
+    invalid=full(0),
+    repeated=full(0),
+  )
+  names, _ = statistics(table)
+  names += [f'won_within@{k}' for k in range(1, turns + 1)]
+  ends = ('', '_low', '_high')
+  return list(dict.fromkeys(f'eval/{n}{e}' for n in names for e in ends))
+
+
 def curves(table: samples.Table) -> dict[str, dict]:
   """What the report draws, where there are data for it.
 

@@ -5,7 +5,6 @@ config -> tasks -> sample -> reward -> credit -> estimate -> update -> report
 
 import math
 import pathlib
-import signal
 import time
 
 import jax
@@ -17,14 +16,17 @@ from rlvr_jax import (
   checkpoint,
   checks,
   collector,
+  content,
   converse,
   data,
   evaluate,
   games,
   policy,
+  processes,
   programs,
   registry,
   report,
+  resume,
   rollout,
   sampler,
   samples,
@@ -54,28 +56,33 @@ def train(config, workdir, command: str = '') -> None:
   Raises:
     ValueError: config, data or model that cannot work; at start.
     FloatingPointError: too many updates in a row were not finite.
+    RuntimeError: the rewards refused all rows of too many steps in a row.
   """
-  c = config
   workdir = pathlib.Path(workdir)
+  with writer.hold(workdir):
+    resume.check_config(workdir, config)
+    _train(config, workdir, command)
 
+
+def _train(c, workdir: pathlib.Path, command: str) -> None:
   ##### config, mesh #####
   checks.check_values(c)
   mesh = sharding.make_mesh(c.mesh.shape)
-  writer.check_config(workdir, c)
   checks.check_config(c, mesh)
   put = lambda tree: sharding.from_host(tree, sharding.rows(mesh))
 
   ##### tasks, rewards #####
+  whole = checks.environment(c)
   env = labels.attach(
-    checks.environment(c),
-    c.labels,
-    c.reward_funcs,
-    labels.settings(c, labels.SHARED),
+    whole, c.labels, c.reward_funcs, labels.settings(c, labels.SHARED)
   )
   train_tasks = checks.training_tasks(c, env['train'])
   talks = dialogue.is_dialogue(train_tasks[0])
   reward = core.build(c.reward_funcs, c.reward_weights)
   eval_tasks = checks.eval_tasks(c, env)
+  checks.check_keep_best(c, eval_tasks)
+  read = resume.tasks_read(c, whole, train_tasks, eval_tasks)
+  resume.check_content(c, workdir, checkpoint.extra(workdir), read)
 
   ##### algorithm, programs #####
   algo = algorithm.from_config(c.algo)
@@ -88,7 +95,8 @@ def train(config, workdir, command: str = '') -> None:
   checks.check_memory(c, model_config)
   checks.check_dialogue(c, algo, talks, model_config)
   teacher = source.open_teacher(c, mesh)
-  answer = converse.oracle(c, source.open_oracle(c, mesh), put)
+  oracle = source.open_oracle(c, mesh)
+  answer = converse.oracle(c, oracle.judge, put)
   run = programs.build(
     c,
     mesh,
@@ -107,19 +115,23 @@ def train(config, workdir, command: str = '') -> None:
     place = lambda path, x: None  # the checkpoint has the weights
   loaded = load.load(c.model.name, dtype=c.model.param_dtype, place=place)
   tokenizer = loaded.tokenizer.with_options(c.chat_template_args)
+  read |= content.of_model('model.name', loaded.weights, tokenizer)
+  read |= source.content_of(teacher, 'teacher.name')
+  read |= source.content_of(oracle, 'dialogue.oracle')
+  labels.check_model(c.labels, c, read)
+  resume.check_content(c, workdir, checkpoint.extra(workdir), read)
   encode = lambda task: tokenizer.encode_chat(task.question, c.system_prompt)
   checks.check_tasks(c, train_tasks, eval_tasks, encode, tokenizer)
   source.check_vocabulary(c, teacher, tokenizer)
 
   with (
-    writer.hold(workdir),
     sharding.use(mesh),
     checkpoint.open(
       workdir,
       max_to_keep=c.max_to_keep,
       keep_best='score' if c.keep_best else None,
     ) as saved,
-    interruptible() as interrupted,
+    processes.interruptible() as interrupted,
   ):
     ##### state: resumed, else pretrained, else random #####
     initial = lambda: (
@@ -145,6 +157,8 @@ def train(config, workdir, command: str = '') -> None:
       done, extra = 0, {'position': 0, 'skipped': 0}
     else:
       state, extra, done = found
+    unknown = found is not None and 'content' not in extra
+    extra = {'refused': 0} | extra | resume.remember(c, read)
     loaded = loaded._replace(params=None)
     base_key = jax.random.key(c.seed)
 
@@ -195,7 +209,7 @@ def train(config, workdir, command: str = '') -> None:
         draw_eval(params),
         encode=encode,
         store=samples.Samples([t.id for t in eval_tasks], c.eval.samples),
-        batch_size=c.eval.batch_size,
+        batch_size=evaluate.batch_size(c, mesh),
         max_prompt_length=c.max_prompt_length,
         seen=seen,
       )
@@ -208,14 +222,8 @@ def train(config, workdir, command: str = '') -> None:
           for i, task in enumerate(eval_tasks)
         ],
       )
-      if c.keep_best and c.keep_best not in scores:
-        raise ValueError(
-          f'keep_best={c.keep_best!r} is no metric of an evaluation. There are: '
-          f'{", ".join(k for k in scores if k.startswith("eval/"))}.'
-        )
-      extra['score'] = scores.get(
-        c.keep_best
-      )  # of this step, for its checkpoint
+      # Of this step, for its checkpoint; some metrics are not always there.
+      extra['score'] = scores.get(c.keep_best)
 
     ##### one batch of groups #####
     def gather(s, params, state, clock):
@@ -265,6 +273,8 @@ def train(config, workdir, command: str = '') -> None:
         log.say(f'labels: {len(train_tasks)} tasks have one to train on')
       if done:
         log.say(f'resuming after step {done}')
+      if unknown:
+        log.say(resume.UNKNOWN)
       params = run.to_sampler(state.params)
       if found is None:
         evaluate_at(0, params)
@@ -301,6 +311,8 @@ def train(config, workdir, command: str = '') -> None:
         metrics |= {f'timing_s/{k}': v for k, v in clock.seconds.items()}
         metrics |= {'step_time': wall, 'perf/tokens_per_s': tokens / wall}
         alarm(log, c, s, metrics)
+        every = c.method == 'rl' and metrics['rewards/refused'] == 1
+        extra['refused'] = extra['refused'] + 1 if every else 0
         log.metrics(s, metrics)
         log.rollouts(s, rollout.lines(parts[0], 'train', c.log_transcripts))
         last, extra['score'] = s == c.total_steps, None
@@ -315,8 +327,18 @@ def train(config, workdir, command: str = '') -> None:
             f'Checkpoints kept: {checkpoint.steps(workdir)}. Lower '
             'optimizer.learning_rate in a new workdir, or look at rollouts.jsonl.'
           )
+        if extra['refused'] >= c.max_skipped_updates:
+          saved.wait()
+          raise RuntimeError(
+            f'{refusal(c, metrics)} in each of {extra["refused"]} steps in a '
+            f'row, up to step {s}, so there was nothing to learn from. '
+            f'Checkpoints kept: {checkpoint.steps(workdir)}. Look at '
+            'rollouts.jsonl and change reward_funcs in a new workdir, or raise '
+            'max_skipped_updates to wait for longer.'
+          )
         stop = interrupted()
         if not extra['skipped'] and (last or stop or s % c.save_every == 0):
+          log.sync()
           saved.save(s, state, extra)
         if stop and not last:
           saved.wait()
@@ -342,9 +364,19 @@ def merge(old: dict, new: dict) -> dict:
   return out
 
 
+def refusal(c, metrics: dict) -> str:
+  """Who refused all rows of a step, for an alarm."""
+  silent = [n for n in c.reward_funcs if f'rewards/{n}' not in metrics]
+  who = f'Reward {", ".join(silent)}' if silent else 'The sum of all rewards'
+  return f'{who} refused every row (or gave it no finite value)'
+
+
 def alarm(log, c, s: int, metrics: dict) -> None:
   """Says so when sampler and trainer disagree by more than the bound, or by
-  no number at all: a gap of NaN, in a batch that has tokens to train."""
+  no number at all (a gap of NaN, in a batch that has tokens to train), and when
+  no row has a reward."""
+  if c.method == 'rl' and metrics['rewards/refused'] == 1:
+    log.say(f'ALARM step {s}: {refusal(c, metrics)}: nothing is learned.')
   gap = metrics.get('sampler_trainer/logp_diff_max', 0.0)
   empty = math.isnan(metrics.get('advantage/nonzero_frac', 0.0))
   if not empty and not gap <= c.max_logp_diff:
@@ -365,25 +397,3 @@ class Clock:
     now = time.perf_counter()
     self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
     self._last = now
-
-
-class interruptible:
-  """Ctrl-C or SIGTERM waits for the end of the step; a second one does not."""
-
-  def __enter__(self):
-    self.asked, self.old = False, {}
-    for sig in (signal.SIGINT, signal.SIGTERM):
-      self.old[sig] = signal.signal(sig, self._ask)
-    return lambda: self.asked
-
-  def __exit__(self, *_):
-    for sig, handler in self.old.items():
-      signal.signal(sig, handler)
-
-  def _ask(self, *_):
-    if self.asked:
-      raise KeyboardInterrupt
-    self.asked = True
-    print(
-      'Finishing this step, then saving. Once more to stop at once.', flush=True
-    )

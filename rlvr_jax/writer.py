@@ -26,7 +26,7 @@ import numpy as np
 import rich.progress
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import registry
+from rlvr_jax import manifest
 
 _log = logging.getLogger(__name__)
 
@@ -34,18 +34,8 @@ _log = logging.getLogger(__name__)
 # for all that start with it.
 WALL_CLOCK = ('step_time', 'timing_s/', 'perf/')
 
-# Config keys that may change when a run goes on. `total_steps` may only grow.
-MAY_CHANGE = (
-  'total_steps',
-  'log_every',
-  'metrics_every',
-  'eval_every',
-  'save_every',
-  'max_to_keep',
-  'log_transcripts',
-)
-
 METRICS, EVAL, ROLLOUTS = 'metrics.jsonl', 'eval.jsonl', 'rollouts.jsonl'
+_FILES = (METRICS, EVAL, ROLLOUTS)
 
 # What a console line shows, where a run has it.
 _CONSOLE = {
@@ -65,47 +55,34 @@ def is_wall_clock(name: str) -> bool:
   )
 
 
-def check_config(workdir, config) -> None:
-  """Raises ValueError if `workdir` belongs to a run with another config.
-
-  Keys of `MAY_CHANGE` are free. The error names each differing key with its
-  old and new value. Call it before anything expensive.
-  """
-  path = pathlib.Path(workdir) / 'config.json'
-  if not path.exists():
-    return
-  old = config_lib.read_json(path)
-  lines = []
-  for key, (was, now) in config_lib.diff(old, config).items():
-    if key == 'total_steps' and config_lib.ABSENT not in (was, now):
-      if not isinstance(was, int) or now < was:
-        lines.append(f'{key}: {registry.show(was)} -> {now} (it may only grow)')
-    elif key not in MAY_CHANGE:
-      lines.append(f'{key}: {registry.show(was)} -> {registry.show(now)}')
-  if lines:
-    raise ValueError(
-      f'{workdir} holds a run with another config. Use a new workdir, or set '
-      'these back:\n  ' + '\n  '.join(lines)
-    )
-
-
 @contextlib.contextmanager
 def hold(workdir):
   """Keeps other processes from training in `workdir`; made if need be.
 
-  Enter it before anything in the directory is changed.
+  Enter it before anything in the directory is read or changed. A directory
+  that it made and in which nothing was written goes away with it.
 
   Raises:
     ValueError: another process holds it.
     OSError: it cannot be made or written.
   """
-  lock = None
+  folder = pathlib.Path(workdir)
+  lock, made = None, not folder.exists()
   if jax.process_index() == 0:
-    lock = _locked(pathlib.Path(workdir))
+    lock = locked(folder)
+    if lock is None:
+      raise ValueError(
+        f'Another process is training in {folder}. Wait for it, stop it, or '
+        'use another workdir.'
+      )
   try:
     yield
   finally:
     if lock is not None:
+      with contextlib.suppress(OSError):  # somebody else's doing
+        if made and [p.name for p in folder.iterdir()] == ['.lock']:
+          (folder / '.lock').unlink()
+          folder.rmdir()
       os.close(lock)
 
 
@@ -135,10 +112,8 @@ def open(
     command: what the user typed, kept in `command.txt` for the report.
 
   Raises:
-    ValueError: another config (see `check_config`).
     OSError: a file cannot be written; names it.
   """
-  check_config(workdir, config)
   if jax.process_index() != 0:
     return Writer(None, step or 0, total_steps, transcripts, 1)
   folder = pathlib.Path(workdir)
@@ -149,7 +124,7 @@ def open(
   _replace(folder / 'config.json', [config_lib.to_json(config)])
   if command and (step is None or not (folder / 'command.txt').exists()):
     _replace(folder / 'command.txt', [command + '\n'])
-  for name in (METRICS, EVAL, ROLLOUTS):
+  for name in _FILES:
     _drop_after(folder / name, -1 if step is None else step)
   return Writer(folder, step or 0, total_steps, transcripts, console_every)
 
@@ -214,6 +189,18 @@ class Writer:
       for line in transcripts[: self._transcripts]:
         append(self._folder / ROLLOUTS, step, line)
 
+  def sync(self) -> None:
+    """Returns when all lines survive a power cut, as a checkpoint that counts
+    on them does."""
+    if self._folder is None:
+      return
+    try:
+      for path in (*map(self._folder.joinpath, _FILES), self._folder):
+        if path.exists():
+          manifest.sync(path)
+    except OSError as e:
+      raise _explain(e, self._folder) from e
+
   def say(self, text: str) -> None:
     """A line on the console, above the progress bar if there is one."""
     if self._folder is None:
@@ -275,24 +262,33 @@ def _bar(step, total):
   return bar
 
 
-def _locked(folder):
-  """Takes the lock that the kernel drops when a process ends, or raises."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
-  except OSError as e:
-    raise _explain(e, folder) from e
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as e:
-    os.close(lock)
-    raise ValueError(
-      f'Another process is training in {folder}. Wait for it, stop it, or '
-      'use another workdir.'
-    ) from e
-  except OSError as e:  # a file system without locks
-    _log.warning('%s cannot be locked (%s).', folder, e.strerror)
-  return lock
+def locked(folder: pathlib.Path, name: str = '.lock') -> int | None:
+  """The open lock of a folder, made if need be; None if another process has
+  it. Close it to give it back: the kernel does when a process ends.
+
+  Raises:
+    OSError: it cannot be made or written.
+  """
+  path, tries = folder / name, 100
+  while True:
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as e:
+      tries -= 1
+      if isinstance(e, FileNotFoundError) and tries:
+        continue  # a holder took the folder away that it had made
+      raise _explain(e, folder) from e
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      os.close(lock)
+      return None
+    except OSError as e:  # a file system without locks
+      _log.warning('%s cannot be locked (%s).', folder, e.strerror)
+    if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
+      return lock
+    os.close(lock)  # removed between opening and locking
 
 
 def _drop_after(path, step):
@@ -333,6 +329,7 @@ def _replace(path, texts):
       f.flush()
       os.fsync(f.fileno())
     os.replace(tmp, path)
+    manifest.sync(path.parent)
   except OSError as e:
     tmp.unlink(missing_ok=True)
     raise _explain(e, path) from e

@@ -24,7 +24,7 @@ os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
 os.environ['TPU_WORKER_HOSTNAMES'] = 'localhost'
 os.environ['TPU_ACCELERATOR_TYPE'] = 'v5litepod-4'
 
-from rlvr_jax import aot, hlo, sharding
+from rlvr_jax import aot, hlo, programs, sharding
 from rlvr_jax import config as config_lib
 
 _REMEDY = {
@@ -37,12 +37,12 @@ _REMEDY = {
   'max_completion_length, a larger tensor in mesh.shape, or a larger slice',
   'belief': 'a smaller train_batch_size, num_generations or logits_chunk, a '
   'larger tensor in mesh.shape, or a larger slice',
-  'update': 'a smaller groups_per_micro_batch (a multiple of data*fsdp) or '
+  'update': 'a smaller groups_per_micro_batch or '
   'logits_chunk, model.remat=True, a larger tensor in mesh.shape, or a larger '
   'slice',
-  'prepare': 'a smaller groups_per_micro_batch (a multiple of data*fsdp) or '
+  'prepare': 'a smaller groups_per_micro_batch or '
   'logits_chunk, or a larger slice',
-  'reference': 'a smaller groups_per_micro_batch (a multiple of data*fsdp) or '
+  'reference': 'a smaller groups_per_micro_batch or '
   'logits_chunk, algo.beta=0, or a larger slice',
 }
 
@@ -78,7 +78,8 @@ def header(c, topology, chip, mesh) -> str:
     f'{c.model.name} on {topology}: {mesh.size} {device}; mesh {axes}\n'
     f'{c.train_batch_size} prompts x {c.num_generations} samples, '
     f'{c.max_prompt_length} + {c.max_completion_length} tokens; '
-    f'{c.groups_per_micro_batch} prompts a micro-batch; beta {c.algo.beta}\n'
+    f'{programs.micro_batch(c, mesh)} prompts a micro-batch; '
+    f'beta {c.algo.beta}\n'
     f'{chip.hbm} GiB HBM a chip, of which the compiler hands out '
     f'{chip.usable} a device'
   )
@@ -136,10 +137,10 @@ def main(argv) -> int:
   c = config_lib.load(flags.config, overrides)
   chip, devices = aot.topology(flags.topology)
   mesh = sharding.make_mesh(c.mesh.shape, devices)
-  programs = aot.programs(c, mesh)
+  todo = aot.programs(c, mesh)
   print(header(c, flags.topology, chip, mesh), flush=True)
   started, reports, moved, decodes = time.perf_counter(), [], [], None
-  for program in programs:
+  for program in todo:
     if flags.only not in (None, program.name):
       continue
     elapsed = time.perf_counter() - started

@@ -38,8 +38,9 @@ def parse(argv):
 
 
 def run(c, workdir, step, say=print) -> tuple[int, dict]:
-  """(step, metrics) of the policy at `step` on eval.split."""
-  from rlvr_jax import checks, policy, sharding, summary
+  """(step, metrics) of the policy at `step` on eval.split, with the digest of
+  its tasks."""
+  from rlvr_jax import checks, content, policy, sharding, summary
 
   mesh = sharding.make_mesh(c.mesh.shape)
   checks.check_config(c, mesh)
@@ -47,7 +48,10 @@ def run(c, workdir, step, say=print) -> tuple[int, dict]:
   with sharding.use(mesh):
     asked = policy.load(c, workdir, step, mesh)
     table = policy.evaluated(c, asked, tasks, workdir, mesh, say)
-  return asked.step, summary.summary(table)
+  return asked.step, {
+    **summary.summary(table),
+    'tasks': content.of_tasks(tasks),
+  }
 
 
 def show(metrics: dict) -> None:

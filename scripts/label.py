@@ -17,6 +17,7 @@ import sys
 import numpy as np
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import content
 from rlvr_jax.envs import labels
 from rlvr_jax.rewards import extract
 
@@ -61,6 +62,12 @@ def resume(path: pathlib.Path, header: dict, batch: int) -> int:
     h['made_with'] | {f'--{name}': h.get(name) for name in ('samples', 'tasks')}
   )
   labels.check_settings(path, flat(old), flat(header))
+  before = labels.read_by(old)
+  if before and (differ := content.differing(before, header['content'])):
+    raise ValueError(
+      f'{path} was made from other data, weights or verifier: '
+      f'{"; ".join(differ)}. Label to another file, or bring the former back.'
+    )
   if len(rows) < header['tasks']:
     rows = rows[: len(rows) // batch * batch]
     labels.write(path, [old, *rows])
@@ -88,18 +95,19 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
   tasks = [split[i] for i in range(count)]
   labels.check_verifier(tasks)
   batch, group = c.train_batch_size, c.num_generations
-  header = {
-    'made_with': labels.settings(c),
-    'samples': samples,
-    'tasks': count,
-  }
-  done = resume(out, header, batch)
-  if done:
-    say(f'{out} has {done} of {count} tasks')
-  if done == count:
-    return
   with sharding.use(mesh):
     asked = policy.load(c, out.parent, 0, mesh)
+    header = {
+      'made_with': labels.settings(c),
+      'samples': samples,
+      'tasks': count,
+      'content': labels.made_from(tasks, asked.read),
+    }
+    done = resume(out, header, batch)
+    if done:
+      say(f'{out} has {done} of {count} tasks')
+    if done == count:
+      return
     model, tokenizer = asked.model, asked.tokenizer
     params = asked.drawing
     encode = lambda task: asked.encode(c, task)

@@ -58,7 +58,7 @@ def on_split(found, split: str) -> tuple[dict, list[str]]:
 
   Raises:
     ValueError: none of the runs was evaluated on the split, or some of them on
-      more tasks or samples than others.
+      more or other tasks, or more samples, than others.
   """
   kept, problems, sizes = {}, [], {}
   wanted = lambda run: (
@@ -74,7 +74,9 @@ def on_split(found, split: str) -> tuple[dict, list[str]]:
       if last in lines:
         evals = [lines.get(0, {}), lines[last]]
         for e in filter(None, evals):
-          sizes[e['eval/n'], e['eval/samples']] = run.name
+          # evaluate.py of older versions did not write the tasks' digest.
+          tasks = e.get('tasks', e['eval/n'])
+          sizes[tasks, e['eval/samples']] = run.name
         kept.setdefault(arm, {})[seed] = run._replace(evals=evals)
       else:
         problems.append(
@@ -89,7 +91,7 @@ def on_split(found, split: str) -> tuple[dict, list[str]]:
     named = '; '.join(f'{n} x {k}: {name}' for (n, k), name in sizes.items())
     raise ValueError(
       f'Evaluations on {split!r} differ in tasks x samples ({named}). Evaluate '
-      'all runs with the same --tasks and --samples.'
+      'all runs anew, with the same data, --tasks and --samples.'
     )
   return kept, problems
 

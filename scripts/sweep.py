@@ -26,7 +26,7 @@ import time
 from typing import NamedTuple
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import recipes, report, writer
+from rlvr_jax import processes, recipes, report, resume, writer
 
 _TRAIN = pathlib.Path(__file__).with_name('train.py')
 
@@ -74,8 +74,8 @@ def plan(spec: str, overrides: list[str]) -> dict[str, Run]:
 
 
 def start(folder: pathlib.Path, run: Run, quiet: bool) -> subprocess.Popen:
-  """The process of a run."""
-  command = [sys.executable, str(_TRAIN), f'--config={run.spec}']
+  """The process of a run; it ends with this one."""
+  command = [str(_TRAIN), f'--config={run.spec}']
   command += [f'--workdir={folder}', *(f'--config.{w}' for w in run.overrides)]
   env = {
     'JAX_COMPILATION_CACHE_DIR': str(folder.parent.resolve() / '.cache'),
@@ -83,10 +83,10 @@ def start(folder: pathlib.Path, run: Run, quiet: bool) -> subprocess.Popen:
     'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
   } | os.environ
   if not quiet:
-    return subprocess.Popen(command, env=env)
+    return processes.start(command, env=env)
   folder.mkdir(parents=True, exist_ok=True)
   with open(folder / 'log.txt', 'ab') as log:
-    return subprocess.Popen(
+    return processes.start(
       command, env=env, stdout=log, stderr=subprocess.STDOUT
     )
 
@@ -96,7 +96,7 @@ def execute(workdir: pathlib.Path, planned: dict[str, Run], jobs: int) -> list:
   left, failed = collections.deque(), []
   for label, run in planned.items():
     config = config_lib.load(*run)
-    writer.check_config(workdir / label, config)
+    resume.check_config(workdir / label, config)
     if recipes.finished(workdir / label, config.total_steps):
       print(f'{label}: finished before', flush=True)
     else:
@@ -116,6 +116,7 @@ def execute(workdir: pathlib.Path, planned: dict[str, Run], jobs: int) -> list:
           code = process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
           continue
+        process.stdin.close()
         del running[label]
         done += 1
         spent = time.monotonic() - began
@@ -127,7 +128,7 @@ def execute(workdir: pathlib.Path, planned: dict[str, Run], jobs: int) -> list:
     for process in running.values():
       process.terminate()
     for process in running.values():
-      process.wait()
+      processes.wait(process)
   return failed
 
 

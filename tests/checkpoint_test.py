@@ -228,6 +228,45 @@ def test_keeps_the_newest_and_the_best(tmp_path):
   assert checkpoint.steps(tmp_path) == [2, 4, 5]
 
 
+@pytest.mark.parametrize(
+  'text', ['', '{', '[1]', 'null', '{"best": "high"}', '{"best": 0.8}']
+)
+def test_a_damaged_score_ends_no_save(tmp_path, caplog, text):
+  """It counts as none, is said once, and the best of the others is kept."""
+  scores = {1: 0.1, 2: 0.9, 3: 0.5, 4: 0.3, 5: 0.2}
+  with checkpoint.open(tmp_path, max_to_keep=1, keep_best='best') as c:
+    for step, score in scores.items():
+      c.save(step, _state(step), {'best': score})
+      c.wait()
+      if step == 2:
+        (tmp_path / 'checkpoints' / '2' / 'extra.json').write_text(text)
+        assert checkpoint.best(tmp_path, 'best') is None
+  assert checkpoint.steps(tmp_path) == [3, 5]
+  assert checkpoint.best(tmp_path, 'best') == 3
+  said = [m for m in caplog.messages if 'it has no score' in m]
+  assert len(said) == 1
+  assert str(tmp_path / 'checkpoints' / '2') in said[0]
+
+
+@pytest.mark.parametrize('value', ['x', None, [1], {}, float('nan')])
+def test_what_is_no_number_is_no_score(tmp_path, value):
+  with checkpoint.open(tmp_path, max_to_keep=1, keep_best='best') as c:
+    c.save(1, _state(1), {'best': 0.1})
+    c.save(2, _state(2), {'best': value})
+    c.save(3, _state(3), {})
+  assert checkpoint.steps(tmp_path) == [1, 3]
+
+
+def test_the_newest_small_values_that_are_whole(tmp_path):
+  assert checkpoint.extra(tmp_path) is None
+  _save(tmp_path, 1, 2)
+  assert checkpoint.extra(tmp_path) == {'position': 20}
+  (tmp_path / 'checkpoints' / '2' / 'extra.json').write_text('{"position": 0}')
+  assert checkpoint.extra(tmp_path) == {'position': 10}
+  _delete(tmp_path / 'checkpoints' / '1' / 'manifest.json')
+  assert checkpoint.extra(tmp_path) is None
+
+
 def test_strays_of_a_kill(tmp_path):
   _save(tmp_path, 1, 2)
   root = tmp_path / 'checkpoints'

@@ -7,7 +7,7 @@ import types
 import jax
 import pytest
 
-from rlvr_jax import checks, registry, sharding
+from rlvr_jax import checks, evaluate, programs, registry, sharding
 
 
 def check_algorithm(spec, size, **changes):
@@ -82,6 +82,51 @@ def test_methods_that_cannot_work_are_refused(changes, message):
   mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
   with pytest.raises(ValueError, match=message):
     checks.check_config(c, mesh)
+
+
+def test_sizes_that_cannot_change_the_result_fit_any_mesh():
+  """Rounded up to equal parts; the batch itself is refused."""
+  c = BASE()
+  c.train_batch_size, c.groups_per_micro_batch = 24, 3
+  c.eval.batch_size = 5
+  for devices, groups, rows in ((1, 3, 5), (2, 6, 6), (4, 12, 8), (8, 24, 8)):
+    mesh = sharding.make_mesh((1, -1, 1), jax.devices()[:devices])
+    checks.check_config(c, mesh)
+    assert programs.micro_batch(c, mesh) == groups
+    assert evaluate.batch_size(c, mesh) == rows
+    assert c.train_batch_size % groups == 0
+  c.groups_per_micro_batch = 5
+  with pytest.raises(ValueError, match='multiple of groups_per_micro_batch=5'):
+    checks.check_config(c, mesh)
+  c.groups_per_micro_batch, c.train_batch_size = 1, 12
+  with pytest.raises(ValueError, match=r'multiple of data\*fsdp=8'):
+    checks.check_config(c, mesh)
+
+
+@pytest.mark.parametrize(
+  ('samples', 'metric', 'says'),
+  [
+    (1, 'nonsense', 'There are: eval/accuracy, '),
+    (1, 'accuracy', "Did you mean 'eval/accuracy'?"),
+    (1, 'eval/pass@8', 'There are: '),
+    (4, 'eval/pass@8', 'eval/pass@4'),
+    (8, 'eval/n', 'eval/pass@8'),
+    (8, 'eval/won_within@2', 'There are: '),
+    (8, 'curves/solve_rates', 'There are: '),
+    (8, 'x' * 9999, 'There are: '),
+  ],
+)
+def test_the_metric_to_keep_the_best_by_must_exist(samples, metric, says):
+  c = BASE()
+  task = registry.get('env', 'arithmetic()')()['test'][0]
+  c.eval.samples, c.keep_best = samples, metric
+  with pytest.raises(ValueError, match='is no metric of an evaluation') as e:
+    checks.check_keep_best(c, [task])
+  assert says in str(e.value)
+  assert len(str(e.value)) < 2000
+  for good in ('', 'eval/accuracy', 'eval/mean_length_low', 'eval/brier'):
+    c.keep_best = good
+    checks.check_keep_best(c, [task])
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def test_it_agrees_with_training_at_every_step(script, workdir, capsys):
     assert ours.pop('source') == 'evaluate'
     assert ours.pop('temperature') == 1.0
     assert ours.pop('split') == 'test'
+    assert ours.pop('tasks').startswith('8 tasks, ')
     assert ours.pop('env').startswith('arithmetic(')
     assert ours == theirs
   out = capsys.readouterr().out

@@ -128,3 +128,13 @@ def test_an_undefined_metric_is_a_dash(study):
   assert half == pytest.approx(
     3.1824 * np.std([1, 2, 3, 4], ddof=1) / 2, abs=1e-3
   )
+
+
+def test_evaluations_of_other_golds_are_not_mixed(study, sweep, capsys):
+  line = {'source': 'evaluate', 'eval/n': 2, 'eval/samples': 4, 'step': 4}
+  line |= {'split': 'train', 'eval/accuracy': 0.5}
+  for seed, tasks in ((0, '2 tasks, aa'), (1, '2 tasks, bb')):
+    with (sweep / f'arm=a,seed={seed}' / 'eval.jsonl').open('a') as f:
+      f.write(json.dumps({**line, 'tasks': tasks}) + '\n')
+  assert study.main([str(sweep), '--split=train']) == 1
+  assert '2 tasks, bb x 4: arm=a,seed=1' in capsys.readouterr().err

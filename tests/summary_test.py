@@ -251,3 +251,30 @@ def test_other_rates_are_means_over_samples():
   assert got['eval/mean_length'] == (7 + 3 * 3) / 4
   # 1.5 nats a sample, over all of the 16 tokens.
   assert got['eval/sampled_entropy'] == pytest.approx(4 * 1.5 / 16)
+
+
+@pytest.mark.parametrize('count', [1, 2, 5, 8])
+def test_all_names_that_an_evaluation_has_were_possible(count):
+  numbers = ('eval/n', 'eval/samples')
+  names = lambda made: [
+    k for k in summary.summary(made) if k.startswith('eval/')
+  ]
+  plain = table('x' * count, '.' * count)
+  known = summary.possible(count)
+  assert set(names(plain)) - {*numbers} <= set(known)
+  assert 'eval/accuracy' in known
+  assert ('eval/pass@2' in known) == (count >= 2)
+  assert 'eval/pass@16' not in known
+  assert not [k for k in known if 'won_within' in k or 'strategy' in k]
+  stated = table('x' * count, confidences=[[0.5] * count])
+  assert [k for k in names(stated) if k not in numbers] == known
+  task = TASK._replace(data={'strategy': 'direct', 'terms': 2})
+  told = table('x' * count, texts=[['#### 1'] * count], task=task)
+  with_them = summary.possible(count, strategies=True)
+  assert set(names(told)) - {*numbers} <= set(with_them)
+  games = table('x' * count, '.' * count)
+  for most in (1, 3, 6, 7):
+    games.turns[:] = most
+    known = summary.possible(count, turns=7)
+    assert set(names(games)) - {*numbers} <= set(known)
+  assert 'eval/won_within@8' not in known

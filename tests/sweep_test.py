@@ -2,6 +2,9 @@
 
 import importlib.util
 import pathlib
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -140,3 +143,45 @@ def test_jobs_write_logs_of_their_own(sweep, tmp_path, capfd):
   assert '[3/3]' in out
   log = folder / 'algorithm.estimator=rloo' / 'log.txt'
   assert 'hello from a run' in log.read_text()
+
+
+def test_runs_end_with_a_sweep_that_is_killed(sweep, tmp_path):
+  """And hold no lock then, so that the same command can go on."""
+  (tmp_path / 'train.py').write_text(
+    _TRAIN + "\nimport os, time; print('pid', os.getpid(), flush=True)\n"
+    'time.sleep(600)\n'
+  )
+  folder = tmp_path / 'out'
+  program = (
+    'import sys, runpy, pathlib\n'
+    f"sys.argv = ['sweep.py', '--config={tmp_path}/toy.py', "
+    f"'--workdir={folder}', '--jobs=2', '--config.seed=3']\n"
+    f"m = runpy.run_path({str(_PATH)!r}, run_name='sweep')\n"
+    "m['start'].__globals__['_TRAIN'] = pathlib.Path("
+    f'{str(tmp_path / "train.py")!r})\n'
+    "m['main']()\n"
+  )
+  with (tmp_path / 'said').open('wb') as f:
+    process = subprocess.Popen([sys.executable, '-c', program], stdout=f)
+  try:
+    logs = lambda: [p.read_text() for p in folder.glob('*/log.txt')]
+    deadline = time.monotonic() + 300
+    while sum('pid ' in text for text in logs()) < 2:
+      assert time.monotonic() < deadline, (tmp_path / 'said').read_text()
+      time.sleep(0.05)
+  finally:
+    process.kill()
+    process.wait()
+  pids = [int(text.split()[1]) for text in logs()]
+  while not all(map(ended, pids)):
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+
+
+def ended(pid):
+  """Whether there is no such process, or nobody has asked for its status."""
+  try:
+    text = pathlib.Path(f'/proc/{pid}/stat').read_text()
+  except FileNotFoundError:
+    return True
+  return text.rpartition(')')[2].split()[0] == 'Z'

@@ -20,6 +20,7 @@ from rlvr_jax import checkpoint, optim, registry, sharding, train, writer
 from rlvr_jax import config as config_lib
 from rlvr_jax.io import export, tokenizer
 from rlvr_jax.models import transformer
+from rlvr_jax.rewards import core
 
 # The fixture `runs` starts seven processes, on machines of any load.
 pytestmark = pytest.mark.timeout(1800)
@@ -345,6 +346,7 @@ def one_line(capsys):
     (['max_prompt_length=2000'], "more than the model's 1024 positions"),
     (['temperature=0.0'], 'temperature=0.0 must be a number from 0.01'),
     (['train_batch_size=12'], 'must be a multiple of data*fsdp=8'),
+    (['keep_best=eval/accurcy'], "Did you mean 'eval/accuracy'?"),
     (['mesh.shape=(3, -1, 1)'], 'product is the number of devices, 8'),
     (['mesh.shape=(1, 1, 8)'], 'no multiple of mesh axis tensor=8'),
     (
@@ -360,6 +362,142 @@ def test_what_cannot_work_is_refused_at_start(
   assert says in one_line(capsys)
   assert code == 1
   assert not (tmp_path / 'run' / writer.METRICS).exists()
+
+
+def test_a_held_directory_is_refused_before_anything_is_read(
+  main, tmp_path, capsys, monkeypatch
+):
+  """No tasks, no weights, no second look at the config."""
+
+  def read(*_, **__):
+    raise AssertionError
+
+  monkeypatch.setattr(train.registry, 'get', read)
+  monkeypatch.setattr(train.load, 'load', read)
+  monkeypatch.setattr(train.load, 'load_config', read)
+  monkeypatch.setattr(train.resume, 'check_config', read)
+  with writer.hold(tmp_path):
+    assert main(tmp_path) == 1
+  assert 'Another process is training in' in one_line(capsys)
+
+
+@registry.register('reward')
+def silent(tasks, transcripts, *, after: int = 0):
+  """Refuses all rows, or those of all calls but the first few."""
+  silent.calls += bool(transcripts)
+  value = 0.0 if silent.calls <= after else float('nan')
+  return [core.Graded(value, {'silent': value})] * len(transcripts)
+
+
+def test_rewards_that_refuse_all_rows_raise_an_alarm(main, tmp_path, capsys):
+  silent.calls, after = 0, 1
+  spec = f'silent(after={after})'
+  code = main(
+    tmp_path,
+    f'--config.reward_funcs=("{spec}", "outcome")',
+    '--config.reward_weights=(1.0, 1.0)',
+    '--config.total_steps=9',
+    '--config.save_every=1',
+    '--config.max_skipped_updates=2',
+    '--config.model.name=tiny(layers=1, width=32)',
+  )
+  out, err = capsys.readouterr()
+  assert code == 1
+  alarms = [line for line in out.splitlines() if 'ALARM' in line]
+  assert [a.partition(':')[0] for a in alarms] == [
+    f'ALARM step {after + 1}',
+    f'ALARM step {after + 2}',
+  ]
+  assert f'Reward {spec} refused every row' in alarms[0]
+  assert f'error: Reward {spec} refused every row' in err
+  assert f'in each of 2 steps in a row, up to step {after + 2}' in err
+  assert 'change reward_funcs in a new workdir' in err
+  lines = list(writer.read(tmp_path / writer.METRICS))
+  assert [x['rewards/refused'] for x in lines] == [0.0] * after + [1.0] * 2
+
+
+def test_a_checkpoint_comes_after_its_lines_are_on_the_disk(
+  main, tmp_path, monkeypatch
+):
+  """A power cut at any moment keeps the lines that a checkpoint counts on."""
+  synced, seen = {}, []
+  fsync, rename = os.fsync, os.rename
+
+  def sync(fd):
+    fsync(fd)
+    path = pathlib.Path(os.readlink(f'/proc/self/fd/{fd}'))
+    synced[path.name] = os.fstat(fd).st_size
+
+  def move(src, dst):
+    if re.fullmatch(r'\d+', os.path.basename(dst)):
+      kept = {}
+      for name in (writer.METRICS, writer.EVAL, writer.ROLLOUTS):
+        text = (tmp_path / name).read_bytes()[: synced[name]].decode()
+        assert text.endswith('\n')
+        kept[name] = json.loads(text.splitlines()[-1])['step']
+      seen.append((int(os.path.basename(dst)), kept))
+    rename(src, dst)
+
+  monkeypatch.setattr(os, 'fsync', sync)
+  monkeypatch.setattr(os, 'rename', move)
+  code = main(
+    tmp_path,
+    '--config.total_steps=3',
+    '--config.save_every=1',
+    '--config.eval_every=2',
+    '--config.model.name=tiny(layers=1, width=32)',
+  )
+  assert code == 0
+  # The next step may have begun while a checkpoint is finished.
+  assert [step for step, _ in seen] == [1, 2, 3]
+  for step, kept in seen:
+    assert kept[writer.METRICS] >= step
+    assert kept[writer.ROLLOUTS] >= step
+    assert kept[writer.EVAL] >= step - step % 2
+
+
+def test_a_run_goes_on_on_other_devices(tmp_path):
+  """1, then 2, then 1 again: the default config, and the same numbers."""
+  script = str(TRAIN)
+
+  def run(folder, devices, steps):
+    args = (
+      f'--config={ROOT}/configs/tiny.py:smoke',
+      f'--workdir={tmp_path / folder}',
+      '--config.save_every=1',
+      '--config.model.name=tiny(layers=1, width=32)',
+      '--config.optimizer.schedule=constant',
+      '--config.reward_funcs=("random",)',
+      f'--config.total_steps={steps}',
+    )
+    done = subprocess.run(
+      [sys.executable, script, *args],
+      env=os.environ
+      | {
+        'JAX_NUM_CPU_DEVICES': str(devices),
+        'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'cache'),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+        'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+      },
+      capture_output=True,
+      text=True,
+      check=False,
+      timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+
+  for devices, steps in ((1, 1), (2, 2), (1, 3)):
+    run('moved', devices, steps)
+  run('stayed', 1, 3)
+  moved, stayed = (
+    list(writer.read(tmp_path / name / writer.METRICS))
+    for name in ('moved', 'stayed')
+  )
+  assert [x['step'] for x in moved] == [1, 2, 3]
+  for name in ('reward', 'entropy', 'grad_norm', 'learning_rate'):
+    one, other = ([x[name] for x in lines] for lines in (moved, stayed))
+    np.testing.assert_allclose(one, other, rtol=1e-3, err_msg=name)
+  assert any(x['grad_norm'] > 0 for x in stayed)
 
 
 def test_damaged_files_are_refused_at_start(main, tmp_path, capsys):

@@ -120,26 +120,6 @@ def test_broken_lines_are_skipped_with_a_warning(tmp_path, caplog):
   assert list(writer.read(tmp_path / 'nothing')) == []
 
 
-def test_another_config_is_refused_with_all_keys(tmp_path):
-  _train(tmp_path, 1, 1)
-  other = {'seed': 1, 'total_steps': 2, 'optim': {'lr': 0.1, 'b': 'x'}}
-  with pytest.raises(ValueError) as e:
-    writer.check_config(tmp_path, other)
-  text = str(e.value)
-  assert 'Use a new workdir' in text
-  assert 'seed: 0 -> 1' in text
-  assert 'total_steps: 4 -> 2 (it may only grow)' in text
-  assert "optim.b: '(absent)' -> 'x'" in text
-  assert 'optim.lr' not in text
-  assert 'eval_every' not in text
-  longer = _CONFIG | {'total_steps': 9, 'eval_every': 3}
-  _open(tmp_path, 1, longer).close()
-  assert json.loads((tmp_path / 'config.json').read_text()) == longer
-  (tmp_path / 'config.json').write_text('{')
-  with pytest.raises(ValueError, match='is not a config in JSON'):
-    writer.check_config(tmp_path, longer)
-
-
 def test_two_trainers_in_one_directory_are_refused(tmp_path):
   with (
     writer.hold(tmp_path),
@@ -149,6 +129,42 @@ def test_two_trainers_in_one_directory_are_refused(tmp_path):
     pass
   with writer.hold(tmp_path):
     pass
+
+
+def test_a_directory_made_for_nothing_goes_away(tmp_path):
+  with writer.hold(tmp_path / 'new'):
+    assert (tmp_path / 'new').exists()
+    assert writer.locked(tmp_path / 'new') is None
+  assert not (tmp_path / 'new').exists()
+  with writer.hold(tmp_path / 'new'):
+    (tmp_path / 'new' / 'file').write_text('')
+  assert (tmp_path / 'new' / 'file').exists()
+  (tmp_path / 'empty').mkdir()
+  with writer.hold(tmp_path / 'empty'):
+    pass
+  assert (tmp_path / 'empty').exists()
+
+
+def test_lines_are_on_the_disk_after_sync(tmp_path, monkeypatch):
+  """A power cut keeps what was synced: all lines, and the folder's entries."""
+  synced = {}
+  real = os.fsync
+
+  def fsync(fd):
+    real(fd)
+    path = os.readlink(f'/proc/self/fd/{fd}')
+    synced[path] = os.fstat(fd).st_size
+
+  monkeypatch.setattr(os, 'fsync', fsync)
+  with _open(tmp_path) as w:
+    w.eval(0, {'eval/accuracy': 0.0})
+    w.metrics(1, {'reward': 0.5})
+    w.rollouts(1, [{'question': '?'}])
+    synced.clear()
+    w.sync()
+  sizes = {str(tmp_path / n): (tmp_path / n).stat().st_size for n in _FILES}
+  assert {k: synced.get(k) for k in sizes} == sizes
+  assert str(tmp_path) in synced
 
 
 def test_a_full_disk_names_the_file_and_what_to_do(tmp_path):

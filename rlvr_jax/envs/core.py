@@ -30,11 +30,21 @@ MOST_TASKS = 10**9  # of a split
 
 
 class Lazy(Sequence):
-  """`size` tasks, the i-th of them built by `make(i)` when asked for."""
+  """`size` tasks, the i-th of them built by `make(i)` when asked for.
 
-  def __init__(self, size: int, make: Callable[[int], Task]):
+  `of` is what they are built from, where that is not the program alone: tasks
+  of another environment, or rows of a file.
+  """
+
+  def __init__(
+    self,
+    size: int,
+    make: Callable[[int], Task],
+    of: Sequence | None = None,
+  ):
     self._size = size
     self._make = make
+    self.of = of
 
   def __len__(self):
     return self._size

@@ -64,7 +64,9 @@ def gsm8k(
     rows = _rows(files)
     return {
       split: core.Lazy(
-        len(rows[split]), functools.partial(_from_row, rows[split], split)
+        len(rows[split]),
+        functools.partial(_from_row, rows[split], split),
+        rows[split],
       )
       for split in files
     }

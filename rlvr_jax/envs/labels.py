@@ -15,17 +15,20 @@ import collections
 import functools
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from rlvr_jax import codes, registry
+from rlvr_jax import codes, content, registry
 from rlvr_jax.envs import core
-from rlvr_jax.rewards import answer, extract, numbers
+from rlvr_jax.rewards import answer, extract, numbers, verify
 
+_log = logging.getLogger(__name__)
 REWARDS = ('majority', 'incorrect')
+VERIFIER = 'verifier: version'
 # Config keys that a training run must share with the file of labels ...
 SHARED = (
   'model.name',
@@ -94,6 +97,19 @@ def attach(
     )
   header, lines = load(path)
   check_settings(path, header['made_with'], shared)
+  old = read_by(header)
+  if not old:
+    _log.warning(
+      '%s does not say from which weights it was made, nor by which version of '
+      'the verifier, as those of older versions do not.',
+      path,
+    )
+  elif old.get(VERIFIER) != str(verify.VERSION):
+    raise ValueError(
+      f'{path} was voted on and judged by another version of the verifier '
+      f'({old.get(VERIFIER)} then, {verify.VERSION} now), which reads answers '
+      'in another way. Label anew to another file.'
+    )
   if len(lines) < header['tasks']:
     raise ValueError(
       f'{path} has labels of {len(lines)} of {header["tasks"]} tasks: run the '
@@ -121,6 +137,25 @@ class Vote(NamedTuple):
   said: str | None  # as the first of them wrote it; None: nobody answered
   label: str | None  # for `answer.verify`; None: it cannot be read as gold
   count: int
+
+
+def made_from(tasks: Sequence[core.Task], model: Mapping) -> dict[str, str]:
+  """The header's `content`: digests of all that a file of labels is made from.
+
+  Args:
+    model: `content.of_model`.
+  """
+  return {
+    VERIFIER: str(verify.VERSION),
+    'env: tasks': content.of_tasks(tasks),
+    **model,
+  }
+
+
+def read_by(header: Mapping) -> Mapping:
+  """The `content` of a header; empty in files of older versions."""
+  found = header.get('content')
+  return found if isinstance(found, dict) else {}
 
 
 def vote(
@@ -216,6 +251,34 @@ def check_settings(path, made_with: Mapping, now: Mapping) -> None:
     raise ValueError(
       f'{path} was made with other settings: {"; ".join(differ)}. Label to '
       'another file, or set these back.'
+    )
+
+
+def check_model(path: str, config, read: Mapping) -> None:
+  """Raises ValueError if labels are of a model with other weights by the same
+  name. A file without content, of an older version, is not compared.
+
+  Args:
+    path: the file; '' for none.
+    config: of the run.
+    read: `content.of_model` of the run's model.
+  """
+  if not path:
+    return
+  header, _ = load(path)
+  key, names = 'model.param_dtype', ['model.name: tokenizer']
+  if (
+    header['made_with'].get(key) == config.model.param_dtype
+  ):  # else other bytes
+    names.append('model.name: weights')
+  old = read_by(header)
+  cut = lambda found: {k: found[k] for k in names if k in found and k in old}
+  differ = content.differing(cut(old), cut(read))
+  if differ:
+    raise ValueError(
+      f'{path} was made with another model by the name of '
+      f'{config.model.name!r}: {"; ".join(differ)}. Label anew to another '
+      'file, or bring the former model back.'
     )
 
 

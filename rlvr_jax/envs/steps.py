@@ -91,8 +91,8 @@ def steps(
 
   start = len(train) - validation
   return {
-    'train': core.Lazy(ends[-1], make),
-    'validation': core.Lazy(validation, lambda i: train[start + i]),
+    'train': core.Lazy(ends[-1], make, train),
+    'validation': core.Lazy(validation, lambda i: train[start + i], train),
     'test': source['test'],
   }
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import registry
+from rlvr_jax import content, registry
 from rlvr_jax.io import gguf, names, safetensors, tokenizer
 from rlvr_jax.io.tokenizer import Tokenizer
 from rlvr_jax.models.config import ModelConfig
@@ -36,9 +36,18 @@ class Loaded(NamedTuple):
   params: dict | None  # None: initialise at random
   tokenizer: Tokenizer
   source: str  # what was read, for logs
+  weights: str = ''  # digest of the parameters, see `content.Weights`
 
 
 def load(
+  spec: str, *, dtype: str = 'float32', place: names.Place = names.keep
+) -> Loaded:
+  """`read`, with the digest of what was read."""
+  seen = content.Weights(place)
+  return read(spec, dtype=dtype, place=seen)._replace(weights=seen.digest)
+
+
+def read(
   spec: str, *, dtype: str = 'float32', place: names.Place = names.keep
 ) -> Loaded:
   """A model's config, parameters and tokenizer.
@@ -174,7 +183,7 @@ def _load_run(folder, dtype, place) -> Loaded:
   from rlvr_jax import checkpoint
 
   model = _run_model(folder)
-  start = load(model['name'], place=lambda path, x: None)
+  start = read(model['name'], place=lambda path, x: None)
   leaves = names.leaves(start.config)
   abstract: dict = {}
   for leaf in leaves:

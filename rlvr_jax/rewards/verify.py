@@ -18,6 +18,11 @@ if TYPE_CHECKING:
   from rlvr_jax.envs import core as envs
 
 Verdict = codes.Verdict  # what `verify` returns stands beside it
+# Of the judgments. Raise it with every change that can turn a verdict, or that
+# reads an answer in another way: samples and labels that another version judged
+# are not used any more.
+VERSION = 2
+
 SOLVED = 1.0  # reasoning-gym's score of a right answer
 
 
