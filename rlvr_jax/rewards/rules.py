@@ -1,0 +1,65 @@
+"""Conventions on where an answer stands, on which graders differ."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rlvr_jax.rewards.maths import conventions
+
+
+class Rules(NamedTuple):
+  """Conventions on which graders differ: the config keys `verifier.*`.
+
+  require_mark: no answer without a box, <answer>, #### or 'the answer is'.
+  unfinished_thought: a thought that never closes has no answer ('none'), or
+    is read as a reply ('read').
+  boxes: of several boxes for one value, the last counts ('last'), or they
+    must agree ('agree').
+  hedges: '3 or 5' is no answer ('refuse'), or its first number ('first', as
+    with GSM8K's regular expression).
+  percent and what follows it: see `maths.conventions.Conventions`.
+  """
+
+  require_mark: bool = False
+  unfinished_thought: str = 'none'
+  boxes: str = 'last'
+  hedges: str = 'refuse'
+  percent: str = 'either'
+  thousands: str = 'english'
+  semicolons: bool = True
+  ratios: str = 'written'
+  domain: str = 'real'
+  approximate: float = 5e-7
+
+
+RULES = Rules()
+_CHOICES = {
+  'unfinished_thought': ('none', 'read'),
+  'boxes': ('last', 'agree'),
+  'hedges': ('refuse', 'first'),
+} | conventions.CHOICES
+
+
+def rules_of(settings: Mapping) -> Rules:
+  """`Rules` of a config's `verifier`.
+
+  Raises:
+    ValueError: a value that is none of its choices.
+  """
+  made = Rules(*(settings[name] for name in Rules._fields))
+  for name in ('require_mark', 'semicolons'):
+    value = getattr(made, name)
+    if not isinstance(value, bool):
+      shown = str(value)[:80]
+      raise ValueError(f'verifier.{name}={shown!r} must be True or False.')
+  if not 0 <= made.approximate < 1:
+    raise ValueError(
+      f'verifier.approximate={made.approximate} must be at least 0 and below 1.'
+    )
+  for name, known in _CHOICES.items():
+    value = getattr(made, name)
+    if value not in known:
+      raise ValueError(
+        f'verifier.{name}={str(value)[:80]!r} must be one of: '
+        f'{", ".join(known)}.'
+      )
+  return made
