@@ -36,6 +36,7 @@ _CHOICES = {
   'unfinished_thought': ('none', 'read'),
   'boxes': ('last', 'agree'),
   'hedges': ('refuse', 'first'),
+  'require_mark': (True, False),
 } | conventions.CHOICES
 
 
@@ -46,20 +47,15 @@ def rules_of(settings: Mapping) -> Rules:
     ValueError: a value that is none of its choices.
   """
   made = Rules(*(settings[name] for name in Rules._fields))
-  for name in ('require_mark', 'semicolons'):
-    value = getattr(made, name)
-    if not isinstance(value, bool):
-      shown = str(value)[:80]
-      raise ValueError(f'verifier.{name}={shown!r} must be True or False.')
   if not 0 <= made.approximate < 1:
     raise ValueError(
       f'verifier.approximate={made.approximate} must be at least 0 and below 1.'
     )
   for name, known in _CHOICES.items():
     value = getattr(made, name)
-    if value not in known:
+    if type(value) is not type(known[0]) or value not in known:
       raise ValueError(
         f'verifier.{name}={str(value)[:80]!r} must be one of: '
-        f'{", ".join(known)}.'
+        f'{", ".join(map(str, known))}.'
       )
   return made

@@ -34,6 +34,7 @@ DEFAULT = Conventions()
 CHOICES = {
   'percent': ('either', 'strict'),
   'thousands': ('english', 'european'),
+  'semicolons': (True, False),
   'ratios': ('written', 'scaled'),
   'domain': ('real', 'positive', 'complex'),
 }
