@@ -6,43 +6,17 @@ megabyte or a number of a million digits costs no more than a sane one.
 """
 
 import re
-from collections.abc import Mapping
 from typing import NamedTuple
 
+from rlvr_jax.rewards import letters, numbers, sentence, spans
 from rlvr_jax.rewards import marks as marks_lib
-from rlvr_jax.rewards import numbers, sentence, spans
 from rlvr_jax.rewards.marks import TAIL, Mark
 from rlvr_jax.rewards.numbers import SPAN, TooLong
+from rlvr_jax.rewards.rules import RULES, Rules
+from rlvr_jax.rewards.rules import rules_of as rules_of
 from rlvr_jax.rewards.sentence import Said, Sought
 from rlvr_jax.rewards.spans import Span
 
-
-class Rules(NamedTuple):
-  """Conventions on which graders differ: the config keys `verifier.*`.
-
-  require_mark: no answer without a box, <answer>, #### or 'the answer is'.
-  unfinished_thought: a thought that never closes has no answer ('none'), or
-    is read as a reply ('read').
-  boxes: of several boxes for one value, the last counts ('last'), or they
-    must agree ('agree').
-  hedges: '3 or 5' is no answer ('refuse'), or its first number ('first', as
-    with GSM8K's regular expression).
-  percent and what follows it: see `maths.conventions.Conventions`.
-  """
-
-  require_mark: bool = False
-  unfinished_thought: str = 'none'
-  boxes: str = 'last'
-  hedges: str = 'refuse'
-  percent: str = 'either'
-  thousands: str = 'english'
-  semicolons: bool = True
-  ratios: str = 'written'
-  domain: str = 'real'
-  approximate: float = 5e-7
-
-
-RULES = Rules()
 _WORDS = ('yes', 'no', 'true', 'false')
 
 
@@ -83,11 +57,6 @@ _DECLINED = re.compile(
   r'|\bI give up',
   re.IGNORECASE,
 )
-
-
-def rules_of(settings: Mapping) -> Rules:
-  """`Rules` of a config's `verifier`, whose values `limits` has checked."""
-  return Rules(*(settings[name] for name in Rules._fields))
 
 
 def reply(text: str, rules: Rules = RULES) -> str:
@@ -343,7 +312,7 @@ def _unmarked(text, span, sought) -> Found | None:
   if sought.choice:
     line = text[start:end].rstrip()
     at = start + max(line.rfind('\n') + 1, len(line) - 60)
-    said = sentence.choice(text, spans.trim(text, (at, start + len(line))))
+    said = letters.choice(text, spans.trim(text, (at, start + len(line))))
     if said and len(text[at : start + len(line)]) < 60:
       return _found(text, said, False)
   inner = spans.formulas(text, (start, end))

@@ -53,6 +53,7 @@ _WORD_FIRST = re.compile(r'[\s*_]{0,8}[A-Za-z]{2,}|\d{1,2}[.)]\s+[A-Za-z]{2}')
 SENTENCE_END = re.compile(
   r'\.(?=[\s*_"`]|$)|\n|;|!(?![\s]{0,2}[.$)!=\d])|[?？。]'
 )
+_RULE = re.compile(r'(?:[-=*_]{3,}\s{1,8}){1,4}')
 # 'The answer is 3. Or 5.', '3; 5'
 _MORE = re.compile(
   r'\.\s{1,4}[Oo]r\b[^.\n]{0,40}|;[ \t]{0,4}-?\d[\d.,]{0,20}(?=\s*(?:\n|$))'
@@ -185,8 +186,10 @@ def _sentence(text, span, sought) -> Span:
   start = spans.trim(text, (span[0], min(span[0] + SPAN, span[1])))[0]
   stop = min(start + SPAN, span[1])
 
-  if rule := re.compile(r'(?:[-=*_]{3,}\s{1,8}){1,4}').match(text, start, stop):
+  if rule := _RULE.match(text, start, stop):
     start = rule.end()
+  if text[start - 1 : start + 1] == '\n>':  # a quotation
+    start = spans.trim(text, (start + 1, stop))[0]
   at = start
   for left, right in (
     ('```', '```'),

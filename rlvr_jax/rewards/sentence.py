@@ -5,13 +5,13 @@ gives where in the same text the answer stands. Time is linear in what is read.
 """
 
 import re
-from typing import NamedTuple
 
-from rlvr_jax.rewards import numbers
+from rlvr_jax.rewards import letters, numbers
 from rlvr_jax.rewards.spans import (
-  DECORATION,
   FUNCTIONS,
   PROSE,
+  Said,
+  Sought,
   Span,
   formulas,
   stands,
@@ -19,25 +19,7 @@ from rlvr_jax.rewards.spans import (
   without_text,
 )
 
-
-class Sought(NamedTuple):
-  """What sort of answer would do; a plain formula where nothing is set."""
-
-  numeric: bool = False
-  choice: bool = False  # a letter, A to J
-  words: bool = False
-  several: bool = False  # a set or a list of values
-
-
-class Said(NamedTuple):
-  """What a sentence says. `span` None: it is no single answer (a hedge)."""
-
-  span: Span | None
-  clean: bool = True  # the answer is all that the sentence says
-  text: str | None = None  # of a list: its values, joined by commas
-
-
-_SYMBOLIC = re.compile(r'[\\^*({\[<>√π∞]|\bsqrt\b|\bpi\b')
+_SYMBOLIC = re.compile(r'[\\^*({\[<>√π∞!]|\bsqrt\b|\bpi\b')
 # Where what is said ends and a reason or a remark begins.
 _CLAUSE = re.compile(
   r',?\s+(?:since|because|as|(?<!or )so|which|where|when|for|given|if|but|rather|after|'
@@ -65,6 +47,11 @@ _UNSURE = re.compile(
   r'unlikely|anything but|below|above|under|beyond|one of)\b|≈|\\approx(?![a-z])',
   re.IGNORECASE,
 )
+_ABOUT = re.compile(
+  r'(?:approximately|approx\.?|about|roughly|≈|\\approx(?![a-z]))\s*',
+  re.IGNORECASE,
+)
+_COMPARED = re.compile(r'[<>≤≥≠]|\\(?:geq?|leq?|gt|lt|neq?)(?![a-zA-Z])')
 # After it, or anywhere:
 _OPEN_END = re.compile(
   r'\bor (?:more|less|fewer|greater|higher|lower|so|something|another)\b'
@@ -93,25 +80,6 @@ _LIST = re.compile(
 _LABEL = re.compile(
   r'(?:\\(?:text|textbf|mathrm|mathbf|mbox)\{)?(?:\([A-J]\)|[A-J][).:])'
   r'[}\s\\:.]{1,4}'
-)
-_CHOICE = re.compile(
-  r'(?i:(?:(?:the|is|that|it|indeed|clearly|therefore|thus|hence|simply|so)[\s,]+){0,3}'
-  r'(?:(?:correct|right|best|final|must|be)\s+){0,3}(?:\\text\w{0,2}\{\s?)?'
-  r'(?:(?:option|choice|letter|answer|statement)\b\s*(?:is\s)?[:\s]*)?)'
-  r'(?P<open>[\s*_`"\'(\[{$“]|\\(?:text|textbf|textit|mathrm|mathbf|left|'
-  r'mbox|boxed|bf|rm|\()\s?){0,8}(?P<letter>[A-Ja-j])(?![A-Za-z0-9_^\'’])',
-)
-# What may follow the letter without a bracket or a full stop.
-_AFTER_LETTER = re.compile(
-  r'(?:\s+(?:because|since|as|which|that|with|by|from|due|given|where|is|'
-  r'if|when|not|rather|only|instead|and (?:not|the|this|so|it))\b|\s*\\(?:text|quad|;)|\s*[,;]|\s+[—–-]\s|\s+\('
-  r'|\s*$)',
-  re.IGNORECASE,
-)
-_ANOTHER = re.compile(
-  r'[\s*_`"\')\]}$.]{0,6}(?:/|,|;(?=\s*\(?[A-J]\)?\s*(?:$|[;,.]))|\||&|\+|or|and|\\text\{\s*(?:or|and)\s*\})'
-  r'(?:[\s*_`"\'(\[{$]|\\(?:text|textbf|mathrm)\{|option|choice|maybe|possibly|'
-  r'perhaps|even|either){0,6}(?<![A-Za-z])[A-J](?![A-Za-z])(?!\s+(?:is|was|fails)\b)'
 )
 # '\\text{The answer is } 6' within a box.
 _TEXT_LEAD = re.compile(
@@ -170,7 +138,7 @@ def read(text: str, span: Span, sought: Sought, first: bool = False):
     close = text.rfind('}', box.end(), span[1])
     span = trim(text, (box.end(), close if close >= 0 else span[1]))
   if sought.choice:
-    found = choice(text, span)
+    found = letters.choice(text, span)
     if found is not None:
       return found
     plain = PROSE.search(text[slice(*span)])
@@ -188,7 +156,7 @@ def content(text: str, span: Span, sought: Sought, first: bool = False) -> Said:
     span = trim(text, (lead.end(), span[1]))
   inside = text[slice(*span)]
   if sought.choice:
-    return choice(text, span) or Said(span)
+    return letters.choice(text, span) or Said(span)
   if sought.several:
     return Said(span, text=listed(inside))
   if sought.words:
@@ -202,24 +170,6 @@ def content(text: str, span: Span, sought: Sought, first: bool = False) -> Said:
   if _hedged(inside, ''):
     return _first(text, span) if first else Said(None)
   return Said(span)
-
-
-def choice(text: str, span: Span) -> Said | None:
-  """The letter that an answer such as 'option B' or '(B) 12' names."""
-  match = _CHOICE.match(text, *span)
-  if match is None:
-    return None
-  at, inside = match.span('letter'), text[span[0] : match.start('letter')]
-  rest = text[at[1] : span[1]]
-  if _ANOTHER.match(rest):
-    return Said(None)
-  bracket = re.match(r'[\s*_`"\'$]{0,4}(?:\\right\s?)?[)\]}.:]', rest)
-  bare = rest.strip(DECORATION + '.$})]\\') == ''
-  if text[at[0]].islower() and not (bare or inside.rstrip().endswith('(')):
-    return None
-  if bare or bracket or _AFTER_LETTER.match(rest):
-    return Said(at)
-  return None
 
 
 def joined(text: str, first: Span, second: Span) -> bool:
@@ -287,7 +237,8 @@ def _single(text, span, sought, first):
   clause = text[slice(*said)]
   before = re.search(r'[\d$]|\\[([a-z]', clause)
   before = clause[: before.start()] if before else clause
-  if _hedged(clause, before):
+  compared = sought.numeric and _COMPARED.search(before)
+  if compared or _hedged(clause, before):
     return _first(text, said) if first else Said(None)
   inner = [s for s in inner if s[0] < said[1]]
   if inner:
@@ -390,9 +341,14 @@ def _hedged(clause: str, before: str) -> bool:
   if len(parts) < 2 or not any(re.search(r'[\d\\]', p) for p in parts[1:]):
     return len(parts) > 1 and not re.search(r'\d', parts[0])
   try:
-    values = [numbers.read(p) for p in parts]
+    values = [numbers.read(_ABOUT.sub('', p)) for p in parts]
   except numbers.TooLong:
     return True
-  return None in values or any(
-    not numbers.equal(values[0], v) for v in values[1:]
+  if None in values:
+    return True
+  first, *others = values
+  near = lambda v: abs(v.value - first.value) <= abs(first.value) / 100
+  return not all(
+    numbers.equal(first, v) or (_ABOUT.match(p) and near(v))
+    for p, v in zip(parts[1:], others, strict=True)
   )

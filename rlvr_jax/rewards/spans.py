@@ -1,31 +1,52 @@
 r"""Formulas, and numbers that are terms of their own, in a stretch of text."""
 
 import re
+from typing import NamedTuple
 
 from rlvr_jax.rewards import numbers
 
 Span = tuple[int, int]  # (start, end) in the whole text
+
+
+class Sought(NamedTuple):
+  """What sort of answer would do; a plain formula where nothing is set."""
+
+  numeric: bool = False
+  choice: bool = False  # a letter, A to J
+  words: bool = False
+  several: bool = False  # a set or a list of values
+
+
+class Said(NamedTuple):
+  """What a sentence says. `span` None: it is no single answer (a hedge)."""
+
+  span: Span | None
+  clean: bool = True  # the answer is all that the sentence says
+  text: str | None = None  # of a list: its values, joined by commas
+
+
 FUNCTIONS = (
   r'(?:sqrt|sinh?|cosh?|tanh?|arcsin|arccos|arctan|log|ln|exp|min|max|gcd|lcm|'
   r'mod|cot|sec|csc|det|pi|and|or)\b'
 )
 # Words of prose, not the names that formulas use.
 PROSE = re.compile(rf'(?<![A-Za-z\\{{])(?!{FUNCTIONS})[A-Za-z]{{3,}}')
-DECORATION = ' \t\r\n*_`"\'>“”'
+DECORATION = ' \t\r\n*_`"\'“”'
 _WORDS = re.compile(
   rf'\b(?!{FUNCTIONS})[a-z]{{2,}}[ ,]+(?!{FUNCTIONS})[a-z]{{2,}}\b'
 )
 _SIGN = re.compile(r'\\\\|\\\$|\$\$|\$|\\[()\[\]]')
 _CLOSES = {'$$': '$$', '$': '$', '\\(': '\\)', '\\[': '\\]'}
 _OPERAND_BEFORE = re.compile(
-  r'(?:[\^÷×·⋅√{\\<±]|[ \t\d)]>=?|\\(?:times|cdot|div|sqrt|pm)\s*|\d\s*:|'
+  r'(?:[\^÷×·⋅√{\\±≥≤≠]|<=?|[ \t\d)]>=?|\\(?:times|cdot|div|sqrt|pm|geq?|leq?|'
+  r'neq?|gt|lt|in)\s*|\d\s*:|'
   r'(?:\d|[)\]}]|(?<![A-Za-z])[A-Za-z])[ \t]*[-+−–*/]{1,2}|\d(?:[,;]| and| or| to|'
   r' through| vs\.?| versus|[ \t]*\|)|[A-Za-z]\(|\b(?:sqrt|sin|cos|tan|log|ln|'
   r'mod|modulo|times|divided by|plus|minus|negative)\(?|\d[ \t]*[xX])[ \t$]*$'
 )
 _OPERAND_AFTER = re.compile(
   r'[ \t]*(?:[\^×÷·⋅√π_}]|\\(?!\)|\]|%|,|;|text|mathrm|\s|$|n)|[-+−–/*][ \t]*'
-  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\(|=(?![ \t]*[A-Za-z]\b)|:\d|!?\?|≈|<|>|,\d|'
+  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\(|\*[ \t]*$|=(?![ \t]*[A-Za-z]\b)|:\d|!?\?|≈|<|>|,\d|'
   r'\|[ \t]*\d|(?:squared|cubed|factorial|mod|modulo|choose|pi)\b|'
   r'(?:plus|minus|times|multiplied by|divided by)[ \t]+[\\\d$(])'
 )
@@ -37,8 +58,8 @@ _REFERENCE = re.compile(
 )
 _OPEN_BEFORE = re.compile(
   r'\d\W*(?:\w+\W+){0,2}?or\s+(?:[\w=]+\s+){0,3}\W*$|'
-  r'(?:not|n[\'’]t)\s+(?:\w+\s+)?\W*$|\b(?:if|suppose|assum(?:e|ing)|whether|'
-  r'unless)\b[^,.\d=]{0,40}$',
+  r'(?:not|n[\'’]t)\s+(?:\w+\s+)?\W*$|\b(?:if|suppose|assum(?:e|ing)|let|whether|'
+  r'unless)\b(?:[^,.\d=]{0,40}|\s+[A-Za-z]\w?\s*=\s*)$',
   re.IGNORECASE,
 )
 _OPEN_AFTER = re.compile(

@@ -1,0 +1,37 @@
+"""Conventions on where an answer stands, on which graders differ."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Rules(NamedTuple):
+  """Conventions on which graders differ: the config keys `verifier.*`.
+
+  require_mark: no answer without a box, <answer>, #### or 'the answer is'.
+  unfinished_thought: a thought that never closes has no answer ('none'), or
+    is read as a reply ('read').
+  boxes: of several boxes for one value, the last counts ('last'), or they
+    must agree ('agree').
+  hedges: '3 or 5' is no answer ('refuse'), or its first number ('first', as
+    with GSM8K's regular expression).
+  percent and what follows it: see `maths.conventions.Conventions`.
+  """
+
+  require_mark: bool = False
+  unfinished_thought: str = 'none'
+  boxes: str = 'last'
+  hedges: str = 'refuse'
+  percent: str = 'either'
+  thousands: str = 'english'
+  semicolons: bool = True
+  ratios: str = 'written'
+  domain: str = 'real'
+  approximate: float = 5e-7
+
+
+RULES = Rules()
+
+
+def rules_of(settings: Mapping) -> Rules:
+  """`Rules` of a config's `verifier`, whose values `limits` has checked."""
+  return Rules(*(settings[name] for name in Rules._fields))
