@@ -280,7 +280,8 @@ def _single(text, span, sought, first):
   clause = text[slice(*said)]
   before = re.search(r'[\d$]|\\[([a-z]', clause)
   before = clause[: before.start()] if before else clause
-  if _hedged(clause, before):
+  bound = sought.numeric and re.match(r'[≥≤<>]|\\[gl]eq?(?![a-z])', clause)
+  if bound or _hedged(clause, before):
     return _first(text, said) if first else Said(None)
   inner = [s for s in inner if s[0] < said[1]]
   if inner:
