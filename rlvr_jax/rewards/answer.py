@@ -41,6 +41,7 @@ _CORRECT, _WRONG, _NO_ANSWER, _UNVERIFIABLE = codes.Verdict
 
 # 3.14... and 1, 2, ... break off; 5... is the end of a sentence.
 _CUT_OFF = re.compile(r'(?:\.\d+|,) ?\.\.\.?$')
+_END = re.compile(r'(?:\\[,;:! ]|[.;:,\s])+$')  # `\,` is a space
 _NAME = re.compile(r'([A-Za-z])(?:_\{?\w+\}?)? ?= ?[-+.\d\\]')
 
 
@@ -307,7 +308,7 @@ def _strip(text: str) -> str:
   text = re.sub(r'\\[()\[\]](?!\d+(?:\.\d+)?(?:pt|em|ex|mm))', '', text)
   text = text.strip().strip('`').strip()
   if not _CUT_OFF.search(text):
-    text = text.rstrip('.;:,').strip()
+    text = _END.sub('', text).strip()
   bold = re.fullmatch(r'(\*\*|__)(.*[^*_])\1', text, re.DOTALL)
   return bold[2].strip() if bold else text
 

@@ -78,7 +78,14 @@ def trim(text: str, span: Span, extra: str = '') -> Span:
     extra: more characters that are dropped at the right.
   """
   inside = text[slice(*span)]
-  start = span[0] + len(inside) - len(inside.lstrip(DECORATION))
+  rest = inside.lstrip(DECORATION)
+  head = inside[: len(inside) - len(rest)]
+  at = head.rfind('>')
+  if at >= 0:  # a quotation at the start of a line, or 'more than'
+    line = text[max(0, span[0] + at - 20) : span[0] + at].rsplit('\n', 1)
+    if (len(line) < 2 and span[0] + at > 0) or line[-1].strip(' >'):
+      rest = inside[at:]
+  start = span[0] + len(inside) - len(rest)
   return start, max(start, span[0] + len(inside.rstrip(DECORATION + extra)))
 
 

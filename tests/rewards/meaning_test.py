@@ -794,6 +794,14 @@ WRONG = {
 
 # gold|answer, one a line.
 MORE_RIGHT = r"""
+5|=5
+11|\mathsf{11}
+11|\Large\textbf{11}
+2\sqrt{5}|2\sqrt{5}\,
+\sqrt{-4}|2i
+\mathbb{R}\setminus\{0,1\}|x \neq 0, 1
+\frac{\pi}{3}|60^\circ
+mgh|m g h
 \frac{\pi}{2}|1.5707963267948966
 0.5|\frac{1}{2}
 5|\boxed{5}
@@ -1123,6 +1131,14 @@ a_1|a1
 2\sqrt{3}|sqrt(12)
 """
 MORE_WRONG = r"""
+5|>5
+5|<5
+5|5 \text{ or so}
+5|\text{about }5
+2 h x|2 x
+\frac{GMm}{r^2}|\frac{Gmm}{r^2}
+\frac{22}{7}|\pi \approx \frac{22}{7}
+x^2+y^2=1|x^2-y^2=1
 5|5!
 5|-5
 5|5.5
@@ -1534,3 +1550,9 @@ def test_conventions_on_which_graders_differ(gold, said, usual, rules):
 def test_an_unknown_convention_is_refused(key, value):
   with pytest.raises(ValueError, match=f'verifier.{key}='):
     limits.check({f'verifier.{key}': value})
+
+
+@pytest.mark.parametrize('said', ['≥ 5', '> 5', '\\ge 5', '<5', '5!'])
+def test_a_bound_in_a_sentence_is_no_number(said):
+  text = f'The answer is ${said}$'
+  assert answer.verify(['5'], [text], timeout_s=60) != [codes.Verdict.CORRECT]

@@ -67,11 +67,11 @@ _STYLE = re.compile(
   r'boldsymbol|bm|pmb|mathbf|bold|mathit|mathsf|mathtt|mathnormal|mathcal|'
   r'mathscr|underline|uline|emph|boxed|fbox|mathop|mathord|mathbin|mathstrut|'
   r'limits|nolimits|left|right|middle|[bB]igg?[lrm]?|therefore|ensuremath|'
-  r'underbrace|overbrace|textstyle|allowbreak|hfill|strut|noindent)'
+  r'underbrace|overbrace|checkmark|blacksquare|square|qed|textstyle|allowbreak|hfill|strut|noindent)'
   r'(?![A-Za-z]) ?'
 )
 _STYLE_OF = re.compile(
-  r'\\(?:color|textcolor|colorbox|phantom|hphantom|vphantom|hspace\*?|vspace\*?|'
+  r'\\(?:color|textcolor|mathcolor|colorbox|phantom|hphantom|vphantom|hspace\*?|vspace\*?|'
   r'tag|label|fontsize)(?:\[[^\[\]{}]*\])? ?\{[^{}]*\}'
 )
 _ROMAN = re.compile(r'\{ ?\\(?:rm) +([^{}]*)\}')
