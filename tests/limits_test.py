@@ -59,7 +59,7 @@ def test_what_no_word_flag_or_tuple_may_be(key):
     ('eval.top_k', (0, 50), (-1,)),
     ('algo.beta', (0, 0.1), (-0.1,)),
     ('algo.entropy_coef', (-0.01, 0, 0.01), ()),
-    ('optimizer.learning_rate', (0, 1e-6, 1), (-1e-6, 11.0)),
+    ('optimizer.learning_rate', (0, 1e-6, 1), (-1e-6, 1e31)),
     ('optimizer.b1', (0, 0.9), (1, 1.0, -0.1)),
     ('optimizer.b2', (0.999,), (1.0, 1.5)),
     ('optimizer.eps', (1e-8,), (0, 0.0, -1e-8)),
