@@ -234,7 +234,7 @@ def test_a_config_that_is_no_object_is_refused(tmp_path, text):
 def test_a_config_of_other_types_differs_by_name(tmp_path):
   bad = _CONFIG | {'total_steps': 'x', 'seed': [1]}
   (tmp_path / 'config.json').write_text(json.dumps(bad))
-  with pytest.raises(ValueError, match=r"total_steps: .*x.* -> ") as info:
+  with pytest.raises(ValueError, match=r'total_steps: .*x.* -> ') as info:
     writer.check_config(tmp_path, _CONFIG)
   assert 'seed: [1] -> ' in str(info.value)
   with pytest.raises(ValueError, match=r'total_steps='):
