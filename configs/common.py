@@ -138,7 +138,7 @@ def base() -> ml_collections.ConfigDict:
   c.num_iterations = 1  # updates on each batch, all of it every time
 
   c.optimizer = ml_collections.ConfigDict()
-  c.optimizer.learning_rate = 1e-6  # after the warm-up; up to 10
+  c.optimizer.learning_rate = 1e-6  # after the warm-up
   c.optimizer.value_learning_rate = 0.0  # of the value head; 0: as the others
   c.optimizer.schedule = 'constant'  # constant, linear, cosine
   c.optimizer.warmup_steps = 0  # updates

@@ -335,7 +335,10 @@ def one_line(capsys):
     (['num_generations=1'], 'every advantage is 0. Set num_generations to 2'),
     (['lerning_rate=1'], "Did you mean 'optimizer.learning_rate'?"),
     (['optimizer.learning_rate=fast'], "is float, now 0.001; 'fast' is not."),
-    (['optimizer.learning_rate=-1.0'], '=-1.0 must be a number from 0 to 10'),
+    (
+      ['optimizer.learning_rate=-1.0'],
+      '=-1.0 must be a number from 0 to 1e+30',
+    ),
     (['optimizer.trainable=nothing'], 'matches no parameter. Parameters:'),
     (['optimizer.schedule=step'], "one of 'constant', 'linear', 'cosine'"),
     (['algo.estimate=gpro'], "Did you mean 'grpo'?"),
