@@ -135,7 +135,9 @@ def base() -> ml_collections.ConfigDict:
   c.algo.whiten = True  # gae: advantages, over the tokens of the batch
   c.algo.value_coef = 0.1  # gae: weight of the value loss
   c.algo.value_clip = 0.2  # gae: range of a value around its old one; 0: any
-  c.num_iterations = 1  # updates on each batch, all of it every time
+  # Updates on each batch, all of it every time. Metrics are of the last
+  # one, sampler_trainer/* of the first (later ones are off-policy by design).
+  c.num_iterations = 1
 
   c.optimizer = ml_collections.ConfigDict()
   c.optimizer.learning_rate = 1e-6  # after the warm-up
