@@ -129,8 +129,8 @@ class Tokenizer:
 
     U+FFFD stands in the place of special tokens, but for the end token that
     ends the ids (without `skip_special`, all are as they are spelled); of ids
-    that the vocabulary lacks (a model's matrix is often padded); of bytes that
-    are no UTF-8.
+    that the vocabulary lacks (a model's matrix is often padded) or spells with
+    nothing; of bytes that are no UTF-8.
 
     Raises:
       ValueError: a negative id.
@@ -143,7 +143,7 @@ class Tokenizer:
     size, special = self.vocab_size, set(self.specials.values())
     dumb = lambda i: i >= size or (i in special and skip_special)
     tokens = [None if dumb(i) else self.backend.id_to_token(i) for i in ids]
-    tokens = [MARK if token is None else token for token in tokens]
+    tokens = [token or MARK for token in tokens]
     decoder = self.backend.decoder
     with vocabulary.reading('The decoder of the tokenizer'):
       return decoder.decode(tokens) if decoder else ' '.join(tokens)

@@ -114,8 +114,10 @@ def test_only_the_end_token_that_ended_a_row_has_no_mark():
 
 
 def test_ids_that_a_vocabulary_skips_are_marked():
-  backend = tokenizers.Tokenizer(models.BPE(vocab={'a': 0, 'b': 5}, merges=[]))
-  assert Tokenizer(backend, 0, (0,)).decode([5, 3, 5]) == 'b \ufffd b'
+  vocab = {'a': 0, '': 1, 'b': 5}
+  backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[]))
+  decode = Tokenizer(backend, 0, (0,)).decode
+  assert decode([5, 3, 5]) == decode([5, 1, 5]) == 'b \ufffd b'
 
 
 def test_markers_that_are_not_special_have_a_text():
