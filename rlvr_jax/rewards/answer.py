@@ -1,21 +1,22 @@
 r"""Is a solution's final answer equal to the gold answer?
 
-Numbers are compared exactly, here; other mathematics (`symbolic`) in worker
-processes (`pool`) that are killed when their time is up. Nothing evaluates the
-text: it is read by a reader of our own (`reader`). No answer can stall, crash
-or zero its neighbours.
+Numbers are compared exactly, here; other mathematics (`maths.symbolic`) in
+worker processes (`pool`) that are killed when their time is up. Nothing
+evaluates the text: it is read by a reader of our own (`maths.reader`). No
+answer can stall, crash or zero its neighbours.
 
-Conventions (those on which graders differ can be chosen: `Conventions`):
-- LaTeX, plain notation (`2*pi*r`, `sqrt(2)/2`, `x**2`) and Unicode (`2\u221a3`)
-  are read, in gold answers too. Symbols keep their case: R/r is not r/R.
+Conventions (those on which graders differ can be chosen: `extract.Rules`):
+- LaTeX, plain notation (`2*pi*r`, `sqrt(2)/2`, `x**2`) and Unicode (`2√3`) are
+  read, in gold answers too. Symbols keep their case: R/r is not r/R.
 - Rational numbers are compared exactly: 0.3333 is not 1/3. A decimal equals an
   irrational number up to a relative error of 5e-7. Formulas are equal if they
   are wherever both have a real value.
 - 10% equals 0.1 and 10. '18 dollars', '$18.00', '18' are equal: units and
   currency are not checked.
-- `x = 3` equals 3, whatever the name; `m + n = 30 + 40 = 70` is 70; but 2x = 6
-  is not 3, and a false equation (17 = 18) is wrong. What follows an
-  approximation sign, or is cut off by an ellipsis, is not the answer.
+- `x = 3` equals 3 (but y = 3 is not a gold x = 3), and so does
+  `m + n = 30 + 40 = 70` the number 70; but 2x = 6 is not 3, and a false
+  equation (17 = 18) is wrong. What follows an approximation sign, or is cut
+  off by an ellipsis, is not the answer.
 - (1,2) is an ordered pair or an open interval, which differs from [1,2] and
   (2,1); {1,2} is a set, 1,2 a list in any order. Intervals equal inequalities.
 - 3! is 6; 18_{16} is 24; 5 \pmod 7 is 5.
