@@ -63,11 +63,10 @@ def check_config(workdir, new, *, newer: bool = False) -> None:
 def _same(workdir, old, new, newer) -> None:
   lines = []
   for key, (was, now) in config.diff(old, new).items():
-    if key == 'total_steps' and isinstance(was, int) and isinstance(now, int):
-      if now < was:
-        lines.append(
-          f'{key}: {registry.show(was)} -> {registry.show(now)} (it may only grow)'
-        )
+    if key == 'total_steps' and config.ABSENT not in (was, now):
+      if not isinstance(was, int) or now < was:
+        shown = f'{registry.show(was)} -> {registry.show(now)}'
+        lines.append(f'{key}: {shown} (it may only grow)')
     elif key not in MAY_CHANGE and not (newer and config.ABSENT in (was, now)):
       lines.append(f'{key}: {registry.show(was)} -> {registry.show(now)}')
   if lines:

@@ -124,6 +124,8 @@ def possible(
     turns=full(turns),
     invalid=full(0),
     repeated=full(0),
+    fallback=full(0),
+    timed_out=full(0),
   )
   names, _ = statistics(table)
   names += [f'won_within@{k}' for k in range(1, turns + 1)]

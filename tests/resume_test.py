@@ -42,11 +42,27 @@ def test_another_config_is_refused_with_all_keys(tmp_path):
     resume.check_config(tmp_path, later | {'seed': 1}, newer=True)
 
 
-@pytest.mark.parametrize('text', ['{', '[1]', '3', '"x"', 'null', '\xff'])
-def test_what_is_no_config_is_refused(tmp_path, text):
-  (tmp_path / 'config.json').write_bytes(text.encode('latin1'))
-  with pytest.raises(ValueError, match='is no config in JSON'):
+@pytest.mark.parametrize(
+  'text', ['[1]', '3', '"x"', 'null', '{', '', '[' * 100_000, '\xff']
+)
+def test_a_config_that_is_no_object_is_refused(tmp_path, text):
+  path = tmp_path / 'config.json'
+  path.write_bytes(text.encode('latin-1'))
+  with pytest.raises(ValueError, match=r'config\.json is not a config') as info:
     resume.check_config(tmp_path, _CONFIG)
+  assert len(str(info.value)) < 600
+  with pytest.raises(ValueError, match=r'config\.json is not a config'):
+    config.of_run(tmp_path, [])
+
+
+def test_a_config_of_other_types_differs_by_name(tmp_path):
+  bad = _CONFIG | {'total_steps': 'x', 'seed': [1]}
+  (tmp_path / 'config.json').write_text(json.dumps(bad))
+  with pytest.raises(ValueError, match=r'total_steps: .*x.* -> ') as info:
+    resume.check_config(tmp_path, _CONFIG)
+  assert 'seed: [1] -> ' in str(info.value)
+  with pytest.raises(ValueError, match=r'total_steps='):
+    config.of_run(tmp_path, [])
 
 
 @pytest.mark.parametrize('beside', [None, 'same', 'changed'])
