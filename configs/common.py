@@ -63,6 +63,9 @@ def base() -> ml_collections.ConfigDict:
   c.verifier.require_mark = False
   # A thought that never closes: 'none', it has no answer, or 'read'.
   c.verifier.unfinished_thought = 'none'
+  # Of a row that the limit cut, a 'marked' answer counts alone; or it is 'read'
+  # as others are, where answers are as long as the limit.
+  c.verifier.truncated = 'marked'
   # Several boxes for one value: the 'last' counts, or they must 'agree'.
   c.verifier.boxes = 'last'
   # '3 or 5': 'refuse', it is no answer, or its 'first' number.

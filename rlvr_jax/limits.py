@@ -123,6 +123,7 @@ RULES = {
   'verify_timeout_s': real(0.01, 3600),
   'verifier.require_mark': FLAG,
   'verifier.unfinished_thought': choice('none', 'read'),
+  'verifier.truncated': choice('marked', 'read'),
   'verifier.boxes': choice('last', 'agree'),
   'verifier.hedges': choice('refuse', 'first'),
   'verifier.percent': choice('either', 'strict'),

@@ -121,7 +121,8 @@ def transcribe(
     for row, size in zip(sampled.tokens, sampled.length, strict=True)
   ]
   each = [task for task in tasks for _ in range(group)]
-  how = {'truncated': sampled.stop == codes.Stop.LENGTH, 'rules': rules}
+  cut = np.asarray(sampled.stop) == codes.Stop.LENGTH
+  how = {'truncated': cut, 'rules': rules}
   late: set[int] = set()
   verdicts = verify.verify(
     each, texts, timeout_s=timeout_s, timed_out=late, **how

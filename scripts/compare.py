@@ -34,6 +34,7 @@ SHARED = (
   'verify_timeout_s',
   'verifier.require_mark',
   'verifier.unfinished_thought',
+  'verifier.truncated',
   'verifier.boxes',
   'verifier.hedges',
   'verifier.percent',

@@ -160,6 +160,7 @@ ELSEWHERE = {
   'verifier.boxes': 'rewards/extract_test.py::conventions_can_be_chosen',
   'verifier.hedges': 'rewards/extract_test.py::conventions_can_be_chosen',
   'verifier.require_mark': 'rollout_test.py::a_mark_can_be_demanded',
+  'verifier.truncated': 'rewards/extract_test.py::conventions_can_be_chosen',
   'verifier.unfinished_thought': (
     'rewards/extract_test.py::conventions_can_be_chosen'
   ),

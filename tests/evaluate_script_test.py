@@ -93,7 +93,7 @@ def test_other_tasks_and_samples(script, workdir, capsys):
     (['--step=1'], 'has no checkpoint of step 1. There are: 2. Take one of'),
     (['--samples=4', '--temperature=0'], '4 samples at temperature 0 are the'),
     (['--samples=x'], "'eval.samples' is int, now 2; 'x' is not"),
-    (['--tasks=0'], 'eval.num_tasks=0 must be at least 1'),
+    (['--tasks=0'], 'eval.num_tasks=0 must be a whole number from 1'),
     (['--env=arithmetik()'], "Did you mean 'arithmetic'?"),
     (['--config.max_prompt_length=9'], 'longer than max_prompt_length=9'),
     (['--config.mesh.shape=(3,1,1)'], 'number of devices, 8'),

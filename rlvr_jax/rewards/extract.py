@@ -109,7 +109,8 @@ def find(
 
   Args:
     sought: what sort of answer would do.
-    cut: the text was cut by a limit: what is not marked is no answer then.
+    cut: the text was cut by a limit: what is not marked is no answer then,
+      unless `rules.truncated` says otherwise.
 
   Raises:
     TooLong: the marked answer is longer than `SPAN` characters.
@@ -131,7 +132,7 @@ def find(
       span, hidden = (mark.end, span[1]), False
       break
     return _found(text, said, True)
-  if hidden or cut or rules.require_mark:
+  if hidden or rules.require_mark or (cut and rules.truncated == 'marked'):
     return None
   return _unmarked(text, span, sought)
 
@@ -142,12 +143,13 @@ def vote(text: str, rules: Rules = RULES, *, cut: bool = False) -> Found | None:
   Raises:
     TooLong: see `find`.
   """
-  letter = find(text, Sought(choice=True), rules, cut=True)
+  marked = rules._replace(require_mark=True)
+  letter = find(text, Sought(choice=True), marked, cut=cut)
   if letter and re.fullmatch('[A-Ja-j]', letter.text):
     return letter
   found = find(text, Sought(), rules, cut=cut)
   if found is None or not found.marked:
-    words = find(text, Sought(words=True), rules, cut=True)
+    words = find(text, Sought(words=True), marked, cut=cut)
     if words and words.text.casefold() in _WORDS:
       return words
   return found

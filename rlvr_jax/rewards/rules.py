@@ -10,6 +10,8 @@ class Rules(NamedTuple):
   require_mark: no answer without a box, <answer>, #### or 'the answer is'.
   unfinished_thought: a thought that never closes has no answer ('none'), or
     is read as a reply ('read').
+  truncated: of a text that a limit cut, only a marked answer counts ('marked'),
+    or it is read as others are ('read'): for answers that fill the limit.
   boxes: of several boxes for one value, the last counts ('last'), or they
     must agree ('agree').
   hedges: '3 or 5' is no answer ('refuse'), or its first number ('first', as
@@ -19,6 +21,7 @@ class Rules(NamedTuple):
 
   require_mark: bool = False
   unfinished_thought: str = 'none'
+  truncated: str = 'marked'
   boxes: str = 'last'
   hedges: str = 'refuse'
   percent: str = 'either'

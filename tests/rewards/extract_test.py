@@ -118,6 +118,9 @@ def test_conventions_can_be_chosen():
   thought = '<think>Perhaps \\boxed{7}, but'
   assert find(thought) is None
   assert find(thought, unfinished_thought='read') == '7'
+  cut = lambda rules: extract.find('so 7', NUMBER, rules, cut=True)
+  assert cut(extract.Rules()) is None
+  assert cut(extract.Rules(truncated='read')).text == '7'
   two = '\\boxed{3} or \\boxed{5}'
   assert find(two) == '5'
   assert find(two, boxes='agree') is None
