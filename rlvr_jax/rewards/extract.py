@@ -52,7 +52,7 @@ _DECLINED = re.compile(
   r'\b(?:I|we)(?:[ \t](?:cannot|can not|could not|am unable to|do not|am not|'
   r'have no)|[ \t]?(?:can|could|do)n[\'’]t|[\'’]m not|[ \t]can[\'’]?t)[ \t]'
   r'(?:[a-z]{1,12}[ \t]){0,2}?(?:determine|tell|know|solve|find|answer|say|'
-  r'decide|sure|certain|idea|able|compute)\b|\bcannot be (?:determined|solved|'
+  r'decide|sure|certain|idea|able|compute|help)\b|\bcannot be (?:determined|solved|'
   r'answered)|\bnot enough information|\bunable to (?:determine|answer|solve)'
   r'|\bI give up',
   re.IGNORECASE,
@@ -124,6 +124,8 @@ def find(
     outranks = mark.sort == 'said' and firm and min(firm) < mark.inner[0]
     if outranks and not said.clean:
       continue
+    if cut and mark.open and said.span and _touches(text, said.span, span[1]):
+      continue  # '#### 1' is left of '#### 18'
     tail = text[mark.end : min(span[1], mark.end + 400)]
     if mark.sort == 'said' and _DECLINED.search(tail):
       return None
@@ -214,6 +216,11 @@ def last_number(text: str) -> str | None:
   """The last number in a text, as it stands there; ordinals do not count."""
   span = _number(text, (0, len(text)))
   return span and text[slice(*span)]
+
+
+def _touches(text, span, end) -> bool:
+  """Whether nothing that ends an answer follows it."""
+  return text[span[1] : end].strip(' ,*_`$') == ''
 
 
 def _found(text, said: Said, marked: bool) -> Found | None:

@@ -45,8 +45,8 @@ _OPERAND_BEFORE = re.compile(
   r'mod|modulo|times|divided by|plus|minus|negative)\(?|\d[ \t]*[xX])[ \t$]*$'
 )
 _OPERAND_AFTER = re.compile(
-  r'[ \t]*(?:[\^×÷·⋅√π_}]|\\(?!\)|\]|%|,|;|text|mathrm|\s|$|n)|[-+−–/*][ \t]*'
-  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\(|\*[ \t]*$|=(?![ \t]*[A-Za-z]\b)|:\d|!?\?|≈|<|>|,\d|'
+  r'[ \t]*(?:[\^×÷·⋅√π_}⁄∕∙∗²³¹⁰⁴-⁹ⁿ½⅓⅔¼¾⅕-⅞!]|\\(?!\)|\]|%|,|;|text|mathrm|\s|$|n)|[-+−–/*][ \t]*'
+  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\(|\*[ \t]*$|=(?![ \t]*[A-Za-z]\b)|:\d|[\'’]\d|!?\?|≈|<|>|,\d|'
   r'\|[ \t]*\d|(?:squared|cubed|factorial|mod|modulo|choose|pi)\b|'
   r'(?:plus|minus|times|multiplied by|divided by)[ \t]+[\\\d$(])'
 )

@@ -42,7 +42,10 @@ MEANT = {
   ),
   **dict.fromkeys(
     ('nosolution', 'nosolutions', 'norealsolution', 'norealsolutions',
-     'emptyset', 'theemptyset'),
+     'emptyset', 'theemptyset', 'nosolutionexists', 'nosolutionsexist',
+     'norealsolutionexists', 'norealsolutionsexist', 'thereisnosolution',
+     'therearenosolutions', 'therearenorealsolutions',
+     'thereisnorealsolution', 'hasnosolution', 'nosuchx'),
     '\\emptyset',
   ),
   'infinity': '\\infty',

@@ -316,7 +316,9 @@ class Terms(descent.Tokens):
       return [self._postfix(self._atom())]
     if name == 'sqrt':
       return [self._group()]
-    if name in ('max', 'min', 'gcd', 'lcm', 'binom', 'abs', 'floor', 'ceil'):
+    if name == 'binom':
+      return [self._group(), self._group()]
+    if name in ('max', 'min', 'gcd', 'lcm', 'abs', 'floor', 'ceil'):
       raise Unreadable(f'{name} without brackets')
     # \sin 2x: the factors up to the next sign or function
     tree = self._signed()
