@@ -45,6 +45,7 @@ _RETRACTED = re.compile(
   r'|[^.\n]{0,20}\bI[ \t](?:have[ \t])?made[ \t]an?[ \t](?:mistake|error)',
   re.IGNORECASE,
 )
+_REASON = re.compile(r'\s(?:because|since|as|so|which|where|when|for|if|but)\s')
 _NO_ANSWER = re.compile(
   r'\b(?:is|have|has) no (?:answer|solution)', re.IGNORECASE
 )
@@ -148,6 +149,8 @@ def vote(text: str, rules: Rules = RULES, *, cut: bool = False) -> Found | None:
   if letter and re.fullmatch('[A-Ja-j]', letter.text):
     return letter
   found = find(text, Sought(), rules, cut=cut)
+  if found is None:  # 'x = 1 or x = 2' may be the whole answer
+    found = find(text, Sought(several=True), rules, cut=True)
   if found is None or not found.marked:
     words = find(text, Sought(words=True), rules, cut=True)
     if words and words.text.casefold() in _WORDS:
@@ -220,7 +223,10 @@ def last_number(text: str) -> str | None:
 
 def _touches(text, span, end) -> bool:
   """Whether nothing that ends an answer follows it."""
-  return text[span[1] : end].strip(' ,*_`$') == ''
+  said = text[slice(*span)]
+  if said.endswith(('\\)', '\\]', '$')) or _REASON.search(said):
+    return False
+  return text[span[1] : end].strip(' ,') == ''
 
 
 def _found(text, said: Said, marked: bool) -> Found | None:

@@ -39,7 +39,7 @@ def choice(text: str, span: Span) -> Said | None:
     return None
   at, inside = match.span('letter'), text[span[0] : match.start('letter')]
   rest = text[at[1] : span[1]]
-  if _ANOTHER.match(rest):
+  if _ANOTHER.match(rest) or re.match(r'\}?\s*\\text\w*\{\s*[A-J]\b', rest):
     return Said(None)
   if _DENIED.match(rest):
     return None

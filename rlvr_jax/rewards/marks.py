@@ -52,6 +52,7 @@ _SUPPOSED = re.compile(
 _WORD_FIRST = re.compile(r'[\s*_]{0,8}[A-Za-z]{2,}|\d{1,2}[.)]\s+[A-Za-z]{2}')
 SENTENCE_END = re.compile(
   r'\.(?=[\s*_"`]|$)|\n|;|!(?![\s]{0,2}[.$)!=\d])|[?？。]'
+  r'|</?(?:b|strong|i|em|p|div|span|br|h[1-6]|li|td|center|u)\b[ /]{0,2}>'
 )
 _RULE = re.compile(r'(?:[-=*_]{3,}\s{1,8}){1,4}')
 # 'The answer is 3. Or 5.', '3; 5'
@@ -129,7 +130,10 @@ def tags(text: str, span: Span) -> tuple[list[Mark], bool]:
   start, end = span
   found, opened = [], False
   for _ in range(_MARKS):
-    at = max(text.rfind(tag, start, end) for tag in ('<answer>', '<ANSWER>', '<Answer>'))
+    at = max(
+      text.rfind(tag, start, end)
+      for tag in ('<answer>', '<ANSWER>', '<Answer>')
+    )
     if at < 0:
       break
     end, inside, opened = at, at + len('<answer>'), True

@@ -60,7 +60,9 @@ _TEXT = re.compile(
 )
 _PART_OF = re.compile(r'(?:%|\bper ?cent)[\s}\\]*(?:\\text\w*\{\s*)?of\b')
 # 1'234'567 and 1 234 567
-_GROUPS = re.compile(r"(?<![\w.,'’])\d{1,3}(?:(?:['’]\d{3})+|(?: \d{3})+)(?![\d/,'’])")
+_GROUPS = re.compile(
+  r"(?<![\w.,'’])\d{1,3}(?:(?:['’]\d{3})+|(?: \d{3})+)(?![\d/,'’])"
+)
 _LEFT = re.compile(r'[A-Za-z](?:_\{?\w\}?)? ?= ?')
 _NUMBER = re.compile(
   r'(?P<sign>[-+]?) ?(?:'

@@ -31,7 +31,10 @@ FUNCTIONS = (
 )
 # Words of prose, not the names that formulas use.
 PROSE = re.compile(rf'(?<![A-Za-z\\{{])(?!{FUNCTIONS})[A-Za-z]{{3,}}')
-DECORATION = ' \t\r\n*_`"\'“”'
+_PICTURES = ''.join(
+  map(chr, [*range(0x2600, 0x27C0), 0xFE0F, *range(0x1F300, 0x1FB00)])
+)
+DECORATION = ' \t\r\n*_`"\'“”' + _PICTURES
 _WORDS = re.compile(
   rf'\b(?!{FUNCTIONS})[a-z]{{2,}}[ ,]+(?!{FUNCTIONS})[a-z]{{2,}}\b'
 )
@@ -46,7 +49,7 @@ _OPERAND_BEFORE = re.compile(
 )
 _OPERAND_AFTER = re.compile(
   r'[ \t]*(?:[\^×÷·⋅√π_}⁄∕∙∗²³¹⁰⁴-⁹ⁿ½⅓⅔¼¾⅕-⅞!]|\\(?!\)|\]|%|,|;|text|mathrm|\s|$|n)|[-+−–/*][ \t]*'
-  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\(|\*[ \t]*$|=(?![ \t]*[A-Za-z]\b)|:\d|[\'’]\d|!?\?|≈|<|>|,\d|'
+  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\(|[*+][ \t]*$|=(?![ \t]*[A-Za-z]\b)|:\d|[\'’]\d|!?\?|≈|<|>|,\d|'
   r'\|[ \t]*\d|(?:squared|cubed|factorial|mod|modulo|choose|pi)\b|'
   r'(?:plus|minus|times|multiplied by|divided by)[ \t]+[\\\d$(])'
 )
@@ -62,10 +65,33 @@ _OPEN_BEFORE = re.compile(
   r'unless)\b(?:[^,.\d=]{0,40}|\s+[A-Za-z]\w?\s*=\s*)$',
   re.IGNORECASE,
 )
+_ASKED = re.compile(
+  r'\s*(?:what (?:is|are)|how (?:much|many)|which)\b(?![^,:=]*[a-z] (?:is|are|was|'
+  r'has|have)\W{0,3}$)[^,:=]{0,60}$|[^,:=]{0,60}\b(?:I|we)'
+  r'(?:[\'’]ll| will| shall| can)? (?:try|guess)\b',
+  re.IGNORECASE,
+)
 _OPEN_AFTER = re.compile(
   r'\D{0,24}\bor\b[^.\n]{0,24}\d|\W{0,4}(?:is|are|was|were|can|would|does|do|will|'
   r'may|might|could)(?:n[\'’]t|[ \t]+(?:not|wrong|incorrect|false|too|possible|a '
   r'guess))\b',
+  re.IGNORECASE,
+)
+# What makes of the number that follows or precedes it another one.
+_WORKED_BEFORE = re.compile(
+  r'\b(?:half|twice|thrice|double|triple|no longer|never|hardly|far from|'
+  r'(?:divisible|divided|multiplied) by|'
+  r'(?:third|quarter|square|cube|root|reciprocal|inverse|factorial|multiples?|'
+  r'divisors?|factors?|power|logarithm|log|digits?|complement|opposite|negative|'
+  r'percent(?:age)?|%|sine|cosine|tangent)[ \t]+of)'
+  r'(?:[ \t]+(?:of|as|the|a|an|number))*[ \t$\\(]*$',
+  re.IGNORECASE,
+)
+_WORKED_AFTER = re.compile(
+  r'[ \t$]*(?:\\?%[ \t]*)?(?:and an?[ -](?:half|third|quarter)\b|(?:multiplied by|divided by|plus|'
+  r'minus|over|modulo|mod|choose|squared|cubed|factorial|out of|in base|base)\b|'
+  r'(?:times|(?:less|more|fewer|greater)[ \t]than|of)[ \t]+(?:[b-z]\b|[$\\\d(])|'
+  r'-(?:gon|sided)\b)',
   re.IGNORECASE,
 )
 _EMPHASIS = re.compile(r'[*_`$]{1,6}$')
@@ -128,13 +154,30 @@ def without_text(latex: str) -> str:
   return re.sub(r'\\[a-zA-Z]+(?:\{[^{}]*\})?', ' ', latex)
 
 
+def worked(before: str, after: str) -> bool:
+  """Whether what stands beside a number is done with it: 'half of 5'."""
+  return bool(_WORKED_BEFORE.search(before[-60:]) or _WORKED_AFTER.match(after))
+
+
 def open_end(before: str, after: str) -> bool:
   """Whether what stands around a last number leaves others possible.
 
   Args:
     before: its sentence up to it. after: from it on.
   """
+  if worked(before, after) or _ASKED.match(before):
+    return True
   return bool(_OPEN_BEFORE.search(before[-80:]) or _OPEN_AFTER.match(after))
+
+
+def _numbered(text, start, end, low) -> bool:
+  """Whether a last '5.' begins an item of a list that has a '4.'."""
+  before = text[max(low, start - 2000) : start]
+  number = text[start:end]
+  if not re.search(r'(?:^|\n)[ \t*#>]*$', before) or not number.isdecimal():
+    return False
+  one = int(number[:6]) - 1
+  return re.search(rf'(?:^|\n)[ \t*#>]*{one}[.)]\s', before) is not None
 
 
 def stands(text: str, start: int, end: int, low: int = 0) -> bool:
@@ -153,10 +196,14 @@ def stands(text: str, start: int, end: int, low: int = 0) -> bool:
     return False
   if _OPERAND_BEFORE.search(before) or _OPERAND_AFTER.match(after):
     return False
+  if re.match(r'[.)]\s*$', after) and _numbered(text, start, end, low):
+    return False
   place = _REFERENCE.search('\n' + before if start - low < 40 else before)
   if place and (place[0].strip(' \n#>*') or re.match(r'[.)]\s+\S', after)):
     return False
   attached = re.match(r'[A-Za-z]{1,20}', after)
+  if attached and after[attached.end() : attached.end() + 1].isdigit():
+    return False  # 5h30m
   if attached:
     return numbers.read(f'{text[start:end]} {attached[0]}') is not None or (
       len(attached[0]) > 2

@@ -28,8 +28,8 @@ RELATIONS = ('=', '<', '>', '<=', '>=', '!=', 'approx', 'equiv', 'in', 'notin')
 _LEADING = re.compile(
   r'(?:(?!\b(?:not|least|most|more|less|than|about|approximately|nearly)\b)'
   r'[A-Za-z ,])*\b(?:is|are|equals?|be|get|answer|thus|hence|so|therefore|have)'
-  r' ?:?|(?:therefore|thus|hence|so|final answer|answer|exactly) ?:?'
-  r'|(?!\b(?:not|least|most|more|less|than|about|nearly)\b)(?:[A-Za-z]+ ?){1,4}:',
+  r' ?:?|(?:therefore|thus|hence|so|final answer|answer|exactly)[,:]?'
+  r'|(?!.*\b(?:wrong|incorrect|false|not|least|most|more|less|than|about|nearly)\b)(?:[A-Za-z]+ ?){1,4}:',
   re.IGNORECASE,
 )
 _APPLIED = re.compile(
@@ -39,6 +39,10 @@ _APPLIED = re.compile(
 _FRENCH = re.compile(
   r'(^ ?|\\cup ?|\\in ?|= ?|∪ ?)([\[\](])([^\[\]()=]*[,;][^\[\]()=]*)([\[\])])'
   r'(?= ?(?:$|\\cup|∪))'
+)
+_DERIVATIVE = re.compile(  # not 'dy/dx = ...', which names what follows
+  r'\\[dt]?frac ?\{ ?d(?: ?\^ ?\{?\d\}?)? ?[a-z]?(?:\([a-z]\))? ?\} ?'
+  r'\{ ?d ?[a-z](?: ?\^ ?\{?\d\}?)? ?\} ?(?![= ])'
 )
 _COMBINATIONS = re.compile(r'(?<![\w\\])C ?\( ?(\d{1,4}) ?, ?(\d{1,4}) ?\)')
 _DATE = re.compile(r'\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{2,4}')
@@ -62,6 +66,8 @@ def read(text: str, *, loose: bool = False, thousands: bool = True,
     raise Unreadable(f'it has more than {notation.SYMBOLS} characters')
   if _DATE.fullmatch(text.strip()):
     raise Unreadable('it is a date')
+  if _DERIVATIVE.search(text):
+    raise Unreadable('it holds a derivative, which is not worked out')
   text = _FRENCH.sub(_english, text)
   text = units.strip(spelling.plain(text).strip(), loose=loose)
   text = re.sub(r'(?<![\d.])(\d*\.\d*)\((\d+)\)$', r'\1\\overline{\2}', text)

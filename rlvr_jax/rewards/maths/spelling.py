@@ -44,7 +44,13 @@ _UNICODE = (
   | {'∩': '\\cap ', '∖': '\\setminus ', '∅': '\\emptyset ', '⌀': '\\emptyset '}
   | {'∞': '\\infty ', '√': '\\sqrt ', '∛': '\\sqrt[3]', '∜': '\\sqrt[4]'}
   | {'⌊': '\\lfloor ', '⌋': '\\rfloor ', '⌈': '\\lceil ', '⌉': '\\rceil '}
-  | {'°': '^\\circ ', 'º': '^\\circ ', '˚': '^\\circ ', '℃': '^\\circ C', '℉': '^\\circ F'}
+  | {
+    '°': '^\\circ ',
+    'º': '^\\circ ',
+    '˚': '^\\circ ',
+    '℃': '^\\circ C',
+    '℉': '^\\circ F',
+  }
   | {'′': "'", '…': '\\ldots ', '⋯': '\\ldots ', '⟨': '\\langle '}
   | {'⟩': '\\rangle ', '∧': '\\land ', '∨': '\\lor ', '∠': '\\angle '}
   | {'△': '\\triangle ', '∑': '\\sum ', '∏': '\\prod ', '∫': '\\int '}

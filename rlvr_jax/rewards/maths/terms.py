@@ -214,6 +214,8 @@ class Terms(descent.Tokens):
       if not named or len(_flat(inside)) > 3:
         raise Unreadable(f'it holds \\{sign}')
       return ('s', f'{sign} {"".join(_flat(inside))}')
+    if sign in ('int', 'iint', 'iiint', 'oint', 'lim', 'partial', 'nabla'):
+      raise Unreadable(f'it holds \\{sign}, which is not worked out')
     raise Unreadable(f'it holds {sign[:40]!r}')
 
   def _number(self, token) -> tuple:
@@ -346,6 +348,8 @@ class Terms(descent.Tokens):
       self._need('=')
       limits['index'], limits['first'] = token.value, self._sum()
       self._need('}')
+    if limits.get('last') == ('s', 'oo'):
+      raise Unreadable(f'an infinite \\{name} is not worked out')
     if len(limits) != 3:
       raise Unreadable(f'the limits of \\{name}')
     return (name, limits['index'], limits['first'], limits['last'],

@@ -182,9 +182,15 @@ _UPRIGHT = (
 )
 _SIGN = r'\\Omega|\\mu ?[a-zA-Z]{1,2}|\^ ?\{? ?\\circ ?\}? ?(?:[CFK]|\\(?:text|mathrm) ?\{ ?[CFK] ?\})|\\degree ?[CFK]'
 _LETTER = rf'[{_SINGLE}](?![A-Za-z]){_POWER}'
-_OVER = rf'\\[dt]?frac ?\{{ ?{_UPRIGHT}{_POWER} ?\}} ?\{{ ?{_UPRIGHT}{_POWER} ?\}}'
+_INVERSE = (  # \mathrm{m\,s^{-1}}
+  r'\\(?:text|mathrm) ?\{ ?[A-Za-z]{1,4}(?: ?[ /*] ?[A-Za-z]{1,4}|'
+  r' ?\^ ?\{ ?-?[1-4] ?\}){1,6} ?\}'
+)
+_OVER = (
+  rf'\\[dt]?frac ?\{{ ?{_UPRIGHT}{_POWER} ?\}} ?\{{ ?{_UPRIGHT}{_POWER} ?\}}'
+)
 _UNIT = (
-  rf'(?:(?:{_BARE})(?![A-Za-z])|{_UPRIGHT}|(?:{_SIGN})(?![A-Za-z])|{_OVER}|'
+  rf'(?:(?:{_BARE})(?![A-Za-z])|{_UPRIGHT}|(?:{_SIGN})(?![A-Za-z])|{_OVER}|{_INVERSE}|'
   rf'(?<![A-Za-z\\])m ?s(?=\^ ?\{{? ?-)){_POWER}'
 )
 _JOIN = r' ?(?:/|\*|\\cdot(?![a-z])|\\times(?![a-z])|\bper\b|\.|-) ?'
