@@ -228,6 +228,8 @@ def _judge(gold: _Gold, text: str, rules, cut: bool) -> codes.Verdict | str:
       return _WRONG
   if gold.number is None:
     latex = words.MEANT.get(words.key(latex), latex)
+    if '\\mathbb' in gold.latex:
+      latex = re.sub(r'\\mathbf ?(?=\{[CNQRZ]\})', r'\\mathbb', latex)
   if latex == gold.latex:
     return _CORRECT
   fault = _fault(latex, rules, gold)

@@ -352,6 +352,8 @@ def _unmarked(text, span, sought) -> Found | None:
     text[span[1] : min(end, span[1] + 200)], 1
   )[0]
   declined = _DECLINED.search(before + text[span[1] : min(end, span[1] + 400)])
+  if not before.strip(' $*'):  # a bare number, after a sentence
+    declined = declined or _DECLINED.search(text[max(low, span[0] - 90) : span[0]])
   nothing = _NO_ANSWER.search(text[max(low, span[0] - 60) : span[0]])
   if declined or nothing or spans.open_end(before, after):
     return None

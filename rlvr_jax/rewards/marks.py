@@ -57,7 +57,8 @@ SENTENCE_END = re.compile(
 _RULE = re.compile(r'(?:[-=*_]{3,}\s{1,8}){1,4}')
 # 'The answer is 3. Or 5.', '3; 5'
 _MORE = re.compile(
-  r'\.\s{1,4}[Oo]r\b[^.\n]{0,40}|;[ \t]{0,4}-?\d[\d.,]{0,20}(?=\s*(?:\n|$))'
+  r'\.\s{1,4}[Oo]r\b[^.\n]{0,40}|;[ \t]{0,4}-?\d[\d.,]{0,20}'
+  r'(?=\s*(?:\n|$)|[ \t]+(?:for|if|when|where|otherwise)\b)'
 )
 _PLACEHOLDER = re.compile(
   r'(?:\\(?:text|textbf|mathrm|mbox)\s?\{)?\s*(?:(?:the|your|my|final|numeric'
