@@ -110,7 +110,8 @@ def find(
 
   Args:
     sought: what sort of answer would do.
-    cut: the text was cut by a limit: what is not marked is no answer then.
+    cut: the text was cut by a limit: what is not marked is no answer then, nor
+      is what an unfinished mark says at the very end ('#### 1' of '#### 18').
 
   Raises:
     TooLong: the marked answer is longer than `SPAN` characters.
@@ -353,7 +354,9 @@ def _unmarked(text, span, sought) -> Found | None:
   )[0]
   declined = _DECLINED.search(before + text[span[1] : min(end, span[1] + 400)])
   if not before.strip(' $*'):  # a bare number, after a sentence
-    declined = declined or _DECLINED.search(text[max(low, span[0] - 90) : span[0]])
+    declined = declined or _DECLINED.search(
+      text[max(low, span[0] - 90) : span[0]]
+    )
   nothing = _NO_ANSWER.search(text[max(low, span[0] - 60) : span[0]])
   if declined or nothing or spans.open_end(before, after):
     return None

@@ -59,6 +59,7 @@ _RULE = re.compile(r'(?:[-=*_]{3,}\s{1,8}){1,4}')
 _MORE = re.compile(
   r'\.\s{1,4}[Oo]r\b[^.\n]{0,40}|;[ \t]{0,4}-?\d[\d.,]{0,20}'
   r'(?=\s*(?:\n|$)|[ \t]+(?:for|if|when|where|otherwise)\b)'
+  r'|;[ \t]{0,4}\(?[2bB][.)][^.;\n]{0,40}'
 )
 _PLACEHOLDER = re.compile(
   r'(?:\\(?:text|textbf|mathrm|mbox)\s?\{)?\s*(?:(?:the|your|my|final|numeric'

@@ -58,7 +58,11 @@ _TEXT = re.compile(
   r'\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\{([^{}]*)\}'
   r'(?:(?<=[A-Za-z.]\})\^\{?[23]\}?)?(?![A-Za-z])'
 )
-_PART_OF = re.compile(r'(?:%|\bper ?cent)[\s}\\]*(?:\\text\w*\{\s*)?of\b')
+# In a formula; in a sentence '10% of the class' may answer 'what percent'.
+_PART_OF = re.compile(
+  r'\\%\s*of\b|(?:%|\bper ?cent)[\s}]*(?:\\text\w*\{\s*of\b|of\s+(?:\d|[b-z]\b|[$\\]))'
+  r'|\\text\w*\{[^{}]*(?:%|\bper ?cent)\s+of\b'
+)
 # 1'234'567 and 1 234 567
 _GROUPS = re.compile(
   r"(?<![\w.,'’])\d{1,3}(?:(?:['’]\d{3})+|(?: \d{3})+)(?![\d/,'’])"

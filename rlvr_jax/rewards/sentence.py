@@ -16,6 +16,7 @@ from rlvr_jax.rewards.spans import (
   formulas,
   stands,
   trim,
+  unsolved,
   without_text,
   worked,
 )
@@ -72,7 +73,9 @@ _NOT_BUT = re.compile(
 )
 # Two values, each under a condition; a value that is taken back.
 _TAKEN_BACK = re.compile(
-  r'\b(?:otherwise|else)\b|\b(?:for|if|when) (?:[a-z$]{1,3} (?:is )?)?(?:even|odd)\b|'
+  r'\b(?:otherwise|else)\b|\bpart\b[^\n]{1,60}\bpart\b|\((?:wrong|incorrect|(?:in )?base)\b|'
+  r'\bcan(?:not| not|[\'’]t) be (?:right|correct|true)\b|\bbut (?:now |actually |then )?'
+  r'(?:it|that|this|the answer)\b[^.\n\d]{0,20}\d|\b(?:for|if|when) (?:[a-z$]{1,3} (?:is )?)?(?:even|odd)\b|'
   r'\b(?:but|though|although|which|however)\b[^.\n]{0,20}?(?:[\'’]s| is| was) '
   r'(?:[a-z]{1,10} )?(?:wrong|incorrect|not (?:right|correct|true))\b',
   re.IGNORECASE,
@@ -297,6 +300,8 @@ def _plain(text, span, sought):
   if numbers.read(clause) is not None:
     return Said(span)
   left, equals, right = clause.rpartition('=')
+  if equals and sought.numeric and unsolved(left + equals):
+    return Said(None, clean=False)
   if equals and sought.numeric:
     at = trim(text, (span[1] - len(right), span[1]))
     value = numbers.read(text[slice(*at)])

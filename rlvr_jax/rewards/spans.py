@@ -49,7 +49,7 @@ _OPERAND_BEFORE = re.compile(
 )
 _OPERAND_AFTER = re.compile(
   r'[ \t]*(?:[\^×÷·⋅√π_}⁄∕∙∗²³¹⁰⁴-⁹ⁿ½⅓⅔¼¾⅕-⅞!]|\\(?!\)|\]|%|,|;|text|mathrm|\s|$|n)|[-+−–/*][ \t]*'
-  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\(|[*+][ \t]*$|=(?![ \t]*[A-Za-z]\b)|:\d|[\'’]\d|!?\?|≈|<|>|,\d|'
+  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\((?![A-Za-z]{3})|[*+][ \t]*$|=(?![ \t]*[A-Za-z]\b)|:\d|[\'’]\d|!?\?|≈|<|>|,\d|'
   r'\|[ \t]*\d|(?:squared|cubed|factorial|mod|modulo|choose|pi)\b|'
   r'(?:plus|minus|times|multiplied by|divided by)[ \t]+[\\\d$(])'
 )
@@ -61,6 +61,8 @@ _REFERENCE = re.compile(
 )
 _OPEN_BEFORE = re.compile(
   r'\d\W*(?:\w+\W+){0,2}?or\s+(?:[\w=]+\s+){0,3}\W*$|'
+  r'\b(?:[a-z] is at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|higher|lower|'
+  r'other) than|nearly|almost|up to|below|above)\s+\W*$|'
   r'(?:not|n[\'’]t)\s+(?:\w+\s+)?\W*$|\b(?:if|suppose|assum(?:e|ing)|let|whether|'
   r'unless)\b(?:[^,.\d=]{0,40}|\s+[A-Za-z]\w?\s*=\s*)$',
   re.IGNORECASE,
@@ -83,15 +85,16 @@ _WORKED_BEFORE = re.compile(
   r'(?:divisible|divided|multiplied) by|'
   r'(?:third|quarter|square|cube|root|reciprocal|inverse|factorial|multiples?|'
   r'divisors?|factors?|power|logarithm|log|digits?|complement|opposite|negative|'
-  r'percent(?:age)?|%|sine|cosine|tangent)[ \t]+of)'
+  r'percent(?:age)?|%|sine|cosine|tangent)[ \t]+of|(?:square |cube )?root)'
   r'(?:[ \t]+(?:of|as|the|a|an|number))*[ \t$\\(]*$',
   re.IGNORECASE,
 )
 _WORKED_AFTER = re.compile(
-  r'[ \t$]*(?:\\?%[ \t]*)?(?:and an?[ -](?:half|third|quarter)\b|(?:multiplied by|divided by|plus|'
+  r'[ \t$]*(?:(?:\\?%|per ?cent\b)[ \t]*)?(?:and an?[ -](?:half|third|quarter)\b|(?:multiplied by|divided by|plus|'
   r'minus|over|modulo|mod|choose|squared|cubed|factorial|out of|in base|base)\b|'
   r'(?:times|(?:less|more|fewer|greater)[ \t]than|of)[ \t]+(?:[b-z]\b|[$\\\d(])|'
-  r'-(?:gon|sided)\b)',
+  r'-(?:gon|sided)\b|\((?:in )?base\b|(?:doubled|tripled|halved|halves|thirds|'
+  r'(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)ths|tens)\b)',
   re.IGNORECASE,
 )
 _EMPHASIS = re.compile(r'[*_`$]{1,6}$')
@@ -156,7 +159,20 @@ def without_text(latex: str) -> str:
 
 def worked(before: str, after: str) -> bool:
   """Whether what stands beside a number is done with it: 'half of 5'."""
-  return bool(_WORKED_BEFORE.search(before[-60:]) or _WORKED_AFTER.match(after))
+  if unsolved(before) or _WORKED_BEFORE.search(before[-60:]):
+    return True
+  return _WORKED_AFTER.match(after) is not None
+
+
+def unsolved(before: str) -> bool:
+  """Whether a number is the right side of an equation such as '2x = '."""
+  left = re.search(r'(?:(?<![A-Za-z])[xyznk](?![A-Za-z])|[\d\s^*/+−().²³-]){1,40}'
+                   r'=[ \t]*\$?$', before[-60:])  # fmt: skip
+  if left is None:
+    return False
+  terms = re.sub(r'(?<=[\d) ])[xX](?= ?[\d$(.])', '*', left[0])  # 3 x 4 = 12
+  names = set(re.findall('[xyznk]', terms))
+  return len(names) == 1 and re.fullmatch(r'\W*\w\W*', terms) is None
 
 
 def open_end(before: str, after: str) -> bool:

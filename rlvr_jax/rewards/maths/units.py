@@ -167,9 +167,9 @@ _SINGLE = 'msghlLNJWVAKCF'
 _NOT_UNITS = re.compile(
   r'\b(?:pi|sqrt|sin|cos|tan|cot|sec of|csc|log|ln|exp|mod|modulo|infinity|inf|'
   r'nan|or|and|to|plus|minus|times(?! ?$)|over|divided|squared of|theta|alpha|beta|'
-  r'not|more|less|fewer|than|least|most|factorial|root|hal(?:f|ves)|thirds|'
-  r'(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)ths|quarters|dozens|'
-  r'tens|hundreds|thousands|millions|billions|base|choose|out|remainder|if|when|unless|maybe|perhaps|possibly|wrong|'
+  r'not|cannot|more|less|fewer|than|least|most|factorial|root|hal(?:f|ves)|thirds|'
+  r'(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)ths|quarters|'
+  r'doubled|tripled|halved|tens|hundreds|thousands|millions|billions|base|choose|out|remainder|if|when|unless|maybe|perhaps|possibly|wrong|'
   r'incorrect|unknown|approximately|about|half|quarter)\b',
   re.IGNORECASE,
 )
