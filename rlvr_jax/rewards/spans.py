@@ -82,6 +82,8 @@ _OPEN_AFTER = re.compile(
 # What makes of the number that follows or precedes it another one.
 _WORKED_BEFORE = re.compile(
   r'\b(?:half|twice|thrice|double|triple|no longer|never|hardly|far from|'
+  r'close to|near|to the|(?:number|integer|prime|term|even|odd|digit) (?:after|'
+  r'before|sum of)|'
   r'(?:divisible|divided|multiplied) by|'
   r'(?:third|quarter|square|cube|root|reciprocal|inverse|factorial|multiples?|'
   r'divisors?|factors?|power|logarithm|log|digits?|complement|opposite|negative|'
@@ -91,7 +93,8 @@ _WORKED_BEFORE = re.compile(
 )
 _WORKED_AFTER = re.compile(
   r'[ \t$]*(?:(?:\\?%|per ?cent\b)[ \t]*)?(?:and an?[ -](?:half|third|quarter)\b|(?:multiplied by|divided by|plus|'
-  r'minus|over|modulo|mod|choose|squared|cubed|factorial|out of|in base|base)\b|'
+  r'minus|over|modulo|mod|choose|squared|cubed|factorial|raised|increased|decreased|reduced|'
+  r'times[ \t]+the[ \t]+(?:square|cube|root)|out of|in base|base)\b|'
   r'(?:times|(?:less|more|fewer|greater)[ \t]than|of)[ \t]+(?:[b-z]\b|[$\\\d(])|'
   r'-(?:gon|sided)\b|\((?:in )?base\b|(?:doubled|tripled|halved|halves|thirds|'
   r'(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)ths|tens)\b)',
