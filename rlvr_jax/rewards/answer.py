@@ -11,8 +11,8 @@ Conventions (those on which graders differ can be chosen: `extract.Rules`):
 - Rational numbers are compared exactly: 0.3333 is not 1/3. A decimal equals an
   irrational number up to a relative error of 5e-7. Formulas are equal if they
   are wherever both have a real value.
-- 10% equals 0.1 and 10. '18 dollars', '$18.00', '18' are equal: units and
-  currency are not checked.
+- 10% equals 0.1 and 10, but the formula `10\% \text{ of } x` is not 10.
+- '18 dollars', '$18.00', '18' are equal: units and currency are not checked.
 - `x = 3` equals 3 (but y = 3 is not a gold x = 3), and so does
   `m + n = 30 + 40 = 70` the number 70; but 2x = 6 is not 3, and a false
   equation (17 = 18) is wrong. What follows an approximation sign, or is cut
@@ -42,7 +42,7 @@ _CORRECT, _WRONG, _NO_ANSWER, _UNVERIFIABLE = codes.Verdict
 
 # 3.14... and 1, 2, ... break off; 5... is the end of a sentence.
 _CUT_OFF = re.compile(r'(?:\.\d+|,) ?\.\.\.?$')
-_END = re.compile(r'(?:\\[,;:! ]|[.;:,\s])+$')  # `\,` is a space
+_END = re.compile(r'(?:\\[,;:! ]|(?<!\\)\\$|[.;:,\s])+$')  # `\,` is a space
 _NAME = re.compile(r'([A-Za-z])(?:_\{?\w+\}?)? ?= ?[-+.\d\\]')
 
 
@@ -211,7 +211,8 @@ def _judge(gold: _Gold, text: str, rules, cut: bool) -> codes.Verdict | str:
     return _UNVERIFIABLE
   latex = _strip(answer)
   if gold.number is not None and read is not None:
-    either = rules.percent == 'either'
+    # 10\% \text{ of the total} is 10%, and not 10.
+    either = rules.percent == 'either' and not numbers.part_of(answer)
     same = numbers.equal(gold.number, read, either=either)
     same = same and _unknown(latex) in (
       None,
@@ -227,6 +228,8 @@ def _judge(gold: _Gold, text: str, rules, cut: bool) -> codes.Verdict | str:
       return _WRONG
   if gold.number is None:
     latex = words.MEANT.get(words.key(latex), latex)
+    if '\\mathbb' in gold.latex:
+      latex = re.sub(r'\\mathbf ?(?=\{[CNQRZ]\})', r'\\mathbb', latex)
   if latex == gold.latex:
     return _CORRECT
   fault = _fault(latex, rules, gold)

@@ -45,6 +45,7 @@ _RETRACTED = re.compile(
   r'|[^.\n]{0,20}\bI[ \t](?:have[ \t])?made[ \t]an?[ \t](?:mistake|error)',
   re.IGNORECASE,
 )
+_REASON = re.compile(r'\s(?:because|since|as|so|which|where|when|for|if|but)\s')
 _NO_ANSWER = re.compile(
   r'\b(?:is|have|has) no (?:answer|solution)', re.IGNORECASE
 )
@@ -52,7 +53,7 @@ _DECLINED = re.compile(
   r'\b(?:I|we)(?:[ \t](?:cannot|can not|could not|am unable to|do not|am not|'
   r'have no)|[ \t]?(?:can|could|do)n[\'’]t|[\'’]m not|[ \t]can[\'’]?t)[ \t]'
   r'(?:[a-z]{1,12}[ \t]){0,2}?(?:determine|tell|know|solve|find|answer|say|'
-  r'decide|sure|certain|idea|able|compute)\b|\bcannot be (?:determined|solved|'
+  r'decide|sure|certain|idea|able|compute|help)\b|\bcannot be (?:determined|solved|'
   r'answered)|\bnot enough information|\bunable to (?:determine|answer|solve)'
   r'|\bI give up',
   re.IGNORECASE,
@@ -109,12 +110,14 @@ def find(
 
   Args:
     sought: what sort of answer would do.
-    cut: the text was cut by a limit: what is not marked is no answer then,
+    cut: the text was cut by a limit: what is not marked is no answer then, nor
+      is what an unfinished mark says at the very end ('#### 1' of '#### 18');
       unless `rules.truncated` says otherwise.
 
   Raises:
     TooLong: the marked answer is longer than `SPAN` characters.
   """
+  cut = cut and rules.truncated == 'marked'
   span = _reply(text, rules)
   marks, hidden = _marks(text, span, sought)
   firm = [m.inner[0] for m in marks if m.sort != 'said']
@@ -125,6 +128,8 @@ def find(
     outranks = mark.sort == 'said' and firm and min(firm) < mark.inner[0]
     if outranks and not said.clean:
       continue
+    if cut and mark.open and said.span and _touches(text, said.span, span[1]):
+      continue  # '#### 1' is left of '#### 18'
     tail = text[mark.end : min(span[1], mark.end + 400)]
     if mark.sort == 'said' and _DECLINED.search(tail):
       return None
@@ -132,7 +137,7 @@ def find(
       span, hidden = (mark.end, span[1]), False
       break
     return _found(text, said, True)
-  if hidden or rules.require_mark or (cut and rules.truncated == 'marked'):
+  if hidden or cut or rules.require_mark:
     return None
   return _unmarked(text, span, sought)
 
@@ -148,6 +153,8 @@ def vote(text: str, rules: Rules = RULES, *, cut: bool = False) -> Found | None:
   if letter and re.fullmatch('[A-Ja-j]', letter.text):
     return letter
   found = find(text, Sought(), rules, cut=cut)
+  if found is None:  # 'x = 1 or x = 2' may be the whole answer
+    found = find(text, Sought(several=True), marked, cut=cut)
   if found is None or not found.marked:
     words = find(text, Sought(words=True), marked, cut=cut)
     if words and words.text.casefold() in _WORDS:
@@ -216,6 +223,14 @@ def last_number(text: str) -> str | None:
   """The last number in a text, as it stands there; ordinals do not count."""
   span = _number(text, (0, len(text)))
   return span and text[slice(*span)]
+
+
+def _touches(text, span, end) -> bool:
+  """Whether nothing that ends an answer follows it."""
+  said = text[slice(*span)]
+  if said.endswith(('\\)', '\\]', '$')) or _REASON.search(said):
+    return False
+  return text[span[1] : end].strip(' ,') == ''
 
 
 def _found(text, said: Said, marked: bool) -> Found | None:
@@ -341,6 +356,10 @@ def _unmarked(text, span, sought) -> Found | None:
     text[span[1] : min(end, span[1] + 200)], 1
   )[0]
   declined = _DECLINED.search(before + text[span[1] : min(end, span[1] + 400)])
+  if not before.strip(' $*'):  # a bare number, after a sentence
+    declined = declined or _DECLINED.search(
+      text[max(low, span[0] - 90) : span[0]]
+    )
   nothing = _NO_ANSWER.search(text[max(low, span[0] - 60) : span[0]])
   if declined or nothing or spans.open_end(before, after):
     return None

@@ -18,6 +18,13 @@ _AFTER_LETTER = re.compile(
   r'|\s*$)',
   re.IGNORECASE,
 )
+_DENIED = re.compile(
+  r'[)\]*_.]{0,4}\s+(?:is|was|are|seems|looks|can|could|would|does)(?:n[\'’]t|[ \t]+(?:not|'
+  r'definitely|clearly|also|simply|just|a|an|the|too)|not)*[ \t]*'
+  r'(?:(?<=not)|(?<=n[\'’]t)|(?<=not )|(?<=n[\'’]t )|incorrect|wrong|false|distractor|'
+  r'impossible|invalid|ruled out)\b',
+  re.IGNORECASE,
+)
 _ANOTHER = re.compile(
   r'[\s*_`"\')\]}$.]{0,6}(?:/|,|;(?=\s*\(?[A-J]\)?\s*(?:$|[;,.]))|\||&|\+|or|and|\\text\{\s*(?:or|and)\s*\})'
   r'(?:[\s*_`"\'(\[{$]|\\(?:text|textbf|mathrm)\{|option|choice|maybe|possibly|'
@@ -32,8 +39,10 @@ def choice(text: str, span: Span) -> Said | None:
     return None
   at, inside = match.span('letter'), text[span[0] : match.start('letter')]
   rest = text[at[1] : span[1]]
-  if _ANOTHER.match(rest):
+  if _ANOTHER.match(rest) or re.match(r'\}?\s*\\text\w*\{\s*[A-J]\b', rest):
     return Said(None)
+  if _DENIED.match(rest):
+    return None
   bracket = re.match(r'[\s*_`"\'$]{0,4}(?:\\right\s?)?[)\]}.:]', rest)
   bare = rest.strip(DECORATION + '.$})]\\') == ''
   if text[at[0]].islower() and not (bare or inside.rstrip().endswith('(')):

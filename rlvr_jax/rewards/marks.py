@@ -52,11 +52,14 @@ _SUPPOSED = re.compile(
 _WORD_FIRST = re.compile(r'[\s*_]{0,8}[A-Za-z]{2,}|\d{1,2}[.)]\s+[A-Za-z]{2}')
 SENTENCE_END = re.compile(
   r'\.(?=[\s*_"`]|$)|\n|;|!(?![\s]{0,2}[.$)!=\d])|[?？。]'
+  r'|</?(?:b|strong|i|em|p|div|span|br|h[1-6]|li|td|center|u)\b[ /]{0,2}>'
 )
 _RULE = re.compile(r'(?:[-=*_]{3,}\s{1,8}){1,4}')
 # 'The answer is 3. Or 5.', '3; 5'
 _MORE = re.compile(
-  r'\.\s{1,4}[Oo]r\b[^.\n]{0,40}|;[ \t]{0,4}-?\d[\d.,]{0,20}(?=\s*(?:\n|$))'
+  r'\.\s{1,4}[Oo]r\b[^.\n]{0,40}|;[ \t]{0,4}-?\d[\d.,]{0,20}'
+  r'(?=\s*(?:\n|$)|[ \t]+(?:for|if|when|where|otherwise)\b)'
+  r'|;[ \t]{0,4}\(?[2bB][.)][^.;\n]{0,40}'
 )
 _PLACEHOLDER = re.compile(
   r'(?:\\(?:text|textbf|mathrm|mbox)\s?\{)?\s*(?:(?:the|your|my|final|numeric'
@@ -71,6 +74,11 @@ _QUOTED = re.compile(
   r'for example,?)[ \t]{0,2}["\'`]?)\$?$',
   re.IGNORECASE,
 )
+_MENTION = re.compile(
+  r'\b(?:in|into|inside|within|with|using|use|a|the)[ \t]+(?:a[ \t]+|the[ \t]+)?'
+  r'[$`"\']{0,2}$',
+  re.IGNORECASE,
+)
 _NOT = re.compile(r'(?<!\\)(?:\bnot|n[\'’]t|≠|\\neq?)[ \t$*:]{1,4}$')
 
 
@@ -80,6 +88,7 @@ class Mark(NamedTuple):
   sort: str  # box, tag, hash, said
   inner: Span
   end: int  # of the mark
+  open: bool = False  # nothing says that it ends where the text does
 
 
 def boxes(text: str, span: Span) -> tuple[list[Mark], bool]:
@@ -112,8 +121,9 @@ def boxes(text: str, span: Span) -> tuple[list[Mark], bool]:
     quoted = _NOT.search(before) or _QUOTED.search(before)
     if not quoted and not _PLACEHOLDER.fullmatch(text, *inner):
       found.append(Mark('box', inner, after))
-    elif not found and re.search(r'\d', text[after : min(stop, after + SPAN)]):
-      opened = False  # a mention: numbers follow it
+    elif not found and _MENTION.search(text[max(start, at - 40) : at]):
+      # 'put the answer in \boxed{}': hides nothing, if numbers follow it
+      opened = not re.search(r'\d', text[after : min(stop, after + SPAN)])
   return found, opened
 
 
@@ -122,11 +132,15 @@ def tags(text: str, span: Span) -> tuple[list[Mark], bool]:
   start, end = span
   found, opened = [], False
   for _ in range(_MARKS):
-    at = text.rfind('<answer>', start, end)
+    at = max(
+      text.rfind(tag, start, end)
+      for tag in ('<answer>', '<ANSWER>', '<Answer>')
+    )
     if at < 0:
       break
     end, inside, opened = at, at + len('<answer>'), True
-    close = text.find('</answer>', inside, min(inside + SPAN + 20, span[1]))
+    closing = '</' + text[at + 1 : inside]
+    close = text.find(closing, inside, min(inside + SPAN + 20, span[1]))
     if close < 0 and span[1] > inside + SPAN:
       if not found:
         raise TooLong
@@ -135,7 +149,7 @@ def tags(text: str, span: Span) -> tuple[list[Mark], bool]:
     inner = spans.trim(text, (inside, stop))
     quoted = _QUOTED.search(text[max(start, at - 24) : at])
     if not quoted and not _PLACEHOLDER.fullmatch(text, *inner):
-      found.append(Mark('tag', inner, stop + (close >= 0) * 9))
+      found.append(Mark('tag', inner, stop + (close >= 0) * 9, close < 0))
   return found, opened
 
 
@@ -156,7 +170,9 @@ def hashes(text, span, sought) -> tuple[list[Mark], list[Mark]]:
       continue
     if len(line) >= SPAN:
       raise TooLong
-    mark = Mark('hash', (start, start + len(line)), start + len(line))
+    after = start + len(line)
+    unended = text[after : span[1]].strip(' *') == ''
+    mark = Mark('hash', (start, after), after, unended)
     leads = len(before) > 1 or at - len(before[0]) == span[0]
     (lines if leads and not before[-1].strip(' *\t') else inline).append(mark)
   return lines, inline
@@ -171,7 +187,7 @@ def statements(text, span, sought) -> list[Mark]:
       continue
     start, stop = _sentence(text, (match.end(), span[1]), sought)
     if text[stop : stop + 1] not in ('?', '？'):
-      found.append(Mark('said', (start, stop), stop))
+      found.append(Mark('said', (start, stop), stop, stop == span[1]))
   for match in list(_IS_THE_ANSWER.finditer(text, low, span[1]))[-_MARKS:]:
     found.append(Mark('said', match.span(1), match.end()))
   if sought.choice:

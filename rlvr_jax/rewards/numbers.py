@@ -48,14 +48,24 @@ FIND = re.compile(
 _TRANSLATE = str.maketrans(
   {c: '-' for c in '−–—﹣－'}
   | {c: ' ' for c in '\u00a0\u202f\u2009\u2007~'}
-  | {c: '' for c in '$£€¥₹°'}
+  | {c: '' for c in '$£€¥₹¢°º˚'}
 )
 _DROP = re.compile(
-  r'\\[$()\[\]!,;: ]|\\(?:left|right|displaystyle)(?![a-zA-Z])'
+  r'\\(?:[$()\[\]!,;: ]|$)|\\(?:left|right|displaystyle)(?![a-zA-Z])'
   r'|\^\{?\\circ\}?|\\degree|\*\*|__'
 )
 _TEXT = re.compile(
-  r'\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\{([^{}]*)\}(?:\^\{?[23]\}?)?(?![A-Za-z])'
+  r'\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\{([^{}]*)\}'
+  r'(?:(?<=[A-Za-z.]\})\^\{?[23]\}?)?(?![A-Za-z])'
+)
+# In a formula; in a sentence '10% of the class' may answer 'what percent'.
+_PART_OF = re.compile(
+  r'\\%\s*of\b|(?:%|\bper ?cent)[\s}]*(?:\\text\w*\{\s*of\b|of\s+(?:\d|[b-z]\b|[$\\]))'
+  r'|\\text\w*\{[^{}]*(?:%|\bper ?cent)\s+of\b'
+)
+# 1'234'567 and 1 234 567
+_GROUPS = re.compile(
+  r"(?<![\w.,'’])\d{1,3}(?:(?:['’]\d{3})+|(?: \d{3})+)(?![\d/,'’])"
 )
 _LEFT = re.compile(r'[A-Za-z](?:_\{?\w\}?)? ?= ?')
 _NUMBER = re.compile(
@@ -94,8 +104,11 @@ def read(text: str) -> Number | None:
   text = text.strip()
   if len(text) > SPAN:
     raise TooLong
-  text = _TEXT.sub(' \x01\\1', text.replace('\\$', '').translate(_TRANSLATE))
+  text = text.replace('\\$', '').translate(_TRANSLATE)
+  for _ in range(3):  # one within another
+    text = _TEXT.sub(' \x01\\1', text)
   text = re.sub(r'\x01(?! ?[A-Za-z])', '', text)
+  text = _GROUPS.sub(lambda m: re.sub("['’ ]", '', m[0]), text)
   text = text.replace('{,}', ',').replace('\\%', '%')
   text = re.sub(r'\\[dtc]frac', r'\\frac', _DROP.sub('', text))
   text = text.strip().strip('*').strip()
@@ -125,6 +138,11 @@ def read(text: str) -> Number | None:
   if value is None:
     return None
   return Number((-value if part['sign'] == '-' else value) * scale, percent)
+
+
+def part_of(text: str) -> bool:
+  """Whether a number with a percent sign is of something: '10% of x'."""
+  return _PART_OF.search(text) is not None
 
 
 def equal(a: Number, b: Number, *, either: bool = True) -> bool:

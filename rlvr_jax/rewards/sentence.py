@@ -6,7 +6,7 @@ gives where in the same text the answer stands. Time is linear in what is read.
 
 import re
 
-from rlvr_jax.rewards import letters, numbers
+from rlvr_jax.rewards import letters, numbers, words
 from rlvr_jax.rewards.spans import (
   FUNCTIONS,
   PROSE,
@@ -16,13 +16,16 @@ from rlvr_jax.rewards.spans import (
   formulas,
   stands,
   trim,
+  unsolved,
   without_text,
+  worked,
 )
 
 _SYMBOLIC = re.compile(r'[\\^*({\[<>√π∞!]|\bsqrt\b|\bpi\b')
 # Where what is said ends and a reason or a remark begins.
 _CLAUSE = re.compile(
   r',?\s+(?:since|because|as|(?<!or )so|which|where|when|for|given|if|but|rather|after|'
+  r'and (?=\S{1,20} is (?:extraneous|rejected|invalid|discarded|not valid|impossible))|'
   r'per|in total|altogether|that is|i\.e|hence|thus|therefore|and (?:the|so|'
   r'this|it|we|that)|with|not)\b|,\s+(?!(?:or|and|possibly|maybe|perhaps)\b)(?=[A-Za-z]{2})|\s+[—–]\s+'
   rf'|\s+\((?!or\b)(?=[^()\\\n]{{0,60}}\b(?!{FUNCTIONS})(?:an? |[A-Za-z]{{3}}))'
@@ -63,6 +66,19 @@ _OPEN_END = re.compile(
 # 'x = 5, y = 6': two values.
 _TWO_NAMED = re.compile(
   r'[A-Za-z]\w{0,2}\s*=[^=]{1,80}(?:,|;|\band\b)\s*[A-Za-z]\w{0,2}\s*='
+)
+# 'not 4 but 6'
+_NOT_BUT = re.compile(
+  r'not\s+[^.;\n]{1,60}?,?\s+but\s+(?:rather\s+|instead\s+)?', re.IGNORECASE
+)
+# Two values, each under a condition; a value that is taken back.
+_TAKEN_BACK = re.compile(
+  r'\b(?:otherwise|else)\b|\bpart\b[^\n]{1,60}\bpart\b|\((?:wrong|incorrect|(?:in )?base)\b|'
+  r'\bcan(?:not| not|[\'’]t) be (?:right|correct|true)\b|\bbut (?:now |actually |then )?'
+  r'(?:it|that|this|the answer)\b[^.\n\d]{0,20}\d|\b(?:for|if|when) (?:[a-z$]{1,3} (?:is )?)?(?:even|odd)\b|'
+  r'\b(?:but|though|although|which|however)\b[^.\n]{0,20}?(?:[\'’]s| is| was) '
+  r'(?:[a-z]{1,10} )?(?:wrong|incorrect|not (?:right|correct|true))\b',
+  re.IGNORECASE,
 )
 _NOTHING = re.compile(
   r'\W*(?:unknown|undetermined|indeterminate|impossible|undefined|none|nothing|'
@@ -137,6 +153,8 @@ def read(text: str, span: Span, sought: Sought, first: bool = False):
   if box := _BOX.match(text, *span):
     close = text.rfind('}', box.end(), span[1])
     span = trim(text, (box.end(), close if close >= 0 else span[1]))
+  if but := _NOT_BUT.match(text, *span):
+    span = but.end(), span[1]
   if sought.choice:
     found = letters.choice(text, span)
     if found is not None:
@@ -227,6 +245,11 @@ def _single(text, span, sought, first):
     return Said(None)
   if numbers.read(whole) is not None:
     return Said(span)
+  if sought.numeric and _TAKEN_BACK.search(whole):
+    return Said(None)
+  spelt = words.NUMERAL.match(text, *span) if sought.numeric else None
+  if spelt and (value := words.numeral(spelt[1])) is not None:
+    return Said(spelt.span(1), text=str(value))
   label = _LABEL.match(whole)
   if label and label.end() < len(whole):
     rest = span[0] + label.end(), span[1]
@@ -240,15 +263,19 @@ def _single(text, span, sought, first):
   compared = sought.numeric and _COMPARED.search(before)
   if compared or _hedged(clause, before):
     return _first(text, said) if first else Said(None)
+  other = _ALTERNATIVE.search(text, *said)
+  if other and re.search(r'\d', text[said[0] : other.start()]):
+    said = trim(text, (said[0], other.start()), ',(')  # 1/3, or 0.333
+    clause = text[slice(*said)]
   inner = [s for s in inner if s[0] < said[1]]
   if inner:
-    return _formula(text, said, inner)
+    return _formula(text, said, inner, sought)
   if numbers.read(clause) is not None:
     return Said(said)
   return _plain(text, said, sought) or _rest(text, said, span, sought)
 
 
-def _formula(text, said, inner):
+def _formula(text, said, inner, sought):
   """The one formula of a clause; of several that are equal, the last."""
   found = inner[0]
   for one in inner[1:]:
@@ -256,6 +283,9 @@ def _formula(text, said, inner):
     if _AND.fullmatch(gap):
       return Said(None)  # two answers
     found = one
+  after = text[inner[-1][1] : said[1]].lstrip('$)]\\')
+  if sought.numeric and worked(text[said[0] : inner[0][0]], after):
+    return Said(None, clean=False)
   around = text[said[0] : inner[0][0]] + text[inner[-1][1] : said[1]]
   return Said(found, clean=not re.search(r'\d', around))
 
@@ -270,6 +300,8 @@ def _plain(text, span, sought):
   if numbers.read(clause) is not None:
     return Said(span)
   left, equals, right = clause.rpartition('=')
+  if equals and sought.numeric and unsolved(left + equals):
+    return Said(None, clean=False)
   if equals and sought.numeric:
     at = trim(text, (span[1] - len(right), span[1]))
     value = numbers.read(text[slice(*at)])
@@ -294,13 +326,20 @@ def _plain(text, span, sought):
   if len(alone) != len(values) or not values:
     return None if PROSE.search(clause) else Said(span)
   here = lambda m: (span[0] + m.start(), span[0] + m.end())
+  if worked(clause[: values[0].start()], clause[values[-1].end() :]):
+    return Said(None, clean=False)
   if len({m[0] for m in values}) == 1:
     return Said(here(values[0]), clean=False)
   between = clause[values[0].end() : values[1].start()]
   other = re.search(r'\b(?:and|to|or|vs|versus)\b|[,|;&]', between)
+  # 5 feet 6 inches, 5 over 6, 18 cents more than 2
+  if not other:
+    other = worked('', clause[values[0].end() :]) or re.search(
+      r'^[\s\'’′]*(?:[A-Za-z]+\.?)?\s*$|\b(?:more|less|fewer) than\b', between
+    )
   if values[0].start() == 0 and not other:
     return Said(here(values[0]), clean=False)
-  return Said(None) if other else None
+  return Said(None, clean=False) if other else None
 
 
 def _rest(text, said, span, sought):
@@ -312,6 +351,8 @@ def _rest(text, said, span, sought):
     return None
   values = list(numbers.FIND.finditer(rest))
   offset = span[1] - len(rest)
+  if values and worked(rest[: values[0].start()], rest[values[0].end() :]):
+    return Said(None, clean=False)
   if len(values) != 1 or not stands(rest, *values[0].span()):
     return None
   return Said(

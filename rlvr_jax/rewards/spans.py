@@ -31,7 +31,10 @@ FUNCTIONS = (
 )
 # Words of prose, not the names that formulas use.
 PROSE = re.compile(rf'(?<![A-Za-z\\{{])(?!{FUNCTIONS})[A-Za-z]{{3,}}')
-DECORATION = ' \t\r\n*_`"\'“”'
+_PICTURES = ''.join(
+  map(chr, [*range(0x2600, 0x27C0), 0xFE0F, *range(0x1F300, 0x1FB00)])
+)
+DECORATION = ' \t\r\n*_`"\'“”' + _PICTURES
 _WORDS = re.compile(
   rf'\b(?!{FUNCTIONS})[a-z]{{2,}}[ ,]+(?!{FUNCTIONS})[a-z]{{2,}}\b'
 )
@@ -45,8 +48,8 @@ _OPERAND_BEFORE = re.compile(
   r'mod|modulo|times|divided by|plus|minus|negative)\(?|\d[ \t]*[xX])[ \t$]*$'
 )
 _OPERAND_AFTER = re.compile(
-  r'[ \t]*(?:[\^×÷·⋅√π_}]|\\(?!\)|\]|%|,|;|text|mathrm|\s|$|n)|[-+−–/*][ \t]*'
-  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\(|\*[ \t]*$|=(?![ \t]*[A-Za-z]\b)|:\d|!?\?|≈|<|>|,\d|'
+  r'[ \t]*(?:[\^×÷·⋅√π_}⁄∕∙∗²³¹⁰⁴-⁹ⁿ½⅓⅔¼¾⅕-⅞!]|\\(?!\)|\]|%|,|;|text|mathrm|\s|$|n)|[-+−–/*][ \t]*'
+  r'(?:\d|\\|\(|\?|[A-Za-z]\b)|\((?![A-Za-z]{3})|[*+][ \t]*$|=(?![ \t]*[A-Za-z]\b)|:\d|[\'’]\d|!?\?|≈|<|>|,\d|'
   r'\|[ \t]*\d|(?:squared|cubed|factorial|mod|modulo|choose|pi)\b|'
   r'(?:plus|minus|times|multiplied by|divided by)[ \t]+[\\\d$(])'
 )
@@ -58,14 +61,43 @@ _REFERENCE = re.compile(
 )
 _OPEN_BEFORE = re.compile(
   r'\d\W*(?:\w+\W+){0,2}?or\s+(?:[\w=]+\s+){0,3}\W*$|'
+  r'\b(?:[a-z] is at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|higher|lower|'
+  r'other) than|nearly|almost|up to|below|above)\s+\W*$|'
   r'(?:not|n[\'’]t)\s+(?:\w+\s+)?\W*$|\b(?:if|suppose|assum(?:e|ing)|let|whether|'
   r'unless)\b(?:[^,.\d=]{0,40}|\s+[A-Za-z]\w?\s*=\s*)$',
+  re.IGNORECASE,
+)
+_ASKED = re.compile(
+  r'\s*(?:what (?:is|are)|how (?:much|many)|which)\b(?![^,:=]*[a-z] (?:is|are|was|'
+  r'has|have)\W{0,3}$)[^,:=]{0,60}$|[^,:=]{0,60}\b(?:I|we)'
+  r'(?:[\'’]ll| will| shall| can)? (?:try|guess)\b',
   re.IGNORECASE,
 )
 _OPEN_AFTER = re.compile(
   r'\D{0,24}\bor\b[^.\n]{0,24}\d|\W{0,4}(?:is|are|was|were|can|would|does|do|will|'
   r'may|might|could)(?:n[\'’]t|[ \t]+(?:not|wrong|incorrect|false|too|possible|a '
   r'guess))\b',
+  re.IGNORECASE,
+)
+# What makes of the number that follows or precedes it another one.
+_WORKED_BEFORE = re.compile(
+  r'\b(?:half|twice|thrice|double|triple|no longer|never|hardly|far from|'
+  r'close to|near|to the|(?:number|integer|prime|term|even|odd|digit) (?:after|'
+  r'before|sum of)|'
+  r'(?:divisible|divided|multiplied) by|'
+  r'(?:third|quarter|square|cube|root|reciprocal|inverse|factorial|multiples?|'
+  r'divisors?|factors?|power|logarithm|log|digits?|complement|opposite|negative|'
+  r'percent(?:age)?|%|sine|cosine|tangent)[ \t]+of|(?:square |cube )?root)'
+  r'(?:[ \t]+(?:of|as|the|a|an|number))*[ \t$\\(]*$',
+  re.IGNORECASE,
+)
+_WORKED_AFTER = re.compile(
+  r'[ \t$]*(?:(?:\\?%|per ?cent\b)[ \t]*)?(?:and an?[ -](?:half|third|quarter)\b|(?:multiplied by|divided by|plus|'
+  r'minus|over|modulo|mod|choose|squared|cubed|factorial|raised|increased|decreased|reduced|'
+  r'times[ \t]+the[ \t]+(?:square|cube|root)|out of|in base|base)\b|'
+  r'(?:times|(?:less|more|fewer|greater)[ \t]than|of)[ \t]+(?:[b-z]\b|[$\\\d(])|'
+  r'-(?:gon|sided)\b|\((?:in )?base\b|(?:doubled|tripled|halved|halves|thirds|'
+  r'(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)ths|tens)\b)',
   re.IGNORECASE,
 )
 _EMPHASIS = re.compile(r'[*_`$]{1,6}$')
@@ -128,13 +160,43 @@ def without_text(latex: str) -> str:
   return re.sub(r'\\[a-zA-Z]+(?:\{[^{}]*\})?', ' ', latex)
 
 
+def worked(before: str, after: str) -> bool:
+  """Whether what stands beside a number is done with it: 'half of 5'."""
+  if unsolved(before) or _WORKED_BEFORE.search(before[-60:]):
+    return True
+  return _WORKED_AFTER.match(after) is not None
+
+
+def unsolved(before: str) -> bool:
+  """Whether a number is the right side of an equation such as '2x = '."""
+  left = re.search(r'(?:(?<![A-Za-z])[xyznk](?![A-Za-z])|[\d\s^*/+−().²³-]){1,40}'
+                   r'=[ \t]*\$?$', before[-60:])  # fmt: skip
+  if left is None:
+    return False
+  terms = re.sub(r'(?<=[\d) ])[xX](?= ?[\d$(.])', '*', left[0])  # 3 x 4 = 12
+  names = set(re.findall('[xyznk]', terms))
+  return len(names) == 1 and re.fullmatch(r'\W*\w\W*', terms) is None
+
+
 def open_end(before: str, after: str) -> bool:
   """Whether what stands around a last number leaves others possible.
 
   Args:
     before: its sentence up to it. after: from it on.
   """
+  if worked(before, after) or _ASKED.match(before):
+    return True
   return bool(_OPEN_BEFORE.search(before[-80:]) or _OPEN_AFTER.match(after))
+
+
+def _numbered(text, start, end, low) -> bool:
+  """Whether a last '5.' begins an item of a list that has a '4.'."""
+  before = text[max(low, start - 2000) : start]
+  number = text[start:end]
+  if not re.search(r'(?:^|\n)[ \t*#>]*$', before) or not number.isdecimal():
+    return False
+  one = int(number[:6]) - 1
+  return re.search(rf'(?:^|\n)[ \t*#>]*{one}[.)]\s', before) is not None
 
 
 def stands(text: str, start: int, end: int, low: int = 0) -> bool:
@@ -153,10 +215,14 @@ def stands(text: str, start: int, end: int, low: int = 0) -> bool:
     return False
   if _OPERAND_BEFORE.search(before) or _OPERAND_AFTER.match(after):
     return False
+  if re.match(r'[.)]\s*$', after) and _numbered(text, start, end, low):
+    return False
   place = _REFERENCE.search('\n' + before if start - low < 40 else before)
   if place and (place[0].strip(' \n#>*') or re.match(r'[.)]\s+\S', after)):
     return False
   attached = re.match(r'[A-Za-z]{1,20}', after)
+  if attached and after[attached.end() : attached.end() + 1].isdigit():
+    return False  # 5h30m
   if attached:
     return numbers.read(f'{text[start:end]} {attached[0]}') is not None or (
       len(attached[0]) > 2

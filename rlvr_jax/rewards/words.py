@@ -42,7 +42,10 @@ MEANT = {
   ),
   **dict.fromkeys(
     ('nosolution', 'nosolutions', 'norealsolution', 'norealsolutions',
-     'emptyset', 'theemptyset'),
+     'emptyset', 'theemptyset', 'nosolutionexists', 'nosolutionsexist',
+     'norealsolutionexists', 'norealsolutionsexist', 'thereisnosolution',
+     'therearenosolutions', 'therearenorealsolutions',
+     'thereisnorealsolution', 'hasnosolution', 'nosuchx'),
     '\\emptyset',
   ),
   'infinity': '\\infty',
@@ -139,22 +142,36 @@ _TENS = [
   'eighty',
   'ninety',
 ]
+_SCALES = {'thousand': 1000, 'million': 10**6, 'billion': 10**9}
 _NUMERALS = {w: i for i, w in enumerate(_UNITS)} | {
   w: 10 * i for i, w in enumerate(_TENS, 2)
 }
 
 
-def numeral(text: str) -> int | None:
-  """A number below a million in words: seventy-two, one hundred and five.
+# A numeral in words at the start of a sentence, and at most its unit.
+NUMERAL = re.compile(
+  rf'((?:(?:{"|".join(sorted(_NUMERALS, key=len, reverse=True))}|hundred|'
+  r'thousand|million|billion)\b(?:[ -](?:and )?(?=[a-z]))?){1,12})'
+  r'(?<![ -])(?: (?![a-z]*(?:th|ths|thirds?|half|halves|quarters?|percent|dozen|'
+  r'squared|cubed|factorial|more|less|times|plus|minus|point|over|and|mod)\b)'
+  r'[a-z]{3,15})?\.?(?=$|,? (?:since|because|as)\b)',
+  re.IGNORECASE,
+)
 
-  'seventy-two (72)' is read too.
+
+def numeral(text: str) -> int | None:
+  """A number below 10^12 in words: seventy-two, one hundred and five.
+
+  'seventy-two (72)' and 'six apples' are read too.
   """
   text = bare(text[:200]).casefold()
+  with_unit = NUMERAL.fullmatch(text)
+  text = with_unit[1] if with_unit else text
   match = re.fullmatch(r'([a-z -]+?)(?: ?\((\d{1,6})\))?', text)
   if match is None:
     return None
   total = group = 0
-  last = None
+  last, scale = None, 10**12
   for word in match[1].replace('-', ' ').split():
     if word in _NUMERALS:
       value = _NUMERALS[word]
@@ -164,9 +181,10 @@ def numeral(text: str) -> int | None:
       group += value
     elif word == 'hundred' and 0 < group < 10:
       group *= 100
-    elif word == 'thousand' and 0 < group < 1000 and not total:
-      total, group = group * 1000, 0
-    elif word != 'and' or last not in ('hundred', 'thousand'):
+    elif _SCALES.get(word, scale) < scale and 0 < group < 1000:
+      scale = _SCALES[word]
+      total, group = total + group * scale, 0
+    elif word != 'and' or last not in ('hundred', *_SCALES):
       return None
     last = word
   if (

@@ -291,3 +291,56 @@ def test_a_worker_imports_no_jax():
     [sys.executable, '-c', code], capture_output=True, text=True, timeout=300
   )
   assert done.stdout == 'correct False\n', done.stderr
+
+
+@pytest.mark.parametrize(
+  ('gold', 'text', 'right'),
+  [
+    ('1', '#### 1', False),
+    ('18', 'thus\n#### 18\n', True),
+    ('1', 'The answer is 1', False),
+    ('1', 'The answer is 1,', False),
+    ('1', 'The answer is 1.', True),
+    ('1', 'The answer is **1', False),
+    ('1', 'The answer is $1', False),
+    ('1', 'The answer is $1$', True),
+    ('1', 'The answer is 1 because of the', True),
+    ('1', 'Final Answer\n\n1', False),
+    ('1', '<answer>1', False),
+    ('1', '<answer>1</answer>', True),
+    ('1', '\\boxed{1', False),
+    ('1', '\\boxed{1} and then some', True),
+    ('1', '\\boxed{1}\n\nThe answer is 1', True),
+    ('1', 'so it is 1.', False),
+    ('A', 'Answer: A', False),
+    ('A', 'Answer: A\n', True),
+    ('\\sqrt{2}', 'The answer is \\sqrt{2}', False),
+    ('\\sqrt{2}', 'The answer is $\\sqrt{2}$', True),
+  ],
+)
+def test_a_mark_that_the_limit_cut_off_is_no_answer(gold, text, right):
+  got = answer.verify([gold], [text], truncated=[True], timeout_s=30)
+  assert (got == [codes.Verdict.CORRECT]) == right
+
+
+def test_several_values_in_a_box_cast_one_vote():
+  keys = {
+    answer.canonical(f'\\boxed{{{x}}}')
+    for x in ('x=1 or x=2', 'x = 2 \\text{ or } x = 1', '2, 1')
+  }
+  assert len(keys) == 1
+  assert None not in keys
+
+
+@pytest.mark.parametrize(
+  ('gold', 'why'),
+  [
+    ('\\int_0^1 x dx', 'int, which is not worked out'),
+    ('\\lim_{x\\to 0} x', 'lim, which is not worked out'),
+    ('\\sum_{n=1}^\\infty 1/n^2', 'infinite .sum'),
+    ('\\frac{d}{dx} x^2', 'derivative'),
+  ],
+)
+def test_golds_that_are_not_worked_out_say_so(gold, why):
+  with pytest.raises(ValueError, match=why):
+    answer.check_gold(gold)

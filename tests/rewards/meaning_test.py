@@ -10,6 +10,7 @@ from rlvr_jax import codes, limits
 from rlvr_jax.rewards import answer, extract
 
 RIGHT = {
+  'spaces': [('6', '\\ 6\\ '), ('6', '6\\ ')],
   'case of symbols': [
     ('\\frac{R}{r}', '\\frac{R}{r}'),
     ('2R', 'R+R'),
@@ -893,7 +894,6 @@ x=\frac{1\pm\sqrt5}{2}|\frac{1\pm\sqrt5}{2}
 48|48\text{ ft}^{2}
 48|48 kg/m^3
 48|48 \text{ kg/m}^3
-48|48\%\text{ of the total}
 48|48 dollars per hour
 48|48\text{ dollars/hour}
 48|\$48 per hour
@@ -1129,6 +1129,152 @@ a_1|a1
 2\sqrt{3}|2*sqrt(3)
 2\sqrt{3}|2 * 3^(1/2)
 2\sqrt{3}|sqrt(12)
+6|\text{\textbf{6}}
+\frac{1}{2}|\mathrm{\frac{1}{2}}
+7|\text{Total: }7
+15|C(6,2)
+15|^6C_2
+15|\dbinom62
+15|6C2
+15|{}_6C_2
+1234567|1'234'567
+1000000|\text{one million}
+5|5 \frac{\text{m}}{\text{s}}
+5|5 ms^{-1}
+5|5 times
+5|5¢
+\{1,2,3\}|{1,2,3}
+\{1,2,3\}|x ∈ {1,2,3}
+\emptyset|\text{No solution exists}
+\begin{pmatrix}1\\2\end{pmatrix}|\begin{pmatrix}1\\[2pt]2\end{pmatrix}
+90^\circ|90˚
+\{1,2\}|{1, 2}
+\{1,2\}|｛1,2｝
+e^{x}+C|e^{x}+c
+3|3\text{ mod }5
+3|3\text{ roots}
+3|\text{exactly }3
+\{1,2,3\}|{1, 2, 3}
+\{1,2,3\}|{3,2,1}
+\{1,2,3\}|\{1, 2, 3\}.
+\{1,2,3\}|x\in{1,2,3}
+\{1,2,3\}|{ 1,2,3 }
+\{1,2,3\}|S = {1,2,3}
+\{1,2,3\}|1,2\text{ or }3
+10|C(5,2)
+10|C(5,3)
+10|{5 \choose 2}
+10|5C2
+10|{}_5C_2
+10|^5C_2
+10|^{5}C_{2}
+10|\binom52
+10|C(5, 2) = 10
+10|\binom{5}{2} = 10
+10|C(5,2) = \frac{5!}{2!3!} = 10
+10|\tbinom52
+5|5\frac{\text{m}}{\text{s}}
+5|5\,\frac{\mathrm{m}}{\mathrm{s}^2}
+5|5 \frac{\text{km}}{\text{h}}
+5|5\text{ m}\text{s}^{-1}
+5|5 m s^{-1}
+5|5\,\mathrm{m\,s^{-1}}
+5|5\text{ ms}^{-1}
+5|5 m/s
+5|5 km h^{-1}
+5|5\text{ times}
+5|5 cents
+5|5˚
+5|5\text{ days per week}
+5|5\ \text{dollars}
+5|5 o'clock
+5|5 \text{ kg m/s}^2
+5|5 N·m
+5|5 N m
+5|5 J/kg
+5|5 g/cm^3
+5|5 mol/L
+5|5\text{ mol L}^{-1}
+5|5 people/km^2
+5|5\text{ people per square mile}
+5|5~\mathrm{cm}^2
+5|5\, cm^2
+5|5 \,\mathrm{m}^3
+5|5\text{m}
+5|5\mathrm{m}
+5|5{\rm m}
+5|5 {\rm\ cm}
+5|5\text{ }^\circ\text{C}
+5|5^\circ\text{C}
+5|5\text{ lives}
+5|5\text{ different ways}
+5|5 distinct values
+5|5\text{ ways}
+5|5\text{ possible values}
+5|5\text{ integers}
+5|5\text{ solutions}
+5|5\text{ real roots}
+5|5\text{ factors}
+5|5\text{ digits}
+5|5\text{ sides}
+5|5\text{ edges}
+5|5\text{ terms}
+5|5\text{ zeros}
+5|5\text{ baskets}
+5|5\text{ percent}
+5|5\text{ pairs}
+5|5\text{ sets}
+5|5\text{ triples}
+5|5\text{ choices}
+5|5\text{ moves}
+5|5\text{ outfits}
+6|\text{six}
+6|\text{six apples}
+6|\textbf{Six}
+6|\textbf{\text{6}}
+6|\mathrm{\mathbf{6}}
+6|\ 6
+6|\text{The total is }6
+6|\text{Answer}: 6
+6|\text{Area: }6
+6|\text{Number of ways: }6
+6|\text{Total cost: \$}6
+6|\text{Final Answer: }6
+6|\text{exactly }6
+6|\text{Therefore, }6
+6|\text{Sum}=6
+6|\mathbf{6}\text{ cm}^2
+6|\textbf{6}\text{ cm}^{2}
+6|\text{6 cm}^2
+6|\text{6 cm}^2.
+x^2+C|x^2+k
+x^2+C|x^{2} + C
+3.14|\pi \approx 3.14
+\frac{1}{3}|\frac13 \approx 0.333
+\frac{1}{3}|1/3 \approx 0.33
+\frac{1}{3}|\frac{1}{3}\sim 0.333
+\sqrt{2}|\sqrt{2}\approx 1.414
+\sqrt{2}|\sqrt2 \approx 1.41
+\sqrt{2}|1.41421356
+20\%|20\%\text{ of the class}
+20\%|20 \text{ percent of the class}
+20\%|20\%
+12345|12'345
+12345|12’345
+12345|12 345
+12345|12,345
+12345|12\,345
+12345|12{,}345
+2000000|2\text{ million}
+2000000|\text{two million}
+2000000|2,000,000
+2000000|2\times 10^6
+2000000|2 million
+\begin{pmatrix}1\\2\end{pmatrix}|\begin{pmatrix}1\\[4pt]2\end{pmatrix}
+\emptyset|\text{There is no solution}
+\emptyset|\text{No solutions exist}
+\emptyset|\text{no real solution}
+\emptyset|\text{No solution.}
 """
 MORE_WRONG = r"""
 5|>5
@@ -1476,6 +1622,145 @@ True|not true
 1234|12,34
 1234|1 2 3 4
 1234|1,2,3,4
+10|10\%\text{ of the total}
+6|\mathbf{6}^2
+5|5\text{ fifths}
+5|5\text{ tens}
+4|4\sim 6
+\{1,2,3\}|{1,2}
+\{1,2,3\}|{1,2,3,4}
+\{1,2,3\}|{1},{2}
+\{1,2,3\}|({1,2},3)
+\{1,2,3\}|{1,2,-3}
+\{1,2,3\}|x\notin{1,2,3}
+3|{3,5}
+3|{1,3}
+3|\{3,3.5\}
+3|{3,4,5}
+3|\sqrt{3,5}
+3|x\in{3,5}
+3|C(3,1)+1
+3|C(3,2)+3
+3|C(5,3)
+3|(3,5)
+3|P(3)
+3|C(3,x)
+3|A(3,5)
+3|3C2x
+3|3C1+3
+5|C(5,2)
+5|5C2
+5|{}_5C_2
+5|\binom52
+5|{5 \choose 2}
+5|C(5,0)
+5|^5C_2
+2|C(5,2)
+2|5C2
+2|\binom{5}{2}
+5|5\frac{m}{s}+1
+5|5\frac{x}{y}
+5|5\frac{\text{m}}{2}
+5|5\text{ out of }10
+5|5\text{ in base }6
+5|5\text{ over }6
+5|5\text{ times }3
+5|5\text{ choose }2
+5|5 s^{-1} + 5
+5|5\text{ sixths}
+5|5\text{ hundreds}
+5|5\text{ quarters}
+5|5 m 20 cm
+5|5\text{ m }20\text{ cm}
+5|5\text{ kg }300\text{ g}
+5|5\text{ years and }2\text{ months}
+5|\text{5 or 6 apples}
+5|\text{5 to 6 apples}
+5|\text{between 5 and 6}
+5|\text{5 apples and 3 pears}
+5|\text{5 apples, 3 pears}
+5|5\text{ red, }3\text{ blue}
+6|\textbf{6}^2
+6|\text{6}^3
+6|\mathrm{6}^{2}
+6|\mathbf{6}_{7}
+6|\text{6}!
+6|\mathbf{6}!
+6|\text{6} x
+6|\text{6}\text{7}
+6|\mathbf{6}7
+6|\textbf{6}\%\text{ of }x
+6|\text{6}^{-1}
+6|\mathbf{6}^{\circ}+1
+6|\text{(6}
+6|\mathrm{\frac{6}{5}}
+6|\text{6/5}
+6|\text{6+5}
+6|\text{6 x 5}
+6|\text{6 squared}
+6|\text{six squared}
+6|\text{sixty}
+6|\text{sixteen}
+6|\text{six hundred}
+6|\text{six or seven}
+6|\text{six sevenths}
+6|\text{Not: }6
+6|\text{at least: }6
+6|\text{Case 6: }7
+6|\text{wrong: }6
+6|\text{incorrect: }6
+6|\text{greater than: }6
+6|\text{exactly }6\text{ or }7
+6|\text{either: }6, 7
+x^2+C|x^2+c^2
+x^2+C|x^2 c
+x^2+C|x^2+2
+x^2+C|cx^2
+x^2+C|x^2+c+C
+x^2+C|x^2+x
+A+C|A+B
+A+C|a+c
+3|3\sim 5
+3|3 \approx 5
+3|3 \sim 4
+3|3~5
+3|3 - 5
+3|3 – 5
+3|3—5
+3|3..5
+3|3 \ldots 5
+3|3 \dots 5
+3|3, \ldots, 5
+3|[3..5]
+3|3 \leftrightarrow 5
+3|3 \Rightarrow 5
+3|3 \to 5
+3|3 \pm 0.5
+3|3 \approx 2.5
+3|\pi \approx 3
+3|\sim 3
+3|3 \lesssim 5
+3|3\simeq 5
+3|3 \cong 5
+20|20\%\text{ of the class}
+20|20\% \text{ of } 80
+20|20\%\text{ of them}
+20|20 \text{ percent of the class}
+20|20\text{ per cent of }x
+20|\text{20\% of 50}
+20|\text{20% of the class}
+12|12'345
+12|12 345
+12|12,345
+2|2\text{ million}
+2|\text{two million}
+2|2 million
+\emptyset|\text{no solution except }1
+\emptyset|\text{There is one solution}
+\emptyset|\text{no integer solution}x
+\emptyset|{0}
+\emptyset|\{1\}
+48|48\%\text{ of the total}
 """
 
 

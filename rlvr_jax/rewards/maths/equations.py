@@ -2,6 +2,7 @@ r"""What an equation says: 'x = 3' is 3, and so is 'm + n = 1 + 2 = 3'."""
 
 import itertools
 import re
+from fractions import Fraction
 from typing import NamedTuple
 
 from rlvr_jax.rewards.maths import exact, intervals, scalars, trees
@@ -58,6 +59,8 @@ def resolve(tree: tuple, rules: Conventions, *, gold: bool = False) -> Named:
       name_of(left.value) and not (trees.symbols(left.value) <= trees.CONSTANTS)
     ):
       return Named(name_of(left.value), None, sides[-1])
+    if _far(left.value, sides[-1]):
+      raise Untrue  # 3 \sim 5, a range
     return left._replace(rough=sides[-1])
   return _chain(sides, rules, gold=gold)
 
@@ -102,6 +105,17 @@ def _agree(a, b, rules) -> bool:
   if trees.is_scalar(a) and trees.is_scalar(b):
     return scalars.equal(a, b, rules)
   return a == b
+
+
+def _far(a, b) -> bool:
+  """Whether two numbers differ by more than any rounding."""
+  try:
+    a, b = exact.value(a), exact.value(b)
+  except Unreadable:
+    return False
+  if a is None or b is None:
+    return False
+  return abs(a - b) > max(abs(a), abs(b), Fraction(1, 5)) / 20
 
 
 def _symbols(*sides) -> set[str]:

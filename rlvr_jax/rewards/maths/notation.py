@@ -248,6 +248,8 @@ def _upright(match):
     yield from _word(inside, [], '')
   elif inside.lower() in ('or', 'and'):
     yield Token('op', inside.lower())
+  elif inside == 'mod':
+    yield Token('op', 'bmod')
   elif re.search(r'\d', inside) or inside in (',', ';'):
     yield from tokens(inside)
   elif inside:

@@ -28,7 +28,8 @@ RELATIONS = ('=', '<', '>', '<=', '>=', '!=', 'approx', 'equiv', 'in', 'notin')
 _LEADING = re.compile(
   r'(?:(?!\b(?:not|least|most|more|less|than|about|approximately|nearly)\b)'
   r'[A-Za-z ,])*\b(?:is|are|equals?|be|get|answer|thus|hence|so|therefore|have)'
-  r' ?:?|(?:therefore|thus|hence|so|final answer|answer) ?:?',
+  r' ?:?|(?:therefore|thus|hence|so|final answer|answer|exactly)[,:]?'
+  r'|(?!.*\b(?:wrong|incorrect|false|not|least|most|more|less|than|about|nearly)\b)(?:[A-Za-z]+ ?){1,4}:',
   re.IGNORECASE,
 )
 _APPLIED = re.compile(
@@ -39,6 +40,11 @@ _FRENCH = re.compile(
   r'(^ ?|\\cup ?|\\in ?|= ?|∪ ?)([\[\](])([^\[\]()=]*[,;][^\[\]()=]*)([\[\])])'
   r'(?= ?(?:$|\\cup|∪))'
 )
+_DERIVATIVE = re.compile(  # not 'dy/dx = ...', which names what follows
+  r'\\[dt]?frac ?\{ ?d(?: ?\^ ?\{?\d\}?)? ?[a-z]?(?:\([a-z]\))? ?\} ?'
+  r'\{ ?d ?[a-z](?: ?\^ ?\{?\d\}?)? ?\} ?(?![= ])'
+)
+_COMBINATIONS = re.compile(r'(?<![\w\\])C ?\( ?(\d{1,4}) ?, ?(\d{1,4}) ?\)')
 _DATE = re.compile(r'\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{2,4}')
 
 
@@ -48,7 +54,8 @@ def read(text: str, *, loose: bool = False, thousands: bool = True,
 
   Args:
     text: without the signs of mathematics mode.
-    loose: see `units.strip`.
+    loose: the answer must be a number (see `units.strip`): C(5,2) is 10, and
+      no point.
     thousands: see `notation.tokens`.
     semicolons: '[0; 1]' is an interval.
 
@@ -59,9 +66,13 @@ def read(text: str, *, loose: bool = False, thousands: bool = True,
     raise Unreadable(f'it has more than {notation.SYMBOLS} characters')
   if _DATE.fullmatch(text.strip()):
     raise Unreadable('it is a date')
+  if _DERIVATIVE.search(text):
+    raise Unreadable('it holds a derivative, which is not worked out')
   text = _FRENCH.sub(_english, text)
   text = units.strip(spelling.plain(text).strip(), loose=loose)
   text = re.sub(r'(?<![\d.])(\d*\.\d*)\((\d+)\)$', r'\1\\overline{\2}', text)
+  if loose:
+    text = _COMBINATIONS.sub(r'\\binom{\1}{\2}', text)
   found = notation.tokens(text, thousands=thousands)
   return _Reader(found, semicolons).whole()
 
@@ -276,8 +287,8 @@ class _Reader(terms.Terms):
       places = self._find(*inside, ';')
     if left == '{' and not places:
       return self._list(*inside)
-    if left == '{':
-      raise Unreadable('its braces hold several answers')
+    if left == '{':  # braces without a backslash
+      return self._braces(*inside)
     if places:
       parts = [self._list(a, b) for a, b in self._parts(*inside, places)]
       if left + right == '()':

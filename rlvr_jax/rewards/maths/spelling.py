@@ -44,14 +44,20 @@ _UNICODE = (
   | {'∩': '\\cap ', '∖': '\\setminus ', '∅': '\\emptyset ', '⌀': '\\emptyset '}
   | {'∞': '\\infty ', '√': '\\sqrt ', '∛': '\\sqrt[3]', '∜': '\\sqrt[4]'}
   | {'⌊': '\\lfloor ', '⌋': '\\rfloor ', '⌈': '\\lceil ', '⌉': '\\rceil '}
-  | {'°': '^\\circ ', 'º': '^\\circ ', '℃': '^\\circ C', '℉': '^\\circ F'}
+  | {
+    '°': '^\\circ ',
+    'º': '^\\circ ',
+    '˚': '^\\circ ',
+    '℃': '^\\circ C',
+    '℉': '^\\circ F',
+  }
   | {'′': "'", '…': '\\ldots ', '⋯': '\\ldots ', '⟨': '\\langle '}
   | {'⟩': '\\rangle ', '∧': '\\land ', '∨': '\\lor ', '∠': '\\angle '}
   | {'△': '\\triangle ', '∑': '\\sum ', '∏': '\\prod ', '∫': '\\int '}
   | {'→': '\\to ', '⇒': '\\Rightarrow ', '∘': '^\\circ ', 'µ': '\\mu '}
   | {c: f'\\mathbb{{{a}}} ' for c, a in zip('ℝℤℕℚℂ', 'RZNQC')}
   | {'ℯ': 'e', 'ⅇ': 'e', 'ⅈ': 'i', 'Ω': '\\Omega ', 'ϖ': '\\pi ', '∶': ':'}
-  | {c: '' for c in '$£€¥₹\u200b\u200c\u200d\u2060\ufeff'}
+  | {c: '' for c in '$£€¥₹¢\u200b\u200c\u200d\u2060\ufeff'}
 )
 _RAISED = dict(zip('⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ', '0123456789+-()nix'))
 _LOWERED = dict(zip('₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙᵢₖₓ', '0123456789+-()nikx'))
@@ -79,6 +85,16 @@ _PERCENT = re.compile(
   r'\\(?:text|mathrm|mbox) ?\{ ?(?:percent|per cent|pct|%|\\%) ?\}'
   r'|(?<![A-Za-z])(?:percent|per cent|pct)\b'
 )
+# \mathrm{\frac{1}{2}}: style alone, as it holds mathematics.
+_STYLED = re.compile(
+  r'\\(?:text|textbf|textrm|mbox|mathrm) ?\{'
+  r'(?=[^{}A-Za-z\\]{0,20}\\(?:[dt]?frac|sqrt|pi|infty|d?binom)(?![A-Za-z]))'
+)
+# Numbers of choices: _6C_2, 6C2.
+_CHOOSE = re.compile(
+  r'(?<![\w.\\])(?:\{\})?[_^]\{?(\d{1,4})\}?(?:C|\\(?:mathrm|text)\{C\})_\{?(\d{1,4})\}?'
+  r'|(?<![\w.\\])(\d{1,4})C(\d{1,4})(?![\w.])'
+)
 _SPACE = re.compile(
   r'\\(?:[,;:!> ]|quad(?![A-Za-z])|qquad(?![A-Za-z])|thinspace(?![A-Za-z])|'
   r'enspace(?![A-Za-z]))|[~\s]'
@@ -99,7 +115,12 @@ def plain(text: str) -> str:
   text = _PERCENT.sub(r'\\%', text)
   if not re.search(r'matrix|array|cases|align', text):
     text = re.sub(r'\\\\(?=[A-Za-z])', r'\\', text)  # \\frac, escaped twice
-  text = text.replace('\\\\', '\x03')  # the end of a row
+  # the end of a row
+  text = re.sub(r'\\\\(?: ?\[\d[\d.]*(?:pt|em|ex|mm)\])?', '\x03', text)
+  text = _STYLED.sub('{', text)
+  text = _CHOOSE.sub(
+    lambda m: f'\\binom{{{m[1] or m[3]}}}{{{m[2] or m[4]}}}', text
+  )
   text = _SPACE.sub(' ', text.replace('\\$', '').replace('\\!', ''))
   text = _ROMAN.sub(r'\\mathrm{\1}', text)
   for _ in range(3):  # \color{red}{...} may hold another

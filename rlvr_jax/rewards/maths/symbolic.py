@@ -76,7 +76,7 @@ def _read(text, rules, **options):
 def _matches(gold, expected, answer, rules) -> bool:
   number = _is_number(expected, rules)
   found = _read(answer, rules, loose=number)
-  if equal(expected, found, rules):
+  if equal(expected, _integral(expected, found), rules):
     return True
   # 100,200 is a number, and may be meant for a list.
   if expected[0] in _SEVERAL and re.search(r'\d,\d{3}', answer):
@@ -86,6 +86,32 @@ def _matches(gold, expected, answer, rules) -> bool:
   else:
     return False
   return equal(expected, found, rules)
+
+
+def _integral(gold, answer):
+  """Writes +c in an answer as the +C of a gold antiderivative."""
+  names = _added(gold), _added(answer)
+  mine, other = ({'C', 'c', 'K', 'k'} & set(n) for n in names)
+  if mine == {'C'} and len(other) == 1 and trees.free(gold) > {'C'}:
+    (name,) = other
+    if names[1].count(name) == 1 and name not in trees.free(gold):
+      return _renamed(answer, name)
+  return answer
+
+
+def _added(tree) -> list[str]:
+  """The symbols that are terms of a sum."""
+  if tree[0] == 's':
+    return [tree[1]]
+  return _added(tree[1]) + _added(tree[2]) if tree[0] == '+' else []
+
+
+def _renamed(tree, name):
+  if tree == ('s', name):
+    return ('s', 'C')
+  if tree[0] != '+':
+    return tree
+  return ('+', _renamed(tree[1], name), _renamed(tree[2], name))
 
 
 def _is_number(tree, rules) -> bool:

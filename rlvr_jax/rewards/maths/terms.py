@@ -214,6 +214,8 @@ class Terms(descent.Tokens):
       if not named or len(_flat(inside)) > 3:
         raise Unreadable(f'it holds \\{sign}')
       return ('s', f'{sign} {"".join(_flat(inside))}')
+    if sign in ('int', 'iint', 'iiint', 'oint', 'lim', 'partial', 'nabla'):
+      raise Unreadable(f'it holds \\{sign}, which is not worked out')
     raise Unreadable(f'it holds {sign[:40]!r}')
 
   def _number(self, token) -> tuple:
@@ -316,7 +318,9 @@ class Terms(descent.Tokens):
       return [self._postfix(self._atom())]
     if name == 'sqrt':
       return [self._group()]
-    if name in ('max', 'min', 'gcd', 'lcm', 'binom', 'abs', 'floor', 'ceil'):
+    if name == 'binom':
+      return [self._group(), self._group()]
+    if name in ('max', 'min', 'gcd', 'lcm', 'abs', 'floor', 'ceil'):
       raise Unreadable(f'{name} without brackets')
     # \sin 2x: the factors up to the next sign or function
     tree = self._signed()
@@ -344,6 +348,8 @@ class Terms(descent.Tokens):
       self._need('=')
       limits['index'], limits['first'] = token.value, self._sum()
       self._need('}')
+    if limits.get('last') == ('s', 'oo'):
+      raise Unreadable(f'an infinite \\{name} is not worked out')
     if len(limits) != 3:
       raise Unreadable(f'the limits of \\{name}')
     return (name, limits['index'], limits['first'], limits['last'],

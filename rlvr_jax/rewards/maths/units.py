@@ -160,14 +160,16 @@ _SURE = [
   'acres',
   'acre',
   'times',
+  "o'clock",
 ]
 _SINGLE = 'msghlLNJWVAKCF'
 # Words after a number that make it another one, or none.
 _NOT_UNITS = re.compile(
   r'\b(?:pi|sqrt|sin|cos|tan|cot|sec of|csc|log|ln|exp|mod|modulo|infinity|inf|'
-  r'nan|or|and|to|plus|minus|times|over|divided|squared of|theta|alpha|beta|'
-  r'not|more|less|fewer|than|least|most|factorial|root|roots|halves|thirds|'
-  r'tenths|hundredths|remainder|if|when|unless|maybe|perhaps|possibly|wrong|'
+  r'nan|or|and|to|plus|minus|times(?! ?$)|over|divided|squared of|theta|alpha|beta|'
+  r'not|cannot|more|less|fewer|than|least|most|factorial|root|hal(?:f|ves)|thirds|'
+  r'(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)ths|quarters|'
+  r'doubled|tripled|halved|tens|hundreds|thousands|millions|billions|base|choose|out|remainder|if|when|unless|maybe|perhaps|possibly|wrong|'
   r'incorrect|unknown|approximately|about|half|quarter)\b',
   re.IGNORECASE,
 )
@@ -179,10 +181,18 @@ _UPRIGHT = (
   r'[^{}\d+*=<> ][^{}\d+*=<>]+\})'
 )
 _SIGN = r'\\Omega|\\mu ?[a-zA-Z]{1,2}|\^ ?\{? ?\\circ ?\}? ?(?:[CFK]|\\(?:text|mathrm) ?\{ ?[CFK] ?\})|\\degree ?[CFK]'
-_UNIT = (
-  rf'(?:(?:{_BARE})(?![A-Za-z])|{_UPRIGHT}|(?:{_SIGN})(?![A-Za-z])){_POWER}'
-)
 _LETTER = rf'[{_SINGLE}](?![A-Za-z]){_POWER}'
+_INVERSE = (  # \mathrm{m\,s^{-1}}
+  r'\\(?:text|mathrm) ?\{ ?[A-Za-z]{1,4}(?: ?[ /*] ?[A-Za-z]{1,4}|'
+  r' ?\^ ?\{ ?-?[1-4] ?\}){1,6} ?\}'
+)
+_OVER = (
+  rf'\\[dt]?frac ?\{{ ?{_UPRIGHT}{_POWER} ?\}} ?\{{ ?{_UPRIGHT}{_POWER} ?\}}'
+)
+_UNIT = (
+  rf'(?:(?:{_BARE})(?![A-Za-z])|{_UPRIGHT}|(?:{_SIGN})(?![A-Za-z])|{_OVER}|{_INVERSE}|'
+  rf'(?<![A-Za-z\\])m ?s(?=\^ ?\{{? ?-)){_POWER}'
+)
 _JOIN = r' ?(?:/|\*|\\cdot(?![a-z])|\\times(?![a-z])|\bper\b|\.|-) ?'
 _SQUARE = r'(?:(?:sq|square|cubic|cu)\b\.? ?)?'
 _REST = rf'(?:(?:{_JOIN}| )(?:{_UNIT}|{_LETTER}))*'
