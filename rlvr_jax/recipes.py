@@ -58,8 +58,9 @@ def _ensure(spec: str, folder: Path, config) -> None:
         return
       if not _held(folder):
         raise RuntimeError(
-          f'The model {registry.show(spec)} could not be trained; its message is above. By '
-          f'itself: python scripts/train.py --config={spec} --workdir={folder}'
+          f'The model {registry.show(spec)} could not be trained; its message '
+          'is above. By itself: python scripts/train.py '
+          f'--config={spec} --workdir={folder}'
         )
   finally:
     os.close(turn)

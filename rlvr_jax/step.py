@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import micro, optim, sharding, types
+from rlvr_jax import logprobs, micro, optim, sharding, types
 from rlvr_jax.codes import Stop
 from rlvr_jax.ops import masked
 from rlvr_jax.ops import surrogate as surrogates
@@ -206,10 +206,20 @@ def update(
 ):
   """One optimiser step on a batch; `teacher` and `look` are of `gradients`.
 
-  Where the loss, the gradient, or what the optimiser makes of them (the new
-  parameters, its new state) is not finite, parameters and optimiser state stay
-  as they were; `update_skipped` is 1 then. So they do for a batch without any
-  gradient (`batch_empty`): AdamW would still move by its momentum.
+  Parameters and optimiser state stay as they were, and `update_skipped` is 1,
+  where one of these is not finite:
+
+  - the loss, or the gradient;
+  - what sampler or trainer say of the tokens (log-prob, entropy), also of a
+    batch without gradient;
+  - what the optimiser makes of the gradient: new parameters, its new state;
+  - what the new parameters say of one row (a device). They may be finite, and
+    their products not.
+
+  So it is where a token has a negative advantage, and no token anything but
+  itself that could take its place: entropy and gradient are exactly 0, and
+  will be for ever. A batch without any gradient (`batch_empty`) changes nothing
+  either: AdamW would still move by its momentum.
   `update/moved_frac` is the share of trained parameters that are another
   number now.
 
@@ -227,13 +237,25 @@ def update(
     teacher=teacher,
     look=look,
   )
-  norm = optax.tree.norm(grads)
+  norm, gap = optax.tree.norm(grads), ratios['sampler_trainer/logp_diff_max']
   trained, frozen = optim.split(state.params, trainable)
   updates, opt_state = tx.update(grads, state.opt_state, trained)
   moved = optax.apply_updates(trained, updates)
-  finite = _finite((loss, norm, moved, opt_state))
+  entropy = ratios['entropy']
+  told = masked.keep(batch.logp_old, batch.mask), entropy.num, gap.num
+  after = logprobs.token_logprobs(
+    optim.join(moved, frozen),
+    batch.tokens[: sharding.batch_shards_in_use()],
+    model=model,
+    temperature=temperature,
+    chunk=shapes.chunk,
+  )
+  finite = _finite((loss, norm, told, moved, opt_state, after))
   empty = norm == 0
-  apply = finite & ~empty
+  unwanted = (batch.mask & (batch.adv < 0)).any()
+  stuck = empty & unwanted & (entropy.num == 0) & (entropy.den > 0)
+  skipped = ~finite | stuck
+  apply = ~skipped & ~empty
   choose = lambda new, old: jax.tree.map(
     lambda a, b: jnp.where(apply, a, b), new, old
   )
@@ -247,7 +269,7 @@ def update(
       schedule(optim.applied(state.opt_state)), jnp.float32
     ),
     'update/moved_frac': apply * _moved(moved, trained),
-    'update_skipped': (~finite).astype(jnp.float32),
+    'update_skipped': skipped.astype(jnp.float32),
     'batch_empty': empty.astype(jnp.float32),
   }
   state = types.TrainState(
