@@ -3,8 +3,8 @@
 import math
 
 _SKIPPED = (
-  'a loss, gradient, log-prob or result that is not finite, or a policy too '
-  'certain of every token to be moved'
+  'a loss, gradient, log-prob or result that is not finite or far too large, or '
+  'a policy too certain of every token to be moved'
 )
 
 

@@ -35,7 +35,8 @@ def ensure(c) -> None:
     RuntimeError: one of them failed; says how to see why.
     ValueError: the directory holds a run of another config.
   """
-  for spec in dict.fromkeys((c.model.name, c.teacher.name)):
+  names = (c.model.name, c.teacher.name, c.dialogue.oracle)
+  for spec in dict.fromkeys(names):
     folder = load.recipe(spec)
     if folder is not None:
       _ensure(spec, folder, config_lib.load(spec))

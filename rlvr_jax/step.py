@@ -8,11 +8,16 @@ import jax.numpy as jnp
 import optax
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import logprobs, micro, optim, sharding, types
+from rlvr_jax import micro, optim, sharding, types
 from rlvr_jax.codes import Stop
 from rlvr_jax.ops import masked
 from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops.ratio import Ratio, divide
+
+# A parameter that grows beyond it ends in products that float32 cannot hold:
+# an MLP multiplies three of them and a norm's scale. Of models in use the
+# largest, biases of keys, are of some hundreds.
+LARGEST = 1e4
 
 
 def prepare(params, batch, reward, *, algorithm, model, temperature, shapes):
@@ -212,14 +217,13 @@ def update(
   - the loss, or the gradient;
   - what sampler or trainer say of the tokens (log-prob, entropy), also of a
     batch without gradient;
-  - what the optimiser makes of the gradient: new parameters, its new state;
-  - what the new parameters say of one row (a device). They may be finite, and
-    their products not.
+  - what the optimiser makes of the gradient: new parameters, its new state.
 
-  So it is where a token has a negative advantage, and no token anything but
-  itself that could take its place: entropy and gradient are exactly 0, and
-  will be for ever. A batch without any gradient (`batch_empty`) changes nothing
-  either: AdamW would still move by its momentum.
+  So it is where a parameter grows beyond `LARGEST`: it may be finite, and the
+  products of such ones are not. And where a token has a negative advantage, and
+  no other could take its place: entropy and gradient are exactly 0, and will be
+  for ever. A batch without any gradient (`batch_empty`) changes nothing either:
+  AdamW would still move by its momentum.
   `update/moved_frac` is the share of trained parameters that are another
   number now.
 
@@ -243,14 +247,7 @@ def update(
   moved = optax.apply_updates(trained, updates)
   entropy = ratios['entropy']
   told = masked.keep(batch.logp_old, batch.mask), entropy.num, gap.num
-  after = logprobs.token_logprobs(
-    optim.join(moved, frozen),
-    batch.tokens[: sharding.batch_shards_in_use()],
-    model=model,
-    temperature=temperature,
-    chunk=shapes.chunk,
-  )
-  finite = _finite((loss, norm, told, moved, opt_state, after))
+  finite = _finite((loss, norm, told, opt_state)) & _sound(moved, trained)
   empty = norm == 0
   unwanted = (batch.mask & (batch.adv < 0)).any()
   stuck = empty & unwanted & (entropy.num == 0) & (entropy.den > 0)
@@ -285,6 +282,14 @@ def _finite(tree):
   """bool[]: no leaf has a NaN or an infinity."""
   return functools.reduce(
     jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]
+  )
+
+
+def _sound(new, old):
+  """bool[]: no parameter is NaN, or grows beyond `LARGEST`."""
+  held = lambda a, b: (jnp.abs(a) <= jnp.maximum(LARGEST, jnp.abs(b))).all()
+  return functools.reduce(
+    jnp.logical_and, jax.tree.leaves(jax.tree.map(held, new, old))
   )
 
 

@@ -691,11 +691,16 @@ def test_an_update_that_is_not_finite_is_not_made(fault):
 
 
 def test_parameters_that_are_finite_and_say_nothing_are_not_taken():
-  state, update = updater(wild(1e15))
+  state, update = updater(wild(3 * step.LARGEST))
   before = bits((state.params, state.opt_state))
   state, metrics = update(state, batch())
   assert bits((state.params, state.opt_state)) == before
   assert told(metrics)['update_skipped'] == 1
+  # Those that are large already may shrink.
+  large = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(1e5), state.params)
+  assert step._sound(large, large)
+  assert step._sound(state.params, large)
+  assert not step._sound(large, state.params)
 
 
 @pytest.mark.parametrize('fault', ['sampler', 'trainer'])

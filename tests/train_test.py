@@ -244,9 +244,10 @@ def test_a_policy_that_blows_up_stops_the_run(run, tmp_path):
   lines = list(writer.read(tmp_path / writer.METRICS))
   skipped = [line['update_skipped'] for line in lines]
   assert skipped[-3:] == [1.0] * 3
-  assert 3 < len(lines) < 20
+  # What such a step makes of the weights is refused from the first one on.
+  assert skipped.count(1.0) == 3
   good = len(skipped) - 3
-  assert checkpoint.steps(tmp_path)[-1] == good
+  assert [0, *checkpoint.steps(tmp_path)][-1] == good < 17
   assert f'Checkpoints kept: {checkpoint.steps(tmp_path)}' in done.stderr
 
 
