@@ -304,7 +304,8 @@ def test_a_policy_that_one_update_ruins_ends_the_run(main, tmp_path, capsys):
 def test_weights_kept_in_bfloat16_are_announced(main, tmp_path, capsys):
   more = ('model.param_dtype=bfloat16', 'total_steps=1')
   assert main(tmp_path, *(f'--config.{x}' for x in more)) == 0
-  said = [x for x in capsys.readouterr().out.splitlines() if 'bfloat16' in x]
+  lines = capsys.readouterr().out.splitlines()
+  said = [x for x in lines if x.startswith('model.param_dtype=bfloat16: ')]
   assert len(said) == 1
   assert 'at optimizer.learning_rate=0.001' in said[0]
   assert 'update/moved_frac' in said[0]
@@ -332,11 +333,21 @@ def test_metrics_of_tokens_are_told_every_so_many_steps(main, tmp_path):
 def test_a_gap_between_sampler_and_trainer_is_told(gap, tokens, warned):
   said = []
   log = types.SimpleNamespace(say=said.append)
-  c = types.SimpleNamespace(max_logp_diff=0.01)
+  c = types.SimpleNamespace(max_logp_diff=0.01, method='rl')
   metrics = {'sampler_trainer/logp_diff_max': gap}
   alarms.say(log, c, 3, metrics | {'advantage/nonzero_frac': tokens})
   assert len(said) == warned
   assert all('ALARM step 3' in line for line in said)
+
+
+@pytest.mark.parametrize('skipped', [0, 2])
+def test_a_skipped_update_is_told(skipped):
+  said = []
+  log = types.SimpleNamespace(say=said.append)
+  c = types.SimpleNamespace(max_logp_diff=0.01, method='rl', num_iterations=3)
+  alarms.say(log, c, 3, {'update_skipped': float(skipped)})
+  assert len(said) == bool(skipped)
+  assert all('ALARM step 3: 2 of 3 updates' in line for line in said)
 
 
 @pytest.fixture
