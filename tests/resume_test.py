@@ -45,7 +45,7 @@ def test_another_config_is_refused_with_all_keys(tmp_path):
 @pytest.mark.parametrize('text', ['{', '[1]', '3', '"x"', 'null', '\xff'])
 def test_what_is_no_config_is_refused(tmp_path, text):
   (tmp_path / 'config.json').write_bytes(text.encode('latin1'))
-  with pytest.raises(ValueError, match='is no config in JSON'):
+  with pytest.raises(ValueError, match='is not a config in JSON'):
     resume.check_config(tmp_path, _CONFIG)
 
 
