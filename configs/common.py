@@ -94,8 +94,8 @@ def base() -> ml_collections.ConfigDict:
   # groups have spread in their rewards (DAPO's dynamic sampling). 0: keep
   # the batch as it is; groups without gradient are skipped either way.
   c.max_resample_batches = 0
-  # A group counts as having spread when the std of its rewards (divided by G, of
-  # SRL's filter) is above this. 0: when it has any advantage that is not 0.
+  # A group counts as having spread when the std of its rewards (divided by G,
+  # of SRL's filter) is above this. 0: when it has any advantage that is not 0.
   c.min_reward_std = 0.0
 
   # Environments that talk back: several turns, K of them at most. Then
@@ -154,8 +154,8 @@ def base() -> ml_collections.ConfigDict:
   c.optimizer.max_grad_norm = 1.0  # 0: no clipping
   c.optimizer.trainable = '.*'  # regular expression on parameter paths
 
-  # Prompts; cannot change result or metrics. In equal parts for data*fsdp devices: the
-  # least common multiple of both numbers is taken.
+  # Prompts; cannot change result or metrics. In equal parts for data*fsdp
+  # devices: the least common multiple of both numbers is taken.
   c.groups_per_micro_batch = 1
   c.logits_chunk = 1024  # rows of logits in memory at a time
 
@@ -169,11 +169,12 @@ def base() -> ml_collections.ConfigDict:
   c.save_every = 10  # steps
   c.max_to_keep = 2  # checkpoints
   # A metric such as 'eval/accuracy': the checkpoint with its largest value is
-  # kept besides, and is what a run is when it serves as a model. '' for none.
+  # kept besides, and is what a run is when it serves as a model; '-eval/ece':
+  # with its smallest. '' for none.
   c.keep_best = ''
   c.max_logp_diff = 0.01  # alarm: largest sampler-trainer gap, in nats
-  # Stop after so many in a row that are not finite, or whose rewards refuse all
-  # rows.
+  # Stop after so many in a row that are not finite (or come from a policy too
+  # certain to be moved), or whose rewards refuse all rows.
   c.max_skipped_updates = 3
 
   c.eval_every = 10  # steps; 0: only before and after

@@ -19,6 +19,7 @@ from rlvr_jax import (
 from rlvr_jax.envs import core as envs
 from rlvr_jax.envs import dialogue
 from rlvr_jax.ops import estimators
+from rlvr_jax.registry import show
 from rlvr_jax.rewards import core, game
 
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
@@ -49,7 +50,8 @@ def check_config(c, mesh) -> None:
   )
   rule(
     c.method == 'rl' or not d.belief,
-    f"dialogue.belief={registry.show(d.belief)} is read by method='rl' alone: set it to ''",
+    f"dialogue.belief={show(d.belief)} is read by method='rl' alone: set it "
+    "to ''",
   )
   rule(
     d.belief or not d.belief_on_win,
@@ -61,8 +63,9 @@ def check_config(c, mesh) -> None:
   )
   rule(
     not c.keep_best or c.eval_every % c.save_every == 0,
-    f'keep_best={registry.show(c.keep_best)} needs a checkpoint at each evaluation: '
-    f'eval_every={c.eval_every} must be a multiple of save_every={c.save_every}',
+    f'keep_best={show(c.keep_best)} needs a checkpoint at each evaluation: '
+    f'eval_every={c.eval_every} must be a multiple of '
+    f'save_every={c.save_every}',
   )
   # Sizes that cannot change the result are rounded up instead.
   rule(
@@ -91,12 +94,13 @@ def check_config(c, mesh) -> None:
   if c.method in ('rl', 'sft'):
     rule(
       not c.teacher.name,
-      f'teacher.name={registry.show(c.teacher.name)} is not read by method={registry.show(c.method)}: '
+      f'teacher.name={show(c.teacher.name)} is not read by '
+      f'method={show(c.method)}: '
       "set it to '', or method='distill' or 'rejection'",
     )
   rule(
     c.method == 'distill' or not c.teacher.logits,
-    f"teacher.logits needs method='distill', not {registry.show(c.method)}",
+    f"teacher.logits needs method='distill', not {show(c.method)}",
   )
   if rules:
     raise ValueError(f'Config: {"; ".join(rules)}.')
@@ -110,7 +114,7 @@ def check_algorithm(c, algo) -> None:
     if c.max_resample_batches:
       raise ValueError(
         f'max_resample_batches={c.max_resample_batches} with '
-        f'algo.estimate={registry.show(c.algo.estimate)}: a critic learns from groups '
+        f'algo.estimate={show(c.algo.estimate)}: a critic learns from groups '
         'without spread too. Set max_resample_batches=0.'
       )
     return
@@ -124,9 +128,9 @@ def check_algorithm(c, algo) -> None:
       if jnp.any(algo.estimate(pair, jnp.ones((2, 1), bool))):
         return
     raise ValueError(
-      f'num_generations=1 with algo.estimate={registry.show(c.algo.estimate)}: a group of '
-      'one has no other member to compare with, so every advantage is 0. Set '
-      "num_generations to 2 or more, or algo.estimate='reinforce'."
+      f'num_generations=1 with algo.estimate={show(c.algo.estimate)}: a group '
+      'of one has no other member to compare with, so every advantage is 0. '
+      "Set num_generations to 2 or more, or algo.estimate='reinforce'."
     )
 
 
@@ -167,7 +171,7 @@ def check_memory(c, config) -> None:
   if sum(parts.values()) > there:
     each = ', '.join(f'{k} {v / 2**30:.1f} GiB' for k, v in parts.items())
     raise ValueError(
-      f'model.name={registry.show(c.model.name)} needs more memory than the '
+      f'model.name={show(c.model.name)} needs more memory than the '
       f'{there / 2**30:.1f} GiB of these devices: {each}. Take a smaller model '
       'or more devices, or lower train_batch_size, num_generations, '
       'eval.batch_size or max_completion_length.'
@@ -179,8 +183,8 @@ def check_oracle(c, config) -> None:
   longest = c.dialogue.max_oracle_prompt + c.dialogue.max_oracle_length
   if longest > config.max_position:
     raise ValueError(
-      f'dialogue.max_oracle_prompt + max_oracle_length = {longest} is more than '
-      f"the oracle's {config.max_position} positions."
+      f'dialogue.max_oracle_prompt + max_oracle_length = {longest} is more '
+      f"than the oracle's {config.max_position} positions."
     )
 
 
@@ -189,17 +193,18 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
   wants = registry.parse(c.algo.credit)[0] == 'delta_belief'
   if wants and c.method == 'rl' and not (talks and c.dialogue.belief):
     raise ValueError(
-      f'algo.credit={registry.show(c.algo.credit)} needs the belief before and after each '
-      "turn: set dialogue.belief to 'current' or 'initial', in an environment "
-      'of several turns such as guessing().'
+      f'algo.credit={show(c.algo.credit)} needs the belief before and after '
+      "each turn: set dialogue.belief to 'current' or 'initial', in an "
+      'environment of several turns such as guessing().'
     )
   named = [n for s in c.reward_funcs for n in registry.named('reward', s)]
   of_turns = [n for n in named if hasattr(game, n)]
   if not talks:
     if of_turns:
       raise ValueError(
-        f'Reward {registry.show(of_turns[0])} is for turns of a dialogue; {c.env} asks '
-        'single questions. Take another reward, or an env such as guessing().'
+        f'Reward {show(of_turns[0])} is for turns of a dialogue; '
+        f'env={show(c.env)} asks single questions. Take another reward, or an '
+        'env such as guessing().'
       )
     return
   if core.needs_signals(c.reward_funcs):
@@ -209,8 +214,8 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
     )
   if 'greedy' in estimators.takes(algo.estimate):
     raise ValueError(
-      f'algo.estimate={registry.show(c.algo.estimate)} compares with a greedy answer, which '
-      'a dialogue has not. Take another estimator.'
+      f'algo.estimate={show(c.algo.estimate)} compares with a greedy answer, '
+      'which a dialogue has not. Take another estimator.'
     )
   for when, most in (
     ('dialogue.max_turns', converse.limits(c)),
@@ -239,7 +244,7 @@ def eval_tasks(c, env) -> list:
   """
   if not len(env.get(c.eval.split, ())):
     raise ValueError(
-      f'eval.split={registry.show(c.eval.split)}: {c.env} has '
+      f'eval.split={show(c.eval.split)}: {c.env} has '
       f'{", ".join(f"{n} ({len(t)} tasks)" for n, t in env.items())}.'
     )
   split = env[c.eval.split]
@@ -256,12 +261,14 @@ def check_keep_best(c, evaluated) -> None:
     turns=converse.limits(c, evaluating=True).turns if talks else 0,
     strategies=any('strategy' in task.data for task in evaluated),
   )
-  if c.keep_best not in known:
+  name = c.keep_best.removeprefix('-')
+  if name not in known:
     short = [k for k in known if not k.endswith(('_low', '_high'))]
     raise ValueError(
-      f'keep_best={c.keep_best!r:.200} is no metric of an evaluation.'
-      f'{registry.nearest(c.keep_best[:200], known)} There are: '
-      f'{", ".join(short)}; each of them with _low and _high.'
+      f'keep_best={show(c.keep_best)} is no metric of an evaluation.'
+      f'{registry.nearest(name, known)} There are: {", ".join(short)}; each of '
+      'them with _low and _high, and with a - before it where the smallest '
+      'value is the best.'
     )
 
 

@@ -65,7 +65,8 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     takes = inspect.signature(get_config).parameters
     if arg and not takes:
       raise ValueError(
-        f'{name} takes no ARG; {registry.show(spec)} gives {registry.show(arg)}.'
+        f'{name} takes no ARG; {registry.show(spec)} gives '
+        f'{registry.show(arg)}.'
       )
     config = get_config(arg) if arg else get_config()
   for override in overrides:
@@ -239,8 +240,8 @@ def _apply(config, override):
     at = at[group] if group in at and _is_group(at[group]) else {}
   if last not in at:
     raise ValueError(
-      f'The config has no key {registry.show(name)}.{registry.nearest(name, known)} '
-      f'Known: {", ".join(known)}.'
+      f'The config has no key {registry.show(name)}.'
+      f'{registry.nearest(name, known)} Known: {", ".join(known)}.'
     )
   if _is_group(at[last]):
     raise ValueError(
@@ -274,8 +275,8 @@ def _parse(name, text, current, kind):
     float: 'a number such as 1e-6',
   }.get(kind, f'a literal such as {current or (1, 2)!r}')
   raise ValueError(
-    f'{registry.show(name)} is {kind.__name__}, now {registry.show(current)}; {registry.show(text)} is not. '
-    f'Give {example}.'
+    f'{registry.show(name)} is {kind.__name__}, now {registry.show(current)}; '
+    f'{registry.show(text)} is not. Give {example}.'
   )
 
 
@@ -305,8 +306,9 @@ def _must_exist(path):
   found = sorted(folder.rglob('*.py')) if folder.is_dir() else []
   names = [str(p) for p in found if p.name not in ('__init__.py', 'common.py')]
   raise ValueError(
-    f'No config file {registry.show(str(path))}.{registry.nearest(str(path), names)} '
-    f'There are: {", ".join(names) or f"none in {folder}"}.'
+    f'No config file {registry.show(str(path))}.'
+    f'{registry.nearest(str(path), names)} There are: '
+    f'{", ".join(names) or f"none in {folder}"}.'
   )
 
 

@@ -54,9 +54,9 @@ def run(
 
   Args:
     sample: (prompt i32[B,S], length i32[B], task i32[B], round i32[B]) -> a
-      function of no arguments that waits for the B = batch_size samples, one a
-      prompt, and gives (transcript, surprisal in nats) of the first so many: see `policy.evaluator`. A short last batch
-      is filled with its first row.
+      function of a count, that waits for the B = batch_size samples, one a
+      prompt, and gives (transcript, surprisal in nats) of the first so many:
+      see `policy.evaluator`. A short last batch is filled with its first row.
     store: as many samples as it has room for; `done` of them are there.
     progress: called with the number of samples done, at first and after each
       batch.

@@ -1,4 +1,4 @@
-"""A batch in micro-batches: cut into groups, packed, passed through a policy."""
+"""A batch in micro-batches: groups of rows, packed, through a policy."""
 
 import functools
 from typing import NamedTuple

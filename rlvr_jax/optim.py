@@ -21,6 +21,15 @@ _KEYS = (
   'max_grad_norm',
 )
 
+# What a run with such parameters says at start.
+NARROW = (
+  'model.param_dtype=bfloat16: weights are kept in bfloat16, and at '
+  'optimizer.learning_rate={:g} an update is rounded up or down at random, so '
+  'that its mean is right: where it is smaller than the step between two '
+  'bfloat16 numbers, most weights stay in one update and a few take a whole '
+  'step. update/moved_frac shows how many.'
+)
+
 
 def make_schedule(c, total_updates: int):
   """Update number -> learning rate: linear warm-up, then `c.schedule`.

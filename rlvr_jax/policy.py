@@ -74,8 +74,9 @@ def load(c, workdir, step: int | None, mesh, *, scoring=False) -> Policy:
   if step != 0 and (not found or step not in (None, *found)):
     asked = 'no checkpoint' if step is None else f'no checkpoint of step {step}'
     raise ValueError(
-      f'{workdir} has {asked}. There are: {", ".join(map(str, found)) or "none"}'
-      '. Take one of these, or step 0 for the model it started from.'
+      f'{workdir} has {asked}. There are: '
+      f'{", ".join(map(str, found)) or "none"}. Take one of these, or step 0 '
+      'for the model it started from.'
     )
   place = sharding.placer(abstract) if step == 0 else lambda path, x: None
   loaded = io.load(c.model.name, dtype=c.model.param_dtype, place=place)
@@ -103,7 +104,11 @@ def _checksum(workdir, step):
 
 
 def drawer(params, c, *, model, mesh, how: sampler.Sampling):
-  """(prompt, length, task, round) -> Sampled; params in the sampler's layout."""
+  """(prompt, length, task, round) -> Sampled.
+
+  Args:
+    params: in the sampler's layout.
+  """
   put = lambda x: sharding.from_host(x, sharding.rows(mesh))
 
   def draw(prompt, length, task, round_):

@@ -35,7 +35,8 @@ def ensure(c) -> None:
     RuntimeError: one of them failed; says how to see why.
     ValueError: the directory holds a run of another config.
   """
-  for spec in dict.fromkeys((c.model.name, c.teacher.name)):
+  names = (c.model.name, c.teacher.name, c.dialogue.oracle)
+  for spec in dict.fromkeys(names):
     folder = load.recipe(spec)
     if folder is not None:
       _ensure(spec, folder, config_lib.load(spec))
@@ -58,8 +59,9 @@ def _ensure(spec: str, folder: Path, config) -> None:
         return
       if not _held(folder):
         raise RuntimeError(
-          f'The model {registry.show(spec)} could not be trained; its message is above. By '
-          f'itself: python scripts/train.py --config={spec} --workdir={folder}'
+          f'The model {registry.show(spec)} could not be trained; its message '
+          'is above. By itself: python scripts/train.py '
+          f'--config={spec} --workdir={folder}'
         )
   finally:
     os.close(turn)

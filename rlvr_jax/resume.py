@@ -63,12 +63,12 @@ def check_config(workdir, new, *, newer: bool = False) -> None:
 def _same(workdir, old, new, newer) -> None:
   lines = []
   for key, (was, now) in config.diff(old, new).items():
+    line = f'{key}: {registry.show(was)} -> {registry.show(now)}'
     if key == 'total_steps' and config.ABSENT not in (was, now):
       if not isinstance(was, int) or now < was:
-        shown = f'{registry.show(was)} -> {registry.show(now)}'
-        lines.append(f'{key}: {shown} (it may only grow)')
+        lines.append(f'{line} (it may only grow)')
     elif key not in MAY_CHANGE and not (newer and config.ABSENT in (was, now)):
-      lines.append(f'{key}: {registry.show(was)} -> {registry.show(now)}')
+      lines.append(line)
   if lines:
     raise ValueError(
       f'{workdir} holds a run with another config. Use a new workdir, or set '
@@ -112,10 +112,10 @@ def check_content(c, workdir, extra: Mapping | None, now: Mapping) -> None:
   key = lambda name: name.partition(':')[0]
   keys, values = {key(name) for name in now}, config.flatten(c)
   old = {k: v for k, v in extra['content'].items() if key(k) in keys}
-  lines = [
-    f'{key(line)}={registry.show(values.get(key(line), ""))}:{line.partition(":")[2]}'
-    for line in content.differing(old, now)
-  ]
+  lines = []
+  for line in content.differing(old, now):
+    name, _, rest = line.partition(':')
+    lines.append(f'{name}={registry.show(values.get(name, ""))}:{rest}')
   if lines:
     raise ValueError(
       f'{workdir} goes on from a checkpoint that other data or weights gave. '

@@ -69,8 +69,8 @@ def _open(c, name, mesh, key, does) -> Teacher:
   )
   if loaded.params is None:
     raise ValueError(
-      f'{key}={registry.show(name)} has no weights, so it has nothing to {does}: give the '
-      'folder of a trained model.'
+      f'{key}={registry.show(name)} has no weights, so it has nothing to '
+      f'{does}: give the folder of a trained model.'
     )
   with sharding.use(mesh):
     sampler = sharding.to_sampler(model, mesh)(loaded.params)
@@ -94,9 +94,10 @@ def check_vocabulary(c, teacher: Teacher, tokenizer: Tokenizer) -> None:
   vocabularies = [t.backend.get_vocab(with_added_tokens=True) for t in both]
   if vocabularies[0] != vocabularies[1] or both[0].end_ids != both[1].end_ids:
     raise ValueError(
-      f'teacher.name={registry.show(c.teacher.name)} and model.name={registry.show(c.model.name)} have '
-      'different vocabularies or end tokens. Tokens pass from one to the other '
-      'unread: take a teacher of the same family.'
+      f'teacher.name={registry.show(c.teacher.name)} and '
+      f'model.name={registry.show(c.model.name)} have different '
+      'vocabularies or end tokens. Tokens pass from one to the other unread: '
+      'take a teacher of the same family.'
     )
 
 

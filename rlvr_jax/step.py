@@ -14,6 +14,11 @@ from rlvr_jax.ops import masked
 from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops.ratio import Ratio, divide
 
+# A parameter that grows beyond it ends in products that float32 cannot hold:
+# an MLP multiplies three of them and a norm's scale. Of models in use the
+# largest, biases of keys, are of some hundreds.
+LARGEST = 1e4
+
 
 def prepare(params, batch, reward, *, algorithm, model, temperature, shapes):
   """What the trainer's own view of a batch adds to it before its updates.
@@ -206,10 +211,19 @@ def update(
 ):
   """One optimiser step on a batch; `teacher` and `look` are of `gradients`.
 
-  Where the loss, the gradient, or what the optimiser makes of them (the new
-  parameters, its new state) is not finite, parameters and optimiser state stay
-  as they were; `update_skipped` is 1 then. So they do for a batch without any
-  gradient (`batch_empty`): AdamW would still move by its momentum.
+  Parameters and optimiser state stay as they were, and `update_skipped` is 1,
+  where one of these is not finite:
+
+  - the loss, or the gradient;
+  - what sampler or trainer say of the tokens (log-prob, entropy), also of a
+    batch without gradient;
+  - what the optimiser makes of the gradient: new parameters, its new state.
+
+  So it is where a parameter grows beyond `LARGEST`: it may be finite, and the
+  products of such ones are not. And where a token has a negative advantage, and
+  no other could take its place: entropy and gradient are exactly 0, and will be
+  for ever. A batch without any gradient (`batch_empty`) changes nothing either:
+  AdamW would still move by its momentum.
   `update/moved_frac` is the share of trained parameters that are another
   number now.
 
@@ -227,13 +241,18 @@ def update(
     teacher=teacher,
     look=look,
   )
-  norm = optax.tree.norm(grads)
+  norm, gap = optax.tree.norm(grads), ratios['sampler_trainer/logp_diff_max']
   trained, frozen = optim.split(state.params, trainable)
   updates, opt_state = tx.update(grads, state.opt_state, trained)
   moved = optax.apply_updates(trained, updates)
-  finite = _finite((loss, norm, moved, opt_state))
+  entropy = ratios['entropy']
+  told = masked.keep(batch.logp_old, batch.mask), entropy.num, gap.num
+  finite = _finite((loss, norm, told, opt_state)) & _sound(moved, trained)
   empty = norm == 0
-  apply = finite & ~empty
+  unwanted = (batch.mask & (batch.adv < 0)).any()
+  stuck = empty & unwanted & (entropy.num == 0) & (entropy.den > 0)
+  skipped = ~finite | stuck
+  apply = ~skipped & ~empty
   choose = lambda new, old: jax.tree.map(
     lambda a, b: jnp.where(apply, a, b), new, old
   )
@@ -247,7 +266,7 @@ def update(
       schedule(optim.applied(state.opt_state)), jnp.float32
     ),
     'update/moved_frac': apply * _moved(moved, trained),
-    'update_skipped': (~finite).astype(jnp.float32),
+    'update_skipped': skipped.astype(jnp.float32),
     'batch_empty': empty.astype(jnp.float32),
   }
   state = types.TrainState(
@@ -263,6 +282,14 @@ def _finite(tree):
   """bool[]: no leaf has a NaN or an infinity."""
   return functools.reduce(
     jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]
+  )
+
+
+def _sound(new, old):
+  """bool[]: no parameter is NaN, or grows beyond `LARGEST`."""
+  held = lambda a, b: (jnp.abs(a) <= jnp.maximum(LARGEST, jnp.abs(b))).all()
+  return functools.reduce(
+    jnp.logical_and, jax.tree.leaves(jax.tree.map(held, new, old))
   )
 
 

@@ -55,6 +55,13 @@ def statistics(
   return names, of_weights
 
 
+def score(scores: dict, keep_best: str) -> float | None:
+  """What `keep_best` makes largest: a metric, or '-metric' where less is
+  better; None where there is none."""
+  value = scores.get(keep_best.removeprefix('-'))
+  return -value if value is not None and keep_best[:1] == '-' else value
+
+
 def summary(table: samples.Table, *, seed: int = 0) -> dict:
   """`eval/...` numbers with `..._low` and `..._high`, and `curves/...`.
 
@@ -124,8 +131,8 @@ def possible(
     turns=full(turns),
     invalid=full(0),
     repeated=full(0),
-    fallback=full(0),
-    timed_out=full(0),
+    fallback=full(False),
+    timed_out=full(False),
   )
   names, _ = statistics(table)
   names += [f'won_within@{k}' for k in range(1, turns + 1)]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax import (
+  alarms,
   algorithm,
   checkpoint,
   checks,
@@ -21,6 +22,7 @@ from rlvr_jax import (
   data,
   evaluate,
   games,
+  optim,
   policy,
   processes,
   programs,
@@ -55,7 +57,7 @@ def train(config, workdir, command: str = '') -> None:
 
   Raises:
     ValueError: config, data or model that cannot work; at start.
-    FloatingPointError: too many updates in a row were not finite.
+    FloatingPointError: too many updates in a row were skipped.
     RuntimeError: the rewards refused all rows of too many steps in a row.
   """
   workdir = pathlib.Path(workdir)
@@ -223,7 +225,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         ],
       )
       # Of this step, for its checkpoint; some metrics are not always there.
-      extra['score'] = scores.get(c.keep_best)
+      extra['score'] = summary.score(scores, c.keep_best)
 
     ##### one batch of groups #####
     def gather(s, params, state, clock):
@@ -269,6 +271,8 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
     )
     with log:
       log.say(f'model: {loaded.source}; mesh {dict(mesh.shape)}')
+      if c.model.param_dtype == 'bfloat16':
+        log.say(optim.NARROW.format(c.optimizer.learning_rate))
       if c.labels:
         log.say(f'labels: {len(train_tasks)} tasks have one to train on')
       if done:
@@ -310,7 +314,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         )
         metrics |= {f'timing_s/{k}': v for k, v in clock.seconds.items()}
         metrics |= {'step_time': wall, 'perf/tokens_per_s': tokens / wall}
-        alarm(log, c, s, metrics)
+        alarms.say(log, c, s, metrics)
         every = c.method == 'rl' and metrics['rewards/refused'] == 1
         extra['refused'] = extra['refused'] + 1 if every else 0
         log.metrics(s, metrics)
@@ -318,24 +322,10 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         last, extra['score'] = s == c.total_steps, None
         if last or (c.eval_every and s % c.eval_every == 0):
           evaluate_at(s, params)
-        if extra['skipped'] >= c.max_skipped_updates:
+        if max(extra['skipped'], extra['refused']) >= c.max_skipped_updates:
           saved.wait()
-          raise FloatingPointError(
-            f'{extra["skipped"]} updates in a row had a loss, gradient or '
-            f'result that is not finite, up to step {s}. Parameters stayed as '
-            'they were. '
-            f'Checkpoints kept: {checkpoint.steps(workdir)}. Lower '
-            'optimizer.learning_rate in a new workdir, or look at rollouts.jsonl.'
-          )
-        if extra['refused'] >= c.max_skipped_updates:
-          saved.wait()
-          raise RuntimeError(
-            f'{refusal(c, metrics)} in each of {extra["refused"]} steps in a '
-            f'row, up to step {s}, so there was nothing to learn from. '
-            f'Checkpoints kept: {checkpoint.steps(workdir)}. Look at '
-            'rollouts.jsonl and change reward_funcs in a new workdir, or raise '
-            'max_skipped_updates to wait for longer.'
-          )
+          kept = checkpoint.steps(workdir)
+          raise alarms.error(c, s, extra, metrics, kept)
         stop = interrupted()
         if not extra['skipped'] and (last or stop or s % c.save_every == 0):
           log.sync()
@@ -362,29 +352,6 @@ def merge(old: dict, new: dict) -> dict:
   if 'update_skipped' in old:
     out['update_skipped'] = old['update_skipped'] + new['update_skipped']
   return out
-
-
-def refusal(c, metrics: dict) -> str:
-  """Who refused all rows of a step, for an alarm."""
-  silent = [n for n in c.reward_funcs if f'rewards/{n}' not in metrics]
-  who = f'Reward {", ".join(silent)}' if silent else 'The sum of all rewards'
-  return f'{who} refused every row (or gave it no finite value)'
-
-
-def alarm(log, c, s: int, metrics: dict) -> None:
-  """Says so when sampler and trainer disagree by more than the bound, or by
-  no number at all (a gap of NaN, in a batch that has tokens to train), and when
-  no row has a reward."""
-  if c.method == 'rl' and metrics['rewards/refused'] == 1:
-    log.say(f'ALARM step {s}: {refusal(c, metrics)}: nothing is learned.')
-  gap = metrics.get('sampler_trainer/logp_diff_max', 0.0)
-  empty = math.isnan(metrics.get('advantage/nonzero_frac', 0.0))
-  if not empty and not gap <= c.max_logp_diff:
-    log.say(
-      f'ALARM step {s}: log-probs of sampler and trainer differ by up to '
-      f'{gap:.3g} nats; max_logp_diff is {c.max_logp_diff}. The ratios of the '
-      'loss are not what they claim.'
-    )
 
 
 class Clock:

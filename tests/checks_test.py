@@ -108,6 +108,8 @@ def test_sizes_that_cannot_change_the_result_fit_any_mesh():
   [
     (1, 'nonsense', 'There are: eval/accuracy, '),
     (1, 'accuracy', "Did you mean 'eval/accuracy'?"),
+    (1, '-eval/ec', "Did you mean 'eval/ece'?"),
+    (1, '--eval/ece', 'with a - before it'),
     (1, 'eval/pass@8', 'There are: '),
     (4, 'eval/pass@8', 'eval/pass@4'),
     (8, 'eval/n', 'eval/pass@8'),
@@ -124,7 +126,7 @@ def test_the_metric_to_keep_the_best_by_must_exist(samples, metric, says):
     checks.check_keep_best(c, [task])
   assert says in str(e.value)
   assert len(str(e.value)) < 2000
-  for good in ('', 'eval/accuracy', 'eval/mean_length_low', 'eval/brier'):
+  for good in ('', 'eval/accuracy', 'eval/mean_length_low', '-eval/brier'):
     c.keep_best = good
     checks.check_keep_best(c, [task])
 

@@ -19,7 +19,7 @@ FLOORS = {
   'algorithm sampler rollout signals sharding optim data logprobs': 2,
   'step micro source samples evaluate summary compare policy': 3,
   'programs checks report writer aot': 3,
-  'train recipes': 4,
+  'train recipes alarms': 4,
 }
 FLOOR = {name: n for names, n in FLOORS.items() for name in names.split()}
 # What the parts of the ground floor may import of the package and, for the

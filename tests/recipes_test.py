@@ -39,11 +39,16 @@ if pathlib.Path('go').read_text() == 'fail':
 """
 # A process that needs the base.
 _WANTS = """
-import pathlib, types
+import pathlib, sys, types
 from rlvr_jax import recipes
 recipes._TRAIN = pathlib.Path('train.py')
-named = lambda name: types.SimpleNamespace(name=name)
-recipes.ensure(types.SimpleNamespace(model=named('base.py'), teacher=named('')))
+made = types.SimpleNamespace
+names = dict.fromkeys(('model', 'teacher', 'oracle'), '') | {sys.argv[1]: 'base.py'}
+recipes.ensure(made(
+  model=made(name=names['model']),
+  teacher=made(name=names['teacher']),
+  dialogue=made(oracle=names['oracle']),
+))
 print('has it', flush=True)
 """
 
@@ -61,7 +66,7 @@ class Place:
     out = self.dir / f'out{len(self.running)}'
     with out.open('wb') as f:
       process = subprocess.Popen(
-        [sys.executable, *(command or ('-c', _WANTS))],
+        [sys.executable, *(command or ('-c', _WANTS, 'model'))],
         cwd=self.dir,
         env=os.environ | {'PYTHONPATH': str(ROOT), 'JAX_NUM_CPU_DEVICES': '1'},
         stdout=f,
@@ -116,6 +121,15 @@ def test_two_that_want_the_same_train_it_once(place):
   assert (a.wait(300), b.wait(300)) == (0, 0), said()
   assert said().count('comes first') == 1
   assert said().count('has it') == 2
+  assert len(place.pids()) == 1
+
+
+@pytest.mark.parametrize('key', ['teacher', 'oracle'])
+def test_whoever_is_named_by_a_config_is_trained(place, key):
+  process, out = place.start('-c', _WANTS, key)
+  place.go()
+  until(lambda: process.poll() is not None, out)
+  assert process.returncode == 0, out.read_text()
   assert len(place.pids()) == 1
 
 

@@ -4,6 +4,7 @@ import types as namespaces
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from rlvr_jax import algorithm as algorithms
@@ -660,15 +661,21 @@ def updater(tx, model=MODEL):
   return state, update
 
 
-@pytest.mark.parametrize('fault', ['nan', 'inf', 'moment'])
-def test_an_update_that_is_not_finite_is_not_made(fault):
-  """Loss and gradient are finite: what the optimiser makes of them is not."""
-  rate = {'nan': np.nan, 'inf': np.inf, 'moment': 1e-3}[fault]
+def wild(rate):
+  """An optimiser that moves each weight by about `rate`."""
   section = namespaces.SimpleNamespace(
     learning_rate=rate, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
     eps=1e-8, weight_decay=0.0, max_grad_norm=0.0, value_learning_rate=0.0,
   )  # fmt: skip
-  state, update = updater(optim.make_optimizer(section, 10))
+  return optim.make_optimizer(section, 10)
+
+
+@pytest.mark.parametrize('fault', ['nan', 'inf', 'moment'])
+def test_an_update_that_is_not_finite_is_not_made(fault):
+  """Loss and gradient are finite: what the optimiser makes of them is not."""
+  scale = {'nan': np.nan, 'inf': np.inf, 'moment': 1.0}[fault]
+  tx = optax.chain(wild(1e-3), optax.scale(scale))
+  state, update = updater(tx)
   if fault == 'moment':
     spoil = lambda x: x.at[(0,) * x.ndim].set(jnp.inf) if x.ndim else x
     opt_state = jax.tree.map(spoil, state.opt_state)
@@ -681,6 +688,71 @@ def test_an_update_that_is_not_finite_is_not_made(fault):
   assert numbers['update/moved_frac'] == 0
   assert np.isfinite(numbers['loss'])
   assert np.isfinite(numbers['grad_norm'])
+
+
+def test_parameters_that_are_finite_and_say_nothing_are_not_taken():
+  state, update = updater(wild(3 * step.LARGEST))
+  before = bits((state.params, state.opt_state))
+  state, metrics = update(state, batch())
+  assert bits((state.params, state.opt_state)) == before
+  assert told(metrics)['update_skipped'] == 1
+  # Those that are large already may shrink.
+  large = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(1e5), state.params)
+  assert step._sound(large, large)
+  assert step._sound(state.params, large)
+  assert not step._sound(large, state.params)
+
+
+@pytest.mark.parametrize('fault', ['sampler', 'trainer'])
+def test_a_ruined_policy_is_seen_where_no_group_has_a_gradient(trained, fault):
+  new, run, _, _ = trained
+  state, rows = new(), batch().replace(adv=np.zeros((B, T), np.float32))
+  if fault == 'sampler':
+    rows = rows.replace(logp_old=np.full((B, T), np.nan, np.float32))
+  else:
+    bad = {'scale': jnp.full_like(state.params['final_norm']['scale'], 3e38)}
+    state = types.TrainState(
+      step=state.step,
+      params={**state.params, 'final_norm': bad},
+      opt_state=state.opt_state,
+      key=state.key,
+    )
+  _, metrics = run(state, rows)
+  numbers = told(metrics)
+  assert numbers['update_skipped'] == numbers['batch_empty'] == 1
+
+
+@pytest.mark.parametrize(('adv', 'skipped'), [(-1, 1), (1, 0), (0, 0)])
+def test_a_policy_that_cannot_be_moved_is_told(trained, adv, skipped):
+  """It says 7 whatever it reads, and no other token has any probability."""
+  new, run, _, _ = trained
+  state = new()
+  embedding = state.params['embedding']
+  state = types.TrainState(
+    step=state.step,
+    params={
+      'layers': jax.tree.map(jnp.zeros_like, state.params['layers']),
+      'final_norm': {'scale': jnp.full_like(embedding[0], 1e4)},
+      'embedding': embedding.at[7].multiply(9.0),
+    },
+    opt_state=state.opt_state,
+    key=state.key,
+  )
+  zeros = np.zeros((B, T), np.float32)
+  _, metrics = run(
+    state,
+    types.Batch(
+      tokens=np.full((B, T), 7, np.int32),
+      mask=batch().mask,
+      adv=np.where(batch().mask, np.float32(adv), zeros),
+      logp_old=zeros,
+      logp_ref=None,
+    ),
+  )
+  numbers = told(metrics)
+  assert numbers['entropy'] == numbers['grad_norm'] == 0
+  assert numbers['batch_empty'] == 1
+  assert numbers['update_skipped'] == skipped
 
 
 def test_weights_kept_in_bfloat16_train_as_far_as_in_float32():

@@ -278,3 +278,11 @@ def test_all_names_that_an_evaluation_has_were_possible(count):
     known = summary.possible(count, turns=7)
     assert set(names(games)) - {*numbers} <= set(known)
   assert 'eval/won_within@8' not in known
+
+
+def test_what_keep_best_makes_largest():
+  scores = {'eval/ece': 0.25}
+  assert summary.score(scores, 'eval/ece') == 0.25
+  assert summary.score(scores, '-eval/ece') == -0.25
+  assert summary.score(scores, '-eval/maj@8') is None
+  assert summary.score(scores, '') is None

@@ -12,11 +12,19 @@ import sys
 import types
 
 import jax
-import ml_collections
 import numpy as np
+import optax
 import pytest
 
-from rlvr_jax import checkpoint, optim, registry, sharding, train, writer
+from rlvr_jax import (
+  alarms,
+  checkpoint,
+  optim,
+  registry,
+  sharding,
+  train,
+  writer,
+)
 from rlvr_jax import config as config_lib
 from rlvr_jax.io import export, tokenizer
 from rlvr_jax.models import transformer
@@ -229,16 +237,17 @@ def test_a_policy_that_blows_up_stops_the_run(run, tmp_path):
   )
   assert done.returncode == 1, done.stdout + done.stderr
   assert (
-    'error: 3 updates in a row had a loss, gradient or result' in done.stderr
+    'error: 3 updates in a row had a loss, gradient, log-prob or' in done.stderr
   )
   assert 'Lower optimizer.learning_rate' in done.stderr
   assert 'Traceback' not in done.stderr
   lines = list(writer.read(tmp_path / writer.METRICS))
   skipped = [line['update_skipped'] for line in lines]
   assert skipped[-3:] == [1.0] * 3
-  assert 3 < len(lines) < 20
+  # What such a step makes of the weights is refused from the first one on.
+  assert skipped.count(1.0) == 3
   good = len(skipped) - 3
-  assert checkpoint.steps(tmp_path)[-1] == good
+  assert [0, *checkpoint.steps(tmp_path)][-1] == good < 17
   assert f'Checkpoints kept: {checkpoint.steps(tmp_path)}' in done.stderr
 
 
@@ -250,9 +259,7 @@ def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
   make = optim.make_optimizer
 
   def wild(c, *args):
-    c = ml_collections.ConfigDict(c)
-    c.learning_rate = float(rate)
-    return make(c, *args)
+    return optax.chain(make(c, *args), optax.scale(float(rate)))
 
   saved, save = [], checkpoint.Checkpointer.save
   good = lambda x: np.isfinite(np.asarray(x)).all()
@@ -267,13 +274,41 @@ def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
   monkeypatch.setattr(checkpoint.Checkpointer, 'save', checked)
   more = ('save_every=1', 'total_steps=9', 'reward_funcs=("random",)')
   assert main(tmp_path, *(f'--config.{x}' for x in more)) == 1
-  assert 'updates in a row had a loss, gradient or result that is not' in (
+  assert 'updates in a row had a loss, gradient, log-prob or result that' in (
     capsys.readouterr().err
   )
   lines = list(writer.read(tmp_path / writer.METRICS))
   assert [m['update_skipped'] for m in lines][-3:] == [1, 1, 1]
   assert len(saved) == len(lines) - 3
   assert all(m['update/moved_frac'] == 0 for m in lines if m['update_skipped'])
+
+
+def test_a_policy_that_one_update_ruins_ends_the_run(main, tmp_path, capsys):
+  """All of its numbers stay finite; what follows has nothing to learn from."""
+  code = main(
+    tmp_path,
+    '--config.reward_funcs=("random",)',
+    '--config.total_steps=9',
+    '--config.optimizer.learning_rate=10',
+    '--config.optimizer.weight_decay=100',
+    '--config.optimizer.schedule=constant',
+    '--config.model.name=tiny(layers=1, width=32)',
+  )
+  out, err = capsys.readouterr()
+  assert code == 1
+  assert out.count('ALARM step') == 3
+  assert 'error: 3 updates in a row had' in err
+  assert 'too certain of every token to be moved' in err
+
+
+def test_weights_kept_in_bfloat16_are_announced(main, tmp_path, capsys):
+  more = ('model.param_dtype=bfloat16', 'total_steps=1')
+  assert main(tmp_path, *(f'--config.{x}' for x in more)) == 0
+  lines = capsys.readouterr().out.splitlines()
+  said = [x for x in lines if x.startswith('model.param_dtype=bfloat16: ')]
+  assert len(said) == 1
+  assert 'at optimizer.learning_rate=0.001' in said[0]
+  assert 'update/moved_frac' in said[0]
 
 
 def test_metrics_of_tokens_are_told_every_so_many_steps(main, tmp_path):
@@ -298,11 +333,21 @@ def test_metrics_of_tokens_are_told_every_so_many_steps(main, tmp_path):
 def test_a_gap_between_sampler_and_trainer_is_told(gap, tokens, warned):
   said = []
   log = types.SimpleNamespace(say=said.append)
-  c = types.SimpleNamespace(max_logp_diff=0.01)
+  c = types.SimpleNamespace(max_logp_diff=0.01, method='rl')
   metrics = {'sampler_trainer/logp_diff_max': gap}
-  train.alarm(log, c, 3, metrics | {'advantage/nonzero_frac': tokens})
+  alarms.say(log, c, 3, metrics | {'advantage/nonzero_frac': tokens})
   assert len(said) == warned
   assert all('ALARM step 3' in line for line in said)
+
+
+@pytest.mark.parametrize('skipped', [0, 2])
+def test_a_skipped_update_is_told(skipped):
+  said = []
+  log = types.SimpleNamespace(say=said.append)
+  c = types.SimpleNamespace(max_logp_diff=0.01, method='rl', num_iterations=3)
+  alarms.say(log, c, 3, {'update_skipped': float(skipped)})
+  assert len(said) == bool(skipped)
+  assert all('ALARM step 3: 2 of 3 updates' in line for line in said)
 
 
 @pytest.fixture
