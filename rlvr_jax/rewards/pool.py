@@ -45,7 +45,6 @@ ENVIRONMENT = (
   'LD_LIBRARY_PATH',
   'MPLCONFIGDIR',
   'PATH',
-  'PYTHONHASHSEED',
   'PYTHONHOME',
   'SYSTEMROOT',
   'TMPDIR',
@@ -125,7 +124,8 @@ class _Worker:
     if kind in self.warm:
       return
     if self.process is None:
-      threads = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
+      fixed = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
+      fixed['PYTHONHASHSEED'] = '0'  # sets are walked in the same order
       kept = {k: os.environ[k] for k in ENVIRONMENT if k in os.environ}
       try:
         self.process = subprocess.Popen(
@@ -141,7 +141,7 @@ class _Worker:
           stdin=subprocess.PIPE,
           stdout=subprocess.PIPE,
           stderr=subprocess.DEVNULL,
-          env=kept | threads,
+          env=kept | fixed,
         )
       except (OSError, ValueError) as e:
         raise _NotStarted(str(e)) from e
@@ -229,8 +229,8 @@ def run(
   machine; what follows a killed check costs some milliseconds.
 
   Args:
-    kind: a key of `worker.KINDS`; 'gym:NAME' for the data set NAME, so that
-      building it counts as start.
+    kind: a key of `worker.KINDS`; 'gym:NAME' and 'items:NAME' for the data set
+      NAME, so that building it counts as start.
     payloads: keyword arguments of the check; JSON.
 
   Raises:

@@ -10,7 +10,7 @@ A reader gives the verdict that the package's scorer gives an answer in the
 form that the question asks for, with these exceptions, where that scorer pays
 wrong answers: puzzle24 must use the numbers of its question, number_sorting
 the numbers themselves (not ones within 1 of them), game_of_life_halting must
-say which, and polynomial_equations must hold numbers alone.
+say which, and polynomial_equations must hold numbers alone, and one at least.
 """
 
 import functools
@@ -201,7 +201,7 @@ def _real_roots(answer: str, entry: dict) -> bool:
     said, gold = read(answer), read(entry['answer'])
   except ValueError:
     return False
-  return len(said) == len(gold) and all(
+  return 0 < len(said) == len(gold) and all(
     math.isfinite(a) and abs(a - b) <= 1e-3 for a, b in zip(said, gold)
   )
 

@@ -170,6 +170,17 @@ def check_gym(dataset: str, entry: dict, answer: str) -> float:
   return scorers.scorer(dataset)(answer, entry)
 
 
+def build_items(**payload) -> list[dict]:
+  """`gym.items_here`."""
+  return importlib.import_module('rlvr_jax.envs.gym').items_here(**payload)
+
+
+def _warm_items(name: str) -> None:
+  scorers.check(name)
+  scorers.check_package()
+  importlib.import_module('reasoning_gym')
+
+
 def check_similarity(prediction: str, expert: str, **options) -> float:
   """`similarity.ratio`."""
   module = importlib.import_module('rlvr_jax.rewards.similarity')
@@ -184,6 +195,7 @@ def render_template(**payload) -> dict:
 KINDS = {
   'math': (symbolic.warm, symbolic.check),
   'gym': (_warm_gym, check_gym),
+  'items': (_warm_items, build_items),
   'template': (
     # One that fails, so that what jinja2 imports for errors is there.
     lambda _: render_template(

@@ -218,6 +218,7 @@ def test_a_check_has_no_network_no_writing_no_processes(toy, monkeypatch):
     'LC_CTYPE',  # which Python sets
     'OMP_NUM_THREADS',
     'OPENBLAS_NUM_THREADS',
+    'PYTHONHASHSEED',
   }
   assert (toy / 'there').read_text() == 'text'
   assert sorted(os.listdir(toy)) == ['__pycache__', 'there', 'toy_checks.py']
