@@ -12,7 +12,7 @@ from rlvr_jax.rewards import pool, scorers
 
 _ATTEMPTS = 64  # of finding a question on the right side
 _STRIDE = 2**20  # seeds of one attempt; a generator seeds item i with seed + i
-_BUILD_S = 300.0  # CPU time for the items of one request
+_BUILD_S = 120.0  # CPU time for the items of one request
 _TOGETHER = 8  # items of one request
 # Metadata that states the day on which the item was made.
 _DATED = {'time_intervals': ('start_time', 'end_time')}
@@ -103,6 +103,13 @@ def _check_options(name: str, difficulty: dict) -> None:
         f'{registry.nearest(key, options)} '
         f'It takes: {", ".join(options)}, seed, train_size, test_size.'
       )
+    try:
+      json.dumps(difficulty[key])
+    except (TypeError, ValueError) as e:
+      raise ValueError(
+        f'reasoning_gym({name}) has {key}={registry.show(difficulty[key])}: '
+        'give a number, a text, a bool, or a list of these.'
+      ) from e
 
 
 def _items(name, difficulty, seed, split, attempt, indices, size) -> list:

@@ -135,6 +135,9 @@ def test_difficulty_passes_through():
       'reasoning_gym(chain_sum, min_term=2)',
       r"no option 'min_term'. Did you mean 'min_terms'.*max_digits",
     ),
+    ("reasoning_gym(chain_sum, min_terms=b'2')", "min_terms=b'2': give a num"),
+    ('reasoning_gym(chain_sum, min_terms=2j)', 'min_terms=2j: give a number'),
+    ('reasoning_gym(chain_sum, min_terms=1e999)', 'refuses chain_sum with'),
     ('reasoning_gym(chain_sum, size=2)', "no option 'size'"),
     (
       'reasoning_gym(chain_sum, min_terms=9, max_terms=3)',
