@@ -289,6 +289,30 @@ def test_the_right_answer_beside_code_is_not_right(name):
         assert score(answer, entry) < 1.0, answer
 
 
+@pytest.mark.parametrize(
+  ('name', 'said', 'right'),
+  [
+    ('gsm_symbolic', 'GOLD', True),
+    ('gsm_symbolic', 'The answer is $GOLD.', True),
+    ('gsm_symbolic', '-GOLD', False),
+    ('gsm_symbolic', 'not GOLD', False),
+    ('gsm_symbolic', 'GOLD or 0', False),
+    ('gsm_symbolic', "It isn't GOLD", False),
+    ('gsm_symbolic', 'GOLD, 7', False),
+    ('knights_knaves', 'GOLD', True),
+    ('knights_knaves', 'not GOLD', False),
+    ('knights_knaves', 'GOLD Or not', False),
+    ('letter_jumble', 'GOLD', True),
+    ('letter_jumble', 'GOLD or another', False),
+    ('letter_jumble', 'GOLD\nGOLD', False),
+  ],
+)
+def test_a_hedge_is_not_right(name, said, right):
+  entry = item(name)
+  answer = said.replace('GOLD', entry['answer'])
+  assert (scorers.scorer(name)(answer, entry) == 1.0) == right
+
+
 def test_complex_answers_are_numbers():
   score = scorers.scorer('complex_arithmetic')
   entry = item('complex_arithmetic')
