@@ -77,6 +77,7 @@ class _Worker:
 
   def __init__(self):
     self.process = None
+    self.closed = False  # for good
     self.warm = set()
     self.walls = []  # around its checks, see `confine`
 
@@ -119,6 +120,8 @@ class _Worker:
     Raises:
       _NotStarted: it cannot be had.
     """
+    if self.closed:
+      raise _NotStarted('the workers were shut down')
     if self.process and self.process.poll() is not None:
       self.stop()
     if kind in self.warm:
@@ -262,6 +265,9 @@ def run(
     threads = futures.ThreadPoolExecutor(min(len(jobs), len(pool.workers)))
     try:
       replies = list(threads.map(one, jobs.values()))
+    except BaseException:  # Ctrl-C: the exit would wait for checks that hang
+      shutdown()
+      raise
     finally:
       threads.shutdown(wait=False, cancel_futures=True)
   if broken:
@@ -294,6 +300,7 @@ def shutdown() -> None:
     pool, _pool = _pool, None
   if pool:
     for worker in pool.workers:
+      worker.closed = True
       worker.stop()
 
 
