@@ -59,7 +59,10 @@ def rows(*ids):
   tokens = np.array([[*r, *[0] * (n - len(r))] for r in ids], np.int32)
   ends = [codes.Stop.END if r[-1] == END else codes.Stop.LENGTH for r in ids]
   return sampler.Sampled(
-    tokens, np.zeros((len(ids), n)), np.array(list(map(len, ids))), ends
+    tokens,
+    np.zeros((len(ids), n)),
+    np.array(list(map(len, ids))),
+    np.array(ends),
   )
 
 
