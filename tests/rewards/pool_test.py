@@ -13,7 +13,7 @@ import pytest
 from rlvr_jax.rewards import confine, pool
 
 TOY = """
-import os, signal, socket, subprocess, threading, time
+import fcntl, os, resource, signal, socket, subprocess, threading, time
 from rlvr_jax.rewards import worker
 
 def burn(seconds):
@@ -57,6 +57,12 @@ def tries(path):
     'exec': lambda: os.execv('/bin/true', ['true']),
     'spawn': lambda: subprocess.run(['true']),
     'kill': lambda: os.kill(os.getppid(), signal.SIGKILL),
+    'limit': lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1)),
+    'memory': lambda: resource.prlimit(0, resource.RLIMIT_AS, (-1, -1)),
+    'owner': lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()),
+    'type': lambda: fcntl.ioctl(0, 0x5412, b'x'),
+    'nice': lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19),
+    'session': os.setsid,
     'memfd': lambda: os.memfd_create('x'),
     'read': lambda: open(path + '/there').read(),
     'import': lambda: __import__('wave').__name__,
