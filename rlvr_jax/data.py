@@ -5,6 +5,7 @@ has taken.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent import futures
 
 from rlvr_jax.envs import core
 
@@ -81,7 +82,9 @@ def check_prompts(
   core.check_int('max_prompt_length', max_prompt_length, low=1)
   if on_long not in ('error', 'drop'):
     raise ValueError(f"on_long={on_long!r} must be 'error' or 'drop'.")
-  lengths = [len(encode(task)) for task in tasks]
+  # Templates are rendered in other processes, several at a time.
+  with futures.ThreadPoolExecutor(8) as threads:
+    lengths = list(threads.map(lambda task: len(encode(task)), tasks))
   if 0 in lengths:
     name = tasks[lengths.index(0)].id
     raise ValueError(

@@ -3,14 +3,19 @@
 import dataclasses
 import functools
 import importlib
+import itertools
 import json
 
 from rlvr_jax import registry
 from rlvr_jax.envs import core
-from rlvr_jax.rewards import scorers
+from rlvr_jax.rewards import pool, scorers
 
 _ATTEMPTS = 64  # of finding a question on the right side
 _STRIDE = 2**20  # seeds of one attempt; a generator seeds item i with seed + i
+_BUILD_S = 120.0  # CPU time for the items of one request
+_TOGETHER = 8  # items of one request
+# Metadata that states the day on which the item was made.
+_DATED = {'time_intervals': ('start_time', 'end_time')}
 
 
 @registry.register('env')
@@ -29,7 +34,12 @@ def reasoning_gym(
   draw of this environment uses. So no question is ever in both splits,
   whatever their sizes. Train items are built when asked for and kept; they can
   repeat where a generator has few questions. The test split is built at once,
-  without repetitions.
+  without repetitions. Items without an answer ('' for an equation without a
+  root) are drawn again.
+
+  Items are made in the worker processes of `rewards.pool`, whose hashes of
+  texts are fixed: some generators walk through sets, so that elsewhere another
+  run would get other items for the same seed.
 
   The verifier is the generator's own scorer where that evaluates no text, else
   a reader of ours (`rewards.scorers`). A generator whose items have no
@@ -48,22 +58,19 @@ def reasoning_gym(
       an unknown or refused generator, an unknown option, a value that the
       generator refuses, or a generator with too few questions.
   """
-  gym = _package()
+  _package()
   core.check_int('seed', seed, low=0)
   core.check_int('train_size', train_size, low=1, high=_STRIDE)
   core.check_int('test_size', test_size, low=1, high=_STRIDE)
   _check_options(name, difficulty)
   scorers.check(name)
   scorers.check_package()
-  draw = functools.partial(
-    _item,
-    functools.cache(functools.partial(_dataset, gym, name, difficulty, seed)),
-  )
-  _check_scorer(name, [draw('train', 0, 0, train_size)])
+  draw = functools.partial(_items, name, difficulty, seed)
+  make = functools.cache(functools.partial(_train, draw, name, train_size))
+  # Refuses a generator without train questions now, before test ones are made.
+  _check_scorer(name, [make(0).data['entry']])
   test = _test(draw, name, test_size)
   _check_scorer(name, [task.data['entry'] for task in test])
-  make = functools.cache(functools.partial(_train, draw, name, train_size))
-  make(0)  # refuses a generator without train questions now
   return {'train': core.Lazy(train_size, make), 'test': test}
 
 
@@ -96,24 +103,46 @@ def _check_options(name: str, difficulty: dict) -> None:
         f'{registry.nearest(key, options)} '
         f'It takes: {", ".join(options)}, seed, train_size, test_size.'
       )
+    try:
+      json.dumps(difficulty[key])
+    except (TypeError, ValueError) as e:
+      raise ValueError(
+        f'reasoning_gym({name}) has {key}={registry.show(difficulty[key])}: '
+        'give a number, a text, a bool, or a list of these.'
+      ) from e
 
 
-def _dataset(gym, name, difficulty, seed, split, attempt, size):
+def _items(name, difficulty, seed, split, attempt, indices, size) -> list:
+  """Items as plain JSON values."""
   slot = 2 * attempt + ('train', 'test').index(split)
   start = core.uniform(2**31, 'reasoning_gym', seed) + slot * _STRIDE
-  try:
-    return gym.create_dataset(name, seed=start, size=size, **difficulty)
-  except (AssertionError, TypeError, ValueError) as e:
+  payload = {
+    'name': name,
+    'options': difficulty | {'seed': start, 'size': size},
+    'indices': list(indices),
+  }
+  reply = pool.run(f'items:{name}', [payload], timeout_s=_BUILD_S)[0]
+  if reply.failure:
     raise ValueError(
-      f'reasoning-gym refuses {name} with {difficulty} and {size} items: {e}. '
-      'Change the options, or ask for fewer tasks.'
-    ) from e
+      f'reasoning-gym refuses {name} with {difficulty} and {size} items: '
+      f'{reply.failure}. Change the options, or ask for fewer tasks.'
+    )
+  return reply.value
 
 
-def _item(dataset, split, attempt, index, size) -> dict:
-  """Item `index` as plain JSON values."""
-  item = dataset(split, attempt, size)[index]
-  return json.loads(json.dumps(item, default=_plain))
+def items_here(name: str, options: dict, indices: list[int]) -> list[dict]:
+  """Items of a generator: what a worker does for this environment."""
+  dataset, out = _dataset(name, json.dumps(options)), []
+  for index in indices:
+    out.append(json.loads(json.dumps(dataset[index], default=_plain)))
+    for key in _DATED.get(name, ()):
+      out[-1]['metadata'].pop(key)
+  return out
+
+
+@functools.lru_cache(maxsize=128)
+def _dataset(name: str, options: str):
+  return _package().create_dataset(name, **json.loads(options))
 
 
 def _plain(value):
@@ -129,8 +158,8 @@ def _side(question: str) -> str:
 
 def _train(draw, name, size, index) -> core.Task:
   for attempt in range(_ATTEMPTS):
-    entry = draw('train', attempt, index, size)
-    if _side(entry['question']) == 'train':
+    (entry,) = draw('train', attempt, [index], size)
+    if entry['answer'] != '' and _side(entry['question']) == 'train':
       return _task(f'train-{index}', name, entry)
   raise ValueError(
     f'reasoning_gym({name}) has too few questions to split: {_ATTEMPTS} draws '
@@ -141,11 +170,13 @@ def _train(draw, name, size, index) -> core.Task:
 def _test(draw, name, size) -> list[core.Task]:
   found: dict[str, dict] = {}
   drawn = 0
-  for attempt in range(_ATTEMPTS):
-    for index in range(size):
-      entry = draw('test', attempt, index, size)
+  for attempt, low in itertools.product(
+    range(_ATTEMPTS), range(0, size, _TOGETHER)
+  ):
+    indices = range(low, min(low + _TOGETHER, size))
+    for entry in draw('test', attempt, indices, size):
       drawn += 1
-      if _side(entry['question']) == 'test':
+      if entry['answer'] != '' and _side(entry['question']) == 'test':
         found.setdefault(entry['question'], entry)
       if len(found) == size:
         return [

@@ -16,6 +16,7 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import socket
 import struct
 import sys
@@ -39,18 +40,30 @@ _DENIED = {
     fchownat 260 54, futimesat 261 -, unlinkat 263 35, renameat 264 38,
     linkat 265 37, symlinkat 266 36, fchmodat 268 53, utimensat 280 88,
     fallocate 285 47, open_by_handle_at 304 265, renameat2 316 276,
-    memfd_create 319 279, fchmodat2 452 452
+    memfd_create 319 279, memfd_secret 447 447, fchmodat2 452 452,
+    setxattrat 463 463, removexattrat 466 466, file_setattr 469 469,
+    mq_unlink 241 181
   """,
   'processes': """
     fork 57 -, vfork 58 -, execve 59 221, kill 62 129, ptrace 101 117,
     rt_sigqueueinfo 129 138, tkill 200 130, tgkill 234 131,
     rt_tgsigqueueinfo 297 240, process_vm_readv 310 270,
     process_vm_writev 311 271, execveat 322 281, pidfd_send_signal 424 424,
-    pidfd_open 434 434, pidfd_getfd 438 438
+    pidfd_open 434 434, pidfd_getfd 438 438, kcmp 312 272,
+    process_madvise 440 440, process_mrelease 448 448,
+    setpriority 141 140, ioprio_set 251 30, sched_setparam 142 118,
+    sched_setscheduler 144 119, sched_setaffinity 203 122,
+    sched_setattr 314 274, move_pages 279 239, migrate_pages 256 238,
+    setpgid 109 154, setsid 112 157
   """,
   # What a process of root could do to the machine; other ways to the above.
   'system': """
-    shmget 29 194, msgget 68 186, semget 64 190, pivot_root 155 41,
+    shmget 29 194, shmat 30 196, shmctl 31 195, semget 64 190,
+    semop 65 193, semctl 66 191, msgget 68 186, msgsnd 69 189,
+    msgctl 71 187, semtimedop 220 192, pivot_root 155 41,
+    syslog 103 116, personality 135 92, vhangup 153 58,
+    modify_ldt 154 -, adjtimex 159 171, iopl 172 -, ioperm 173 -,
+    quotactl 179 60, fanotify_init 300 262, clock_adjtime 305 266,
     setrlimit 160 164, chroot 161 51, acct 163 89, settimeofday 164 170,
     mount 165 40, umount2 166 39, swapon 167 224, swapoff 168 225,
     reboot 169 142, sethostname 170 161, setdomainname 171 162,
@@ -60,21 +73,41 @@ _DENIED = {
     finit_module 313 273, bpf 321 280, userfaultfd 323 282,
     io_uring_setup 425 425, io_uring_enter 426 426,
     io_uring_register 427 427, open_tree 428 428, move_mount 429 429,
-    fsopen 430 430, fsmount 432 432
+    fsopen 430 430, fsconfig 431 431, fsmount 432 432, fspick 433 433,
+    mount_setattr 442 442, quotactl_fd 443 443, open_tree_attr 467 467
   """,
 }
-_ARCHES = {  # column above, audit number; open, openat, clone
-  'x86_64': (1, 0xC000003E, (2, 257, 56)),
-  'aarch64': (2, 0xC00000B7, (None, 56, 220)),
-  'arm64': (2, 0xC00000B7, (None, 56, 220)),
+_ARCHES = {  # column above, audit number
+  'x86_64': (1, 0xC000003E),
+  'aarch64': (2, 0xC00000B7),
+  'arm64': (2, 0xC00000B7),
 }
 _CLONE3, _OPENAT2 = 435, 437  # their flags stand in memory: not there at all
 _SECCOMP = {1: 317, 2: 277}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CLONE_THREAD = 0x10000
+_DEATH_SIGNAL = 1  # of prctl
+# F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would send any process a signal.
+_OWNS = (8, 10, 15)
+# TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX; others type into
+# the terminal (TIOCSTI), freeze or change files that are open for reading.
+_ASKS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 
 _LOAD, _EQUAL, _AT_LEAST, _BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+# Calls that their arguments decide: the numbers as above; which 32-bit words
+# of the arguments; the test and its values; whether a call that meets it is
+# allowed, others being the opposite.
+_DECIDED = (
+  ('open 2 -', (2,), _BITS, (_WRITES,), False),
+  ('openat 257 56', (4,), _BITS, (_WRITES,), False),
+  ('clone 56 220', (0,), _BITS, (_CLONE_THREAD,), True),
+  # A new limit, of this process or another (of CPU time: its end).
+  ('prlimit64 302 261', (4, 5), _BITS, (0xFFFFFFFF,), False),
+  ('prctl 157 167', (0,), _EQUAL, (_DEATH_SIGNAL,), False),
+  ('fcntl 72 25', (2,), _EQUAL, _OWNS, False),
+  ('ioctl 16 29', (2,), _EQUAL, _ASKS, True),
+)
 
 
 def confine() -> list[str]:
@@ -87,24 +120,24 @@ def confine() -> list[str]:
     this or does not allow it: the resource limits alone then hold (no file
     can grow, 64 open files; no new process unless the user is root).
   """
+  _limit('RLIMIT_FSIZE', 0)
+  _limit('RLIMIT_NOFILE', 64)
+  _limit('RLIMIT_CORE', 0)
   filtered = False
   with contextlib.suppress(OSError, AttributeError, ValueError):
     filtered = _filter()
-  _limit(filtered)
+  if not filtered:  # counts threads too
+    _limit('RLIMIT_NPROC', 0)
   return [name for name in WALLS if filtered and _stands(name)]
 
 
-def _limit(filtered: bool) -> None:
+def _limit(name: str, limit: int) -> None:
   try:
     import resource
   except ImportError:  # Windows
     return
-  limits = {'RLIMIT_FSIZE': 0, 'RLIMIT_NOFILE': 64, 'RLIMIT_CORE': 0}
-  if not filtered:  # counts threads too
-    limits['RLIMIT_NPROC'] = 0
-  for name, limit in limits.items():
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-      resource.setrlimit(getattr(resource, name), (limit, limit))
+  with contextlib.suppress(AttributeError, OSError, ValueError):
+    resource.setrlimit(getattr(resource, name), (limit, limit))
 
 
 def _stands(name: str) -> bool:
@@ -122,10 +155,16 @@ def _stands(name: str) -> bool:
 
 def _filter() -> bool:
   arch = _ARCHES.get(platform.machine())
-  if sys.platform != 'linux' or arch is None or sys.maxsize < 2**32:
+  if sys.platform != 'linux':
+    return False
+  libc = ctypes.CDLL(None, use_errno=True)
+  zero = ctypes.c_ulong(0)
+  # A check that hangs must not outlive a worker that is killed.
+  kill = ctypes.c_ulong(signal.SIGKILL)
+  libc.prctl(_DEATH_SIGNAL, kill, zero, zero, zero)
+  if arch is None or sys.maxsize < 2**32:
     return False
   program = b''.join(struct.pack('=HBBI', *x) for x in _program(*arch))
-  libc = ctypes.CDLL(None, use_errno=True)
   buffer = ctypes.create_string_buffer(program, len(program))
 
   class Filter(ctypes.Structure):
@@ -133,7 +172,6 @@ def _filter() -> bool:
 
   code = Filter(len(program) // 8, ctypes.addressof(buffer))
   no_new_privs, set_filter, all_threads = 38, 1, 1
-  zero = ctypes.c_ulong(0)
   if libc.prctl(no_new_privs, ctypes.c_ulong(1), zero, zero, zero):
     return False
   number = ctypes.c_long(_SECCOMP[arch[0]])
@@ -146,7 +184,7 @@ def _filter() -> bool:
   return done == 0
 
 
-def _program(column: int, audit: int, special: tuple) -> list[tuple]:
+def _program(column: int, audit: int) -> list[tuple]:
   """Instructions (code, jump if true, if false, value) of classic BPF."""
   number, arch, args = 0, 4, 16  # offsets in struct seccomp_data
   deny = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
@@ -167,21 +205,16 @@ def _program(column: int, audit: int, special: tuple) -> list[tuple]:
         out += [(_EQUAL, 0, 1, int(nr)), deny]
   for nr in (_CLONE3, _OPENAT2):
     out += [(_EQUAL, 0, 1, nr), absent]
-  opens, openat, clone = special
-  for nr, arg in ((opens, 1), (openat, 2)):
-    if nr is not None:
-      out += [
-        (_EQUAL, 0, 4, nr),
-        (_LOAD, 0, 0, args + 8 * arg),
-        (_BITS, 0, 1, _WRITES),
-        deny,
-        allow,
-      ]
-  return out + [
-    (_EQUAL, 0, 4, clone),
-    (_LOAD, 0, 0, args),
-    (_BITS, 1, 0, _CLONE_THREAD),
-    deny,
-    allow,
-    allow,
-  ]
+  for row, words, test, values, allowed in _DECIDED:
+    nr = row.split()[column]
+    if nr == '-':
+      continue
+    met, other = (allow, deny) if allowed else (deny, allow)
+    body = []
+    for word in words:
+      body.append((_LOAD, 0, 0, args + 4 * word))
+      for value in values:
+        body += [(test, 0, 1, value), met]
+    body.append(other)
+    out += [(_EQUAL, 0, len(body), int(nr)), *body]
+  return [*out, allow]

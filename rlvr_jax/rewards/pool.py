@@ -45,7 +45,6 @@ ENVIRONMENT = (
   'LD_LIBRARY_PATH',
   'MPLCONFIGDIR',
   'PATH',
-  'PYTHONHASHSEED',
   'PYTHONHOME',
   'SYSTEMROOT',
   'TMPDIR',
@@ -78,6 +77,7 @@ class _Worker:
 
   def __init__(self):
     self.process = None
+    self.closed = False  # for good
     self.warm = set()
     self.walls = []  # around its checks, see `confine`
 
@@ -120,12 +120,15 @@ class _Worker:
     Raises:
       _NotStarted: it cannot be had.
     """
+    if self.closed:
+      raise _NotStarted('the workers were shut down')
     if self.process and self.process.poll() is not None:
       self.stop()
     if kind in self.warm:
       return
     if self.process is None:
-      threads = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
+      fixed = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
+      fixed['PYTHONHASHSEED'] = '0'  # sets are walked in the same order
       kept = {k: os.environ[k] for k in ENVIRONMENT if k in os.environ}
       try:
         self.process = subprocess.Popen(
@@ -141,7 +144,7 @@ class _Worker:
           stdin=subprocess.PIPE,
           stdout=subprocess.PIPE,
           stderr=subprocess.DEVNULL,
-          env=kept | threads,
+          env=kept | fixed,
         )
       except (OSError, ValueError) as e:
         raise _NotStarted(str(e)) from e
@@ -229,8 +232,8 @@ def run(
   machine; what follows a killed check costs some milliseconds.
 
   Args:
-    kind: a key of `worker.KINDS`; 'gym:NAME' for the data set NAME, so that
-      building it counts as start.
+    kind: a key of `worker.KINDS`; 'gym:NAME' and 'items:NAME' for the data set
+      NAME, so that building it counts as start.
     payloads: keyword arguments of the check; JSON.
 
   Raises:
@@ -262,6 +265,9 @@ def run(
     threads = futures.ThreadPoolExecutor(min(len(jobs), len(pool.workers)))
     try:
       replies = list(threads.map(one, jobs.values()))
+    except BaseException:  # Ctrl-C: the exit would wait for checks that hang
+      shutdown()
+      raise
     finally:
       threads.shutdown(wait=False, cancel_futures=True)
   if broken:
@@ -294,6 +300,7 @@ def shutdown() -> None:
     pool, _pool = _pool, None
   if pool:
     for worker in pool.workers:
+      worker.closed = True
       worker.stop()
 
 

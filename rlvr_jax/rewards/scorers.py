@@ -10,7 +10,8 @@ A reader gives the verdict that the package's scorer gives an answer in the
 form that the question asks for, with these exceptions, where that scorer pays
 wrong answers: puzzle24 must use the numbers of its question, number_sorting
 the numbers themselves (not ones within 1 of them), game_of_life_halting must
-say which, and polynomial_equations must hold numbers alone.
+say which, polynomial_equations must hold numbers alone, and one at least, and
+letter_jumble no further words.
 """
 
 import functools
@@ -37,7 +38,7 @@ _OWN = """
   emoji_mystery family_relationships figlet_font fraction_simplification
   futoshiki game_of_life gcd group_anagrams gsm_symbolic isomorphic_strings
   jugs kakurasu knight_swap knights_knaves largest_island lcm leg_counting
-  letter_counting letter_jumble list_functions mahjong_puzzle
+  letter_counting list_functions mahjong_puzzle
   manipulate_matrix maze mini_sudoku modulo_grid needle_haystack
   number_filtering number_format number_sequence palindrome_generation
   palindrome_partitioning path_star pool_matrix power_function
@@ -65,6 +66,7 @@ REFUSED = {
   'rush_hour': _NO_ANSWER,
 }
 
+_HEDGE = r"(?i:.*(?:\b(?:not|nor|or|never|no|either|neither)\b|n't\b))"
 # What an answer must look like, where a scorer of `OWN` picks pieces out of
 # any text, or takes 'nan' for a right answer.
 _FORMS = {
@@ -73,10 +75,10 @@ _FORMS = {
     'complex_arithmetic': r'[\d.eEijIJ+\-() ]+',
     'fraction_simplification': r'[\s$]*(?:\d+\s*/\s*\d+|'
     r'\\d?frac\s*\{\s*\d+\s*\}\s*\{\s*\d+\s*\})[\s$.]*',
-    'gsm_symbolic': r'(?!.*(?:\w\(|\d ?\*\* ?\d)).*',
+    # One number, its sign included: theirs takes the first digits of any text.
+    'gsm_symbolic': rf'(?!{_HEDGE})[^\d\-\u2212(){{}}[\]]*\d[\d,]*(?:\.\d+)?[^\d(){{}}[\]]*',
     'kakurasu': r'[01\s,|\[\]]+',
-    'knights_knaves': r'(?!.*\w\().*',
-    'letter_jumble': r'(?!.*\w\().*',
+    'knights_knaves': rf'(?!.*\w\()(?!{_HEDGE}).*',
     'quantum_lock': r'[A-Ca-c\s,→>\[\]-]+',
     'sokoban': r'[A-Z\s,]+',
     'survo': r'[-\d\s,|\[\]]+',
@@ -201,7 +203,7 @@ def _real_roots(answer: str, entry: dict) -> bool:
     said, gold = read(answer), read(entry['answer'])
   except ValueError:
     return False
-  return len(said) == len(gold) and all(
+  return 0 < len(said) == len(gold) and all(
     math.isfinite(a) and abs(a - b) <= 1e-3 for a, b in zip(said, gold)
   )
 
@@ -250,6 +252,7 @@ READERS = {
   'countdown': _reaches,
   'game_of_life_halting': _same_word,
   'intermediate_integration': _antiderivative,
+  'letter_jumble': _same_word,
   'n_queens': _one_of,
   'number_sorting': _number_list,
   'polynomial_equations': _real_roots,

@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import json
 import os
+import select
 import signal
 import sys
 
@@ -98,6 +99,7 @@ class _Child:
     try:
       self.requests.write(line)
       self.requests.flush()
+      self.wait()
       reply = json.loads(self.replies.readline(LONGEST))
       if reply['id'] == request['id']:
         return reply
@@ -105,6 +107,18 @@ class _Child:
       pass  # it ended, or wrote what is no reply
     late = -self.stop() in _ENDS
     return {'id': request['id'], 'failure': 'timeout' if late else 'died'}
+
+  def wait(self) -> None:
+    """Until the child says something. Ends this process with its parent's."""
+    if not hasattr(select, 'poll') or not self.channels:
+      return
+    ends = select.poll()
+    ends.register(self.replies, select.POLLIN)
+    ends.register(self.channels[0], 0)  # POLLHUP and POLLERR always come
+    ready = [fd for fd, _ in ends.poll()]
+    if self.replies.fileno() not in ready:
+      self.stop()
+      os._exit(1)
 
   def stop(self) -> int:
     """Ends the child; returns its exit code, minus the signal that ended it.
@@ -170,6 +184,17 @@ def check_gym(dataset: str, entry: dict, answer: str) -> float:
   return scorers.scorer(dataset)(answer, entry)
 
 
+def build_items(**payload) -> list[dict]:
+  """`gym.items_here`."""
+  return importlib.import_module('rlvr_jax.envs.gym').items_here(**payload)
+
+
+def _warm_items(name: str) -> None:
+  scorers.check(name)
+  scorers.check_package()
+  importlib.import_module('reasoning_gym')
+
+
 def check_similarity(prediction: str, expert: str, **options) -> float:
   """`similarity.ratio`."""
   module = importlib.import_module('rlvr_jax.rewards.similarity')
@@ -184,6 +209,7 @@ def render_template(**payload) -> dict:
 KINDS = {
   'math': (symbolic.warm, symbolic.check),
   'gym': (_warm_gym, check_gym),
+  'items': (_warm_items, build_items),
   'template': (
     # One that fails, so that what jinja2 imports for errors is there.
     lambda _: render_template(

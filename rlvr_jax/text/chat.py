@@ -91,8 +91,10 @@ def arguments(text: str) -> dict:
       bare = isinstance(value, ast.Name) and value.id.lower()
       if k.arg is None or (bare and bare not in names):
         raise ValueError(f'{k.arg}: a text needs quotes')
+      if k.arg in out:
+        raise ValueError(f'{k.arg} is given twice')
       out[k.arg] = names[bare] if bare else ast.literal_eval(value)
-    json.dumps(out)
+    json.dumps(out, ensure_ascii=False, allow_nan=False).encode()
   except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as e:
     raise ValueError(
       f'chat_template_args={text[:80]!r} ({str(e)[:80]}): write '

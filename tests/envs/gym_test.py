@@ -1,6 +1,10 @@
 """Generators of reasoning-gym: deterministic, checked, splits apart."""
 
+import datetime
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -55,10 +59,59 @@ def test_same_seed_same_tasks():
   assert not questions & {t.question for t in c['train']}
 
 
+HASHED = [
+  'isomorphic_strings',
+  'polynomial_multiplication',
+  'ransom_note',
+  'word_ladder',
+]
+MAKE = """
+import hashlib, sys
+from rlvr_jax import registry
+for name in sys.argv[1:]:
+  spec = f'reasoning_gym({name}, train_size=8, test_size=4)'
+  env = registry.get('env', spec)()
+  tasks = repr([*env['train'], *env['test']])
+  print(name, hashlib.sha256(tasks.encode()).hexdigest())
+"""
+
+
+def test_items_depend_on_no_hash_of_the_process():
+  def made(seed):
+    done = subprocess.run(
+      [sys.executable, '-W', 'ignore', '-c', MAKE, *HASHED],
+      env=os.environ
+      | {'PYTHONHASHSEED': seed, 'PYTHONPATH': os.pathsep.join(sys.path)},
+      capture_output=True,
+      text=True,
+      timeout=600,
+    )
+    assert done.stdout.count('\n') == len(HASHED), done.stderr
+    return done.stdout
+
+  assert made('1') == made('2')
+
+
+def test_items_do_not_state_the_day_on_which_they_are_made():
+  env = build('reasoning_gym(time_intervals, train_size=40, test_size=5)')
+  today = str(datetime.date.today())
+  assert all(today not in repr(task) for task in [*env['train'], *env['test']])
+
+
+def test_items_without_an_answer_are_drawn_again():
+  # 0 has no digits, says the generator, but for base 2 and 16.
+  env = build(
+    'reasoning_gym(base_conversion, min_value=0, max_value=1, train_size=40, '
+    'test_size=10)'
+  )
+  tasks = [*env['train'], *env['test']]
+  assert {task.answer for task in tasks} == {'0', '1'}
+
+
 def test_items_are_built_when_asked_for_and_kept(monkeypatch):
   calls = []
-  item = gym._item
-  monkeypatch.setattr(gym, '_item', lambda *a: calls.append(a) or item(*a))
+  items = gym._items
+  monkeypatch.setattr(gym, '_items', lambda *a: calls.append(a) or items(*a))
   env = build('reasoning_gym(chain_sum, train_size=1000000, test_size=5)')
   start = len(calls)
   assert start < 200
@@ -82,6 +135,9 @@ def test_difficulty_passes_through():
       'reasoning_gym(chain_sum, min_term=2)',
       r"no option 'min_term'. Did you mean 'min_terms'.*max_digits",
     ),
+    ("reasoning_gym(chain_sum, min_terms=b'2')", "min_terms=b'2': give a num"),
+    ('reasoning_gym(chain_sum, min_terms=2j)', 'min_terms=2j: give a number'),
+    ('reasoning_gym(chain_sum, min_terms=1e999)', 'refuses chain_sum with'),
     ('reasoning_gym(chain_sum, size=2)', "no option 'size'"),
     (
       'reasoning_gym(chain_sum, min_terms=9, max_terms=3)',

@@ -59,7 +59,10 @@ def rows(*ids):
   tokens = np.array([[*r, *[0] * (n - len(r))] for r in ids], np.int32)
   ends = [codes.Stop.END if r[-1] == END else codes.Stop.LENGTH for r in ids]
   return sampler.Sampled(
-    tokens, np.zeros((len(ids), n)), np.array(list(map(len, ids))), ends
+    tokens,
+    np.zeros((len(ids), n)),
+    np.array(list(map(len, ids))),
+    np.array(ends),
   )
 
 
@@ -346,6 +349,9 @@ def test_options_reach_every_rendering():
     ('**{}', 'needs quotes'),
     ('effort=1).x(', 'write'),
     ('messages=[]', 'sets messages'),
+    ('effort=1, effort=2', 'effort is given twice'),
+    ('effort=1e999', 'not JSON compliant'),
+    ("effort='\\ud800'", 'surrogates not'),
     ('effort=__import__("os")', 'write'),
     ('effort=' + '[' * 900, 'write'),
     ('effort="' + 'x' * 2000 + '"', 'longer than 1000'),

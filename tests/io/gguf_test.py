@@ -199,7 +199,7 @@ def smollm2():
 
 
 def test_smollm2_reads_english_and_needs_the_unpermutation(smollm2):
-  config, params, tok, _ = smollm2
+  config, params, tok, *_ = smollm2
   assert config == registry.get('model', 'smollm2_135m')()
   model = transformer.Decoder(config)
   tokens = jnp.array([tok.encode(TEXT)])

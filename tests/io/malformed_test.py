@@ -117,7 +117,8 @@ def mutate(rng, text):
 def tried(folder):
   """What loading and using a model raises; None if nothing."""
   try:
-    config, _, tok, _ = load.load(str(folder))
+    loaded = load.load(str(folder))
+    config, tok = loaded.config, loaded.tokenizer
     freq, scale = layers.rope_frequencies(config.rope, config.head_dim)
     assert np.isfinite([*freq, scale]).all()
     if tok.chat_template:
@@ -138,6 +139,7 @@ def tried(folder):
   ],
 )
 def test_any_change_is_read_or_refused(name, folder):
+  assert tried(folder) is None
   rng = random.Random(name)
   file = folder / name
   before, refused = file.read_text(), 0

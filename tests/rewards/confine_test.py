@@ -14,6 +14,7 @@ def decide(program, audit, nr, args=(0,) * 6):
   """What the program says of one call: `ALLOW`, or an error's name."""
   data = {0: nr, 4: audit}
   data |= {16 + 8 * i: a & 0xFFFFFFFF for i, a in enumerate(args)}
+  data |= {20 + 8 * i: a >> 32 for i, a in enumerate(args)}
   at, a = 0, 0
   while True:
     code, yes, no, k = program[at]
@@ -57,6 +58,18 @@ THREAD = 0x3D0F00  # the flags of pthread_create
     (X86, 257, (0, 0, TRUNCATE), 'EPERM'),
     (X86, 56, (THREAD,), ALLOW),  # clone
     (X86, 56, (0x1200011,), 'EPERM'),  # as fork does
+    (X86, 302, (0, 7), ALLOW),  # prlimit64: reads a limit
+    (X86, 302, (0, 9, 1 << 32), 'EPERM'),  # sets one, of this process
+    (X86, 302, (123, 0, 4096), 'EPERM'),  # of another
+    (X86, 72, (0, 1030), ALLOW),  # fcntl(F_DUPFD_CLOEXEC)
+    (X86, 72, (0, 8, 123), 'EPERM'),  # F_SETOWN, whom to send
+    (X86, 72, (0, 10, 9), 'EPERM'),  # F_SETSIG, which signal
+    (X86, 16, (0, 0x5401), ALLOW),  # ioctl, as isatty does
+    (X86, 16, (0, 0x5412), 'EPERM'),  # TIOCSTI: types into the terminal
+    (X86, 16, (0, 0x40086602), 'EPERM'),  # flags of a file
+    (X86, 157, (15,), ALLOW),  # prctl: name of a thread
+    (X86, 157, (1, 0), 'EPERM'),  # to outlive the worker
+    (X86, 141, (0, 123, 19), 'EPERM'),  # setpriority
     (X86, 0x40000000 + 41, (), 'EPERM'),  # the x32 calls
     (ARM, 63, (), ALLOW),  # read
     (ARM, 198, (), 'EPERM'),  # socket
@@ -67,6 +80,8 @@ THREAD = 0x3D0F00  # the flags of pthread_create
     (ARM, 56, (0, 0, CREATE), 'EPERM'),
     (ARM, 220, (THREAD,), ALLOW),  # clone
     (ARM, 220, (17,), 'EPERM'),
+    (ARM, 261, (0, 9, 4096), 'EPERM'),  # prlimit64
+    (ARM, 29, (0, 0x5412), 'EPERM'),  # ioctl
     (ARM, 435, (), 'ENOSYS'),
   ],
 )

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 from rlvr_jax.rewards import confine, pool
 
 TOY = """
-import os, signal, socket, subprocess, threading, time
+import fcntl, os, resource, signal, socket, subprocess, threading, time
 from rlvr_jax.rewards import worker
 
 def burn(seconds):
@@ -56,6 +57,12 @@ def tries(path):
     'exec': lambda: os.execv('/bin/true', ['true']),
     'spawn': lambda: subprocess.run(['true']),
     'kill': lambda: os.kill(os.getppid(), signal.SIGKILL),
+    'limit': lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1)),
+    'memory': lambda: resource.prlimit(0, resource.RLIMIT_AS, (-1, -1)),
+    'owner': lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()),
+    'type': lambda: fcntl.ioctl(0, 0x5412, b'x'),
+    'nice': lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19),
+    'session': os.setsid,
     'memfd': lambda: os.memfd_create('x'),
     'read': lambda: open(path + '/there').read(),
     'import': lambda: __import__('wave').__name__,
@@ -138,9 +145,10 @@ def test_a_busy_machine_changes_no_reply(toy):
 def alive(pid):
   try:
     os.kill(pid, 0)
-  except ProcessLookupError:
+    with open(f'/proc/{pid}/stat') as f:  # nobody may have waited for it
+      return f.read().rpartition(')')[2].split()[0] != 'Z'
+  except (ProcessLookupError, FileNotFoundError):
     return False
-  return True
 
 
 def test_a_process_of_its_own_follows_each_check_that_ends_one(toy):
@@ -156,6 +164,36 @@ def test_a_process_of_its_own_follows_each_check_that_ends_one(toy):
   assert pool._get().idle.queue[-1].process.pid == worker  # not started anew
   pool.shutdown()
   while alive(after.value):  # no process outlives the pool
+    time.sleep(0.05)
+
+
+WAITS = """
+import signal
+from rlvr_jax.rewards import pool
+signal.signal(signal.SIGINT, signal.default_int_handler)  # were it ignored
+pool._CODE = pool._CODE.replace('worker.main()', 'import toy_checks; worker.main()')
+pids = [reply.value for reply in pool.run('pid', [{}], timeout_s=60)]
+worker = pool._get().idle.queue[-1].process.pid
+print(*pids, worker, flush=True)
+pool.run('burn', [{'seconds': 900 + i} for i in range(4)], timeout_s=1000)
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
+def test_no_check_outlives_its_parent(toy, number):
+  parent = subprocess.Popen(
+    [sys.executable, '-c', WAITS],
+    env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+  )
+  with parent:
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    time.sleep(1)  # until all checks run
+    parent.send_signal(number)
+    parent.wait(timeout=200)
+  while any(alive(pid) for pid in pids):
     time.sleep(0.05)
 
 
@@ -218,6 +256,7 @@ def test_a_check_has_no_network_no_writing_no_processes(toy, monkeypatch):
     'LC_CTYPE',  # which Python sets
     'OMP_NUM_THREADS',
     'OPENBLAS_NUM_THREADS',
+    'PYTHONHASHSEED',
   }
   assert (toy / 'there').read_text() == 'text'
   assert sorted(os.listdir(toy)) == ['__pycache__', 'there', 'toy_checks.py']

@@ -43,6 +43,11 @@ DANGEROUS = {
 }
 # Files of the package: a puzzle's, a list of words. No answer names them.
 READS_A_FILE = {'sokoban': {'open'}, 'word_ladder': {'open'}}
+# What making an item uses, in the modules that these scorers' share.
+MAKES = {
+  'sokoban': {'collections', 'dataclasses', 'heapq'},
+  'word_ladder': {'csv'},
+}
 OUTSIDE = {
   'calendar',
   'copy',
@@ -175,7 +180,7 @@ def reached(cls):
 def test_scorers_that_are_used_reach_nothing_that_evaluates(name):
   names, outside = reached(factory.DATASETS[name][0])
   assert names & DANGEROUS == READS_A_FILE.get(name, set())
-  assert outside <= OUTSIDE
+  assert outside - OUTSIDE == MAKES.get(name, set())
 
 
 @pytest.mark.parametrize(
@@ -228,7 +233,7 @@ def test_readers_agree_with_the_packages_scorers(name):
     ('number_sorting', {'answer': '["1.5", "2.0"]'}, '[NaN, NaN]', False),
     ('number_sorting', {'answer': '["1.5", "2.0"]'}, "['1.5', 2]", True),
     ('polynomial_equations', {'answer': ''}, 'import os', False),
-    ('polynomial_equations', {'answer': ''}, '""', True),
+    ('polynomial_equations', {'answer': ''}, '""', False),
     ('polynomial_equations', {'answer': '0.5, 1.0'}, '1.0, 0.5', True),
     ('polynomial_equations', {'answer': '0.5, 1.0'}, '0.5, nan', False),
     ('bitwise_arithmetic', {'answer': '0xa'}, '10', True),
@@ -282,6 +287,30 @@ def test_the_right_answer_beside_code_is_not_right(name):
     for answer in (f'{gold} {code}', f'{code}\n{gold}', f'{code} or {gold!r}'):
       with contextlib.suppress(ValueError):  # UNVERIFIABLE, in a worker
         assert score(answer, entry) < 1.0, answer
+
+
+@pytest.mark.parametrize(
+  ('name', 'said', 'right'),
+  [
+    ('gsm_symbolic', 'GOLD', True),
+    ('gsm_symbolic', 'The answer is $GOLD.', True),
+    ('gsm_symbolic', '-GOLD', False),
+    ('gsm_symbolic', 'not GOLD', False),
+    ('gsm_symbolic', 'GOLD or 0', False),
+    ('gsm_symbolic', "It isn't GOLD", False),
+    ('gsm_symbolic', 'GOLD, 7', False),
+    ('knights_knaves', 'GOLD', True),
+    ('knights_knaves', 'not GOLD', False),
+    ('knights_knaves', 'GOLD Or not', False),
+    ('letter_jumble', 'GOLD', True),
+    ('letter_jumble', 'GOLD or another', False),
+    ('letter_jumble', 'GOLD\nGOLD', False),
+  ],
+)
+def test_a_hedge_is_not_right(name, said, right):
+  entry = item(name)
+  answer = said.replace('GOLD', entry['answer'])
+  assert (scorers.scorer(name)(answer, entry) == 1.0) == right
 
 
 def test_complex_answers_are_numbers():
