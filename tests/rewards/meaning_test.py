@@ -1837,6 +1837,23 @@ def test_an_unknown_convention_is_refused(key, value):
     limits.check({f'verifier.{key}': value})
 
 
+@pytest.mark.parametrize(
+  ('gold', 'box', 'right'),
+  [
+    ('5,3', 'p=5, q=3', True),
+    ('5,3', 'q=3, p=5', True),
+    ('5,3', 'p=3, q=5', False),
+    ('1,4', 'x_1=4, x_2=1', True),
+    ('1,4', 'x=4 \\text{ or } x=1', True),
+    ('2,7,9', 'a=2, b=7, c=9', True),
+    ('2,7,9', 'a=7, b=2, c=9', False),
+  ],
+)
+def test_names_order_the_values_of_a_list(gold, box, right):
+  (got,) = answer.verify([gold], [f'\\boxed{{{box}}}'], timeout_s=60)
+  assert (got == codes.Verdict.CORRECT) == right
+
+
 @pytest.mark.parametrize('said', ['≥ 5', '> 5', '\\ge 5', '<5', '5!'])
 def test_a_bound_in_a_sentence_is_no_number(said):
   text = f'The answer is ${said}$'

@@ -197,8 +197,12 @@ def _collections(g, a, wanted, found, rules) -> bool:
     return len(wanted) == 1 and equal(wanted[0], a, rules)
   names = [_named(x, rules) for x in wanted]
   told = [_named(x, rules) for x in found]
-  if None not in names and len(set(names)) == len(names) > 1 and not any(told):
+  if _all_differ(names) and not any(told):
     return _ordered(wanted, found, rules)  # x = 1, y = 2: not 2, 1
+  if g[0] == a[0] == 'list' and _all_differ(told) and not any(names):
+    # 5, 3 of p and q: p = 5, q = 3 in any order, not p = 3, q = 5
+    ways = found, _row(a)
+    return any(_ordered(wanted, way, rules) for way in ways)
   if g[0] == a[0] == 'list' and len(wanted) != len(found):
     return False
   left = list(found)
@@ -211,6 +215,10 @@ def _collections(g, a, wanted, found, rules) -> bool:
     else:
       left.remove(same)
   return all(any(equal(x, y, rules) for x in wanted) for y in left)
+
+
+def _all_differ(names) -> bool:
+  return None not in names and len(set(names)) == len(names) > 1
 
 
 def _named(tree, rules) -> str | None:
