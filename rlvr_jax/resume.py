@@ -64,8 +64,8 @@ def _same(workdir, old, new, newer) -> None:
   lines = []
   for key, (was, now) in config.diff(old, new).items():
     line = f'{key}: {registry.show(was)} -> {registry.show(now)}'
-    if key == 'total_steps' and isinstance(was, int) and isinstance(now, int):
-      if now < was:
+    if key == 'total_steps':
+      if not (isinstance(was, int) and isinstance(now, int) and was <= now):
         lines.append(f'{line} (it may only grow)')
     elif key not in MAY_CHANGE and not (newer and config.ABSENT in (was, now)):
       lines.append(line)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import config, writer
+from rlvr_jax import config, resume, writer
 
 _CONFIG = {'seed': 0, 'total_steps': 4, 'optim': {'lr': 0.1}, 'eval_every': 2}
 
@@ -241,7 +241,7 @@ def test_a_config_that_is_no_object_is_refused(tmp_path, text):
   path = tmp_path / 'config.json'
   path.write_bytes(text.encode('latin-1'))
   with pytest.raises(ValueError, match=r'config\.json is not a config') as info:
-    writer.check_config(tmp_path, _CONFIG)
+    resume.check_config(tmp_path, _CONFIG)
   assert len(str(info.value)) < 600
   with pytest.raises(ValueError, match=r'config\.json is not a config'):
     config.of_run(tmp_path, [])
@@ -251,7 +251,7 @@ def test_a_config_of_other_types_differs_by_name(tmp_path):
   bad = _CONFIG | {'total_steps': 'x', 'seed': [1]}
   (tmp_path / 'config.json').write_text(json.dumps(bad))
   with pytest.raises(ValueError, match=r'total_steps: .*x.* -> ') as info:
-    writer.check_config(tmp_path, _CONFIG)
+    resume.check_config(tmp_path, _CONFIG)
   assert 'seed: [1] -> ' in str(info.value)
   with pytest.raises(ValueError, match=r'total_steps='):
     config.of_run(tmp_path, [])
