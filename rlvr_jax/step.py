@@ -299,7 +299,8 @@ def _moved(new, old):
   rows = lambda a, b: (a != b).sum(-1) if a.ndim else a != b
   count = lambda a, b: rows(a, b).astype(jnp.float32).sum()
   counts = jax.tree.leaves(jax.tree.map(count, new, old))
-  return sum(counts) / sum(x.size for x in jax.tree.leaves(new))
+  # A Python float: 7B parameters are more than an int32 holds.
+  return sum(counts) / float(sum(x.size for x in jax.tree.leaves(new)))
 
 
 def abstract_state(model, tx, trainable: str, mesh) -> types.TrainState:

@@ -831,3 +831,10 @@ def test_capacities_end_with_all_positions():
   # Few positions are not worth several programs.
   assert micro.capacities(shapes(per_micro=1), 400) == (603, 804)
   assert micro.capacities(shapes(per_micro=1), 20) == (44,)
+
+
+def test_the_share_that_moved_is_counted_beyond_int32():
+  big = {'w': jax.ShapeDtypeStruct((2**17, 2**15), jnp.float32)}
+  assert jax.eval_shape(step._moved, big, big).shape == ()
+  new, old = {'w': jnp.arange(8.0).reshape(2, 4)}, {'w': jnp.zeros((2, 4))}
+  assert step._moved(new, old) == 7 / 8
