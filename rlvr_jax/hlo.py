@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import jax
 
+from rlvr_jax import optim
+
 COLLECTIVES = (
   'all-gather',
   'all-reduce',
@@ -108,6 +110,8 @@ def weight_moves(found: list[Collective], params, mesh) -> list[str]:
   for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
     name = '/'.join(str(getattr(k, 'key', getattr(k, 'idx', k))) for k in path)
     name = re.sub(r'layers/\d+', 'layers/*', name)
+    if not optim.decays(name):  # a vector, of heads or not: too small to matter
+      continue
     dtype = {'bfloat16': 'bf16', 'float32': 'f32'}[str(leaf.dtype)]
     for shape in _forms(leaf.shape, mesh.shape['tensor']):
       known.setdefault((dtype, shape), name)
@@ -125,7 +129,7 @@ def weight_moves(found: list[Collective], params, mesh) -> list[str]:
 
 def _forms(shape, tensor):
   """Sorted shapes that a matrix may have on a device, in any reshaping to
-  two axes, whole or cut in `tensor`. Vectors are too small to matter."""
+  two axes, whole or cut in `tensor`."""
   if len(shape) < 2:
     return set()
   merged = [shape]

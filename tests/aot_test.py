@@ -64,6 +64,19 @@ def test_collectives_of_a_text():
   assert len(hlo.collectives(TEXT)) == 4
 
 
+def test_activations_in_the_shape_of_a_bias_are_no_weights():
+  mesh = sharding.make_mesh((1, 2, 4))
+  found = [
+    hlo.Collective('all-gather', (('f32', (128, 4, 1)),), 2048, True),
+    hlo.Collective('all-gather', (('f32', (64, 128)),), 32_768, True),
+  ]
+  leaf = lambda *shape: jax.ShapeDtypeStruct(shape, 'float32')
+  params = {'layers': [{'k': {'bias': leaf(4, 128), 'kernel': leaf(64, 128)}}]}
+  assert hlo.weight_moves(found, params, mesh) == [
+    'all-gather of f32[64,128]: layers/*/k/kernel'
+  ]
+
+
 def test_bytes_a_device_of_abstract_arrays():
   mesh = sharding.make_mesh((1, 4, 2))
   put = lambda shape, dtype, *spec: jax.ShapeDtypeStruct(
