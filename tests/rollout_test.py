@@ -129,7 +129,7 @@ def test_a_row_that_is_cut_says_so():
 
 def test_what_a_limit_cut_counts_only_where_it_is_marked():
   """'7 or more' of 6 characters is no 7: nobody said that it is the answer."""
-  texts = ['so 7', 'so 7 + ', '#### 7', 'so $7$ ', '#### 4', '4']
+  texts = ['so 7', 'so 7 + ', '####7\n', 'so $7$ ', '####4\n', '4']
   got = collect(*texts)
   right, none = codes.Verdict.CORRECT, codes.Verdict.NO_ANSWER
   np.testing.assert_array_equal(
@@ -168,7 +168,7 @@ def test_checks_that_run_out_of_time_are_counted(monkeypatch):
 
 def test_a_mark_can_be_demanded():
   rules = extract.Rules(require_mark=True)
-  got = collect('so 7', '#### 7', '4', '5', rules=rules)
+  got = collect('so 7', '####7\n', '4', '5', rules=rules)
   right, none = codes.Verdict.CORRECT, codes.Verdict.NO_ANSWER
   np.testing.assert_array_equal(
     got.score.verdict, [[none, right], [none, none]]
@@ -266,7 +266,8 @@ def test_metrics_have_their_known_values():
 def test_metrics_say_which_strategies_were_used_where_tasks_have_them():
   data = {'strategy': 'direct', 'terms': 2}
   sums = [t._replace(data=data) for t in TASKS]
-  got = collect('#### 7', '7', '#### 5', '#### 4', tasks=sums)
+  rules = extract.Rules(truncated='read')  # the first fills the limit
+  got = collect('#### 7', '7', '#### 5', '#### 4', tasks=sums, rules=rules)
   told = rollout.metrics([got], np.array([True, True]))
   assert told['strategy/direct'] == 0.75
   assert told['strategy/none'] == 0.25

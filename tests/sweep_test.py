@@ -18,6 +18,7 @@ def get_config(arg=''):
   c.total_steps = 2
   c.model = dict(name='tiny()')
   c.teacher = dict(name='')
+  c.dialogue = dict(oracle='')
   c.algorithm = dict(estimator='grpo')
   return c
 
@@ -38,6 +39,7 @@ values = dict(
   total_steps=2,
   model=dict(name='tiny()'),
   teacher=dict(name=''),
+  dialogue=dict(oracle=''),
   algorithm=dict(estimator=flags['--config.algorithm.estimator']),
 )
 (folder / 'config.json').write_text(json.dumps(values))

@@ -154,7 +154,8 @@ def vote(text: str, rules: Rules = RULES, *, cut: bool = False) -> Found | None:
     return letter
   found = find(text, Sought(), rules, cut=cut)
   if found is None:  # 'x = 1 or x = 2' may be the whole answer
-    found = find(text, Sought(several=True), marked, cut=cut)
+    several = find(text, Sought(several=True), marked, cut=cut)
+    found = several if several and re.search(r'\d', several.text) else None
   if found is None or not found.marked:
     words = find(text, Sought(words=True), marked, cut=cut)
     if words and words.text.casefold() in _WORDS:
