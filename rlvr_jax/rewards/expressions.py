@@ -11,7 +11,7 @@ sympy's own readers (`parse_expr`, `sympify` of a string) hand the text to
 
 with Python's precedence, so the value is what sympy's reader would give.
 `replace_sympys` puts it in that reader's place for a whole process, since
-libraries too hand strings to sympy (latex2sympy2 its numbers).
+libraries too hand strings to sympy.
 """
 
 import importlib

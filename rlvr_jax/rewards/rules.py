@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from rlvr_jax.rewards.maths.conventions import DEFAULT
+
 
 class Rules(NamedTuple):
   """Conventions on which graders differ: the config keys `verifier.*`.
@@ -24,12 +26,12 @@ class Rules(NamedTuple):
   truncated: str = 'marked'
   boxes: str = 'last'
   hedges: str = 'refuse'
-  percent: str = 'either'
-  thousands: str = 'english'
-  semicolons: bool = True
-  ratios: str = 'written'
-  domain: str = 'real'
-  approximate: float = 5e-7
+  percent: str = DEFAULT.percent
+  thousands: str = DEFAULT.thousands
+  semicolons: bool = DEFAULT.semicolons
+  ratios: str = DEFAULT.ratios
+  domain: str = DEFAULT.domain
+  approximate: float = DEFAULT.approximate
 
 
 RULES = Rules()

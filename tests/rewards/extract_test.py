@@ -1,5 +1,8 @@
 """Finding final answers, and reading plain numbers."""
 
+import pathlib
+import runpy
+
 import pytest
 
 from rlvr_jax.rewards import answer, extract, sentence
@@ -134,6 +137,9 @@ def test_conventions_can_be_chosen():
 
 
 def test_rules_are_those_of_the_config():
+  root = pathlib.Path(__file__).parents[2]
+  common = runpy.run_path(str(root / 'configs' / 'common.py'))
+  assert extract.rules_of(common['base']().verifier) == extract.RULES
   given = extract.RULES._asdict() | {'boxes': 'agree', 'approximate': 0.0}
   assert extract.rules_of(given)._asdict() == given
 
