@@ -7,7 +7,7 @@ import pytest
 
 from rlvr_jax import codes, registry
 from rlvr_jax.envs import core as envs
-from rlvr_jax.rewards import core, similarity, verify
+from rlvr_jax.rewards import core, pool, similarity, verify
 
 
 @pytest.mark.parametrize(
@@ -147,15 +147,13 @@ def test_a_text_equals_itself_at_any_length(autojunk):
 
 
 def test_what_takes_too_long_is_refused_and_harms_no_other(monkeypatch):
-  monkeypatch.setattr(similarity, 'TIMEOUT_S', 0.4)
-  rng = random.Random(0)
-  long = ''.join(rng.choices('ab', k=9000))
-  other = ''.join(rng.choices('ab', k=9000))
-  reward = registry.get('reward', 'similarity(think=none)')
-  tasks, said = rows(long, 'x', expert=other)
-  slow, fast = reward(tasks, said)
+  # tests/rewards/pool_test.py has the clock; here it has run out.
+  late = [pool.Reply(None, pool.LATE), pool.Reply(0.5, None)]
+  monkeypatch.setattr(pool, 'run', lambda *_, **__: late)
+  slow, fast = registry.get('reward', 'similarity(think=none)')(*rows('a', 'x'))
   assert slow.refused
   assert not fast.refused
+  assert fast.value == 0.5
 
 
 @pytest.mark.parametrize(
