@@ -1,15 +1,49 @@
-"""Eight fake devices, no silent rank promotion: set before JAX starts."""
+"""Eight fake devices, programs that compile fast, no silent rank promotion."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 
+# Before JAX starts, and for the processes that tests start.
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Tiny programs run a few times each: to optimise them costs more than it saves.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false',
+)
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
 import jax
 import pytest
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# Equal programs of several runs compile once. JAX writes its entries in place,
+# so that whoever is killed may leave half of one: no two workers of xdist share
+# a cache, and processes that tests start have one beside it.
+_CACHE = pathlib.Path(tempfile.mkdtemp(prefix='rlvr_jax_tests_'))
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+jax.config.update('jax_compilation_cache_dir', str(_CACHE / 'tests'))
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE / 'processes')
+
+# Files that take longest, started first so that all workers end together.
+_LONGEST = (
+  'train_test',
+  'dialogue_run_test',
+  'config_effects_test',
+  'step_test',
+  'source_test',
+  'recipes_test',
+  'sampler_test',
+)
+
+
+def pytest_collection_modifyitems(items):
+  rank = {name: i for i, name in enumerate(_LONGEST)}
+  items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope='session')

@@ -8,7 +8,6 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from rlvr_jax import checkpoint, config, registry, resume, sharding, train
 from rlvr_jax.envs import labels
@@ -21,23 +20,6 @@ SMOKE = f'{ROOT}/configs/tiny.py:smoke'
 SMALL = [f'{n}=8' for n in ('train_batch_size', 'eval.num_tasks')]
 SMALL += ['num_generations=2', 'max_completion_length=2', 'save_every=1']
 SMALL += ['eval_every=0', 'total_steps=1', 'max_prompt_length=64']
-
-
-@pytest.fixture(scope='module', autouse=True)
-def compiled_once(tmp_path_factory):
-  """Programs of one run serve the others."""
-  new = {
-    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('cache')),
-    'jax_persistent_cache_min_compile_time_secs': 0.0,
-    'jax_persistent_cache_min_entry_size_bytes': -1,
-  }
-  old = {name: getattr(jax.config, name) for name in new}
-  for values in (new, old):
-    for name, value in values.items():
-      jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    if values is new:
-      yield
 
 
 def script(name):

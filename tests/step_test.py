@@ -371,19 +371,16 @@ def test_the_entropy_bonus_adds_its_own_gradient():
     _, h = logprobs.token_logprobs(params, tokens, model=MODEL)
     return jnp.where(rows.mask, h, 0.0).sum() / rows.mask.sum()
 
-  def run(**changes):
-    f = functools.partial(
-      step.gradients,
-      algorithm=algorithm(**changes),
-      model=MODEL,
-      temperature=1.0,
-      trainable='.*',
-      shapes=shapes(1),
-    )
-    return jax.jit(f, compiler_options=FAST)(params(), batch())
-
-  loss, _, grads = run(entropy_coef=0.3)
-  plain_loss, _, plain = run()
+  f = functools.partial(
+    step.gradients,
+    algorithm=algorithm(entropy_coef=0.3),
+    model=MODEL,
+    temperature=1.0,
+    trainable='.*',
+    shapes=shapes(1),
+  )
+  loss, _, grads = jax.jit(f, compiler_options=FAST)(params(), batch())
+  plain_loss, _, plain = program()(params(), batch())
   h, dh = jax.jit(jax.value_and_grad(entropy), compiler_options=FAST)(params())
   np.testing.assert_allclose(loss, plain_loss - 0.3 * h, rtol=1e-5)
   for name, d in optim.split(dh, '.*')[0].items():

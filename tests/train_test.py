@@ -125,10 +125,8 @@ def run(tmp_path_factory):
   env = os.environ | {
     'TRAIN': str(TRAIN),
     'JAX_NUM_CPU_DEVICES': '1',
-    # Programs compile in the first run only.
+    # Of its own: some of these processes are killed.
     'JAX_COMPILATION_CACHE_DIR': str(folder / 'cache'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
   }
 
   def run(workdir, *args, fault=''):
@@ -520,13 +518,7 @@ def test_a_run_goes_on_on_other_devices(tmp_path):
     )
     done = subprocess.run(
       [sys.executable, script, *args],
-      env=os.environ
-      | {
-        'JAX_NUM_CPU_DEVICES': str(devices),
-        'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'cache'),
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-        'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-      },
+      env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)},
       capture_output=True,
       text=True,
       check=False,

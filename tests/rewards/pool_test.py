@@ -120,8 +120,9 @@ def test_the_limit_ends_what_is_stuck_in_c(toy):
 
 
 def test_wall_time_ends_what_waits(toy, monkeypatch):
-  monkeypatch.setattr(pool, 'BUSY', (1.0, 1.0))
-  found = pool.run('sleep', [{'seconds': 10**6}], timeout_s=0.5)
+  with monkeypatch.context() as patch:
+    patch.setattr(pool, 'BUSY', (1.0, 1.0))
+    found = pool.run('sleep', [{'seconds': 10**6}], timeout_s=0.5)
   assert found == [pool.Reply(None, 'timeout')]
   assert pool.run('sleep', [{'seconds': 0}], timeout_s=0.5)[0].failure is None
 
