@@ -16,11 +16,11 @@ from rlvr_jax import (
   sharding,
   summary,
 )
-from rlvr_jax.envs import core as envs
 from rlvr_jax.envs import dialogue
 from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
 from rlvr_jax.rewards import core, game
+from rlvr_jax.tasks import Lazy
 
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
 
@@ -284,7 +284,7 @@ def training_tasks(c, tasks):
   if isinstance(tasks, list):
     return tasks[: c.train_tasks]
   of = getattr(tasks, 'of', None)
-  return envs.Lazy(c.train_tasks, lambda i: tasks[i], of)
+  return Lazy(c.train_tasks, lambda i: tasks[i], of)
 
 
 def check_tasks(c, tasks, evaluated, encode, tokenizer) -> None:

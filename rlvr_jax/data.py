@@ -7,16 +7,16 @@ has taken.
 from collections.abc import Callable, Sequence
 from concurrent import futures
 
-from rlvr_jax.envs import core
+from rlvr_jax.tasks import Task, check_int, permute
 
 
 def tasks_at(
-  tasks: Sequence[core.Task], *, seed: int, position: int, count: int
-) -> list[core.Task]:
+  tasks: Sequence[Task], *, seed: int, position: int, count: int
+) -> list[Task]:
   """Tasks `position`, ..., `position + count - 1` of an endless stream.
 
   With n tasks, positions e*n, ..., e*n + n - 1 are epoch e: a permutation of
-  all tasks that (seed, e) names (`core.permute`), each of them exactly once.
+  all tasks that (seed, e) names (`permute`), each of them exactly once.
   The cost is O(count) whatever n and position are.
 
   Raises:
@@ -25,12 +25,12 @@ def tasks_at(
   n = len(tasks)
   if n == 0:
     raise ValueError('There are no tasks to draw from: the split is empty.')
-  core.check_int('position', position, low=0)
-  core.check_int('count', count, low=0)
+  check_int('position', position, low=0)
+  check_int('count', count, low=0)
   out = []
   for k in range(position, position + count):
     epoch, i = divmod(k, n)
-    out.append(tasks[core.permute(i, n, 'epoch', seed, epoch)])
+    out.append(tasks[permute(i, n, 'epoch', seed, epoch)])
   return out
 
 
@@ -43,8 +43,8 @@ def shard(items: Sequence, index: int, count: int) -> Sequence:
   Raises:
     ValueError: a bad index, or items that `count` does not divide.
   """
-  core.check_int('count', count, low=1)
-  core.check_int('index', index, low=0, high=count - 1)
+  check_int('count', count, low=1)
+  check_int('index', index, low=0, high=count - 1)
   size, left = divmod(len(items), count)
   if left:
     raise ValueError(
@@ -55,12 +55,12 @@ def shard(items: Sequence, index: int, count: int) -> Sequence:
 
 
 def check_prompts(
-  tasks: Sequence[core.Task],
-  encode: Callable[[core.Task], Sequence[int]],
+  tasks: Sequence[Task],
+  encode: Callable[[Task], Sequence[int]],
   max_prompt_length: int,
   *,
   on_long: str = 'error',
-) -> Sequence[core.Task]:
+) -> Sequence[Task]:
   """The tasks whose prompt fits; nothing is ever cut.
 
   Encodes every task given: for a long procedural split, call it on the tasks
@@ -79,7 +79,7 @@ def check_prompts(
     ValueError: a prompt too long under 'error', no task left under 'drop',
       an empty prompt, or another `on_long`.
   """
-  core.check_int('max_prompt_length', max_prompt_length, low=1)
+  check_int('max_prompt_length', max_prompt_length, low=1)
   if on_long not in ('error', 'drop'):
     raise ValueError(f"on_long={on_long!r} must be 'error' or 'drop'.")
   # Templates are rendered in other processes, several at a time.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlvr_jax import codes, rollout, types
+from rlvr_jax import enums, rollout, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.play import Game
 from rlvr_jax.rewards import core
@@ -36,7 +36,7 @@ def transcript(g: Game) -> core.Transcript:
   return core.Transcript(
     completion='\n'.join(g.said),
     num_tokens=sum(g.counts),
-    stop=g.stops[-1] if g.stops else codes.Stop.NONE,
+    stop=g.stops[-1] if g.stops else enums.Stop.NONE,
     verdict=g.verdict,
     kinds=tuple(r.kind for r in g.replies),
   )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rlvr_jax import codes, rollout, sampler, sharding, turns
+from rlvr_jax import enums, rollout, sampler, sharding, turns
 from rlvr_jax.envs import dialogue
 
 
@@ -40,7 +40,7 @@ class Game(NamedTuple):
   task: Any
   said: list[str]  # the policy's messages
   replies: list[dialogue.Reply]
-  stops: list[codes.Stop]
+  stops: list[enums.Stop]
   tokens: list[int]  # of prompt, messages and replies
   turn: list[int]  # -1 for a token that was not sampled
   logp: list[float]
@@ -54,8 +54,8 @@ class Game(NamedTuple):
     return bool(self.replies) and self.replies[-1].won
 
   @property
-  def verdict(self) -> codes.Verdict:
-    return codes.Verdict.CORRECT if self.won else codes.Verdict.WRONG
+  def verdict(self) -> enums.Verdict:
+    return enums.Verdict.CORRECT if self.won else enums.Verdict.WRONG
 
   @property
   def counts(self) -> list[int]:
@@ -134,7 +134,7 @@ def script(scripts: Sequence[Sequence[str]], tokenizer, limits) -> Speaker:
       if k < len(rows[row]):
         ids = rows[row][k]
         tokens[row, : len(ids)], size[row] = ids, len(ids)
-    stop = np.full(b, codes.Stop.END, np.int32)
+    stop = np.full(b, enums.Stop.END, np.int32)
     logp = np.zeros((b, n), np.float32)
     return session, sampler.Sampled(tokens, logp, size, stop), 0
 
@@ -206,7 +206,7 @@ def play(
       g.tokens.extend(ids)
       g.turn.extend([k] * size)
       g.logp.extend(drawn.logp[row, :size].tolist())
-      g.stops.append(codes.Stop(int(drawn.stop[row])))
+      g.stops.append(enums.Stop(int(drawn.stop[row])))
       g.said.append(rollout.text_of(tokenizer, ids))
     replies = oracle(
       [games[r].task for r in speaking], [games[r].said for r in speaking]

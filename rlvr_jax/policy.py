@@ -14,9 +14,9 @@ from rlvr_jax import (
   checkpoint,
   checks,
   config,
-  content,
   converse,
   data,
+  digests,
   evaluate,
   games,
   logprobs,
@@ -43,7 +43,7 @@ class Policy(NamedTuple):
   tokenizer: Any
   step: int
   checksum: str  # of its checkpoint's manifest; '' before any step
-  read: dict[str, str]  # `content.of_model` of what it is made from
+  read: dict[str, str]  # `digests.of_model` of what it is made from
 
   def encode(self, c, task) -> list[int]:
     return self.tokenizer.encode_chat(task.question, c.system_prompt)
@@ -94,7 +94,7 @@ def load(c, workdir, step: int | None, mesh, *, scoring=False) -> Policy:
   # After step 0 the checkpoint has the weights.
   weights = '' if step else loaded.weights
   tokenizer = loaded.tokenizer.with_options(c.chat_template_args)
-  read = content.of_model('model.name', weights, tokenizer)
+  read = digests.of_model('model.name', weights, tokenizer)
   return Policy(model, drawing, kept, tokenizer, step, checksum, read)
 
 
@@ -196,7 +196,7 @@ def settings(c, policy: Policy, tasks, oracle: source.Teacher) -> dict:
   free = (*resume.MAY_CHANGE, 'eval.samples')
   read = {
     f'checkpoint of step {policy.step}': policy.checksum,
-    'env: tasks to evaluate on': content.of_tasks(tasks),
+    'env: tasks to evaluate on': digests.of_tasks(tasks),
     'verifier: version': str(verify.VERSION),
   }
   read |= policy.read | source.content_of(oracle, 'dialogue.oracle')

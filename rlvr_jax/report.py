@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlvr_jax import codes, eval_page, page, plots, writer
+from rlvr_jax import enums, eval_page, page, plots, writer
 from rlvr_jax import runs as runs_lib
 from rlvr_jax.runs import accuracy, number, seconds, series
 
@@ -255,7 +255,7 @@ def _panels(groups):
 
 
 def _correct(t):
-  return _name(codes.Verdict, t.get('verdict')) == 'correct'
+  return _name(enums.Verdict, t.get('verdict')) == 'correct'
 
 
 def _name(enum, value):
@@ -268,10 +268,10 @@ def _name(enum, value):
 
 def _transcript(t, heading):
   facts = [
-    _name(codes.Verdict, t.get('verdict')),
+    _name(enums.Verdict, t.get('verdict')),
     *([f'reward {number(t["reward"]):.3g}'] if 'reward' in t else []),
     f'{t.get("tokens")} tokens',
-    f'stop: {_name(codes.Stop, t.get("stop"))}',
+    f'stop: {_name(enums.Stop, t.get("stop"))}',
   ]
   parts = t.get('parts')
   if isinstance(parts, dict):

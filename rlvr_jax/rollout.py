@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import codes, sampler, signals, types
+from rlvr_jax import enums, sampler, signals, types
 from rlvr_jax.rewards import core, extract, strategy, verify
 
 
@@ -103,7 +103,7 @@ def targets(tasks, tokenizer, max_completion_length: int) -> sampler.Sampled:
         'or take the task out of the data.'
       )
     tokens[i, : len(ids)], length[i] = ids, len(ids)
-  stop = np.full(len(tasks), codes.Stop.END, np.int32)
+  stop = np.full(len(tasks), enums.Stop.END, np.int32)
   return sampler.Sampled(tokens, np.zeros((len(tasks), n)), length, stop)
 
 
@@ -121,7 +121,7 @@ def transcribe(
     for row, size in zip(sampled.tokens, sampled.length, strict=True)
   ]
   each = [task for task in tasks for _ in range(group)]
-  cut = np.asarray(sampled.stop) == codes.Stop.LENGTH
+  cut = np.asarray(sampled.stop) == enums.Stop.LENGTH
   how = {'truncated': cut, 'rules': rules}
   late: set[int] = set()
   verdicts = verify.verify(
@@ -132,7 +132,7 @@ def transcribe(
     core.Transcript(
       text,
       int(size),
-      codes.Stop(int(stop)),
+      enums.Stop(int(stop)),
       verdict,
       fallback=fallback,
       timed_out=i in late,
@@ -269,7 +269,7 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
   graded = [c.graded[p][g] for c, p, g in rows]
   said = [c.transcripts[p][g] for c, p, g in rows]
   right = np.concatenate(
-    [c.score.verdict == codes.Verdict.CORRECT for c in parts]
+    [c.score.verdict == enums.Verdict.CORRECT for c in parts]
   )
   refused = np.array([g.refused for g in graded])
   value = np.array([g.value for g in graded])
@@ -284,7 +284,7 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
   used = strategy.usage(
     [c.tasks[p] for c, p, _ in rows],
     [t.completion for t in said],
-    verdicts == codes.Verdict.CORRECT,
+    verdicts == enums.Verdict.CORRECT,
   )
   return {
     'reward': mean(value[~refused]),
@@ -297,7 +297,7 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
     },
     'rewards/refused': mean(refused),
     'accuracy': mean(right),
-    **{f'verdict/{v.name.lower()}': mean(verdicts == v) for v in codes.Verdict},
+    **{f'verdict/{v.name.lower()}': mean(verdicts == v) for v in enums.Verdict},
     'verdict/fallback': mean([t.fallback for t in said]),
     'verdict/timeout': mean([t.timed_out for t in said]),
     'frac_reward_zero_std': 1.0 - mean(informative),
@@ -305,7 +305,7 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
     'frac_groups_all_pass': mean(right.all(-1)),
     'completions/mean_length': mean([t.num_tokens for t in said]),
     'completions/clipped_ratio': mean(
-      [t.stop == codes.Stop.LENGTH for t in said]
+      [t.stop == enums.Stop.LENGTH for t in said]
     ),
     **used,
   }

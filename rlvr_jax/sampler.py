@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rlvr_jax.codes import Stop
+from rlvr_jax.enums import Stop
 from rlvr_jax.models import layers, transformer
 
 

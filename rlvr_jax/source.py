@@ -16,8 +16,8 @@ import numpy as np
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import (
   checks,
-  codes,
-  content,
+  digests,
+  enums,
   programs,
   registry,
   sharding,
@@ -80,10 +80,10 @@ def _open(c, name, mesh, key, does) -> Teacher:
 
 
 def content_of(model: Teacher, key: str) -> dict[str, str]:
-  """`content.of_model` of a model that there is."""
+  """`digests.of_model` of a model that there is."""
   if model.tokenizer is None:
     return {}
-  return content.of_model(key, model.weights, model.tokenizer)
+  return digests.of_model(key, model.weights, model.tokenizer)
 
 
 def check_vocabulary(c, teacher: Teacher, tokenizer: Tokenizer) -> None:
@@ -122,7 +122,7 @@ def weights(c, algo, rolled: types.Rollout, scored: types.Score) -> np.ndarray:
     if algo.critic is not None:
       return np.asarray(algorithms.turn_rewards(rolled, scored))
     return np.asarray(algorithms.advantages(algo, rolled, scored))
-  kept = np.asarray(scored.verdict) == codes.Verdict.CORRECT
+  kept = np.asarray(scored.verdict) == enums.Verdict.CORRECT
   if c.method != 'rejection':
     kept = np.ones_like(kept)
   return (sampled & kept[..., None]).astype(np.float32)

@@ -17,9 +17,9 @@ from rlvr_jax import (
   checkpoint,
   checks,
   collector,
-  content,
   converse,
   data,
+  digests,
   evaluate,
   games,
   optim,
@@ -117,7 +117,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
     place = lambda path, x: None  # the checkpoint has the weights
   loaded = load.load(c.model.name, dtype=c.model.param_dtype, place=place)
   tokenizer = loaded.tokenizer.with_options(c.chat_template_args)
-  read |= content.of_model('model.name', loaded.weights, tokenizer)
+  read |= digests.of_model('model.name', loaded.weights, tokenizer)
   read |= source.content_of(teacher, 'teacher.name')
   read |= source.content_of(oracle, 'dialogue.oracle')
   labels.check_model(c.labels, c, read)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import sampler
-from rlvr_jax.codes import Stop
+from rlvr_jax.enums import Stop
 from rlvr_jax.models import layers
 
 

@@ -40,7 +40,7 @@ def parse(argv):
 def run(c, workdir, step, say=print) -> tuple[int, dict]:
   """(step, metrics) of the policy at `step` on eval.split, with the digest of
   its tasks."""
-  from rlvr_jax import checks, content, policy, sharding, summary
+  from rlvr_jax import checks, digests, policy, sharding, summary
 
   mesh = sharding.make_mesh(c.mesh.shape)
   checks.check_config(c, mesh)
@@ -50,7 +50,7 @@ def run(c, workdir, step, say=print) -> tuple[int, dict]:
     table = policy.evaluated(c, asked, tasks, workdir, mesh, say)
   return asked.step, {
     **summary.summary(table),
-    'tasks': content.of_tasks(tasks),
+    'tasks': digests.of_tasks(tasks),
   }
 
 

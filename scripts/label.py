@@ -17,7 +17,7 @@ import sys
 import numpy as np
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import content
+from rlvr_jax import digests
 from rlvr_jax.envs import labels
 from rlvr_jax.rewards import extract
 
@@ -63,7 +63,7 @@ def resume(path: pathlib.Path, header: dict, batch: int) -> int:
   )
   labels.check_settings(path, flat(old), flat(header))
   before = labels.read_by(old)
-  if before and (differ := content.differing(before, header['content'])):
+  if before and (differ := digests.differing(before, header['content'])):
     raise ValueError(
       f'{path} was made from other data, weights or verifier: '
       f'{"; ".join(differ)}. Label to another file, or bring the former back.'

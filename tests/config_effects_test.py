@@ -18,10 +18,10 @@ import pytest
 from rlvr_jax import (
   algorithm,
   checks,
-  codes,
   config,
   converse,
   data,
+  enums,
   evaluate,
   policy,
   programs,
@@ -247,8 +247,8 @@ def inputs(*changes):
     count=c.train_batch_size,
   )
   prompts = [tokenizer.encode_chat(t.question, c.system_prompt) for t in tasks]
-  verdicts = (codes.Verdict.CORRECT, codes.Verdict.WRONG)
-  said = [core.Transcript('1', 2, codes.Stop.END, v) for v in verdicts]
+  verdicts = (enums.Verdict.CORRECT, enums.Verdict.WRONG)
+  said = [core.Transcript('1', 2, enums.Stop.END, v) for v in verdicts]
   graded = core.build(c.reward_funcs, c.reward_weights)(tasks[:2], said)
   turn = np.array([[[-1, 0, 1, 1], [-1, 0, 0, 1]]])
   zeros = np.zeros((1, 2), np.int32)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from rlvr_jax import config, converse, play, sampler
-from rlvr_jax.envs import core as envs
 from rlvr_jax.envs import guessing, judging
 from rlvr_jax.io import tokenizer as tokenizers
+from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
-TASK = envs.Task(
+TASK = Task(
   't',
   guessing.world('attributes()').question,
   'ba',

@@ -3,11 +3,11 @@
 import pytest
 
 from rlvr_jax import data
-from rlvr_jax.envs import core
+from rlvr_jax.tasks import Lazy, Task
 
 
 def tasks(n):
-  return core.Lazy(n, lambda i: core.Task(str(i), f'q{i}', 'a', 'math', {}))
+  return Lazy(n, lambda i: Task(str(i), f'q{i}', 'a', 'math', {}))
 
 
 def ids(n, seed, position, count):

@@ -14,7 +14,7 @@ PACKAGE = pathlib.Path(rlvr_jax.__file__).parent
 ROOT = PACKAGE.parent
 
 FLOORS = {
-  'codes annotations registry types ops rewards envs text': 0,
+  'enums tasks digests annotations registry types ops rewards envs text': 0,
   'models io checkpoint': 1,
   'algorithm sampler rollout signals sharding optim data logprobs': 2,
   'step micro source samples evaluate summary compare policy': 3,
@@ -25,14 +25,25 @@ FLOOR = {name: n for names, n in FLOORS.items() for name in names.split()}
 # What the parts of the ground floor may import of the package and, for the
 # two that must load on a laptop, of other people's.
 INSIDE = {
-  'codes': {'codes'},
+  'enums': {'enums'},
   'annotations': {'annotations'},
   'registry': {'registry', 'annotations'},
-  'types': {'types', 'codes'},
-  'ops': {'ops', 'codes', 'types', 'registry'},
-  'rewards': {'rewards', 'envs', 'text', 'codes', 'annotations', 'registry'},
-  'envs': {'rewards', 'envs', 'text', 'codes', 'registry'},
-  'text': {'rewards', 'envs', 'text', 'codes', 'registry'},
+  'types': {'types', 'enums'},
+  'tasks': {'tasks', 'registry'},
+  'digests': {'digests'},
+  'ops': {'ops', 'enums', 'types', 'registry'},
+  'rewards': {
+    'rewards',
+    'envs',
+    'text',
+    'enums',
+    'annotations',
+    'registry',
+    'tasks',
+    'digests',
+  },
+  'envs': {'rewards', 'envs', 'text', 'enums', 'registry', 'tasks', 'digests'},
+  'text': {'rewards', 'envs', 'text', 'enums', 'registry', 'tasks', 'digests'},
 }
 OPS_OUTSIDE = {'jax', 'numpy', 'jaxtyping'}
 DEVICE = {'jax', 'jaxlib', 'flax', 'optax', 'orbax', 'jaxtyping'}
@@ -134,7 +145,7 @@ def test_outside_imports_of_the_ground_floor():
       'rewards',
       'envs',
       'text',
-      'codes',
+      'enums',
       'annotations',
       'registry',
     ):

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import pytest
 
 from rlvr_jax import algorithm, registry
-from rlvr_jax.envs import core as envs
 from rlvr_jax.envs import guessing
 from rlvr_jax.io import load
 from rlvr_jax.ops import ratio
 from rlvr_jax.rewards import core
+from rlvr_jax.tasks import Task
 
 BASE = runpy.run_path(
   str(pathlib.Path(__file__).parents[1] / 'configs' / 'common.py')
@@ -106,8 +106,8 @@ def start(kind, spec):
     made = registry.get('env', spec)()
     for split in made.values():
       if len(split):
-        assert isinstance(split[0], envs.Task)
-        assert isinstance(split[len(split) - 1], envs.Task)
+        assert isinstance(split[0], Task)
+        assert isinstance(split[len(split) - 1], Task)
 
 
 def used(made):

@@ -10,7 +10,7 @@ import pytest
 
 from rlvr_jax import (
   belief,
-  codes,
+  enums,
   games,
   logprobs,
   play,
@@ -19,11 +19,11 @@ from rlvr_jax import (
   sampler,
   types,
 )
-from rlvr_jax.envs import core as envs
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.models import transformer
 from rlvr_jax.rewards import core
+from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
 MODEL = transformer.Decoder(registry.get('model', 'tiny(width=32)')())
@@ -55,7 +55,7 @@ def toy(monkeypatch):
 
 
 def tasks(*secrets):
-  return [envs.Task(s, f'Q {s}', s, 'toy', {}) for s in secrets]
+  return [Task(s, f'Q {s}', s, 'toy', {}) for s in secrets]
 
 
 def encode(task):
@@ -295,4 +295,4 @@ def test_metrics_of_games():
 def test_codes_of_a_game_without_turns():
   (g,) = scripted([[]])
   assert (g.said, g.won) == ([], False)
-  assert games.transcript(g).stop == codes.Stop.NONE
+  assert games.transcript(g).stop == enums.Stop.NONE

@@ -2,11 +2,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import algorithm, codes, rollout, sampler, samples, types
-from rlvr_jax.envs.core import Task
+from rlvr_jax import algorithm, enums, rollout, sampler, samples, types
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.ops import ratio
 from rlvr_jax.rewards import core, extract, pool
+from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
 END = BYTES.end_ids[0]
@@ -29,7 +29,7 @@ def says(*texts):
     length = np.array([len(r) for r in rows])
     inside = np.arange(NEW) < length[:, None]
     logp = np.where(inside, -np.arange(NEW) / 8, 0).astype(np.float32)
-    stop = [codes.Stop.END if r[-1] == END else codes.Stop.LENGTH for r in rows]
+    stop = [enums.Stop.END if r[-1] == END else enums.Stop.LENGTH for r in rows]
     return sampler.Sampled(tokens, logp, length, np.array(stop))
 
   return sample
@@ -106,7 +106,7 @@ def test_collect_gives_tokens_verdicts_and_rewards_of_the_same_row():
   want += [[[*b'2+2', *t, *end] for t in (b'5', b'4')]]
   np.testing.assert_array_equal(got.rollout.tokens[..., :9], want)
   np.testing.assert_array_equal(got.score.reward[..., 0], [[1, 0], [0, 1]])
-  right, wrong = codes.Verdict.CORRECT, codes.Verdict.WRONG
+  right, wrong = enums.Verdict.CORRECT, enums.Verdict.WRONG
   np.testing.assert_array_equal(
     got.score.verdict, [[right, wrong], [wrong, right]]
   )
@@ -123,15 +123,15 @@ def test_a_row_that_is_cut_says_so():
   got = collect('7', '123456789', '5', '4')
   cut = got.transcripts[0][1]
   assert (cut.completion, cut.num_tokens) == ('123456', NEW)
-  assert cut.stop == codes.Stop.LENGTH
-  assert got.rollout.stop[0, 1] == codes.Stop.LENGTH
+  assert cut.stop == enums.Stop.LENGTH
+  assert got.rollout.stop[0, 1] == enums.Stop.LENGTH
 
 
 def test_what_a_limit_cut_counts_only_where_it_is_marked():
   """'7 or more' of 6 characters is no 7: nobody said that it is the answer."""
   texts = ['so 7', 'so 7 + ', '####7\n', 'so $7$ ', '####4\n', '4']
   got = collect(*texts)
-  right, none = codes.Verdict.CORRECT, codes.Verdict.NO_ANSWER
+  right, none = enums.Verdict.CORRECT, enums.Verdict.NO_ANSWER
   np.testing.assert_array_equal(
     got.score.verdict, [[right, none, right], [none, right, right]]
   )
@@ -154,10 +154,10 @@ def test_checks_that_run_out_of_time_are_counted(monkeypatch):
 
   monkeypatch.setattr(pool, 'run', run)
   got = collect('$x-3$', '7', '$y+1$', '4')
-  unsure = codes.Verdict.UNVERIFIABLE
+  unsure = enums.Verdict.UNVERIFIABLE
   assert got.score.verdict.tolist() == [
-    [unsure, codes.Verdict.CORRECT],
-    [unsure, codes.Verdict.CORRECT],
+    [unsure, enums.Verdict.CORRECT],
+    [unsure, enums.Verdict.CORRECT],
   ]
   said = [t for group in got.transcripts for t in group]
   assert [t.timed_out for t in said] == [True, False, False, False]
@@ -169,7 +169,7 @@ def test_checks_that_run_out_of_time_are_counted(monkeypatch):
 def test_a_mark_can_be_demanded():
   rules = extract.Rules(require_mark=True)
   got = collect('so 7', '####7\n', '4', '5', rules=rules)
-  right, none = codes.Verdict.CORRECT, codes.Verdict.NO_ANSWER
+  right, none = enums.Verdict.CORRECT, enums.Verdict.NO_ANSWER
   np.testing.assert_array_equal(
     got.score.verdict, [[none, right], [none, none]]
   )

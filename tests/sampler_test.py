@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import logprobs, registry, sampler
-from rlvr_jax.codes import Stop
+from rlvr_jax.enums import Stop
 from rlvr_jax.models import transformer
 
 VOCAB, S, N, GROUP = 64, 6, 7, 4

@@ -5,16 +5,16 @@ import types
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, signals
-from rlvr_jax.envs.core import Task
+from rlvr_jax import enums, signals
 from rlvr_jax.rewards import core
+from rlvr_jax.tasks import Task
 
 TASK = Task('t', 'q', '4', 'math', {})
 
 
 def row(tokens=3, seen=None, text='#### 4'):
   return core.Transcript(
-    text, tokens, codes.Stop.END, codes.Verdict.WRONG, seen
+    text, tokens, enums.Stop.END, enums.Verdict.WRONG, seen
   )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from rlvr_jax import (
   algorithm,
-  codes,
+  enums,
   programs,
   registry,
   rollout,
@@ -22,9 +22,9 @@ from rlvr_jax import (
   types,
 )
 from rlvr_jax import config as config_lib
-from rlvr_jax.envs.core import Task
 from rlvr_jax.io import export, tokenizer
 from rlvr_jax.models import transformer
+from rlvr_jax.tasks import Task
 
 BYTES = tokenizer.byte_level()
 TINY = str(pathlib.Path(__file__).parents[1] / 'configs' / 'tiny.py') + ':smoke'
@@ -52,7 +52,7 @@ def test_targets_are_the_solutions_and_their_end():
   assert got.tokens[0].tolist() == [*b'so 7', end, 0]
   assert got.tokens[1].tolist() == [ord('7'), end, 0, 0, 0, 0]
   assert got.length.tolist() == [5, 2]
-  assert set(got.stop) == {codes.Stop.END}
+  assert set(got.stop) == {enums.Stop.END}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import (
-  codes,
+  enums,
   logprobs,
   micro,
   optim,
@@ -800,7 +800,7 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
   turn[..., 1:] = 0
   turn[1, 1, 2] = -1
   stop = np.array(
-    [[codes.Stop.END, codes.Stop.LENGTH], [codes.Stop.LENGTH] * 2]
+    [[enums.Stop.END, enums.Stop.LENGTH], [enums.Stop.LENGTH] * 2]
   )
   rolled = types.Rollout(
     tokens=np.arange(12).reshape(2, 2, 3),

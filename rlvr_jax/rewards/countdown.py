@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from rlvr_jax import codes
+from rlvr_jax import enums
 from rlvr_jax.rewards import extract
 
 SIZE = 1000  # characters of an expression
@@ -62,7 +62,7 @@ def verify(
   completion: str,
   *,
   use: str = 'exactly_once',
-) -> codes.Verdict:
+) -> enums.Verdict:
   r"""Judges the expression in a completion.
 
   Read from what follows a thought: the last `<answer>`; else the last `\boxed{}`; else the last line
@@ -91,21 +91,21 @@ def verify(
       text = inner
     text = _expression(completion) if text is None else _respell(text)
     if not text:
-      return codes.Verdict.NO_ANSWER
+      return enums.Verdict.NO_ANSWER
     if len(text) > SIZE:
-      return codes.Verdict.UNVERIFIABLE
+      return enums.Verdict.UNVERIFIABLE
     left, *right = text.rstrip(' .').split('=')
     value, used = evaluate(left)
     reached = value == target
     if right:
       reached &= len(right) == 1 and evaluate(right[0])[0] == target
   except (extract.TooLong, RecursionError):
-    return codes.Verdict.UNVERIFIABLE
+    return enums.Verdict.UNVERIFIABLE
   except (ValueError, ZeroDivisionError):
-    return codes.Verdict.WRONG
+    return enums.Verdict.WRONG
   given, taken = collections.Counter(numbers), collections.Counter(used)
   allowed = taken == given if use == 'exactly_once' else taken <= given
-  return codes.Verdict.CORRECT if reached and allowed else codes.Verdict.WRONG
+  return enums.Verdict.CORRECT if reached and allowed else enums.Verdict.WRONG
 
 
 def evaluate(text: str) -> tuple[Fraction, list[int]]:

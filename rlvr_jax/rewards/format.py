@@ -1,18 +1,15 @@
 r"""Rewards a completion for the form of its answer, whatever it says."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rlvr_jax import registry
 from rlvr_jax.rewards import confidence, core, extract
-
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
+from rlvr_jax.tasks import Task
 
 
 @registry.register('reward')
 def format(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   pattern: str,

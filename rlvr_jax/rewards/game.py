@@ -11,18 +11,15 @@ alone, as in its outcome baseline.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from rlvr_jax import registry
 from rlvr_jax.rewards import core
-
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
+from rlvr_jax.tasks import Task
 
 
 @registry.register('reward')
 def win(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   value: float = 1.0,
@@ -39,7 +36,7 @@ def win(
 
 @registry.register('reward')
 def length(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   value: float = -0.05,
@@ -60,7 +57,7 @@ def length(
 
 @registry.register('reward')
 def turn_cost(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   value: float = -0.05,
@@ -71,7 +68,7 @@ def turn_cost(
 
 @registry.register('reward')
 def invalid(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   value: float = -1.0,
@@ -82,7 +79,7 @@ def invalid(
 
 @registry.register('reward')
 def repeated(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   value: float = -0.2,

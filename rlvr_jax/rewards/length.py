@@ -1,18 +1,15 @@
 """Rewards against length, in sampled tokens; the end token counts."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rlvr_jax import registry
 from rlvr_jax.rewards import core
-
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
+from rlvr_jax.tasks import Task
 
 
 @registry.register('reward')
 def overlong(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   max_length: int,
@@ -55,7 +52,7 @@ def overlong(
 
 @registry.register('reward')
 def length_penalty(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   per_token: float,

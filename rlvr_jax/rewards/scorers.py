@@ -23,7 +23,7 @@ import math
 import pathlib
 import re
 
-from rlvr_jax import codes
+from rlvr_jax import enums
 from rlvr_jax.rewards import countdown, expressions
 
 VERSION = '0.1.25'
@@ -215,7 +215,7 @@ def _reaches(answer: str, entry: dict, target: int | None = None) -> bool:
   found = countdown.verify(
     data['numbers'], target, f'<answer>{answer}</answer>'
   )
-  return found == codes.Verdict.CORRECT
+  return found == enums.Verdict.CORRECT
 
 
 def _expanded(answer: str, entry: dict) -> bool:

@@ -6,19 +6,16 @@ They read `Transcript.signals`, which training fills in for them (see
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rlvr_jax import registry
 from rlvr_jax.rewards import core
-
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
+from rlvr_jax.tasks import Task
 
 
 @registry.register('reward')
 @core.reads_signals
 def self_certainty(
-  tasks: Sequence['envs.Task'], transcripts: Sequence[core.Transcript]
+  tasks: Sequence[Task], transcripts: Sequence[core.Transcript]
 ) -> list[core.Graded]:
   """Mean over tokens of KL(uniform || p_t), nats, at least 0 (INTUITOR).
 
@@ -36,7 +33,7 @@ def self_certainty(
 @registry.register('reward')
 @core.reads_signals
 def token_entropy(
-  tasks: Sequence['envs.Task'], transcripts: Sequence[core.Transcript]
+  tasks: Sequence[Task], transcripts: Sequence[core.Transcript]
 ) -> list[core.Graded]:
   """Minus the mean entropy of a token, nats, in [-log V, 0] (RENT).
 
@@ -49,7 +46,7 @@ def token_entropy(
 @registry.register('reward')
 @core.reads_signals
 def answer_probability(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   missing: float = 0.0,

@@ -13,15 +13,12 @@ that is nearly all of them, and the reward collapses at that length.
 import difflib
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rlvr_jax import registry
 from rlvr_jax.rewards import core, pool
-
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
+from rlvr_jax.tasks import Task
 
 UNITS = {
   'char': list,
@@ -132,7 +129,7 @@ def step(text: str, think: str = 'required') -> str | None:
 
 @registry.register('reward')
 def similarity(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   unit: str = 'char',

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlvr_jax import codes, registry
-from rlvr_jax.envs import core as envs
+from rlvr_jax import enums, registry
 from rlvr_jax.rewards import answer, core, extract
+from rlvr_jax.tasks import Task, uniform
 
 READ = 100_000  # characters at the end that are searched for repetitions
 PERIODS = (10, 256)  # characters of a pattern, at least and at most
@@ -21,7 +21,7 @@ TIMES = 10  # occurrences in a row that count as repetition
 
 @registry.register('reward')
 def random(
-  tasks: Sequence[envs.Task],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   p: float = 0.5,
@@ -56,7 +56,7 @@ def random(
   return _graded(
     'random',
     [
-      envs.uniform(bits, 'random', seed, batch, row) < p * bits
+      uniform(bits, 'random', seed, batch, row) < p * bits
       for row in range(len(transcripts))
     ],
   )
@@ -64,7 +64,7 @@ def random(
 
 @registry.register('reward')
 def contains(
-  tasks: Sequence[envs.Task],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   text: str,
@@ -86,7 +86,7 @@ def contains(
 
 @registry.register('reward')
 def no_repetition(
-  tasks: Sequence[envs.Task], transcripts: Sequence[core.Transcript]
+  tasks: Sequence[Task], transcripts: Sequence[core.Transcript]
 ) -> list[core.Graded]:
   """0 where the completion repeats itself (see `repeats`), else 1."""
   return _graded(
@@ -96,7 +96,7 @@ def no_repetition(
 
 @registry.register('reward')
 def majority(
-  tasks: Sequence[envs.Task],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   timeout_s: float = 3.0,
@@ -117,7 +117,7 @@ def majority(
 
 @registry.register('reward')
 def incorrect(
-  tasks: Sequence[envs.Task],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   timeout_s: float = 3.0,
@@ -139,7 +139,7 @@ def incorrect(
 
 @registry.register('reward')
 def inverse(
-  tasks: Sequence[envs.Task],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *,
   reward: registry.Spec,
@@ -154,7 +154,7 @@ def inverse(
 
 @registry.register('reward')
 def all_of(
-  tasks: Sequence[envs.Task],
+  tasks: Sequence[Task],
   transcripts: Sequence[core.Transcript],
   *rewards: registry.Spec,
 ) -> list[core.Graded]:
@@ -219,7 +219,7 @@ def _says_label(tasks, transcripts, timeout_s) -> list[bool]:
     truncated=[t.cut for t in transcripts],
     rules=transcripts[0].rules if transcripts else extract.RULES,
   )
-  return [v == codes.Verdict.CORRECT for v in verdicts]
+  return [v == enums.Verdict.CORRECT for v in verdicts]
 
 
 def _graded(name: str, right) -> list[core.Graded]:

@@ -4,18 +4,15 @@ import functools
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rlvr_jax.envs import strategies
-
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
+from rlvr_jax.tasks import Task
 
 _ANSWER = r'(?:#### [0-9]|\\boxed\{[0-9]\})'
 _CONFIDENCE = r'(?:\n<confidence>[0-9.]{1,8}</confidence>)?'
 
 
-def classify(task: 'envs.Task', completion: str) -> str | None:
+def classify(task: Task, completion: str) -> str | None:
   """The strategy of `envs.strategies` whose form the whole text has.
 
   A scratchpad has a step for each term of the task, no more and no fewer;
@@ -44,7 +41,7 @@ def _forms(terms: int):
 
 
 def usage(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   completions: Sequence[str],
   right: Sequence[bool],
 ) -> dict[str, float]:

@@ -2,9 +2,8 @@
 
 import importlib.util
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from rlvr_jax import codes, registry
+from rlvr_jax import enums, registry
 from rlvr_jax.rewards import (
   answer,
   countdown,
@@ -13,11 +12,9 @@ from rlvr_jax.rewards import (
   scorers,
   similarity,
 )
+from rlvr_jax.tasks import Task
 
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
-
-Verdict = codes.Verdict  # what `verify` returns stands beside it
+Verdict = enums.Verdict  # what `verify` returns stands beside it
 # Of the judgments. Raise it with every change that can turn a verdict, or that
 # reads an answer in another way: samples and labels that another version judged
 # are not used any more.
@@ -27,14 +24,14 @@ SOLVED = 1.0  # reasoning-gym's score of a right answer
 
 
 def verify(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   completions: Sequence[str],
   *,
   timeout_s: float = 3.0,
   truncated: Sequence[bool] | None = None,
   rules: extract.Rules = extract.RULES,
   timed_out: set[int] | None = None,
-) -> list[codes.Verdict]:
+) -> list[enums.Verdict]:
   """Judges each completion by its task's verifier.
 
   Verifiers, and the task fields that they read:
@@ -97,7 +94,7 @@ def verify(
 
 
 def fallback(
-  tasks: Sequence['envs.Task'],
+  tasks: Sequence[Task],
   completions: Sequence[str],
   *,
   truncated: Sequence[bool] | None = None,
@@ -158,9 +155,9 @@ def _reasoning_gym(tasks, completions, timeout_s, late):
     try:
       found = extract.stated(text)
     except extract.TooLong:
-      out.append(codes.Verdict.UNVERIFIABLE)
+      out.append(enums.Verdict.UNVERIFIABLE)
       continue
-    out.append(codes.Verdict.NO_ANSWER)
+    out.append(enums.Verdict.NO_ANSWER)
     if found is not None:
       dataset = task.data['dataset']
       job = {'dataset': dataset, 'entry': task.data['entry'], 'answer': found}
@@ -173,11 +170,11 @@ def _reasoning_gym(tasks, completions, timeout_s, late):
       if reply.failure == pool.LATE:
         late.add(i)
       if reply.failure:
-        out[i] = codes.Verdict.UNVERIFIABLE
+        out[i] = enums.Verdict.UNVERIFIABLE
       elif reply.value == SOLVED:
-        out[i] = codes.Verdict.CORRECT
+        out[i] = enums.Verdict.CORRECT
       else:
-        out[i] = codes.Verdict.WRONG
+        out[i] = enums.Verdict.WRONG
   return out
 
 
@@ -186,11 +183,11 @@ def _step(tasks, completions, timeout_s, late):
   for task, text in zip(tasks, completions):
     found = similarity.step(text, 'optional')
     if found is None:
-      out.append(codes.Verdict.NO_ANSWER)
+      out.append(enums.Verdict.NO_ANSWER)
     elif found.split() == task.answer.split():
-      out.append(codes.Verdict.CORRECT)
+      out.append(enums.Verdict.CORRECT)
     else:
-      out.append(codes.Verdict.WRONG)
+      out.append(enums.Verdict.WRONG)
   return out
 
 
@@ -199,11 +196,11 @@ def _exact(tasks, completions, timeout_s, late):
   for task, text in zip(tasks, completions):
     _, mark, found = extract.reply(text).rpartition('####')
     if not mark or not found.strip():
-      out.append(codes.Verdict.NO_ANSWER)
+      out.append(enums.Verdict.NO_ANSWER)
     elif found.split() == task.answer.split():
-      out.append(codes.Verdict.CORRECT)
+      out.append(enums.Verdict.CORRECT)
     else:
-      out.append(codes.Verdict.WRONG)
+      out.append(enums.Verdict.WRONG)
   return out
 
 

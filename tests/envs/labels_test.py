@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from rlvr_jax.envs import core, labels
+from rlvr_jax.envs import labels
 from rlvr_jax.rewards import answer, extract
+from rlvr_jax.tasks import Task
 
 SHARED = {'model.name': 'tiny()', 'system_prompt': ''} | {
   f'verifier.{key}': value for key, value in extract.RULES._asdict().items()
@@ -14,9 +15,7 @@ MADE_WITH = {**SHARED, 'env': 'arithmetic()', 'seed': 0}
 
 
 def task(i, gold='4', **kw):
-  return core.Task(f'train-{i}', f'Q{i}?', gold, 'math', {'n': i})._replace(
-    **kw
-  )
+  return Task(f'train-{i}', f'Q{i}?', gold, 'math', {'n': i})._replace(**kw)
 
 
 TASKS = [task(0), task(1), task(2), task(3), task(4, '\\text{red}')]

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from rlvr_jax import registry
-from rlvr_jax.envs import chain, core, steps
+from rlvr_jax.envs import chain, steps
 from rlvr_jax.rewards import verify
+from rlvr_jax.tasks import Task
 
 CHAIN = 'chain(depth=3, train_size=20, test_size=5)'
 
@@ -121,7 +122,7 @@ def test_steps_of_a_file_stay_as_they_are(tmp_path):
 def test_nested_by_name():
   env = registry.get('env', f'steps({CHAIN}, terse=True, validation=0)')()
   assert len(env['train']) == 60
-  again = core.Task(*json.loads(json.dumps(env['train'][7])))
+  again = Task(*json.loads(json.dumps(env['train'][7])))
   assert again == env['train'][7]
 
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from rlvr_jax import codes, registry
+from rlvr_jax import enums, registry
 from rlvr_jax.envs import strategies
 from rlvr_jax.rewards import confidence, strategy, verify
 
@@ -92,8 +92,8 @@ def test_shares_and_reliabilities_are_those_asked_for(options):
   )
   said = [t.data['solution'] for t in some]
   verdicts = verify.verify(some, said)
-  right = [v == codes.Verdict.CORRECT for v in verdicts]
-  assert set(verdicts) <= {codes.Verdict.CORRECT, codes.Verdict.WRONG}
+  right = [v == enums.Verdict.CORRECT for v in verdicts]
+  assert set(verdicts) <= {enums.Verdict.CORRECT, enums.Verdict.WRONG}
   assert [strategy.classify(t, s) for t, s in zip(some, said)] == [
     t.data['strategy'] for t in some
   ]
@@ -141,7 +141,7 @@ def test_confidence_says_nothing_about_the_answer():
   stated = [confidence.parse(t.data['solution']) for t in some]
   assert set(stated) == {i / 10 for i in range(11)}
   verdicts = verify.verify(some, [t.data['solution'] for t in some])
-  right = [v == codes.Verdict.CORRECT for v in verdicts]
+  right = [v == enums.Verdict.CORRECT for v in verdicts]
   high = [r for r, q in zip(right, stated, strict=True) if q > 0.5]
   low = [r for r, q in zip(right, stated, strict=True) if q < 0.5]
   gap = sum(high) / len(high) - sum(low) / len(low)

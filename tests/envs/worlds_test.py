@@ -4,13 +4,13 @@ import pytest
 
 from rlvr_jax.envs import (
   characters,
-  core,
   dialogue,
   guessing,
   judging,
   places,
   reading,
 )
+from rlvr_jax.tasks import Task
 
 
 def needs(name):
@@ -46,7 +46,7 @@ def test_scripted_games_in_plain_english_are_by_the_rules(name):
 
 
 def kinds(world, secret, *said):
-  task = core.Task('t', '', secret, 'guessing', {'world': world})
+  task = Task('t', '', secret, 'guessing', {'world': world})
   return [r.kind for r in dialogue.replay(task, said)]
 
 
@@ -221,7 +221,7 @@ def test_questions_as_models_ask_them(spec, message, meaning):
 )
 def test_facts_of_countries(message, secret, kind):
   needs('countries()')
-  task = core.Task('t', 'q', secret, 'guessing', {'world': 'countries()'})
+  task = Task('t', 'q', secret, 'guessing', {'world': 'countries()'})
   assert dialogue.reply(task, [message]).kind == kind
 
 

@@ -7,11 +7,11 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from rlvr_jax import codes, play, rollout, sampler, signals
-from rlvr_jax.envs.core import Task
+from rlvr_jax import enums, play, rollout, sampler, signals
 from rlvr_jax.io import tokenizer
 from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.rewards import format as form
+from rlvr_jax.tasks import Task
 from rlvr_jax.text import chat
 
 PAD, START, END = 256, 257, 258
@@ -57,7 +57,7 @@ def rows(*ids):
   """Sampled rows; log-probs of 0."""
   n = max(map(len, ids))
   tokens = np.array([[*r, *[0] * (n - len(r))] for r in ids], np.int32)
-  ends = [codes.Stop.END if r[-1] == END else codes.Stop.LENGTH for r in ids]
+  ends = [enums.Stop.END if r[-1] == END else enums.Stop.LENGTH for r in ids]
   return sampler.Sampled(
     tokens,
     np.zeros((len(ids), n)),
@@ -74,9 +74,9 @@ def test_a_token_without_text_is_no_way_to_an_answer(hidden):
     [Task('t', 'q', '42', 'math', {})], rows(answer, plain), BYTES, 3.0
   )
   assert said[0].completion == '\\boxed{4\ufffd2}'
-  assert said[0].verdict != codes.Verdict.CORRECT
+  assert said[0].verdict != enums.Verdict.CORRECT
   assert said[1].completion == '\\boxed{42}'
-  assert said[1].verdict == codes.Verdict.CORRECT
+  assert said[1].verdict == enums.Verdict.CORRECT
 
 
 @pytest.mark.parametrize('gold', ['2', '4', '42', '7', '4.2', '1'])
@@ -105,7 +105,7 @@ def test_no_part_of_a_number_with_a_mark_is_the_answer(said, gold):
     [Task('t', 'q', gold, 'math', {})], row, BYTES, 3.0
   )
   assert got.completion == said.format('\ufffd')
-  assert got.verdict != codes.Verdict.CORRECT
+  assert got.verdict != enums.Verdict.CORRECT
 
 
 def test_only_the_end_token_that_ended_a_row_has_no_mark():

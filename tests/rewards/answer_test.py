@@ -10,10 +10,10 @@ import threading
 
 import pytest
 
-from rlvr_jax import codes
+from rlvr_jax import enums
 from rlvr_jax.rewards import answer, pool
 
-C, W, N, U = codes.Verdict
+C, W, N, U = enums.Verdict
 
 NUMERIC = [
   ('1/2', 'it is 0.5', C),
@@ -150,7 +150,7 @@ def test_fuzz_never_raises():
   ]
   found = answer.verify(['7'] * 300, texts, timeout_s=5)
   assert len(found) == 300
-  assert {N, W} <= set(found) <= set(codes.Verdict)
+  assert {N, W} <= set(found) <= set(enums.Verdict)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_a_worker_imports_no_jax():
 )
 def test_a_mark_that_the_limit_cut_off_is_no_answer(gold, text, right):
   got = answer.verify([gold], [text], truncated=[True], timeout_s=30)
-  assert (got == [codes.Verdict.CORRECT]) == right
+  assert (got == [enums.Verdict.CORRECT]) == right
 
 
 def test_several_values_in_a_box_cast_one_vote():

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, registry
+from rlvr_jax import enums, registry
 from rlvr_jax.rewards import core
 
-V = codes.Verdict
+V = enums.Verdict
 GRID = np.round(np.arange(0, 1.001, 0.05), 2)
 
 
@@ -16,7 +16,7 @@ def said(c, q):
   """A row that is right (c=1) or wrong and states q; None for no tag."""
   tag = '' if q is None else f'<confidence>{q}</confidence>'
   verdict = V.CORRECT if c else V.WRONG
-  return core.Transcript(f'it is so {tag}', 3, codes.Stop.END, verdict)
+  return core.Transcript(f'it is so {tag}', 3, enums.Stop.END, verdict)
 
 
 def value(spec, c, q):

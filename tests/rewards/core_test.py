@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, registry
+from rlvr_jax import enums, registry
 from rlvr_jax.rewards import core
 
-V = codes.Verdict
+V = enums.Verdict
 
 
 def rows(*verdicts, text=''):
-  return [core.Transcript(text, 3, codes.Stop.END, v) for v in verdicts]
+  return [core.Transcript(text, 3, enums.Stop.END, v) for v in verdicts]
 
 
 def const(*values):

@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import pytest
 
-from rlvr_jax import codes
+from rlvr_jax import enums
 from rlvr_jax.rewards import countdown
 
-C, W, N, U = codes.Verdict
+C, W, N, U = enums.Verdict
 CASES = [
   ('<answer>3*4+2</answer>', C),
   ('<think><answer>3*4+2</answer></think> I do not know.', N),

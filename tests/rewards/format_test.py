@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlvr_jax import codes, registry
+from rlvr_jax import enums, registry
 from rlvr_jax.rewards import core
 from rlvr_jax.rewards import format as form
 
@@ -85,7 +85,7 @@ def test_a_thought_that_the_prompt_opens_belongs_to_the_form(
   prefill, text, right
 ):
   said = core.Transcript(
-    text, 3, codes.Stop.END, codes.Verdict.WRONG, prefill=prefill
+    text, 3, enums.Stop.END, enums.Verdict.WRONG, prefill=prefill
   )
   (got,) = form.format([None], [said], pattern='think_answer')
   assert got.value == right
@@ -94,10 +94,10 @@ def test_a_thought_that_the_prompt_opens_belongs_to_the_form(
 def test_as_a_reward_it_ignores_the_verdict():
   reward = registry.get('reward', "format(pattern='boxed', wrong=-1)")
   batch = [
-    core.Transcript(text, 3, codes.Stop.END, verdict)
+    core.Transcript(text, 3, enums.Stop.END, verdict)
     for text, verdict in [
-      ('\\boxed{3}', codes.Verdict.WRONG),
-      ('3', codes.Verdict.CORRECT),
+      ('\\boxed{3}', enums.Verdict.WRONG),
+      ('3', enums.Verdict.CORRECT),
     ]
   ]
   assert reward([None] * 2, batch) == [

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, config, registry
+from rlvr_jax import config, enums, registry
 from rlvr_jax.rewards import core
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'twenty_questions.py'
@@ -23,8 +23,8 @@ def game(kinds, won):
     core.Transcript(
       'q',
       3,
-      codes.Stop.END,
-      codes.Verdict.CORRECT if won else codes.Verdict.WRONG,
+      enums.Stop.END,
+      enums.Verdict.CORRECT if won else enums.Verdict.WRONG,
       turn=core.Turn(k, n, kind, won, k == n - 1),
     )
     for k, kind in enumerate(kinds)
@@ -96,7 +96,7 @@ def test_a_constant_cost_is_linear_in_the_turns():
 )
 def test_a_row_that_is_no_turn_is_refused(name):
   reward = registry.get('reward', name)
-  row = core.Transcript('q', 1, codes.Stop.END, codes.Verdict.WRONG)
+  row = core.Transcript('q', 1, enums.Stop.END, enums.Verdict.WRONG)
   with pytest.raises(ValueError, match='for turns of a dialogue'):
     reward([None], [row])
 

@@ -6,7 +6,7 @@ row of RIGHT and none of WRONG.
 
 import pytest
 
-from rlvr_jax import codes, limits
+from rlvr_jax import enums, limits
 from rlvr_jax.rewards import answer, extract
 
 RIGHT = {
@@ -1775,14 +1775,14 @@ def _verdicts(table, more):
 def test_what_is_equal_is_correct():
   rows, found = _verdicts(RIGHT, MORE_RIGHT)
   assert [
-    (*row, v.name) for row, v in zip(rows, found) if v != codes.Verdict.CORRECT
+    (*row, v.name) for row, v in zip(rows, found) if v != enums.Verdict.CORRECT
   ] == []
 
 
 def test_near_misses_are_not_correct():
   rows, found = _verdicts(WRONG, MORE_WRONG)
   assert [
-    row for row, v in zip(rows, found) if v == codes.Verdict.CORRECT
+    row for row, v in zip(rows, found) if v == enums.Verdict.CORRECT
   ] == []
 
 
@@ -1813,10 +1813,10 @@ def test_conventions_on_which_graders_differ(gold, said, usual, rules):
   )
   changed = extract.RULES._replace(**rules)
   if (gold, rules) in (('0.1', {'percent': 'strict'}),) or said == '200\\%':
-    assert verdict(extract.RULES) == verdict(changed) == [codes.Verdict.CORRECT]
+    assert verdict(extract.RULES) == verdict(changed) == [enums.Verdict.CORRECT]
     return
-  assert (verdict(extract.RULES) == [codes.Verdict.CORRECT]) == usual
-  assert (verdict(changed) == [codes.Verdict.CORRECT]) != usual
+  assert (verdict(extract.RULES) == [enums.Verdict.CORRECT]) == usual
+  assert (verdict(changed) == [enums.Verdict.CORRECT]) != usual
 
 
 @pytest.mark.parametrize(
@@ -1851,10 +1851,10 @@ def test_an_unknown_convention_is_refused(key, value):
 )
 def test_names_order_the_values_of_a_list(gold, box, right):
   (got,) = answer.verify([gold], [f'\\boxed{{{box}}}'], timeout_s=60)
-  assert (got == codes.Verdict.CORRECT) == right
+  assert (got == enums.Verdict.CORRECT) == right
 
 
 @pytest.mark.parametrize('said', ['≥ 5', '> 5', '\\ge 5', '<5', '5!'])
 def test_a_bound_in_a_sentence_is_no_number(said):
   text = f'The answer is ${said}$'
-  assert answer.verify(['5'], [text], timeout_s=60) != [codes.Verdict.CORRECT]
+  assert answer.verify(['5'], [text], timeout_s=60) != [enums.Verdict.CORRECT]

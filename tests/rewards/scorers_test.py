@@ -14,10 +14,10 @@ import textwrap
 
 import pytest
 
-from rlvr_jax import codes, registry
-from rlvr_jax.envs import core as envs
+from rlvr_jax import enums, registry
 from rlvr_jax.envs import gym
 from rlvr_jax.rewards import pool, scorers, verify
+from rlvr_jax.tasks import Task
 
 package = pytest.importorskip('reasoning_gym')
 factory = importlib.import_module('reasoning_gym.factory')
@@ -87,7 +87,7 @@ def test_refused_generators_say_why(name):
   with pytest.raises(ValueError) as refusal:
     registry.get('env', f'reasoning_gym({name})')()
   assert scorers.REFUSED[name] in str(refusal.value)
-  task = envs.Task('t', 'q', '1', 'reasoning_gym', {'dataset': name})
+  task = Task('t', 'q', '1', 'reasoning_gym', {'dataset': name})
   with pytest.raises(ValueError, match='is refused'):
     verify.verify([task], ['1'])
 
@@ -326,11 +326,11 @@ def test_close_is_not_right():
     'answer': '03:22:03',
     'metadata': {'task_type': 'time_seconds'},
   }
-  task = envs.Task(
+  task = Task(
     't', 'q', '', 'reasoning_gym', {'dataset': 'time_intervals', 'entry': entry}
   )
   found = verify.verify([task] * 2, ['03:22:03', '03:22:04'])
-  assert found == [codes.Verdict.CORRECT, codes.Verdict.WRONG]
+  assert found == [enums.Verdict.CORRECT, enums.Verdict.WRONG]
 
 
 # Code, with a place for a path, and answers made to hang, crash or grow.
@@ -395,7 +395,7 @@ def test_payloads_do_nothing_in_any_generator_that_is_offered(tmp_path):
   tasks, said, golds = [], [], []
   for name in OFFERED:
     entry = item(name)
-    task = envs.Task(
+    task = Task(
       name, 'q', '', 'reasoning_gym', {'dataset': name, 'entry': entry}
     )
     right = f'<answer>{entry["answer"]}</answer>'
@@ -403,7 +403,7 @@ def test_payloads_do_nothing_in_any_generator_that_is_offered(tmp_path):
     said += [right, *texts, right]
     tasks += [task] * (len(texts) + 2)
   found = verify.verify(tasks, said, timeout_s=2)
-  correct = [i for i, v in enumerate(found) if v == codes.Verdict.CORRECT]
+  correct = [i for i, v in enumerate(found) if v == enums.Verdict.CORRECT]
   assert correct == golds, [
     (tasks[i].id, said[i][:60]) for i in {*correct} ^ {*golds}
   ]

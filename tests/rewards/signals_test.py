@@ -4,13 +4,13 @@ import math
 
 import pytest
 
-from rlvr_jax import codes, registry
+from rlvr_jax import enums, registry
 from rlvr_jax.rewards import core
 
 
 def rows(*signals):
   return [
-    core.Transcript('', 3, codes.Stop.END, codes.Verdict.WRONG, s)
+    core.Transcript('', 3, enums.Stop.END, enums.Verdict.WRONG, s)
     for s in signals
   ]
 

@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from rlvr_jax import codes, registry
-from rlvr_jax.envs import core as envs
+from rlvr_jax import enums, registry
 from rlvr_jax.rewards import core, pool, similarity, verify
+from rlvr_jax.tasks import Task
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_what_is_scored(text, think, expected):
 
 
 def rows(*texts, expert='3+4=7'):
-  task = envs.Task('t', 'q', expert, 'step', {'expert': expert})
+  task = Task('t', 'q', expert, 'step', {'expert': expert})
   said = [
-    core.Transcript(t, 1, codes.Stop.END, codes.Verdict.WRONG) for t in texts
+    core.Transcript(t, 1, enums.Stop.END, enums.Verdict.WRONG) for t in texts
   ]
   return [task] * len(texts), said
 
@@ -171,14 +171,14 @@ def test_bad_options_are_refused_at_start(spec, match):
 
 
 def test_a_task_without_an_expert_is_named():
-  task = envs.Task('t9', 'q', '3', 'math', {})
+  task = Task('t9', 'q', '3', 'math', {})
   with pytest.raises(ValueError, match="'t9' has no expert"):
     registry.get('reward', 'similarity')([task], rows('x')[1])
 
 
 def test_verdicts_of_steps_and_of_exact_answers():
-  step = envs.Task('s', 'q', '3+4 = 7', 'step', {})
-  exact = envs.Task('e', 'q', '075', 'exact', {})
+  step = Task('s', 'q', '3+4 = 7', 'step', {})
+  exact = Task('e', 'q', '075', 'exact', {})
   said = [
     '<think>a</think>3+4  = 7',
     '3+4=7',

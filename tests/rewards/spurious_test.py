@@ -5,21 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, registry
-from rlvr_jax.envs import core as envs
+from rlvr_jax import enums, registry
 from rlvr_jax.rewards import core, extract, spurious
+from rlvr_jax.tasks import Task
 
-V = codes.Verdict
+V = enums.Verdict
 
 
 def said(*texts, verdict=V.WRONG):
-  return [core.Transcript(t, 3, codes.Stop.END, verdict) for t in texts]
+  return [core.Transcript(t, 3, enums.Stop.END, verdict) for t in texts]
 
 
 def tasks(n, **data):
-  return [
-    envs.Task(f'train-{i}', 'Q', '1', 'math', dict(data)) for i in range(n)
-  ]
+  return [Task(f'train-{i}', 'Q', '1', 'math', dict(data)) for i in range(n)]
 
 
 def values(spec, transcripts, of=None):
@@ -204,7 +202,7 @@ def test_majority_finds_answers_as_the_verdict_does():
   demands = extract.Rules(require_mark=True)
   for row, want in [
     (one, 1),
-    (one._replace(stop=codes.Stop.LENGTH), 0),
+    (one._replace(stop=enums.Stop.LENGTH), 0),
     (one._replace(rules=demands), 0),
     (one._replace(rules=demands, completion='#### 7'), 1),
   ]:

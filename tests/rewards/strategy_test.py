@@ -5,11 +5,11 @@ import math
 import pytest
 
 from rlvr_jax import registry
-from rlvr_jax.envs import core
 from rlvr_jax.rewards import strategy
+from rlvr_jax.tasks import Task
 
-THREE = core.Task('train-0', 'bac', '3', 'math', {'strategy': '', 'terms': 3})
-PLAIN = core.Task('train-0', 'What is 1 + 2?', '3', 'math', {})
+THREE = Task('train-0', 'bac', '3', 'math', {'strategy': '', 'terms': 3})
+PLAIN = Task('train-0', 'What is 1 + 2?', '3', 'math', {})
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from rlvr_jax import codes
-from rlvr_jax.envs import core as envs
+from rlvr_jax import enums
 from rlvr_jax.rewards import pool, scorers, verify
+from rlvr_jax.tasks import Task
 
-C, W, N, U = codes.Verdict
+C, W, N, U = enums.Verdict
 
 GYM = """
 class Set:
@@ -30,7 +30,7 @@ def create_dataset(name, size, seed):
 
 
 def task(verifier, answer='', **data):
-  return envs.Task(f'{verifier}-0', 'q', answer, verifier, data)
+  return Task(f'{verifier}-0', 'q', answer, verifier, data)
 
 
 def test_a_mixed_batch_keeps_its_order():
@@ -112,6 +112,6 @@ def test_reasoning_gym_with_other_scorers_is_not_asked(
 def test_verdict_stands_beside_what_returns_it():
   from rlvr_jax.rewards import answer
 
-  assert answer.Verdict is verify.Verdict is codes.Verdict
+  assert answer.Verdict is verify.Verdict is enums.Verdict
   got = answer.verify(['18'], ['\\boxed{18}'])
   assert got == [answer.Verdict.CORRECT]

@@ -6,7 +6,7 @@ The rows of which_answer.jsonl: a gold answer, a text, whether it is right.
 import json
 import pathlib
 
-from rlvr_jax import codes
+from rlvr_jax import enums
 from rlvr_jax.rewards import answer
 
 ROWS = pathlib.Path(__file__).with_name('which_answer.jsonl')
@@ -17,7 +17,7 @@ def test_which_text_is_the_answer():
   assert len(rows) > 800
   golds, texts = ([row[key] for row in rows] for key in ('gold', 'text'))
   found = answer.verify(golds, texts, timeout_s=30)
-  correct = codes.Verdict.CORRECT
+  correct = enums.Verdict.CORRECT
   assert [r for r, v in zip(rows, found) if (v == correct) != r['right']] == []
 
 
@@ -33,4 +33,4 @@ def test_unmarked_sums_of_prose_are_read_as_people_wrote_them():
     ('Adding 5 to both sides, we get 10 = b', '10'),
   ]:
     got = answer.verify([want], [text])
-    assert got == [codes.Verdict.CORRECT], text
+    assert got == [enums.Verdict.CORRECT], text

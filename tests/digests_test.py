@@ -6,13 +6,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from rlvr_jax import checks, content, registry
-from rlvr_jax.envs import core
+from rlvr_jax import checks, digests, registry
 from rlvr_jax.io import load, tokenizer
+from rlvr_jax.tasks import Lazy, Task
 
 
 def tasks(n):
-  return [core.Task(f't{i}', f'{i}?', str(i), 'math', {}) for i in range(n)]
+  return [Task(f't{i}', f'{i}?', str(i), 'math', {}) for i in range(n)]
 
 
 @pytest.mark.parametrize(
@@ -28,46 +28,46 @@ def tasks(n):
 @pytest.mark.parametrize('place', [0, 2, 4])
 def test_any_field_of_any_task(place, change):
   some = tasks(5)
-  before = content.of_tasks(some)
+  before = digests.of_tasks(some)
   assert before.startswith('5 tasks, ')
-  assert content.of_tasks(tuple(tasks(5))) == before
+  assert digests.of_tasks(tuple(tasks(5))) == before
   some[place] = some[place]._replace(**change)
-  assert content.of_tasks(some) != before
-  assert content.of_tasks(tasks(5)[::-1]) != before
-  assert content.of_tasks(tasks(4)) != before
+  assert digests.of_tasks(some) != before
+  assert digests.of_tasks(tasks(5)[::-1]) != before
+  assert digests.of_tasks(tasks(4)) != before
 
 
 def test_order_of_keys_and_kind_of_sequence_do_not_matter():
-  a = core.Task('a', 'b', 'c', 'math', {'x': 1, 'y': (2, 3)})
+  a = Task('a', 'b', 'c', 'math', {'x': 1, 'y': (2, 3)})
   b = a._replace(data={'y': [2, 3], 'x': 1})
-  assert content.of_tasks([a]) == content.of_tasks([b])
-  lazy = core.Lazy(1, lambda i: a)
-  assert content.of_tasks(lazy) == content.of_tasks([a])
+  assert digests.of_tasks([a]) == digests.of_tasks([b])
+  lazy = Lazy(1, lambda i: a)
+  assert digests.of_tasks(lazy) == digests.of_tasks([a])
 
 
 def test_a_long_list_is_read_whole_and_a_long_program_is_not():
-  n = content.SEEN + 7
+  n = digests.SEEN + 7
   some = tasks(n)
-  before = content.of_tasks(some)
+  before = digests.of_tasks(some)
   built = []
 
   def make(i):
     built.append(i)
     return some[i]
 
-  lazily = content.of_tasks(core.Lazy(n, make))
-  assert len(built) == content.SEEN
+  lazily = digests.of_tasks(Lazy(n, make))
+  assert len(built) == digests.SEEN
   assert max(built) > n - 3
-  of = content.of_tasks(core.Lazy(n, make, some))
+  of = digests.of_tasks(Lazy(n, make, some))
   left_out = next(i for i in range(n) if i not in set(built))
   some[left_out] = some[left_out]._replace(answer='other')
-  assert content.of_tasks(some) != before
-  assert content.of_tasks(core.Lazy(n, make)) == lazily
-  assert content.of_tasks(core.Lazy(n, make, some)) != of
+  assert digests.of_tasks(some) != before
+  assert digests.of_tasks(Lazy(n, make)) == lazily
+  assert digests.of_tasks(Lazy(n, make, some)) != of
   # Only as many as are trained on, and those of a list in full.
   c = type('C', (), {'train_tasks': left_out + 1, 'env': ''})
   assert isinstance(checks.training_tasks(c, some), list)
-  lazy = checks.training_tasks(c, core.Lazy(n, make, some))
+  lazy = checks.training_tasks(c, Lazy(n, make, some))
   assert lazy.of is some
 
 
@@ -102,20 +102,20 @@ def test_files_of_every_environment_are_noticed(tmp_path):
   }
   for spec, (name, change) in specs.items():
 
-    def digests(spec=spec):
+    def now(spec=spec):
       env = registry.get('env', spec)()
-      return [content.of_tasks(split) for split in env.values()]
+      return [digests.of_tasks(split) for split in env.values()]
 
     write(name)
-    before = digests()
-    assert digests() == before
+    before = now()
+    assert now() == before
     for at in (0, 4, 8):
       write(name, at, **change)
-      assert digests() != before, (spec, at)
+      assert now() != before, (spec, at)
 
 
 def digest(tree, order=1):
-  seen = content.Weights(lambda path, x: None)
+  seen = digests.Weights(lambda path, x: None)
   for path, x in list(tree.items())[::order]:
     assert seen((path,), x) is None
   return seen.digest
@@ -142,16 +142,16 @@ def test_weights():
 
 def test_tokenizers():
   a, b = tokenizer.byte_level(), tokenizer.byte_level()
-  before = content.of_tokenizer(a)
+  before = digests.of_tokenizer(a)
   assert a.vocab_size  # what is cached does not count
   assert a.specials
-  assert content.of_tokenizer(a) == content.of_tokenizer(b) == before
+  assert digests.of_tokenizer(a) == digests.of_tokenizer(b) == before
   fields = (b.backend, b.pad_id, b.end_ids, b.bos_id)
   for change in (
     type(b)(*fields, chat_template='{{ x }}'),
     type(b)(b.backend, b.pad_id, (7,), b.bos_id, b.chat_template),
   ):
-    assert content.of_tokenizer(change) != before
+    assert digests.of_tokenizer(change) != before
 
 
 def test_random_weights_have_no_digest():
@@ -160,7 +160,7 @@ def test_random_weights_have_no_digest():
 
 def test_differences_are_named():
   old, new = {'a': '1', 'b': '2', 'c': '3'}, {'a': '1', 'b': '4', 'd': '5'}
-  assert content.differing(old, new) == [
+  assert digests.differing(old, new) == [
     'b: 2 then, 4 now',
     'c: 3 then, (none) now',
     'd: (none) then, 5 now',
