@@ -6,7 +6,8 @@ import numpy as np
 
 from rlvr_jax import converse, play, rollout, sampler, sharding, step
 from rlvr_jax.ops import estimators
-from rlvr_jax.rewards import core, extract
+from rlvr_jax.rewards import core
+from rlvr_jax.verifiers.extraction import extract
 
 
 def make(

@@ -33,7 +33,8 @@ from rlvr_jax.envs import dialogue
 from rlvr_jax.io import load as io
 from rlvr_jax.models import transformer
 from rlvr_jax.ops import coverage
-from rlvr_jax.rewards import extract, verify
+from rlvr_jax.verifiers import dispatch
+from rlvr_jax.verifiers.extraction import extract
 
 
 class Policy(NamedTuple):
@@ -197,7 +198,7 @@ def settings(c, policy: Policy, tasks, oracle: source.Teacher) -> dict:
   read = {
     f'checkpoint of step {policy.step}': policy.checksum,
     'env: tasks to evaluate on': digests.of_tasks(tasks),
-    'verifier: version': str(verify.VERSION),
+    'verifier: version': str(dispatch.VERSION),
   }
   read |= policy.read | source.content_of(oracle, 'dialogue.oracle')
   return {

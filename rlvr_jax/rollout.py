@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rlvr_jax import enums, sampler, signals, types
-from rlvr_jax.rewards import core, extract, strategy, verify
+from rlvr_jax.rewards import core, strategy
+from rlvr_jax.verifiers import dispatch
+from rlvr_jax.verifiers.extraction import extract
 
 
 class Collected(NamedTuple):
@@ -124,10 +126,10 @@ def transcribe(
   cut = np.asarray(sampled.stop) == enums.Stop.LENGTH
   how = {'truncated': cut, 'rules': rules}
   late: set[int] = set()
-  verdicts = verify.verify(
+  verdicts = dispatch.verify(
     each, texts, timeout_s=timeout_s, timed_out=late, **how
   )
-  unmarked = verify.fallback(each, texts, **how)
+  unmarked = dispatch.fallback(each, texts, **how)
   return each, [
     core.Transcript(
       text,

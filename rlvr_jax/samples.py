@@ -20,7 +20,8 @@ import numpy as np
 
 from rlvr_jax import digests, enums
 from rlvr_jax.envs import strategies
-from rlvr_jax.rewards import answer, confidence, core, strategy
+from rlvr_jax.rewards import core, strategy
+from rlvr_jax.verifiers import answer, confidence
 
 STRATEGIES = (*strategies.NAMES, 'none')
 LONGEST = 80  # characters of an answer that are kept; of longer ones a digest

@@ -5,7 +5,8 @@ import bisect
 import numpy as np
 
 from rlvr_jax.io.encoding import MARK
-from rlvr_jax.rewards import core, extract
+from rlvr_jax.rewards import core
+from rlvr_jax.verifiers.extraction import extract
 
 
 def attach(transcripts, rows, sampled, outputs, decode):

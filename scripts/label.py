@@ -19,7 +19,7 @@ import numpy as np
 from rlvr_jax import config as config_lib
 from rlvr_jax import digests
 from rlvr_jax.envs import labels
-from rlvr_jax.rewards import extract
+from rlvr_jax.verifiers.extraction import extract
 
 
 def parse(argv):

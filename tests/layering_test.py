@@ -14,7 +14,7 @@ PACKAGE = pathlib.Path(rlvr_jax.__file__).parent
 ROOT = PACKAGE.parent
 
 FLOORS = {
-  'enums tasks digests annotations registry types ops rewards envs text': 0,
+  'enums tasks digests annotations registry types ops verifiers rewards envs text': 0,
   'models io checkpoint': 1,
   'algorithm sampler rollout signals sharding optim data logprobs': 2,
   'step micro source samples evaluate summary compare policy': 3,
@@ -32,7 +32,9 @@ INSIDE = {
   'tasks': {'tasks', 'registry'},
   'digests': {'digests'},
   'ops': {'ops', 'enums', 'types', 'registry'},
+  'verifiers': {'verifiers', 'tasks', 'enums', 'registry'},
   'rewards': {
+    'verifiers',
     'rewards',
     'envs',
     'text',
@@ -42,8 +44,26 @@ INSIDE = {
     'tasks',
     'digests',
   },
-  'envs': {'rewards', 'envs', 'text', 'enums', 'registry', 'tasks', 'digests'},
-  'text': {'rewards', 'envs', 'text', 'enums', 'registry', 'tasks', 'digests'},
+  'envs': {
+    'verifiers',
+    'rewards',
+    'envs',
+    'text',
+    'enums',
+    'registry',
+    'tasks',
+    'digests',
+  },
+  'text': {
+    'verifiers',
+    'rewards',
+    'envs',
+    'text',
+    'enums',
+    'registry',
+    'tasks',
+    'digests',
+  },
 }
 OPS_OUTSIDE = {'jax', 'numpy', 'jaxtyping'}
 DEVICE = {'jax', 'jaxlib', 'flax', 'optax', 'orbax', 'jaxtyping'}
@@ -142,6 +162,7 @@ def test_outside_imports_of_the_ground_floor():
     if part(module) == 'ops':
       wrong += [f'{module} imports {r}' for r in roots - allowed]
     if part(module) in (
+      'verifiers',
       'rewards',
       'envs',
       'text',
@@ -218,6 +239,7 @@ def test_files_can_be_read_at_a_sitting():
   [
     ('ops', HEAVY),
     ('rewards', HEAVY | {'jax'}),
+    ('verifiers', HEAVY | {'jax'}),
     ('envs', {'jax', 'torch', 'tensorflow'}),
     ('text', {'jax', 'torch', 'tensorflow'}),
   ],

@@ -5,8 +5,10 @@ import pytest
 from rlvr_jax import algorithm, enums, rollout, sampler, samples, types
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.ops import ratio
-from rlvr_jax.rewards import core, extract, pool
+from rlvr_jax.rewards import core
 from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import pool
+from rlvr_jax.verifiers.extraction import extract
 
 BYTES = tokenizers.byte_level()
 END = BYTES.end_ids[0]

@@ -7,8 +7,8 @@ import itertools
 import json
 
 from rlvr_jax import registry
-from rlvr_jax.rewards import pool, scorers
 from rlvr_jax.tasks import Env, Lazy, Task, check_int, uniform
+from rlvr_jax.verifiers import gym_scorers, pool
 
 _ATTEMPTS = 64  # of finding a question on the right side
 _STRIDE = 2**20  # seeds of one attempt; a generator seeds item i with seed + i
@@ -63,8 +63,8 @@ def reasoning_gym(
   check_int('train_size', train_size, low=1, high=_STRIDE)
   check_int('test_size', test_size, low=1, high=_STRIDE)
   _check_options(name, difficulty)
-  scorers.check(name)
-  scorers.check_package()
+  gym_scorers.check(name)
+  gym_scorers.check_package()
   draw = functools.partial(_items, name, difficulty, seed)
   make = functools.cache(functools.partial(_train, draw, name, train_size))
   # Refuses a generator without train questions now, before test ones are made.
@@ -207,7 +207,7 @@ def _solution(entry) -> dict:
 
 
 def _check_scorer(name: str, entries: list[dict]) -> None:
-  score = scorers.scorer(name)  # as the verifier does it
+  score = gym_scorers.scorer(name)  # as the verifier does it
   for entry in entries:
     answer = entry['answer']
     if not isinstance(answer, str):

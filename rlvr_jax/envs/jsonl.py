@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from rlvr_jax import enums, registry
-from rlvr_jax.rewards import answer as answers
 from rlvr_jax.tasks import Env, Task, uniform
+from rlvr_jax.verifiers import answer as answers
 
 
 class Row(NamedTuple):

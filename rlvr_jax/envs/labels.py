@@ -23,8 +23,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rlvr_jax import digests, enums, registry
-from rlvr_jax.rewards import answer, extract, numbers, verify
 from rlvr_jax.tasks import Env, Task
+from rlvr_jax.verifiers import answer, dispatch
+from rlvr_jax.verifiers.extraction import extract, numbers
 
 _log = logging.getLogger(__name__)
 REWARDS = ('majority', 'incorrect')
@@ -102,10 +103,10 @@ def attach(env: Env, path: str, specs: Sequence[str], shared: Mapping) -> Env:
       'the verifier, as those of older versions do not.',
       path,
     )
-  elif old.get(VERIFIER) != str(verify.VERSION):
+  elif old.get(VERIFIER) != str(dispatch.VERSION):
     raise ValueError(
       f'{path} was voted on and judged by another version of the verifier '
-      f'({old.get(VERIFIER)} then, {verify.VERSION} now), which reads answers '
+      f'({old.get(VERIFIER)} then, {dispatch.VERSION} now), which reads answers '
       'in another way. Label anew to another file.'
     )
   if len(lines) < header['tasks']:
@@ -144,7 +145,7 @@ def made_from(tasks: Sequence[Task], model: Mapping) -> dict[str, str]:
     model: `digests.of_model`.
   """
   return {
-    VERIFIER: str(verify.VERSION),
+    VERIFIER: str(dispatch.VERSION),
     'env: tasks': digests.of_tasks(tasks),
     **model,
   }

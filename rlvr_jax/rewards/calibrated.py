@@ -24,8 +24,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from rlvr_jax import enums, registry
-from rlvr_jax.rewards import confidence, core
+from rlvr_jax.rewards import core
 from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import confidence
 
 
 @registry.register('reward')

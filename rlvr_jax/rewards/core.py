@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from rlvr_jax import annotations, enums, registry
-from rlvr_jax.rewards import extract
 from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers.extraction import extract
 
 
 class Signals(NamedTuple):

@@ -3,8 +3,10 @@ r"""Rewards a completion for the form of its answer, whatever it says."""
 from collections.abc import Sequence
 
 from rlvr_jax import registry
-from rlvr_jax.rewards import confidence, core, extract
+from rlvr_jax.rewards import core
 from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import confidence
+from rlvr_jax.verifiers.extraction import extract
 
 
 @registry.register('reward')

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlvr_jax import enums, registry
-from rlvr_jax.rewards import answer, core, extract
+from rlvr_jax.rewards import core
 from rlvr_jax.tasks import Task, uniform
+from rlvr_jax.verifiers import answer
+from rlvr_jax.verifiers.extraction import extract
 
 READ = 100_000  # characters at the end that are searched for repetitions
 PERIODS = (10, 256)  # characters of a pattern, at least and at most

@@ -20,7 +20,7 @@ from jinja2 import ext as jinja2_ext
 from jinja2 import meta, nodes, sandbox
 
 from rlvr_jax import registry
-from rlvr_jax.rewards import pool
+from rlvr_jax.verifiers import pool
 
 # For models that bring no template.
 CHATML = (

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from rlvr_jax.envs import labels
-from rlvr_jax.rewards import answer, extract
 from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import answer
+from rlvr_jax.verifiers.extraction import extract
 
 SHARED = {'model.name': 'tiny()', 'system_prompt': ''} | {
   f'verifier.{key}': value for key, value in extract.RULES._asdict().items()

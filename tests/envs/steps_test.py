@@ -6,8 +6,8 @@ import pytest
 
 from rlvr_jax import registry
 from rlvr_jax.envs import chain, steps
-from rlvr_jax.rewards import verify
 from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import dispatch
 
 CHAIN = 'chain(depth=3, train_size=20, test_size=5)'
 
@@ -59,7 +59,7 @@ def test_what_supervised_training_imitates_is_right_and_well_formed():
     t = made(think=think)['train'][1]
     text = t.data['solution']
     assert similarity.step(text, 'required' if think else 'none') == t.answer
-    assert [v.name for v in verify.verify([t], [text])] == ['CORRECT']
+    assert [v.name for v in dispatch.verify([t], [text])] == ['CORRECT']
 
 
 def test_terse_prompts():
@@ -153,7 +153,7 @@ def test_chains_are_worked_out_step_by_step():
       assert line == f'{value}{sign}{digit}={result}'
       value, results = result, results + str(result)
     assert (last, t.answer) == (f'#### {results}', results)
-    assert [v.name for v in verify.verify([t], [t.data['solution']])] == [
+    assert [v.name for v in dispatch.verify([t], [t.data['solution']])] == [
       'CORRECT'
     ]
 

@@ -6,8 +6,9 @@ import random
 import pytest
 
 from rlvr_jax import enums, registry
-from rlvr_jax.rewards import core, pool, similarity, verify
+from rlvr_jax.rewards import core, similarity
 from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import dispatch, pool, step_text
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_equals_difflib_also_by_the_other_way(alphabet):
       ''.join(rng.choices(alphabet, k=rng.randrange(60))) for _ in range(2)
     )
     blocks = difflib.SequenceMatcher(None, a, b, False).get_matching_blocks()
-    assert similarity._matched(a, b) == sum(n for *_, n in blocks)
+    assert step_text._matched(a, b) == sum(n for *_, n in blocks)
     want = difflib.SequenceMatcher(None, a, b, False).ratio()
     assert similarity.ratio(a, b) == pytest.approx(want)
 
@@ -106,7 +107,7 @@ def test_very_long_texts_come_to_an_end(a, b):
   ],
 )
 def test_what_is_scored(text, think, expected):
-  assert similarity.step(text, think) == expected
+  assert step_text.step(text, think) == expected
 
 
 def rows(*texts, expert='3+4=7'):
@@ -147,7 +148,7 @@ def test_a_text_equals_itself_at_any_length(autojunk):
 
 
 def test_what_takes_too_long_is_refused_and_harms_no_other(monkeypatch):
-  # tests/rewards/pool_test.py has the clock; here it has run out.
+  # tests/verifiers/pool_test.py has the clock; here it has run out.
   late = [pool.Reply(None, pool.LATE), pool.Reply(0.5, None)]
   monkeypatch.setattr(pool, 'run', lambda *_, **__: late)
   slow, fast = registry.get('reward', 'similarity(think=none)')(*rows('a', 'x'))
@@ -187,7 +188,7 @@ def test_verdicts_of_steps_and_of_exact_answers():
     '#### 75',
     'x',
   ]
-  got = verify.verify([step] * 3 + [exact] * 3, said)
+  got = dispatch.verify([step] * 3 + [exact] * 3, said)
   assert [v.name for v in got] == [
     'CORRECT', 'WRONG', 'NO_ANSWER', 'CORRECT', 'WRONG', 'NO_ANSWER',
   ]  # fmt: skip

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from rlvr_jax import enums, registry
-from rlvr_jax.rewards import core, extract, spurious
+from rlvr_jax.rewards import core, spurious
 from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers.extraction import extract
 
 V = enums.Verdict
 
