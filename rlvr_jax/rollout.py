@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rlvr_jax import enums, sampler, signals, types
-from rlvr_jax.rewards import core, strategy
+from rlvr_jax.envs import strategy_form
+from rlvr_jax.rewards import core
 from rlvr_jax.verifiers import dispatch
 from rlvr_jax.verifiers.extraction import extract
 
@@ -283,7 +284,7 @@ def metrics(parts: Sequence[Collected], informative) -> dict[str, float]:
   mean = lambda x: float(np.mean(x)) if len(x) else float('nan')
   names = sorted({name for g in graded for name in g.parts})
   verdicts = np.array([t.verdict for t in said])
-  used = strategy.usage(
+  used = strategy_form.usage(
     [c.tasks[p] for c, p, _ in rows],
     [t.completion for t in said],
     verdicts == enums.Verdict.CORRECT,

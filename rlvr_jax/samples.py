@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rlvr_jax import digests, enums
-from rlvr_jax.envs import strategies
-from rlvr_jax.rewards import core, strategy
+from rlvr_jax.envs import strategies, strategy_form
+from rlvr_jax.rewards import core
 from rlvr_jax.verifiers import answer, confidence
 
 STRATEGIES = (*strategies.NAMES, 'none')
@@ -74,7 +74,7 @@ def record(task, t: core.Transcript, surprisal: float) -> dict:
     'answer': said,
     'confidence': confidence.parse(t.completion),
     'surprisal': float(surprisal),
-    'strategy': strategy.classify(task, t.completion) or 'none'
+    'strategy': strategy_form.classify(task, t.completion) or 'none'
     if 'strategy' in task.data
     else None,
     'kinds': list(t.kinds),

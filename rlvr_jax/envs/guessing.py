@@ -29,11 +29,11 @@ from rlvr_jax.tasks import (
 )
 
 WORLDS = {
-  'attributes': 'rlvr_jax.envs.attributes',
-  'characters': 'rlvr_jax.envs.characters',
-  'countries': 'rlvr_jax.envs.places',
-  'cities': 'rlvr_jax.envs.places',
-  'words': 'rlvr_jax.envs.words',
+  'attributes': 'rlvr_jax.envs.worlds.attributes',
+  'characters': 'rlvr_jax.envs.worlds.characters',
+  'countries': 'rlvr_jax.envs.worlds.places',
+  'cities': 'rlvr_jax.envs.worlds.places',
+  'words': 'rlvr_jax.envs.worlds.words',
 }
 LONGEST = 400  # characters of a message; a longer one is invalid
 

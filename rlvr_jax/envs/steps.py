@@ -11,8 +11,8 @@ import itertools
 from collections.abc import Sequence
 
 from rlvr_jax import registry
+from rlvr_jax.envs import split_solution as split_lib
 from rlvr_jax.tasks import Env, Lazy, Task, check_int
-from rlvr_jax.text import steps as split_lib
 
 CHECKED = 20_000  # solutions of a split that are cut into steps
 

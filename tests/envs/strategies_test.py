@@ -8,8 +8,7 @@ import math
 import pytest
 
 from rlvr_jax import enums, registry
-from rlvr_jax.envs import strategies
-from rlvr_jax.rewards import strategy
+from rlvr_jax.envs import strategies, strategy_form
 from rlvr_jax.verifiers import confidence, dispatch
 
 MIXED = 'scratchpad=0.5, direct=0.3, decoy=0.2'
@@ -95,10 +94,10 @@ def test_shares_and_reliabilities_are_those_asked_for(options):
   verdicts = dispatch.verify(some, said)
   right = [v == enums.Verdict.CORRECT for v in verdicts]
   assert set(verdicts) <= {enums.Verdict.CORRECT, enums.Verdict.WRONG}
-  assert [strategy.classify(t, s) for t, s in zip(some, said)] == [
+  assert [strategy_form.classify(t, s) for t, s in zip(some, said)] == [
     t.data['strategy'] for t in some
   ]
-  got = strategy.usage(some, said, right)
+  got = strategy_form.usage(some, said, right)
   for name, share, rate in (
     ('scratchpad', 0.5, 0.8),
     ('direct', 0.3, 0.4),

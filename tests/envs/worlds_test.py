@@ -2,14 +2,8 @@
 
 import pytest
 
-from rlvr_jax.envs import (
-  characters,
-  dialogue,
-  guessing,
-  judging,
-  places,
-  reading,
-)
+from rlvr_jax.envs import dialogue, guessing, judging
+from rlvr_jax.envs.worlds import characters, places, reading
 from rlvr_jax.tasks import Task
 
 

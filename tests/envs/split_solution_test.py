@@ -2,11 +2,11 @@
 
 import pytest
 
-from rlvr_jax.text import steps
+from rlvr_jax.envs import split_solution
 
 
 def texts(solution, by):
-  return [(s.title, s.text) for s in steps.split(solution, by)]
+  return [(s.title, s.text) for s in split_solution.split(solution, by)]
 
 
 def test_lines_of_gsm8k_without_calculator_annotations():
@@ -70,4 +70,4 @@ def test_nothing_has_no_steps(by):
 
 def test_another_way_is_refused():
   with pytest.raises(ValueError, match='line, sentence, numbered'):
-    steps.split('a', 'paragraph')
+    split_solution.split('a', 'paragraph')

@@ -1,6 +1,7 @@
 """People to guess by their looks, in plain English: 24 of our own making."""
 
-from rlvr_jax.envs import guessing, reading
+from rlvr_jax.envs import guessing
+from rlvr_jax.envs.worlds import reading
 
 
 def _colour(part: str, *colours: str) -> tuple[str, ...]:

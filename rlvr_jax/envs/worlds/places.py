@@ -6,7 +6,8 @@ for attribution under CC BY 4.0 (geonames.org).
 
 import functools
 
-from rlvr_jax.envs import guessing, judging, reading
+from rlvr_jax.envs import guessing, judging
+from rlvr_jax.envs.worlds import reading
 from rlvr_jax.tasks import check_int
 
 CONTINENTS = {

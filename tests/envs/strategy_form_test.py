@@ -5,7 +5,7 @@ import math
 import pytest
 
 from rlvr_jax import registry
-from rlvr_jax.rewards import strategy
+from rlvr_jax.envs import strategy_form
 from rlvr_jax.tasks import Task
 
 THREE = Task('train-0', 'bac', '3', 'math', {'strategy': '', 'terms': 3})
@@ -36,18 +36,18 @@ PLAIN = Task('train-0', 'What is 1 + 2?', '3', 'math', {})
   ],
 )
 def test_forms(text, name):
-  assert strategy.classify(THREE, text) == name
+  assert strategy_form.classify(THREE, text) == name
 
 
 def test_tasks_without_strategies_have_none():
-  assert strategy.classify(PLAIN, '#### 3') is None
-  assert strategy.usage([PLAIN], ['#### 3'], [True]) == {}
+  assert strategy_form.classify(PLAIN, '#### 3') is None
+  assert strategy_form.usage([PLAIN], ['#### 3'], [True]) == {}
 
 
 def test_usage_counts_only_tasks_that_have_strategies():
   texts = ['#### 3', '#### 4', 'a1b3c3 #### 3', '3', '#### 3']
   rows = [THREE] * 4 + [PLAIN]
-  got = strategy.usage(rows, texts, [True, False, True, True, True])
+  got = strategy_form.usage(rows, texts, [True, False, True, True, True])
   assert math.isnan(got.pop('strategy_accuracy/decoy'))
   assert got == {
     'strategy/scratchpad': 0.25,
@@ -65,5 +65,5 @@ def test_a_solution_of_another_length_is_no_solution():
   three, four = env['train'][0], env['train'][1]
   assert {three.data['terms'], four.data['terms']} == {3, 4}
   by_steps = {three.data['terms']: three, four.data['terms']: four}
-  assert strategy.classify(by_steps[3], 'a1b3c3 #### 3') == 'scratchpad'
-  assert strategy.classify(by_steps[4], 'a1b3c3 #### 3') is None
+  assert strategy_form.classify(by_steps[3], 'a1b3c3 #### 3') == 'scratchpad'
+  assert strategy_form.classify(by_steps[4], 'a1b3c3 #### 3') is None
