@@ -19,7 +19,7 @@ from rlvr_jax import (
 from rlvr_jax.envs import dialogue
 from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
-from rlvr_jax.rewards import core, game
+from rlvr_jax.rewards import base, dialogue_turns
 from rlvr_jax.tasks import Lazy
 
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
@@ -198,7 +198,7 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
       'environment of several turns such as guessing().'
     )
   named = [n for s in c.reward_funcs for n in registry.named('reward', s)]
-  of_turns = [n for n in named if hasattr(game, n)]
+  of_turns = [n for n in named if hasattr(dialogue_turns, n)]
   if not talks:
     if of_turns:
       raise ValueError(
@@ -207,7 +207,7 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
         'env such as guessing().'
       )
     return
-  if core.needs_signals(c.reward_funcs):
+  if base.needs_signals(c.reward_funcs):
     raise ValueError(
       f'reward_funcs={c.reward_funcs}: one of them reads the probabilities of '
       'a single answer, which a dialogue has not.'

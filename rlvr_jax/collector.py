@@ -6,7 +6,7 @@ import numpy as np
 
 from rlvr_jax import converse, play, rollout, sampler, sharding, step
 from rlvr_jax.ops import estimators
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.verifiers.extraction import extract
 
 
@@ -18,7 +18,7 @@ def make(
   talks: bool,
   encode: Callable,
   tokenizer,
-  reward: core.Reward,
+  reward: base.Reward,
   teacher,
   answer: Callable,
   frozen,
@@ -44,7 +44,7 @@ def make(
 
   def view(params):
     """The policy's own view of a rollout, where a reward asks for it."""
-    if not core.needs_signals(c.reward_funcs):
+    if not base.needs_signals(c.reward_funcs):
       return None
     zeros = lambda r: np.zeros(r.tokens.shape, np.float32)
     batch = lambda r: put(step.flatten(r, zeros(r), False))

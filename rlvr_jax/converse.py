@@ -8,7 +8,7 @@ import numpy as np
 
 from rlvr_jax import belief, games, play, rollout, sampler, sharding
 from rlvr_jax.envs import dialogue
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 
 
 def limits(c, evaluating: bool = False) -> play.Limits:
@@ -102,7 +102,7 @@ def collect(
   encode: Callable,
   tokenizer,
   answer: Callable,
-  reward: core.Reward,
+  reward: base.Reward,
   believe: Callable | None,
   clock: Callable = lambda name: None,
 ) -> rollout.Collected:

@@ -7,33 +7,33 @@ import numpy as np
 from rlvr_jax import enums, rollout, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.play import Game
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 
 
 def grade(
-  games: Sequence[Game], reward: core.Reward
-) -> list[list[core.Graded]]:
+  games: Sequence[Game], reward: base.Reward
+) -> list[list[base.Graded]]:
   """Each turn's reward: a turn is a row of its own for `reward`."""
   rows = []
   for g in games:
     sizes = g.counts
     for k, (text, reply) in enumerate(zip(g.said, g.replies, strict=True)):
-      what = core.Turn(
+      what = base.Turn(
         index=k,
         turns=len(g.said),
         kind=reply.kind,
         won=g.won,
         last=k + 1 == len(g.said),
       )
-      said = core.Transcript(text, sizes[k], g.stops[k], g.verdict, turn=what)
+      said = base.Transcript(text, sizes[k], g.stops[k], g.verdict, turn=what)
       rows.append((g.task, said))
   graded = iter(reward([t for t, _ in rows], [s for _, s in rows]))
   return [[next(graded) for _ in g.said] for g in games]
 
 
-def transcript(g: Game) -> core.Transcript:
+def transcript(g: Game) -> base.Transcript:
   """The whole game as one completion: the policy's messages, line by line."""
-  return core.Transcript(
+  return base.Transcript(
     completion='\n'.join(g.said),
     num_tokens=sum(g.counts),
     stop=g.stops[-1] if g.stops else enums.Stop.NONE,
@@ -42,13 +42,13 @@ def transcript(g: Game) -> core.Transcript:
   )
 
 
-def total(graded: Sequence[core.Graded]) -> core.Graded:
+def total(graded: Sequence[base.Graded]) -> base.Graded:
   """A game's reward: the sum over its turns, of every part too."""
   kept = [g for g in graded if not g.refused]
   parts = {}
   for name, value in (x for g in kept for x in g.parts.items()):
     parts[name] = parts.get(name, 0.0) + value
-  return core.Graded(
+  return base.Graded(
     sum(g.value for g in kept), parts, refused=not kept and bool(graded)
   )
 
@@ -76,7 +76,7 @@ def to_rollout(games, group: int, columns: int) -> types.Rollout:
 
 def collect(
   games: Sequence[Game],
-  graded: Sequence[Sequence[core.Graded]],
+  graded: Sequence[Sequence[base.Graded]],
   belief: np.ndarray | None,
   *,
   group: int,

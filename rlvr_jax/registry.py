@@ -47,7 +47,8 @@ _MODULES = {
   'kl': _modules('ops', 'kl trials'),
   'reward': _modules(
     'rewards',
-    'core format spurious calibrated length signals game similarity',
+    'base answer_format spurious calibrated length certainty dialogue_turns '
+    'similarity',
   ),
   'env': _modules(
     'envs',

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlvr_jax import enums, sampler, signals, types
 from rlvr_jax.envs import strategy_form
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.verifiers import dispatch
 from rlvr_jax.verifiers.extraction import extract
 
@@ -21,8 +21,8 @@ class Collected(NamedTuple):
   tasks: list  # P
   rollout: types.Rollout
   score: types.Score
-  transcripts: list[list[core.Transcript]]  # [P][G]
-  graded: list[list[core.Graded]]  # [P][G]
+  transcripts: list[list[base.Transcript]]  # [P][G]
+  graded: list[list[base.Graded]]  # [P][G]
   games: list | None = None  # [P][G], of dialogues: see `games.collect`
   more: list[list[dict]] | None = None  # [P][G], for the records of `lines`
 
@@ -132,7 +132,7 @@ def transcribe(
   )
   unmarked = dispatch.fallback(each, texts, **how)
   return each, [
-    core.Transcript(
+    base.Transcript(
       text,
       int(size),
       enums.Stop(int(stop)),
@@ -167,7 +167,7 @@ def collect(
   *,
   encode: Callable,
   tokenizer,
-  reward: core.Reward,
+  reward: base.Reward,
   group: int,
   max_prompt_length: int,
   timeout_s: float,
@@ -337,7 +337,7 @@ def lines(collected: Collected, split: str, limit: int) -> list[dict]:
   return out
 
 
-def record(task, t: core.Transcript, split: str) -> dict:
+def record(task, t: base.Transcript, split: str) -> dict:
   """What rollouts.jsonl says of one completion."""
   return {
     'split': split,

@@ -20,7 +20,7 @@ import numpy as np
 
 from rlvr_jax import digests, enums
 from rlvr_jax.envs import strategies, strategy_form
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.verifiers import answer, confidence
 
 STRATEGIES = (*strategies.NAMES, 'none')
@@ -55,7 +55,7 @@ def item(j: int, tasks: int) -> tuple[int, int]:
   return j % tasks, j // tasks
 
 
-def record(task, t: core.Transcript, surprisal: float) -> dict:
+def record(task, t: base.Transcript, surprisal: float) -> dict:
   """What is kept of one sample of a task."""
   # A dialogue's answer is its last message, and no other game's.
   said = None

@@ -5,7 +5,7 @@ import bisect
 import numpy as np
 
 from rlvr_jax.io.encoding import MARK
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.verifiers.extraction import extract
 
 
@@ -29,7 +29,7 @@ def attach(transcripts, rows, sampled, outputs, decode):
     mean = lambda x: float(np.mean(x)) if len(x) else 0.0
     out.append(
       transcript._replace(
-        signals=core.Signals(
+        signals=base.Signals(
           entropy=mean(outputs.entropy[i, here]),
           self_certainty=mean(outputs.certainty[i, here]),
           answer_probability=None if span is None else mean(p[slice(*span)]),

@@ -41,7 +41,7 @@ from rlvr_jax import (
 from rlvr_jax.envs import dialogue, labels
 from rlvr_jax.io import load
 from rlvr_jax.models import transformer
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 
 # Metrics that compare with the log-probs of the policy's own samples.
 OF_SAMPLES = (
@@ -80,7 +80,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
   )
   train_tasks = checks.training_tasks(c, env['train'])
   talks = dialogue.is_dialogue(train_tasks[0])
-  reward = core.build(c.reward_funcs, c.reward_weights)
+  reward = base.build(c.reward_funcs, c.reward_weights)
   eval_tasks = checks.eval_tasks(c, env)
   checks.check_keep_best(c, eval_tasks)
   read = resume.tasks_read(c, whole, train_tasks, eval_tasks)
@@ -105,7 +105,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
     algo,
     model_config,
     teacher=teacher.model if c.teacher.logits else None,
-    certainty=core.needs_signals(c.reward_funcs),
+    certainty=base.needs_signals(c.reward_funcs),
   )
   model, abstract = run.model, run.abstract
 

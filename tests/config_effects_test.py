@@ -33,7 +33,7 @@ from rlvr_jax import (
   writer,
 )
 from rlvr_jax.io import load
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.text import chat
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -248,8 +248,8 @@ def inputs(*changes):
   )
   prompts = [tokenizer.encode_chat(t.question, c.system_prompt) for t in tasks]
   verdicts = (enums.Verdict.CORRECT, enums.Verdict.WRONG)
-  said = [core.Transcript('1', 2, enums.Stop.END, v) for v in verdicts]
-  graded = core.build(c.reward_funcs, c.reward_weights)(tasks[:2], said)
+  said = [base.Transcript('1', 2, enums.Stop.END, v) for v in verdicts]
+  graded = base.build(c.reward_funcs, c.reward_weights)(tasks[:2], said)
   turn = np.array([[[-1, 0, 1, 1], [-1, 0, 0, 1]]])
   zeros = np.zeros((1, 2), np.int32)
   score = types.Score(

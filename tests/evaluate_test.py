@@ -6,7 +6,7 @@ import pytest
 
 from rlvr_jax import enums, evaluate, samples, summary
 from rlvr_jax.io import tokenizer as tokenizers
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
@@ -34,7 +34,7 @@ def run(n, batch_size, number=1, store=None, **kw):
     assert prompt[:, 0].tolist() == [b'0123456789'[t] for t in task]
     tokens = np.stack([prompt[:, 0] + round_, np.full(len(prompt), 258)], 1)
     return lambda count: [
-      (core.Transcript(text, 2, enums.Stop.END, VERDICTS[text == str(t)]), 1.0)
+      (base.Transcript(text, 2, enums.Stop.END, VERDICTS[text == str(t)]), 1.0)
       for text, t in zip(map(said, tokens[:count]), task, strict=False)
     ]
 
@@ -170,7 +170,7 @@ def test_records_survive_the_file(tmp_path):
   records = [
     samples.record(
       tasks(1)[0],
-      core.Transcript(
+      base.Transcript(
         text,
         9,
         enums.Stop.END,

@@ -17,7 +17,7 @@ from rlvr_jax import algorithm, registry
 from rlvr_jax.envs import guessing
 from rlvr_jax.io import load
 from rlvr_jax.ops import ratio
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 
 BASE = runpy.run_path(
@@ -97,7 +97,7 @@ def start(kind, spec):
     for leaf in jax.tree.leaves(jax.jit(lambda: used(made))()):
       assert jnp.isfinite(leaf).all(), spec
   elif kind == 'reward':
-    core.build([spec], [1.0])
+    base.build([spec], [1.0])
   elif kind == 'model':
     load.load_config(spec)
   else:

@@ -22,7 +22,7 @@ from rlvr_jax import (
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.models import transformer
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
@@ -168,13 +168,13 @@ def test_turns_are_graded_one_by_one():
 
   def reward(rows, said):
     seen.extend(s.turn for s in said)
-    return [core.Graded(float(s.num_tokens), {'n': 1.0}) for s in said]
+    return [base.Graded(float(s.num_tokens), {'n': 1.0}) for s in said]
 
   played = scripted([['!'], ['ab', 'c', '!']])
   graded = games.grade(played, reward)
   assert [[g.value for g in x] for x in graded] == [[2.0], [3.0, 2.0, 2.0]]
-  assert seen[1] == core.Turn(0, 3, 'no', True, False)
-  assert seen[3] == core.Turn(2, 3, 'finished', True, True)
+  assert seen[1] == base.Turn(0, 3, 'no', True, False)
+  assert seen[3] == base.Turn(2, 3, 'finished', True, True)
   out = games.collect(
     played, graded, None, group=2, max_turns=4, columns=64 + LIMITS.length
   )
@@ -182,7 +182,7 @@ def test_turns_are_graded_one_by_one():
     out.score.reward, [[[2, 0, 0, 0], [3, 2, 2, 0]]]
   )
   np.testing.assert_array_equal(out.score.turns, [[[1, 0, 0, 0], [1, 1, 1, 0]]])
-  assert out.graded[0][1] == core.Graded(7.0, {'n': 3.0})
+  assert out.graded[0][1] == base.Graded(7.0, {'n': 3.0})
   assert out.transcripts[0][1].kinds == ('no', 'no', 'finished')
   lines = rollout.lines(out, 'train', 2)
   assert [t['kind'] for t in lines[1]['turns']] == ['no', 'no', 'finished']
@@ -276,7 +276,7 @@ def test_where_nothing_follows_the_truth_the_end_belongs_to_it(monkeypatch):
 
 def test_metrics_of_games():
   played = scripted([['!'], ['?', 'a', 'a']])
-  graded = games.grade(played, lambda t, s: [core.Graded(1.0, {}) for _ in s])
+  graded = games.grade(played, lambda t, s: [base.Graded(1.0, {}) for _ in s])
   truth = np.array([[-1.0, -9, -9, -9, -9], [-1, -2, -3, -4, -4]])
   out = games.collect(
     played, graded, truth, group=2, max_turns=4, columns=64 + LIMITS.length

@@ -5,7 +5,7 @@ import pytest
 from rlvr_jax import algorithm, enums, rollout, sampler, samples, types
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.ops import ratio
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import pool
 from rlvr_jax.verifiers.extraction import extract
@@ -43,7 +43,7 @@ def collect(*texts, reward=None, tasks=TASKS, **kw):
     tasks,
     says(*texts),
     tokenizer=BYTES,
-    reward=reward or core.combine([core.outcome], ['outcome'], [1.0]),
+    reward=reward or base.combine([base.outcome], ['outcome'], [1.0]),
     group=len(texts) // len(tasks),
     **kw,
   )
@@ -184,9 +184,9 @@ def test_a_mark_can_be_demanded():
 
 def refuse_eights(tasks, transcripts):
   return [
-    core.Graded(0.0, {}, refused=True)
+    base.Graded(0.0, {}, refused=True)
     if '8' in t.completion
-    else core.Graded(float(len(t.completion)), {'length': 1.0})
+    else base.Graded(float(len(t.completion)), {'length': 1.0})
     for t in transcripts
   ]
 
@@ -211,10 +211,10 @@ def test_a_refused_row_leaves_its_group():
 
 def test_a_reward_that_is_not_finite_is_refused_and_counted():
   nan_on_eight = lambda tasks, transcripts: [
-    core.Graded(float('nan') if '8' in t.completion else 1.0, {})
+    base.Graded(float('nan') if '8' in t.completion else 1.0, {})
     for t in transcripts
   ]
-  reward = core.combine([nan_on_eight, core.outcome], ['a', 'b'], [1.0, 1.0])
+  reward = base.combine([nan_on_eight, base.outcome], ['a', 'b'], [1.0, 1.0])
   got = collect('7', '8', '4', '5', reward=reward)
   np.testing.assert_array_equal(
     got.score.turns[..., 0], [[True, False], [True, True]]
@@ -227,11 +227,11 @@ def test_a_reward_that_is_not_finite_is_refused_and_counted():
 
 def test_weights_of_rewards_move_the_reward_and_not_the_accuracy():
   length = lambda tasks, transcripts: [
-    core.Graded(float(t.num_tokens), {}) for t in transcripts
+    base.Graded(float(t.num_tokens), {}) for t in transcripts
   ]
   told = []
   for weight in (0.0, 1.0, -5.0):
-    reward = core.combine([core.outcome, length], ['right', 'n'], [1.0, weight])
+    reward = base.combine([base.outcome, length], ['right', 'n'], [1.0, weight])
     got = collect('7', '8', '55', '44', reward=reward)
     told.append(rollout.metrics([got], np.array([True, True])))
   assert [m['accuracy'] for m in told] == [0.25] * 3
@@ -374,7 +374,7 @@ def test_lines_are_the_first_rows():
 def test_groups_that_vary_by_the_std_divided_by_their_number(low, kept):
   """SRL's filter; the sample std, 0.01195, would keep the last one."""
   values = (0.52, 0.50, 0.51, 0.49, 0.50, 0.50, 0.48, 0.50)
-  group = [core.Graded(v, {}) for v in values]
-  equal = [core.Graded(0.5, {})] * 7 + [core.Graded(0.0, {}, refused=True)]
+  group = [base.Graded(v, {}) for v in values]
+  equal = [base.Graded(0.5, {})] * 7 + [base.Graded(0.0, {}, refused=True)]
   c = rollout.Collected([], None, None, [], [group, equal])
   assert rollout.varied(c, low).tolist() == [kept, low == 0]

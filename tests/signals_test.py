@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from rlvr_jax import enums, signals
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 
 TASK = Task('t', 'q', '4', 'math', {})
 
 
 def row(tokens=3, seen=None, text='#### 4'):
-  return core.Transcript(
+  return base.Transcript(
     text, tokens, enums.Stop.END, enums.Verdict.WRONG, seen
   )
 

@@ -7,7 +7,7 @@ import pytest
 
 from rlvr_jax import enums, samples, summary
 from rlvr_jax.ops import intervals
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 
 MARKS = {
@@ -29,7 +29,7 @@ def table(*rows, texts=None, confidences=None, task=TASK, **each):
     text, q = texts[i][r], confidences[i][r]
     if q is not None:
       text = f'<answer>{text}</answer><confidence>{q}</confidence>'
-    said = core.Transcript(text, 3, enums.Stop.END, MARKS[rows[i][r]])
+    said = base.Transcript(text, 3, enums.Stop.END, MARKS[rows[i][r]])
     made.add([samples.record(task, said._replace(**each), 1.5)])
   return made.table
 

@@ -28,7 +28,7 @@ from rlvr_jax import (
 from rlvr_jax import config as config_lib
 from rlvr_jax.io import export, tokenizer
 from rlvr_jax.models import transformer
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 
 # The fixture `runs` starts seven processes, on machines of any load.
 pytestmark = pytest.mark.timeout(1800)
@@ -41,12 +41,12 @@ _DRIVER = r"""
 import json, os, runpy, signal, sys, threading
 import jax
 from rlvr_jax import manifest, registry, writer
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 
 @registry.register('reward')
 def parity(tasks, transcripts):
   values = [sum(map(ord, t.completion)) % 2 for t in transcripts]
-  return [core.Graded(float(v), {'parity': float(v)}) for v in values]
+  return [base.Graded(float(v), {'parity': float(v)}) for v in values]
 
 fault, _, value = os.environ['FAULT'].partition(':')
 send = lambda name: os.kill(os.getpid(), getattr(signal, name))
@@ -434,7 +434,7 @@ def silent(tasks, transcripts, *, after: int = 0):
   """Refuses all rows, or those of all calls but the first few."""
   silent.calls += bool(transcripts)
   value = 0.0 if silent.calls <= after else float('nan')
-  return [core.Graded(value, {'silent': value})] * len(transcripts)
+  return [base.Graded(value, {'silent': value})] * len(transcripts)
 
 
 def test_rewards_that_refuse_all_rows_raise_an_alarm(main, tmp_path, capsys):

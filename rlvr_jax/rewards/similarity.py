@@ -13,7 +13,7 @@ that is nearly all of them, and the reward collapses at that length.
 from collections.abc import Sequence
 
 from rlvr_jax import registry
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import pool
 from rlvr_jax.verifiers.step_text import ratio, step
@@ -24,14 +24,14 @@ TIMEOUT_S = 10.0
 @registry.register('reward')
 def similarity(
   tasks: Sequence[Task],
-  transcripts: Sequence[core.Transcript],
+  transcripts: Sequence[base.Transcript],
   *,
   unit: str = 'char',
   autojunk: bool = False,
   order: str = 'prediction_first',
   think: str = 'required',
   failure: float = -1.0,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """`ratio` of the completion's step with the expert's; see `step`.
 
   The expert's is data['expert'], or the worked solution data['solution']. It is
@@ -47,7 +47,7 @@ def similarity(
   Raises:
     ValueError: an option out of range, or a task without an expert's text.
   """
-  core.check_finite(failure=failure)
+  base.check_finite(failure=failure)
   ratio('', '', unit=unit)
   for name, value, known in (
     ('order', order, ('prediction_first', 'expert_first')),
@@ -80,10 +80,10 @@ def similarity(
     if text is not None:
       reply = next(replies)
       if reply.failure:
-        out.append(core.Graded(0.0, {}, refused=True))
+        out.append(base.Graded(0.0, {}, refused=True))
         continue
       value = reply.value
     broken = float(text is None)
     parts = {'similarity': float(value), 'similarity_failure': broken}
-    out.append(core.Graded(float(value), parts))
+    out.append(base.Graded(float(value), parts))
   return out

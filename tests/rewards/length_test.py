@@ -3,12 +3,12 @@
 import pytest
 
 from rlvr_jax import enums, registry
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 
 
 def values(spec, *lengths):
   rows = [
-    core.Transcript('', n, enums.Stop.END, enums.Verdict.CORRECT)
+    base.Transcript('', n, enums.Stop.END, enums.Verdict.CORRECT)
     for n in lengths
   ]
   graded = registry.get('reward', spec)([None] * len(rows), rows)

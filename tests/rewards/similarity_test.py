@@ -6,7 +6,7 @@ import random
 import pytest
 
 from rlvr_jax import enums, registry
-from rlvr_jax.rewards import core, similarity
+from rlvr_jax.rewards import base, similarity
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import dispatch, pool, step_text
 
@@ -113,7 +113,7 @@ def test_what_is_scored(text, think, expected):
 def rows(*texts, expert='3+4=7'):
   task = Task('t', 'q', expert, 'step', {'expert': expert})
   said = [
-    core.Transcript(t, 1, enums.Stop.END, enums.Verdict.WRONG) for t in texts
+    base.Transcript(t, 1, enums.Stop.END, enums.Verdict.WRONG) for t in texts
   ]
   return [task] * len(texts), said
 
@@ -168,7 +168,7 @@ def test_what_takes_too_long_is_refused_and_harms_no_other(monkeypatch):
 )
 def test_bad_options_are_refused_at_start(spec, match):
   with pytest.raises(ValueError, match=match):
-    core.build((spec,), (1.0,))
+    base.build((spec,), (1.0,))
 
 
 def test_a_task_without_an_expert_is_named():

@@ -1,22 +1,22 @@
 """Rewards that need no gold answer: how sure the policy is of its own words.
 
 They read `Transcript.signals`, which training fills in for them (see
-`core.needs_signals`). Sources: INTUITOR (arXiv:2505.19590), RENT
+`base.needs_signals`). Sources: INTUITOR (arXiv:2505.19590), RENT
 (arXiv:2505.22660), CRew (arXiv:2510.13501).
 """
 
 from collections.abc import Sequence
 
 from rlvr_jax import registry
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 
 
 @registry.register('reward')
-@core.reads_signals
+@base.reads_signals
 def self_certainty(
-  tasks: Sequence[Task], transcripts: Sequence[core.Transcript]
-) -> list[core.Graded]:
+  tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
+) -> list[base.Graded]:
   """Mean over tokens of KL(uniform || p_t), nats, at least 0 (INTUITOR).
 
   The tail of p_t drives it: it is not log V minus the entropy. The method's
@@ -31,10 +31,10 @@ def self_certainty(
 
 
 @registry.register('reward')
-@core.reads_signals
+@base.reads_signals
 def token_entropy(
-  tasks: Sequence[Task], transcripts: Sequence[core.Transcript]
-) -> list[core.Graded]:
+  tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
+) -> list[base.Graded]:
   """Minus the mean entropy of a token, nats, in [-log V, 0] (RENT).
 
   Raises:
@@ -44,13 +44,13 @@ def token_entropy(
 
 
 @registry.register('reward')
-@core.reads_signals
+@base.reads_signals
 def answer_probability(
   tasks: Sequence[Task],
-  transcripts: Sequence[core.Transcript],
+  transcripts: Sequence[base.Transcript],
   *,
   missing: float = 0.0,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """Mean probability of the final answer's tokens, in [0, 1] (CRew).
 
   A mean of probabilities, neither their product nor the exponential of a mean
@@ -62,23 +62,23 @@ def answer_probability(
   Raises:
     ValueError: missing is not finite, a transcript without signals.
   """
-  core.check_finite(missing=missing)
+  base.check_finite(missing=missing)
   said = [s.answer_probability for s in _signals(transcripts)]
   return _graded(
     'answer_probability', [missing if p is None else p for p in said]
   )
 
 
-def _signals(transcripts: Sequence[core.Transcript]) -> list[core.Signals]:
+def _signals(transcripts: Sequence[base.Transcript]) -> list[base.Signals]:
   lacking = sum(t.signals is None for t in transcripts)
   if lacking:
     raise ValueError(
       f'{lacking} of {len(transcripts)} transcripts have no signals: build '
       'them with `Transcript(..., signals=Signals(...))` from the log-probs '
-      'of the policy where `core.needs_signals(reward_funcs)` holds.'
+      'of the policy where `base.needs_signals(reward_funcs)` holds.'
     )
   return [t.signals for t in transcripts]
 
 
-def _graded(name: str, values: Sequence[float]) -> list[core.Graded]:
-  return [core.Graded(float(v), {name: float(v)}) for v in values]
+def _graded(name: str, values: Sequence[float]) -> list[base.Graded]:
+  return [base.Graded(float(v), {name: float(v)}) for v in values]

@@ -3,8 +3,8 @@
 import pytest
 
 from rlvr_jax import enums, registry
-from rlvr_jax.rewards import core
-from rlvr_jax.rewards import format as form
+from rlvr_jax.rewards import answer_format as form
+from rlvr_jax.rewards import base
 
 T, A = '<think>a</think>', '<answer>3</answer>'
 B, C = '<analysis>b</analysis>', '<confidence>0.8</confidence>'
@@ -84,7 +84,7 @@ def test_known_forms(pattern, text, right):
 def test_a_thought_that_the_prompt_opens_belongs_to_the_form(
   prefill, text, right
 ):
-  said = core.Transcript(
+  said = base.Transcript(
     text, 3, enums.Stop.END, enums.Verdict.WRONG, prefill=prefill
   )
   (got,) = form.format([None], [said], pattern='think_answer')
@@ -94,15 +94,15 @@ def test_a_thought_that_the_prompt_opens_belongs_to_the_form(
 def test_as_a_reward_it_ignores_the_verdict():
   reward = registry.get('reward', "format(pattern='boxed', wrong=-1)")
   batch = [
-    core.Transcript(text, 3, enums.Stop.END, verdict)
+    base.Transcript(text, 3, enums.Stop.END, verdict)
     for text, verdict in [
       ('\\boxed{3}', enums.Verdict.WRONG),
       ('3', enums.Verdict.CORRECT),
     ]
   ]
   assert reward([None] * 2, batch) == [
-    core.Graded(1.0, {'format': 1.0}),
-    core.Graded(-1.0, {'format': -1.0}),
+    base.Graded(1.0, {'format': 1.0}),
+    base.Graded(-1.0, {'format': -1.0}),
   ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import config, enums, registry
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'twenty_questions.py'
 OFFICIAL = (
@@ -20,19 +20,19 @@ OFFICIAL = (
 def game(kinds, won):
   n = len(kinds)
   return [
-    core.Transcript(
+    base.Transcript(
       'q',
       3,
       enums.Stop.END,
       enums.Verdict.CORRECT if won else enums.Verdict.WRONG,
-      turn=core.Turn(k, n, kind, won, k == n - 1),
+      turn=base.Turn(k, n, kind, won, k == n - 1),
     )
     for k, kind in enumerate(kinds)
   ]
 
 
 def rewards(specs, kinds, won=False):
-  reward = core.build(specs, [1.0] * len(specs))
+  reward = base.build(specs, [1.0] * len(specs))
   rows = game(kinds, won)
   return [g.value for g in reward([None] * len(rows), rows)]
 
@@ -96,7 +96,7 @@ def test_a_constant_cost_is_linear_in_the_turns():
 )
 def test_a_row_that_is_no_turn_is_refused(name):
   reward = registry.get('reward', name)
-  row = core.Transcript('q', 1, enums.Stop.END, enums.Verdict.WRONG)
+  row = base.Transcript('q', 1, enums.Stop.END, enums.Verdict.WRONG)
   with pytest.raises(ValueError, match='for turns of a dialogue'):
     reward([None], [row])
 
@@ -106,4 +106,4 @@ def test_a_row_that_is_no_turn_is_refused(name):
 )
 def test_bad_options_are_refused_without_rows(spec):
   with pytest.raises(ValueError, match=r'at=|value='):
-    core.build((spec,), (1.0,))
+    base.build((spec,), (1.0,))

@@ -3,7 +3,7 @@ r"""Rewards a completion for the form of its answer, whatever it says."""
 from collections.abc import Sequence
 
 from rlvr_jax import registry
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import confidence
 from rlvr_jax.verifiers.extraction import extract
@@ -12,23 +12,23 @@ from rlvr_jax.verifiers.extraction import extract
 @registry.register('reward')
 def format(
   tasks: Sequence[Task],
-  transcripts: Sequence[core.Transcript],
+  transcripts: Sequence[base.Transcript],
   *,
   pattern: str,
   correct: float = 1.0,
   wrong: float = 0.0,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """`correct` where the completion follows `pattern`, else `wrong`.
 
   See `follows` for the patterns. Raises ValueError for an unknown one.
   """
-  core.check_finite(correct=correct, wrong=wrong)
+  base.check_finite(correct=correct, wrong=wrong)
   _check(pattern)
   out = []
   for transcript in transcripts:
     right = follows(transcript.completion, pattern, transcript.prefill)
     value = float(correct if right else wrong)
-    out.append(core.Graded(value, {'format': value}))
+    out.append(base.Graded(value, {'format': value}))
   return out
 
 

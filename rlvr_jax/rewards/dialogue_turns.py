@@ -13,18 +13,18 @@ alone, as in its outcome baseline.
 from collections.abc import Callable, Sequence
 
 from rlvr_jax import registry
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 
 
 @registry.register('reward')
 def win(
   tasks: Sequence[Task],
-  transcripts: Sequence[core.Transcript],
+  transcripts: Sequence[base.Transcript],
   *,
   value: float = 1.0,
   at: str = 'last',
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """`value` for a game that is won, on its last turn or on every one.
 
   Raises:
@@ -37,11 +37,11 @@ def win(
 @registry.register('reward')
 def length(
   tasks: Sequence[Task],
-  transcripts: Sequence[core.Transcript],
+  transcripts: Sequence[base.Transcript],
   *,
   value: float = -0.05,
   at: str = 'every',
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """`value` * n for a game of n > 1 turns, on its last turn or on every one.
 
   The official code's: on every one of n turns, it makes value * n**2 in all.
@@ -58,10 +58,10 @@ def length(
 @registry.register('reward')
 def turn_cost(
   tasks: Sequence[Task],
-  transcripts: Sequence[core.Transcript],
+  transcripts: Sequence[base.Transcript],
   *,
   value: float = -0.05,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """`value` for each turn. Raises ValueError as `win`."""
   return _graded('turn_cost', transcripts, value, lambda t: 1)
 
@@ -69,10 +69,10 @@ def turn_cost(
 @registry.register('reward')
 def invalid(
   tasks: Sequence[Task],
-  transcripts: Sequence[core.Transcript],
+  transcripts: Sequence[base.Transcript],
   *,
   value: float = -1.0,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """`value` for a turn against the rules. Raises ValueError as `win`."""
   return _graded('invalid', transcripts, value, lambda t: t.kind == 'invalid')
 
@@ -80,22 +80,22 @@ def invalid(
 @registry.register('reward')
 def repeated(
   tasks: Sequence[Task],
-  transcripts: Sequence[core.Transcript],
+  transcripts: Sequence[base.Transcript],
   *,
   value: float = -0.2,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """`value` for a turn that asks what was asked. Raises ValueError as `win`."""
   return _graded('repeated', transcripts, value, lambda t: t.kind == 'repeated')
 
 
-def _place(at: str) -> Callable[[core.Turn], bool]:
+def _place(at: str) -> Callable[[base.Turn], bool]:
   if at not in ('last', 'every'):
     raise ValueError(f"at={registry.show(at)}: choose 'last' or 'every'.")
   return lambda t: t.last or at == 'every'
 
 
 def _graded(name, transcripts, value, times):
-  core.check_finite(value=value)
+  base.check_finite(value=value)
   out = []
   for transcript in transcripts:
     if transcript.turn is None:
@@ -104,5 +104,5 @@ def _graded(name, transcripts, value, times):
         "questions: take another reward, or an env such as 'guessing()'."
       )
     x = 0.0 + value * times(transcript.turn)
-    out.append(core.Graded(x, {name: x}))
+    out.append(base.Graded(x, {name: x}))
   return out
