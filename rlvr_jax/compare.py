@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rlvr_jax import page, plots, samples, summary
-from rlvr_jax.ops import coverage, intervals
+from rlvr_jax.stats import coverage, intervals
 
 
 def compare(

@@ -32,7 +32,7 @@ from rlvr_jax import (
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import load as io
 from rlvr_jax.models import transformer
-from rlvr_jax.ops import coverage
+from rlvr_jax.stats import coverage
 from rlvr_jax.verifiers import dispatch
 from rlvr_jax.verifiers.extraction import extract
 

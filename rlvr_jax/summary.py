@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from rlvr_jax import enums, samples
-from rlvr_jax.ops import calibration, intervals, passk, voting
+from rlvr_jax.stats import calibration, intervals, passk, voting
 
 _pass_at_k = jax.jit(passk.pass_at_k, static_argnums=2)
 

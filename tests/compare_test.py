@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import compare, enums, samples, summary
-from rlvr_jax.ops import coverage, intervals
+from rlvr_jax.stats import coverage, intervals
 
 IDS = [f't{i}' for i in range(6)]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rlvr_jax import enums, samples, summary
-from rlvr_jax.ops import intervals
 from rlvr_jax.rewards import base
+from rlvr_jax.stats import intervals
 from rlvr_jax.tasks import Task
 
 MARKS = {

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rlvr_jax.ops import intervals
+from rlvr_jax.stats import intervals
 
 
 def test_wilson_known_answers():

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from rlvr_jax.ops import voting
+from rlvr_jax.stats import voting
 
 NAN = float('nan')
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from rlvr_jax.ops import passk
+from rlvr_jax.stats import passk
 
 compiled = functools.partial(jax.jit, static_argnums=2)(passk.pass_at_k)
 FNS = pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax.ops import coverage
+from rlvr_jax.stats import coverage
 
 KS = [1, 2, 4, 8, 16, 64]
 EXACT = lambda rates: np.array(

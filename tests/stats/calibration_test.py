@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlvr_jax.ops.calibration import (
+from rlvr_jax.stats.calibration import (
   calibration,
   of_counts,
   reliability,
