@@ -17,20 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 
-from rlvr_jax import (
-  algorithm,
-  belief,
-  checks,
-  converse,
-  hlo,
-  registry,
-  sampler,
-  sharding,
-  turns,
-  types,
-)
+from rlvr_jax import algorithm, belief, checks, converse, hlo, registry, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import load
+from rlvr_jax.models import dialogue_sampler, sampler, sharding
 from rlvr_jax.programs import build
 
 GIB = 2**30
@@ -224,7 +214,7 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
   flags = lambda *shape: of(shape, jnp.bool_)
 
   def begin():
-    return turns.begin.lower(
+    return dialogue_sampler.begin.lower(
       weights,
       numbers(p, c.max_prompt_length),
       numbers(p),
@@ -244,7 +234,7 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
     )
 
   def turn():
-    return turns.turn.lower(
+    return dialogue_sampler.turn.lower(
       weights,
       memory(),
       numbers(b, limits.fed),

@@ -13,9 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax import sampler, sharding, turns
 from rlvr_jax.envs import dialogue
-from rlvr_jax.models import layers, transformer
+from rlvr_jax.models import (
+  dialogue_sampler,
+  layers,
+  sampler,
+  sharding,
+  transformer,
+)
 from rlvr_jax.ops import logprob
 from rlvr_jax.play import Game
 
@@ -48,7 +53,7 @@ def measure(
       sees = memory.written & (jnp.arange(m)[None] < bound[:, None])
       count = memory.seen.sum((1, 2, 3)).repeat(len(probe) // len(memory.seen))
       count = count + sees.sum(-1)
-      x, _ = turns.through(
+      x, _ = dialogue_sampler.through(
         params,
         model,
         embedded,
@@ -164,7 +169,7 @@ def recall(games, params, *, model, put, group, max_prompt_length, limits):
     fed[row, : len(ids)], size[row] = ids, len(ids)
     heard = [h - start for h in g.heard]
     bounds[row] = heard + heard[-1:] * (moments - len(heard))
-  session = turns.begin(
+  session = dialogue_sampler.begin(
     params,
     put(prompt),
     put(length),
@@ -172,4 +177,6 @@ def recall(games, params, *, model, put, group, max_prompt_length, limits):
     group=group,
     columns=limits.columns,
   )
-  return turns.read(params, session, put(fed), put(size), model=model), bounds
+  return dialogue_sampler.read(
+    params, session, put(fed), put(size), model=model
+  ), bounds

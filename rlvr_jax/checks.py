@@ -6,17 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import (
-  converse,
-  data,
-  limits,
-  play,
-  registry,
-  rollout,
-  sharding,
-  summary,
-)
+from rlvr_jax import converse, data, limits, play, registry, rollout, summary
 from rlvr_jax.envs import dialogue
+from rlvr_jax.models import sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
 from rlvr_jax.rewards import base, dialogue_turns

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rlvr_jax import converse, play, rollout, sampler, sharding, step
+from rlvr_jax import converse, play, rollout, step
+from rlvr_jax.models import sampler, sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.rewards import base
 from rlvr_jax.verifiers.extraction import extract

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from rlvr_jax import belief, games, play, rollout, sampler, sharding
+from rlvr_jax import belief, games, play, rollout
 from rlvr_jax.envs import dialogue
+from rlvr_jax.models import sampler, sharding
 from rlvr_jax.rewards import base
 
 

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax import rollout, sampler, sharding, writer
+from rlvr_jax import rollout, writer
 from rlvr_jax import samples as samples_lib
+from rlvr_jax.models import sampler, sharding
 
 
 def sampling(c, end_ids, shrink: bool = False) -> sampler.Sampling:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlvr_jax import logprobs, types
+from rlvr_jax import types
+from rlvr_jax.models import token_logprobs
 
 
 class Shapes(NamedTuple):
@@ -36,14 +37,14 @@ def packed(f, micro, shapes: Shapes):
   if not shapes.pack:
     return f(None)
   sizes = capacities(shapes, micro.tokens.shape[1] - shapes.max_prompt)
-  span = logprobs.span(micro.mask, shapes.group, shapes.max_prompt)
+  span = token_logprobs.span(micro.mask, shapes.group, shapes.max_prompt)
   branch = jnp.searchsorted(jnp.array(sizes), span)
   return jax.lax.switch(branch, [functools.partial(f, n) for n in sizes])
 
 
 def outputs(params, micro, capacity, *, shapes: Shapes, **how):
-  """`logprobs.group_outputs` of a micro-batch; `how`: model, temperature."""
-  return logprobs.group_outputs(
+  """`token_logprobs.group_outputs` of a micro-batch; `how`: model, temperature."""
+  return token_logprobs.group_outputs(
     params,
     micro.tokens,
     micro.mask,
@@ -91,7 +92,7 @@ def per_group(x, shapes):
 
 def forward(
   params, batch, *, model, temperature, shapes, certainty: bool = False
-) -> logprobs.Outputs:
+) -> token_logprobs.Outputs:
   """What these weights say of `batch.tokens`: f32[B,T], 0 outside the mask."""
   batch = types.Batch(
     tokens=batch.tokens, mask=batch.mask, adv=None, logp_old=None, logp_ref=None

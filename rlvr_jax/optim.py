@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from rlvr_jax import limits, registry
+from rlvr_jax.models import sharding
 
 _KEYS = (
   'learning_rate',
@@ -71,7 +72,7 @@ def make_optimizer(
     b2=c.b2,
     eps=c.eps,
     weight_decay=c.weight_decay,
-    mask=lambda flat: {k: decays(k) for k in flat},
+    mask=lambda flat: {k: sharding.is_matrix(k) for k in flat},
   )
   parts = [adamw]
   if c.max_grad_norm:
@@ -136,11 +137,6 @@ def round_at_random(key, x: jax.Array) -> jax.Array:
     (bits >> 16).astype(jnp.uint16), jnp.bfloat16
   )
   return jnp.where(jnp.isfinite(x), low, x.astype(jnp.bfloat16))
-
-
-def decays(path: str) -> bool:
-  """Whether weight decay acts on the parameter: not on norms and biases."""
-  return not path.endswith(('/scale', '/bias', 'value_bias'))
 
 
 def split(params, trainable: str):

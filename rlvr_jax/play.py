@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rlvr_jax import enums, rollout, sampler, sharding, turns
+from rlvr_jax import enums, rollout
 from rlvr_jax.envs import dialogue
+from rlvr_jax.models import dialogue_sampler, sampler, sharding
 
 
 class Limits(NamedTuple):
@@ -78,12 +79,12 @@ class Speaker(NamedTuple):
 
 
 def policy(params, *, model, how, put, key, group, limits: Limits) -> Speaker:
-  """The model speaks. `put` places host arrays; key as for `turns.turn`."""
+  """The model speaks. `put` places host arrays; key as for `dialogue_sampler.turn`."""
   fold = jax.random.fold_in
   at = jax.vmap(fold, in_axes=(0, None)) if key.ndim else fold
 
   def begin(prompt, length):
-    return turns.begin(
+    return dialogue_sampler.begin(
       params,
       put(prompt),
       put(length),
@@ -93,7 +94,7 @@ def policy(params, *, model, how, put, key, group, limits: Limits) -> Speaker:
     )
 
   def turn(memory, fed, length, live, k):
-    memory, drawn, heard = turns.turn(
+    memory, drawn, heard = dialogue_sampler.turn(
       params,
       memory,
       put(fed),

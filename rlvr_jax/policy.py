@@ -19,19 +19,16 @@ from rlvr_jax import (
   digests,
   evaluate,
   games,
-  logprobs,
   play,
   resume,
   rollout,
-  sampler,
   samples,
-  sharding,
   source,
   types,
 )
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import load as io
-from rlvr_jax.models import transformer
+from rlvr_jax.models import sampler, sharding, token_logprobs, transformer
 from rlvr_jax.stats import coverage
 from rlvr_jax.verifiers import dispatch
 from rlvr_jax.verifiers.extraction import extract
@@ -303,4 +300,6 @@ def perplexities(c, policy: Policy, said: Responses, mesh) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames=('model', 'chunk'))
 def _logp(params, tokens, *, model, chunk):
-  return logprobs.token_logprobs(params, tokens, model=model, chunk=chunk)[0]
+  return token_logprobs.token_logprobs(
+    params, tokens, model=model, chunk=chunk
+  )[0]

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import micro, optim, sharding, step
-from rlvr_jax.models import transformer
+from rlvr_jax import micro, optim, step
+from rlvr_jax.models import sharding, transformer
 
 
 class Programs(NamedTuple):

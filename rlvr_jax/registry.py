@@ -54,7 +54,7 @@ _MODULES = {
     'envs',
     'arithmetic countdown gsm8k jsonl gym strategies guessing chain steps',
   ),
-  'model': _modules('models', 'config presets'),
+  'model': _modules('models', 'model_config presets'),
 }
 DEPTH = 8  # specs within specs
 LONGEST = 10_000  # characters of a spec

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import enums, sampler, signals, types
+from rlvr_jax import enums, signals, types
 from rlvr_jax.envs import strategy_form
+from rlvr_jax.models import sampler
 from rlvr_jax.rewards import base
 from rlvr_jax.verifiers import dispatch
 from rlvr_jax.verifiers.extraction import extract

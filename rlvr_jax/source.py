@@ -14,19 +14,10 @@ import jax
 import numpy as np
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import (
-  checks,
-  digests,
-  enums,
-  programs,
-  registry,
-  sharding,
-  step,
-  types,
-)
+from rlvr_jax import checks, digests, enums, programs, registry, step, types
 from rlvr_jax.io import load
 from rlvr_jax.io.tokenizer import Tokenizer
-from rlvr_jax.models import transformer
+from rlvr_jax.models import sharding, transformer
 
 
 class Teacher(NamedTuple):

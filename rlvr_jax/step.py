@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import micro, optim, sharding, types
+from rlvr_jax import micro, optim, types
 from rlvr_jax.enums import Stop
+from rlvr_jax.models import sharding
 from rlvr_jax.ops import masked
 from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops.ratio import Ratio, divide

@@ -30,9 +30,7 @@ from rlvr_jax import (
   report,
   resume,
   rollout,
-  sampler,
   samples,
-  sharding,
   source,
   step,
   summary,
@@ -40,7 +38,7 @@ from rlvr_jax import (
 )
 from rlvr_jax.envs import dialogue, labels
 from rlvr_jax.io import load
-from rlvr_jax.models import transformer
+from rlvr_jax.models import sampler, sharding, transformer
 from rlvr_jax.rewards import base
 
 # Metrics that compare with the log-probs of the policy's own samples.

@@ -20,10 +20,10 @@ def run(repeats: int, dtype: str, seed: int = 0) -> dict:
   """{name: seconds of each repeat}, and the tokens sampled in them."""
   import jax.numpy as jnp
 
-  from rlvr_jax import belief, play, sampler, sharding
+  from rlvr_jax import belief, play
   from rlvr_jax.envs import guessing
   from rlvr_jax.io import load
-  from rlvr_jax.models import transformer
+  from rlvr_jax.models import sampler, sharding, transformer
 
   mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
   loaded = load.load('smollm2', dtype='float32')

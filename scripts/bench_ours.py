@@ -19,19 +19,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / 'bench_peers'))
 
 import common
 
-from rlvr_jax import (
-  algorithm,
-  micro,
-  optim,
-  registry,
-  rollout,
-  sampler,
-  sharding,
-  step,
-  types,
-)
+from rlvr_jax import algorithm, micro, optim, registry, rollout, step, types
 from rlvr_jax.io import load
-from rlvr_jax.models import transformer
+from rlvr_jax.models import sampler, sharding, transformer
 
 MAX_PROMPT = 64
 

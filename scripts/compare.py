@@ -92,7 +92,8 @@ def run(flags, own, configs, say) -> dict:
     own: configs that models are made by: a random start depends on its seed.
     configs: what they are asked.
   """
-  from rlvr_jax import checks, compare, policy, sharding
+  from rlvr_jax import checks, compare, policy
+  from rlvr_jax.models import sharding
 
   # Layouts may differ; tasks and prompts may not.
   meshes = [sharding.make_mesh(c.mesh.shape) for c in configs]

@@ -40,7 +40,8 @@ def parse(argv):
 def run(c, workdir, step, say=print) -> tuple[int, dict]:
   """(step, metrics) of the policy at `step` on eval.split, with the digest of
   its tasks."""
-  from rlvr_jax import checks, digests, policy, sharding, summary
+  from rlvr_jax import checks, digests, policy, summary
+  from rlvr_jax.models import sharding
 
   mesh = sharding.make_mesh(c.mesh.shape)
   checks.check_config(c, mesh)

@@ -78,15 +78,8 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
   """Writes a line for each task to `out`; see `labels.line`."""
   import jax
 
-  from rlvr_jax import (
-    checks,
-    data,
-    evaluate,
-    policy,
-    rollout,
-    sampler,
-    sharding,
-  )
+  from rlvr_jax import checks, data, evaluate, policy, rollout
+  from rlvr_jax.models import sampler, sharding
 
   mesh = sharding.make_mesh(c.mesh.shape)
   checks.check_config(c, mesh)

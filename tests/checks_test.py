@@ -7,7 +7,8 @@ import types
 import jax
 import pytest
 
-from rlvr_jax import checks, evaluate, programs, registry, sharding
+from rlvr_jax import checks, evaluate, programs, registry
+from rlvr_jax.models import sharding
 
 
 def check_algorithm(spec, size, **changes):

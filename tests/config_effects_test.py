@@ -26,13 +26,13 @@ from rlvr_jax import (
   policy,
   programs,
   registry,
-  sharding,
   source,
   train,
   types,
   writer,
 )
 from rlvr_jax.io import load
+from rlvr_jax.models import sharding
 from rlvr_jax.rewards import base
 from rlvr_jax.text import chat
 

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from rlvr_jax import config, converse, play, sampler
+from rlvr_jax import config, converse, play
 from rlvr_jax.envs import guessing, judging
 from rlvr_jax.io import tokenizer as tokenizers
+from rlvr_jax.models import sampler
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()

@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from rlvr_jax import config, converse, policy, samples, sharding, train
+from rlvr_jax import config, converse, policy, samples, train
 from rlvr_jax.envs import dialogue
+from rlvr_jax.models import sharding
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'{ROOT}/configs/twenty_questions.py'

@@ -16,7 +16,7 @@ ROOT = PACKAGE.parent
 FLOORS = {
   'enums tasks digests annotations registry types ops verifiers rewards envs text stats': 0,
   'models io checkpoint': 1,
-  'algorithm sampler rollout signals sharding optim data logprobs': 2,
+  'algorithm rollout signals optim data': 2,
   'step micro source samples evaluate summary compare policy': 3,
   'programs checks report writer aot': 3,
   'train recipes alarms': 4,

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from rlvr_jax import optim
+from rlvr_jax.models import sharding
 
 
 def config(**kw):
@@ -177,9 +178,9 @@ def test_the_value_head_may_have_its_own_rate():
 
 def test_biases_and_norms_do_not_decay():
   names = ('layers/block/q/bias', 'final_norm/scale', 'value_bias')
-  assert not any(optim.decays(name) for name in names)
-  assert optim.decays('value_kernel')
-  assert optim.decays('embedding')
+  assert not any(sharding.is_matrix(name) for name in names)
+  assert sharding.is_matrix('value_kernel')
+  assert sharding.is_matrix('embedding')
 
 
 def test_rounding_at_random_keeps_the_mean():

@@ -8,20 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import (
-  belief,
-  enums,
-  games,
-  logprobs,
-  play,
-  registry,
-  rollout,
-  sampler,
-  types,
-)
+from rlvr_jax import belief, enums, games, play, registry, rollout, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import tokenizer as tokenizers
-from rlvr_jax.models import transformer
+from rlvr_jax.models import sampler, token_logprobs, transformer
 from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 
@@ -202,7 +192,7 @@ def test_log_probs_of_games_are_the_trainers(params):
     ),
   )
   tokens = jnp.asarray(rolled.tokens.reshape(4, -1))
-  full, _ = logprobs.token_logprobs(params, tokens, model=MODEL)
+  full, _ = token_logprobs.token_logprobs(params, tokens, model=MODEL)
   own = rolled.turn.reshape(4, -1) >= 0
   assert own.sum() > 40
   np.testing.assert_allclose(
@@ -215,7 +205,7 @@ def by_hand(params, g, k):
   known = [*g.tokens, *g.rest][: g.heard[k]]
   ids, inside = BYTES.encode_between(*dialogue.elicit(g.task))
   row = known + ids + [0] * (300 - len(known + ids))  # one shape
-  logp, _ = logprobs.token_logprobs(params, jnp.array([row]), model=MODEL)
+  logp, _ = token_logprobs.token_logprobs(params, jnp.array([row]), model=MODEL)
   return float(
     np.asarray(logp)[0, len(known) : len(known + ids)][np.array(inside)].sum()
   )

@@ -8,7 +8,7 @@ import pytest
 
 from rlvr_jax import registry
 from rlvr_jax.envs import arithmetic
-from rlvr_jax.models import config
+from rlvr_jax.models import model_config
 from rlvr_jax.ops import estimators
 from rlvr_jax.rewards import answer_format, base
 
@@ -17,7 +17,7 @@ MODULES = {
   'short': answer_format,
   'best_only': estimators,
   'squares': arithmetic,
-  'smollm2_360m': config,
+  'smollm2_360m': model_config,
 }
 
 

@@ -2,8 +2,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import algorithm, enums, rollout, sampler, samples, types
+from rlvr_jax import algorithm, enums, rollout, samples, types
 from rlvr_jax.io import tokenizer as tokenizers
+from rlvr_jax.models import sampler
 from rlvr_jax.ops import ratio
 from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task

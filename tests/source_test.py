@@ -16,14 +16,13 @@ from rlvr_jax import (
   programs,
   registry,
   rollout,
-  sharding,
   source,
   train,
   types,
 )
 from rlvr_jax import config as config_lib
 from rlvr_jax.io import export, tokenizer
-from rlvr_jax.models import transformer
+from rlvr_jax.models import sharding, transformer
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizer.byte_level()

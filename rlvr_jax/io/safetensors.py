@@ -11,8 +11,8 @@ import numpy as np
 import safetensors
 
 from rlvr_jax.io import names
-from rlvr_jax.models import config as model_config
-from rlvr_jax.models.config import ModelConfig
+from rlvr_jax.models import model_config
+from rlvr_jax.models.model_config import ModelConfig
 
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'

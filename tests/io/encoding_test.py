@@ -7,9 +7,10 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from rlvr_jax import enums, play, rollout, sampler, signals
+from rlvr_jax import enums, play, rollout, signals
 from rlvr_jax.io import tokenizer
 from rlvr_jax.io.encoding import Tokenizer
+from rlvr_jax.models import sampler
 from rlvr_jax.rewards import answer_format as form
 from rlvr_jax.tasks import Task
 from rlvr_jax.text import chat

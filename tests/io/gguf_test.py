@@ -11,7 +11,7 @@ from gguf import GGMLQuantizationType as Kind
 from rlvr_jax import registry
 from rlvr_jax.io import gguf, load, names, tokenizer
 from rlvr_jax.models import layers, transformer
-from rlvr_jax.models.config import Rope
+from rlvr_jax.models.model_config import Rope
 
 # The Declaration of Independence (1776). 2.8 a token, or 50 with Q and K left
 # in the file's order: wrong, but not garbage.

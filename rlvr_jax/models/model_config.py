@@ -4,7 +4,7 @@ Hugging Face's `config.json`."""
 import dataclasses
 
 from rlvr_jax import registry
-from rlvr_jax.models import values
+from rlvr_jax.models import config_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,8 +165,8 @@ def from_hf(hf: dict) -> ModelConfig:
   missing = [k for k in needed if k not in hf]
   if missing:
     raise ValueError(f'config.json lacks {", ".join(missing)}.')
-  heads = values.whole(hf, 'num_attention_heads', 'heads')
-  width = values.whole(hf, 'hidden_size', 'width')
+  heads = config_values.whole(hf, 'num_attention_heads', 'heads')
+  width = config_values.whole(hf, 'hidden_size', 'width')
   refused = [
     f'{key}={hf[key]!r:.60}'
     for key, only in (
@@ -177,7 +177,7 @@ def from_hf(hf: dict) -> ModelConfig:
     )
     if key in hf and hf[key] not in only
   ]
-  if values.flag(hf, 'use_sliding_window'):
+  if config_values.flag(hf, 'use_sliding_window'):
     refused.append('use_sliding_window=True')
   layer_types = hf.get('layer_types')
   if layer_types is not None and (
@@ -191,30 +191,32 @@ def from_hf(hf: dict) -> ModelConfig:
       'not compute.'
     )
   fixed = dict(FAMILIES[family])
-  bias = values.flag(hf, 'attention_bias')
+  bias = config_values.flag(hf, 'attention_bias')
   if family != 'qwen2':  # Qwen2's config has no such key: q, k, v always
     fixed |= {'qkv_bias': bias, 'out_bias': bias}
   try:
     return ModelConfig(
       family=family,
-      vocab_size=values.whole(hf, 'vocab_size', 'vocabulary'),
-      num_layers=values.whole(hf, 'num_hidden_layers', 'layers'),
+      vocab_size=config_values.whole(hf, 'vocab_size', 'vocabulary'),
+      num_layers=config_values.whole(hf, 'num_hidden_layers', 'layers'),
       width=width,
-      mlp_width=values.whole(hf, 'intermediate_size', 'width'),
+      mlp_width=config_values.whole(hf, 'intermediate_size', 'width'),
       num_heads=heads,
-      num_kv_heads=values.whole(hf, 'num_key_value_heads', 'heads', heads),
-      head_dim=values.whole(hf, 'head_dim', 'width', width // heads),
-      max_position=values.whole(
+      num_kv_heads=config_values.whole(
+        hf, 'num_key_value_heads', 'heads', heads
+      ),
+      head_dim=config_values.whole(hf, 'head_dim', 'width', width // heads),
+      max_position=config_values.whole(
         hf, 'max_position_embeddings', 'positions', 2048
       ),
       rope=_rope(hf),
       # The default that transformers has for an absent key.
-      norm_eps=values.real(
+      norm_eps=config_values.real(
         hf, 'rms_norm_eps', 1e-5 if family == 'olmo2' else 1e-6, 1e-30, 1.0
       ),
-      tied=values.flag(hf, 'tie_word_embeddings'),
-      mlp_bias=values.flag(hf, 'mlp_bias'),
-      init_std=values.real(hf, 'initializer_range', 0.02, 0.0, 10.0),
+      tied=config_values.flag(hf, 'tie_word_embeddings'),
+      mlp_bias=config_values.flag(hf, 'mlp_bias'),
+      init_std=config_values.real(hf, 'initializer_range', 0.02, 0.0, 10.0),
       **fixed,
     )
   except ValueError as e:
@@ -315,18 +317,18 @@ def _rope(hf: dict) -> Rope:
     raise ValueError(f'config.json: RoPE {kind!r} lacks {", ".join(lacking)}.')
   bounds = {'factor': (1.0, 1e6), 'attention_factor': (1e-3, 1e3)}
   extra = {
-    key: values.real(scaling, key, 0.0, *bounds.get(key, (1e-6, 1e6)))
+    key: config_values.real(scaling, key, 0.0, *bounds.get(key, (1e-6, 1e6)))
     for key in _SCALING[kind]
     if scaling.get(key) is not None
   }
   if kind in ('llama3', 'yarn'):
-    extra['original_max_position'] = values.whole(
+    extra['original_max_position'] = config_values.whole(
       scaling,
       'original_max_position_embeddings',
       'positions',
-      values.whole(hf, 'max_position_embeddings', 'positions', 2048),
+      config_values.whole(hf, 'max_position_embeddings', 'positions', 2048),
     )
   # Of 1 or less, frequencies would not fall.
-  theta = values.real(hf, 'rope_theta', 10_000.0, 1.001, 1e30)
-  theta = values.real(scaling, 'rope_theta', theta, 1.001, 1e30)
+  theta = config_values.real(hf, 'rope_theta', 10_000.0, 1.001, 1e30)
+  theta = config_values.real(scaling, 'rope_theta', theta, 1.001, 1e30)
   return Rope(theta=theta, kind=kind, **extra)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import micro, optim, registry, sampler, sharding, step, types
-from rlvr_jax.models import transformer
+from rlvr_jax import micro, optim, registry, step, types
+from rlvr_jax.models import sampler, sharding, transformer
 
 S, N, GROUP, P = 4, 4, 2, 16
 MODEL = transformer.Decoder(

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import logprobs, registry, sampler
+from rlvr_jax import registry
 from rlvr_jax.enums import Stop
-from rlvr_jax.models import transformer
+from rlvr_jax.models import sampler, token_logprobs, transformer
 
 VOCAB, S, N, GROUP = 64, 6, 7, 4
 MODEL = transformer.Decoder(
@@ -70,7 +70,7 @@ def rows(out, group=1):
   jax.jit, static_argnames='temperature', compiler_options=FAST
 )
 def trainer(tokens, temperature):
-  return logprobs.token_logprobs(
+  return token_logprobs.token_logprobs(
     params(), tokens, model=MODEL, temperature=temperature
   )[0]
 

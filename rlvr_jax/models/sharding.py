@@ -16,7 +16,6 @@ import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from rlvr_jax import optim
 from rlvr_jax.models import transformer
 
 AXES = ('data', 'fsdp', 'tensor')
@@ -172,7 +171,7 @@ def to_sampler(model, mesh: Mesh):
 
   def reshape(params):
     flat = traverse.flatten_dict(params, sep='/')
-    matrix = lambda k, a: a.ndim > 1 and optim.decays(k)
+    matrix = lambda k, a: a.ndim > 1 and is_matrix(k)
     cast = {
       k: a.astype(model.dtype) if matrix(k, a) else a for k, a in flat.items()
     }
@@ -215,3 +214,8 @@ def agree(tree):
   if jax.process_count() == 1:
     return tree
   return multihost_utils.broadcast_one_to_all(tree)
+
+
+def is_matrix(path: str) -> bool:
+  """Whether 'path/of/a/parameter' names a matrix: no norm's scale, no bias."""
+  return not path.endswith(('/scale', '/bias', 'value_bias'))

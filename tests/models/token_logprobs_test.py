@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import logprobs, registry
-from rlvr_jax.models import transformer
+from rlvr_jax import registry
+from rlvr_jax.models import token_logprobs, transformer
 
 VOCAB, S, N, GROUP, P = 50, 5, 6, 2, 4
 B, T = P * GROUP, S + N
@@ -75,7 +75,7 @@ def graded(f):
 def grouped(capacity=None, chunk=1024):
   return graded(
     functools.partial(
-      logprobs.group_outputs,
+      token_logprobs.group_outputs,
       model=MODEL,
       temperature=0.8,
       group=GROUP,
@@ -89,7 +89,7 @@ def grouped(capacity=None, chunk=1024):
 @functools.cache
 def plain():
   return graded(
-    lambda params, tokens, mask: logprobs.token_logprobs(
+    lambda params, tokens, mask: token_logprobs.token_logprobs(
       params, tokens, model=MODEL, temperature=0.8
     )
   )
@@ -112,7 +112,7 @@ def test_token_logprobs_are_those_of_log_softmax():
   for temperature in (1.0, 0.5):
     logp, entropy = jax.jit(
       functools.partial(
-        logprobs.token_logprobs,
+        token_logprobs.token_logprobs,
         model=MODEL,
         temperature=temperature,
         chunk=10,
@@ -172,7 +172,7 @@ def test_the_amount_of_padding_changes_nothing():
 
 
 def test_span_is_the_least_capacity():
-  span = jax.jit(logprobs.span, static_argnums=(1, 2))
+  span = jax.jit(token_logprobs.span, static_argnums=(1, 2))
   # Adjacent tokens after the prompt: as many as there are.
   assert span(MASK, GROUP, S) == 31 - LENGTHS[3]
   # Holes are positions too, but not those at a row's end.
@@ -193,7 +193,7 @@ def test_span_is_the_least_capacity():
 @pytest.mark.parametrize('capacity', [None, 31])
 def test_recomputing_layers_changes_nothing(capacity):
   remat = functools.partial(
-    logprobs.group_outputs,
+    token_logprobs.group_outputs,
     model=MODEL.clone(remat=True),
     temperature=0.8,
     group=GROUP,

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from rlvr_jax import registry
-from rlvr_jax.models import config as model_config
-from rlvr_jax.models.config import Rope
+from rlvr_jax.models import model_config
+from rlvr_jax.models.model_config import Rope
 
 HF = {
   'model_type': 'llama',

@@ -12,8 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rlvr_jax import sharding
-from rlvr_jax.models import transformer
+from rlvr_jax.models import sharding, transformer
 from rlvr_jax.ops import logprob
 
 

@@ -6,8 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import logprobs, registry, sampler, sharding, turns
-from rlvr_jax.models import transformer
+from rlvr_jax import registry
+from rlvr_jax.models import (
+  dialogue_sampler,
+  sampler,
+  sharding,
+  token_logprobs,
+  transformer,
+)
 
 END = 9
 HOW = sampler.Sampling(4, (END,), temperature=1.0)
@@ -36,7 +42,7 @@ def converse(policy, how, replies, group=2, lives=None, key=1):
   rows = [prompt[i // group, : length[i // group]].tolist() for i in range(4)]
   logp = [[0.0] * len(r) for r in rows]
   fed, heard = [[r[-1]] for r in rows], []
-  memory = turns.begin(
+  memory = dialogue_sampler.begin(
     params, prompt, length, model=model, group=group, columns=40
   )
   for k, reply in enumerate([*replies, None]):
@@ -45,7 +51,7 @@ def converse(policy, how, replies, group=2, lives=None, key=1):
     tokens = np.zeros((4, 4), np.int32)
     for i, f in enumerate(fed):
       tokens[i, : len(f)] = f
-    memory, drawn, at = turns.turn(
+    memory, drawn, at = dialogue_sampler.turn(
       params,
       memory,
       jnp.array(tokens),
@@ -81,7 +87,7 @@ REPLIES = [[40, 41], [50, 51], [60, 61]]
 def test_log_probs_are_those_of_a_full_forward_pass(policy):
   rows, logp, *_ = converse(policy, HOW, REPLIES)
   model, params, _ = policy
-  full, _ = logprobs.token_logprobs(params, pad(rows), model=model)
+  full, _ = token_logprobs.token_logprobs(params, pad(rows), model=model)
   for i, own in enumerate(logp):
     at = np.flatnonzero(own)
     assert len(at) > 3
@@ -122,9 +128,15 @@ def test_rows_that_are_silent_change_nothing_for_the_others(policy):
 
 def test_two_programs_for_any_number_of_turns(policy):
   converse(policy, HOW, REPLIES)
-  before = turns.turn._cache_size(), turns.begin._cache_size()
+  before = (
+    dialogue_sampler.turn._cache_size(),
+    dialogue_sampler.begin._cache_size(),
+  )
   converse(policy, HOW, REPLIES * 2, key=5)
-  assert (turns.turn._cache_size(), turns.begin._cache_size()) == before
+  assert (
+    dialogue_sampler.turn._cache_size(),
+    dialogue_sampler.begin._cache_size(),
+  ) == before
 
 
 def test_memory_holds_every_token_but_the_last(policy):
@@ -146,11 +158,11 @@ def test_every_device_remembers_its_own_rows(policy, shape):
     placed = sharding.put_params(params, model, mesh)
     placed = sharding.to_sampler(model, mesh)(placed)
     prompt, length = np.tile([20, 21, 22], (8, 1)), np.full(8, 3)
-    memory = turns.begin(
+    memory = dialogue_sampler.begin(
       placed, put(prompt), put(length), model=model, group=2, columns=40
     )
     fed, one = put(np.tile([22, 0, 0], (16, 1))), put(np.ones(16, np.int32))
-    after, drawn, _ = turns.turn(
+    after, drawn, _ = dialogue_sampler.turn(
       placed,
       jax.tree.map(jnp.copy, memory),
       fed,
@@ -165,8 +177,10 @@ def test_every_device_remembers_its_own_rows(policy, shape):
       here = x.sharding.shard_shape(x.shape)
       assert here[:2] == (x.shape[0] // shards, x.shape[1] // tensor)
     assert m.written.sharding.shard_shape(m.written.shape) == (16 // shards, 40)
-  alone = turns.begin(layers, prompt, length, model=model, group=2, columns=40)
-  _, expected, _ = turns.turn(
+  alone = dialogue_sampler.begin(
+    layers, prompt, length, model=model, group=2, columns=40
+  )
+  _, expected, _ = dialogue_sampler.turn(
     layers, alone, np.asarray(fed), np.asarray(one), np.ones(16, bool),
     jax.random.key(0), model=model, how=HOW,
   )  # fmt: skip

@@ -13,9 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rlvr_jax import sampler
 from rlvr_jax.enums import Stop
-from rlvr_jax.models import layers
+from rlvr_jax.models import layers, sampler
 
 
 class Memory(NamedTuple):
