@@ -11,7 +11,6 @@ import numpy as np
 
 import rlvr_jax
 from rlvr_jax import (
-  checkpoint,
   checks,
   config,
   converse,
@@ -27,6 +26,7 @@ from rlvr_jax import (
   types,
 )
 from rlvr_jax.envs import dialogue
+from rlvr_jax.io import checkpoint
 from rlvr_jax.io import load as io
 from rlvr_jax.models import sampler, sharding, token_logprobs, transformer
 from rlvr_jax.stats import coverage

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rlvr_jax import checkpoint, processes, registry, resume, writer
 from rlvr_jax import config as config_lib
-from rlvr_jax.io import load
+from rlvr_jax import processes, registry, resume, writer
+from rlvr_jax.io import checkpoint, load
 
 _TRAIN = Path(__file__).parents[1] / 'scripts' / 'train.py'
 _EVERY_S = 30.0  # between two lines of a process that waits

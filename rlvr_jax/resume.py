@@ -8,8 +8,9 @@ import json
 import pathlib
 from collections.abc import Mapping
 
-from rlvr_jax import checkpoint, config, digests, registry
+from rlvr_jax import config, digests, registry
 from rlvr_jax.envs import labels
+from rlvr_jax.io import checkpoint
 
 # Config keys that may differ when a run goes on. All others make another run.
 MAY_CHANGE = (

@@ -14,7 +14,6 @@ import numpy as np
 from rlvr_jax import (
   alarms,
   algorithm,
-  checkpoint,
   checks,
   collector,
   converse,
@@ -37,7 +36,7 @@ from rlvr_jax import (
   writer,
 )
 from rlvr_jax.envs import dialogue, labels
-from rlvr_jax.io import load
+from rlvr_jax.io import checkpoint, load
 from rlvr_jax.models import sampler, sharding, transformer
 from rlvr_jax.rewards import base
 

@@ -26,7 +26,7 @@ import numpy as np
 import rich.progress
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import manifest
+from rlvr_jax.io import manifest
 
 _log = logging.getLogger(__name__)
 

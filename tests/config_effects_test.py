@@ -31,10 +31,9 @@ from rlvr_jax import (
   types,
   writer,
 )
-from rlvr_jax.io import load
+from rlvr_jax.io import chat_template, load
 from rlvr_jax.models import sharding
 from rlvr_jax.rewards import base
-from rlvr_jax.text import chat
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = f'{ROOT}/configs/tiny.py:smoke'
@@ -238,7 +237,7 @@ def inputs(*changes):
   env = registry.get('env', c.env)()
   loaded = load.load(c.model.name)
   tokenizer = dataclasses.replace(
-    loaded.tokenizer, chat_template=chat.CHATML + '{{ add }}'
+    loaded.tokenizer, chat_template=chat_template.CHATML + '{{ add }}'
   ).with_options(c.chat_template_args)
   tasks = data.tasks_at(
     checks.training_tasks(c, env['train']),

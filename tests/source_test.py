@@ -277,8 +277,7 @@ def test_what_cannot_work_is_refused_at_start(changes, message):
 
 
 def test_the_best_checkpoint_is_what_a_run_is_as_a_model(run, tmp_path):
-  from rlvr_jax import checkpoint
-  from rlvr_jax.io import load
+  from rlvr_jax.io import checkpoint, load
 
   how = ('keep_best=eval/accuracy', 'eval_every=1', 'save_every=1')
   run('method=sft', 'num_generations=1', 'max_to_keep=1', 'total_steps=3', *how)

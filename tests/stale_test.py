@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from rlvr_jax import checkpoint, config, registry, resume, train
+from rlvr_jax import config, registry, resume, train
 from rlvr_jax.envs import labels
-from rlvr_jax.io import export, tokenizer
+from rlvr_jax.io import checkpoint, export, tokenizer
 from rlvr_jax.models import sharding, transformer
 from rlvr_jax.verifiers import dispatch
 

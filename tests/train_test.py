@@ -16,9 +16,9 @@ import numpy as np
 import optax
 import pytest
 
-from rlvr_jax import alarms, checkpoint, optim, registry, train, writer
+from rlvr_jax import alarms, optim, registry, train, writer
 from rlvr_jax import config as config_lib
-from rlvr_jax.io import export, tokenizer
+from rlvr_jax.io import checkpoint, export, tokenizer
 from rlvr_jax.models import sharding, transformer
 from rlvr_jax.rewards import base
 
@@ -32,7 +32,7 @@ TRAIN = ROOT / 'scripts' / 'train.py'
 _DRIVER = r"""
 import json, os, runpy, signal, sys, threading
 import jax
-from rlvr_jax import manifest, registry, writer
+from rlvr_jax.io import manifest; from rlvr_jax import registry, writer
 from rlvr_jax.rewards import base
 
 @registry.register('reward')

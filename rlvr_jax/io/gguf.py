@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax.io import names
+from rlvr_jax.io import weight_names
 from rlvr_jax.models import config_values, layers
 from rlvr_jax.models.model_config import FAMILIES, ModelConfig, Rope
 
@@ -259,7 +259,7 @@ def read_params(
   config: ModelConfig,
   *,
   dtype: str = 'float32',
-  place: names.Place = names.keep,
+  place: weight_names.Place = weight_names.keep,
 ) -> dict:
   """The parameter tree, dequantised.
 
@@ -270,7 +270,7 @@ def read_params(
     file: from `read`.
     config: what the weights must fit.
     dtype: of the result, 'float32' or 'bfloat16'.
-    place: see `names.assemble`.
+    place: see `weight_names.assemble`.
 
   Raises:
     ValueError: tensors that are missing, unknown or misshaped, all named, or
@@ -278,11 +278,11 @@ def read_params(
   """
   expected = {
     leaf.gguf.format(i): leaf.file_shape
-    for leaf in names.leaves(config)
+    for leaf in weight_names.leaves(config)
     for i in leaf.layers()
   }
   found = {n: t.shape for n, t in file.tensors.items() if n != _FACTORS}
-  names.check(expected, found, str(file.path))
+  weight_names.check(expected, found, str(file.path))
 
   def tensor(leaf, i):
     x = _dequantised(file, leaf.gguf.format(i))
@@ -291,7 +291,7 @@ def read_params(
       x = unpermute(x, heads)
     return x
 
-  return names.assemble(
+  return weight_names.assemble(
     config, tensor, dtype=dtype, place=place, source=str(file.path)
   )
 

@@ -203,7 +203,9 @@ def check_similarity(prediction: str, expert: str, **options) -> float:
 
 def render_template(**payload) -> dict:
   """`chat.render_here`."""
-  return importlib.import_module('rlvr_jax.text.chat').render_here(**payload)
+  return importlib.import_module('rlvr_jax.io.chat_template').render_here(
+    **payload
+  )
 
 
 KINDS = {

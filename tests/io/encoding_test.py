@@ -8,12 +8,11 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from rlvr_jax import enums, play, rollout, signals
-from rlvr_jax.io import tokenizer
+from rlvr_jax.io import chat_template, tokenizer
 from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.models import sampler
 from rlvr_jax.rewards import answer_format as form
 from rlvr_jax.tasks import Task
-from rlvr_jax.text import chat
 
 PAD, START, END = 256, 257, 258
 BYTES = tokenizer.byte_level()
@@ -37,7 +36,7 @@ def with_marks(template=R1, marks=MARKS, **fields):
   return dataclasses.replace(made, chat_template=template, **fields)
 
 
-def sentencepiece(scheme, template=chat.CHATML, more=()):
+def sentencepiece(scheme, template=chat_template.CHATML, more=()):
   """A Unigram model with spaces as '▁', as SentencePiece writes it."""
   vocab = [('<unk>', -10.0), *((w, -1 - i / 100) for i, w in enumerate(PIECES))]
   vocab += [(w, -0.1) for w in more]
@@ -189,7 +188,7 @@ def test_a_reply_spells_no_markers():
 
 
 def test_words_that_were_added_stay_whole():
-  tok = with_marks(chat.CHATML, ('photosynthesis', '   ', 'a b'))
+  tok = with_marks(chat_template.CHATML, ('photosynthesis', '   ', 'a b'))
   added = tok.backend.token_to_id('photosynthesis')
   assert tok.encode('photosynthesis') == [added]
   assert added in tok.encode_chat('what is photosynthesis')
@@ -220,13 +219,14 @@ def test_a_vocabulary_that_holds_control_tokens_as_words(spelled):
 
 @pytest.mark.parametrize('scheme', ['first', 'never', 'always'])
 @pytest.mark.parametrize(
-  'template', [chat.CHATML, chat.CHATML.replace('<|im_start|>', 'user')]
+  'template',
+  [chat_template.CHATML, chat_template.CHATML.replace('<|im_start|>', 'user')],
 )
 def test_pieces_of_a_prompt_are_the_whole_prompt(scheme, template):
   """Encoded by parts, a prompt has the ids of its rendering."""
   tok = sentencepiece(scheme, template)
-  text = chat.render(
-    template, chat.messages('hello world'), add_generation_prompt=True
+  text = chat_template.render(
+    template, chat_template.messages('hello world'), add_generation_prompt=True
   )
   whole = tokenizers.Tokenizer.from_str(tok.backend.to_str())
   whole.encode_special_tokens = False
@@ -256,9 +256,9 @@ def test_space_that_a_marker_takes_with_it():
   )
   template = "{% for m in messages %}{{ '<|a|>\\n ' + m.content + ' <|b|>' }}"
   tok = dataclasses.replace(made, chat_template=template + '{% endfor %}')
-  text = chat.render(
+  text = chat_template.render(
     template + '{% endfor %}',
-    chat.messages('a <|b|> c'),
+    chat_template.messages('a <|b|> c'),
     add_generation_prompt=True,
   )
   assert text == '<|a|>\n a <|b|> c <|b|>'
@@ -280,13 +280,16 @@ def base_model(template):
 @pytest.mark.parametrize(
   ('template', 'end'),
   [
-    (chat.CHATML, '<|im_end|>'),
+    (chat_template.CHATML, '<|im_end|>'),
     (
       R1.replace('<|User|>', 'U:').replace('<|Assistant|>', 'A:'),
       '<|endoftext|>',
     ),
-    (chat.CHATML.replace("+ '<|im_end|>'", "+ ' <|close|>'"), '<|close|>'),
-    (chat.CHATML.replace("+ '<|im_end|>'", ''), '<|endoftext|>'),
+    (
+      chat_template.CHATML.replace("+ '<|im_end|>'", "+ ' <|close|>'"),
+      '<|close|>',
+    ),
+    (chat_template.CHATML.replace("+ '<|im_end|>'", ''), '<|endoftext|>'),
     ('', '<|endoftext|>'),
     # It begins an answer after anything, and closes none.
     (
@@ -315,7 +318,7 @@ def test_rows_to_imitate_end_as_the_template_ends_them(template, end):
 
 
 def test_both_ends_stop_a_completion(tmp_path):
-  template = chat.CHATML.replace("+ '<|im_end|>'", "+ '<|close|>'")
+  template = chat_template.CHATML.replace("+ '<|im_end|>'", "+ '<|close|>'")
   base_model(template).save(tmp_path)
   tok = tokenizer.from_folder(tmp_path)
   eos, close = (
@@ -325,7 +328,7 @@ def test_both_ends_stop_a_completion(tmp_path):
   assert tok.end_id == close
 
 
-THINKS = chat.CHATML + (
+THINKS = chat_template.CHATML + (
   '{% if enable_thinking is defined and not enable_thinking %}'
   "{{ '<think></think>' }}{% endif %}{{ effort }}"
 )

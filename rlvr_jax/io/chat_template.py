@@ -168,7 +168,7 @@ def render(
   }.get(reply.failure, f': {reply.failure}')
   raise ValueError(
     f'Chat template fails{why}. It begins {template[:60]!r}. Give messages '
-    'that it takes, or another template, such as rlvr_jax.text.chat.CHATML.'
+    'that it takes, or another template, such as rlvr_jax.io.chat_template.CHATML.'
   )
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rlvr_jax.text import chat
+from rlvr_jax.io import chat_template
 
 DIALOGUE = [
   {'role': 'system', 'content': 'Be brief.'},
@@ -72,27 +72,32 @@ LLAMA_LIKE = """
 
 def render(template, messages=DIALOGUE, **options):
   options = {'add_generation_prompt': True, **options}
-  return chat.render(template, messages, **options)
+  return chat_template.render(template, messages, **options)
 
 
 def test_messages():
   user = {'role': 'user', 'content': 'Q'}
-  assert chat.messages('Q') == [user]
-  assert chat.messages('Q', 'S') == [{'role': 'system', 'content': 'S'}, user]
+  assert chat_template.messages('Q') == [user]
+  assert chat_template.messages('Q', 'S') == [
+    {'role': 'system', 'content': 'S'},
+    user,
+  ]
 
 
 def test_chatml():
-  assert render(chat.CHATML, add_generation_prompt=False) == (
+  assert render(chat_template.CHATML, add_generation_prompt=False) == (
     '<|im_start|>system\nBe brief.<|im_end|>\n'
     '<|im_start|>user\nIs 2 < 3 & "x"?<|im_end|>\n'
     '<|im_start|>assistant\nYes. <|im_end|>\n'
     '<|im_start|>user\nWhy?<|im_end|>\n'
   )
-  assert render(chat.CHATML).endswith('Why?<|im_end|>\n<|im_start|>assistant\n')
+  assert render(chat_template.CHATML).endswith(
+    'Why?<|im_end|>\n<|im_start|>assistant\n'
+  )
 
 
 def test_a_longer_dialogue_extends_a_shorter_one():
-  for template in chat.CHATML, LLAMA_LIKE:
+  for template in chat_template.CHATML, LLAMA_LIKE:
     short = render(template, DIALOGUE[:2])
     assert render(template, DIALOGUE).startswith(short)
 
@@ -106,8 +111,8 @@ def test_smollm2():
   path = next(f for f in files if f.name.endswith('.gguf')).locate()
   reader = gguf.GGUFReader(path)
   template = reader.fields['tokenizer.chat_template'].contents()
-  assert render(template) == render(chat.CHATML)
-  assert render(template, chat.messages('Hi')) == (
+  assert render(template) == render(chat_template.CHATML)
+  assert render(template, chat_template.messages('Hi')) == (
     '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained '
     'by Hugging Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n'
     '<|im_start|>assistant\n'
@@ -203,7 +208,7 @@ def test_bad_templates_raise_value_errors(template, says):
 
 def test_messages_are_left_as_they_were():
   before = json.dumps(DIALOGUE)
-  for template in chat.CHATML, QWEN_LIKE, LLAMA_LIKE:
+  for template in chat_template.CHATML, QWEN_LIKE, LLAMA_LIKE:
     render(template)
   assert json.dumps(DIALOGUE) == before
 
@@ -214,12 +219,12 @@ def test_messages_are_left_as_they_were():
 )
 def test_malformed_messages(message):
   with pytest.raises(ValueError, match=r'Message 1 has (role|content)='):
-    render(chat.CHATML, [DIALOGUE[0], message])
+    render(chat_template.CHATML, [DIALOGUE[0], message])
 
 
 @pytest.mark.parametrize('content', ['你' * 100_000, 'x' * 1_000_000])
 def test_a_prompt_of_any_length_comes_back_whole(content):
-  out = render(chat.CHATML, [{'role': 'user', 'content': content}])
+  out = render(chat_template.CHATML, [{'role': 'user', 'content': content}])
   assert out == (
     f'<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n'
   )

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from rlvr_jax.text import chat
+from rlvr_jax.io import chat_template
 
 # What a template is tried with: nothing that its own words will have.
 ASKED, SAID, RULE = 'q' * 24, 'm' * 24, 's' * 24
@@ -32,20 +32,20 @@ def find(
   Raises:
     ValueError: it fails on a question, or leaves it out.
   """
-  asked = chat.messages(ASKED)
+  asked = chat_template.messages(ASKED)
   try:
     prompt = render(asked, True)
   except ValueError:
     if 'system' not in template:  # which some want to have
       raise
-    asked = chat.messages(ASKED, 'Answer.')
+    asked = chat_template.messages(ASKED, 'Answer.')
     prompt = render(asked, True)
   before, found, begun = prompt.rpartition(ASKED)
   if not found:
     raise ValueError(
       f'The chat template drops the question: asked {ASKED!r}, it gives '
       f'{prompt[:60]!r}. It begins {template[:60]!r}. Give another template, '
-      'such as rlvr_jax.text.chat.CHATML.'
+      'such as rlvr_jax.io.chat_template.CHATML.'
     )
   _, opened, thought = begun.rpartition('<think>')
   open_still = opened and '</think>' not in thought
@@ -58,7 +58,7 @@ def find(
   except ValueError:  # some take a single question
     rest = between = ''
   try:
-    ruled = render(chat.messages(ASKED, RULE), True)
+    ruled = render(chat_template.messages(ASKED, RULE), True)
   except ValueError:  # it says so itself
     ruled = RULE
   closes = any_of(added).match(rest.lstrip())

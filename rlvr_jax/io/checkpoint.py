@@ -28,7 +28,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from rlvr_jax import manifest
+from rlvr_jax.io import manifest
 
 _log = logging.getLogger(__name__)
 _said: set[pathlib.Path] = set()  # damaged folders that were named

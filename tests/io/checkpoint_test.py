@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import checkpoint, types
+from rlvr_jax import types
+from rlvr_jax.io import checkpoint
 
 
 def _mesh(n):
@@ -350,7 +351,7 @@ def test_an_error_of_the_background_surfaces_at_the_next_save(
 _KILLED = """
 import sys
 import jax.numpy as jnp
-from rlvr_jax import checkpoint
+from rlvr_jax.io import checkpoint
 c = checkpoint.open(sys.argv[1], max_to_keep=1)
 want = {'x': jnp.zeros(1000)}
 found = c.restore(want)
