@@ -20,8 +20,8 @@ from jax.experimental import topologies
 from rlvr_jax import algorithm, belief, checks, converse, hlo, registry, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import load
+from rlvr_jax.learner.programs import build
 from rlvr_jax.models import dialogue_sampler, sampler, sharding
-from rlvr_jax.programs import build
 
 GIB = 2**30
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rlvr_jax import converse, play, rollout, step
+from rlvr_jax import converse, play, rollout
+from rlvr_jax.learner import train_step
 from rlvr_jax.models import sampler, sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.rewards import base
@@ -48,7 +49,7 @@ def make(
     if not base.needs_signals(c.reward_funcs):
       return None
     zeros = lambda r: np.zeros(r.tokens.shape, np.float32)
-    batch = lambda r: put(step.flatten(r, zeros(r), False))
+    batch = lambda r: put(train_step.flatten(r, zeros(r), False))
     return lambda r: sharding.to_host(run.forward(params, batch(r)))
 
   def questions(tasks, params, trained, key, clock):

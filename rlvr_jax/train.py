@@ -21,22 +21,20 @@ from rlvr_jax import (
   digests,
   evaluate,
   games,
-  optim,
   policy,
   processes,
-  programs,
   registry,
   report,
   resume,
   rollout,
   samples,
   source,
-  step,
   summary,
   writer,
 )
 from rlvr_jax.envs import dialogue, labels
 from rlvr_jax.io import checkpoint, load
+from rlvr_jax.learner import batches, optimizer, programs, train_step
 from rlvr_jax.models import sampler, sharding, transformer
 from rlvr_jax.rewards import base
 
@@ -146,7 +144,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
     if talks and c.dialogue.belief == 'initial':
       frozen = run.to_sampler(initial())
     if found is None:
-      state = step.new_state(
+      state = train_step.new_state(
         initial(),
         c.seed,
         tx=run.tx,
@@ -241,7 +239,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         part = collect(tasks, params, state.params, key, clock)
         part = part._replace(score=sharding.agree(part.score))
         parts.append(part)
-        adv = source.weights(c, algo, part.rollout, part.score)
+        adv = batches.weights(c, algo, part.rollout, part.score)
         keep.append(
           (adv != 0).any((1, 2)) & rollout.varied(part, c.min_reward_std)
         )
@@ -269,7 +267,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
     with log:
       log.say(f'model: {loaded.source}; mesh {dict(mesh.shape)}')
       if c.model.param_dtype == 'bfloat16':
-        log.say(optim.NARROW.format(c.optimizer.learning_rate))
+        log.say(optimizer.NARROW.format(c.optimizer.learning_rate))
       if c.labels:
         log.say(f'labels: {len(train_tasks)} tasks have one to train on')
       if done:
@@ -283,9 +281,9 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         started, clock = time.perf_counter(), Clock()
         parts, rolled, scored, metrics = gather(s, params, state, clock)
         del params
-        batch = put(source.batch(c, algo, rolled, scored))
+        batch = put(batches.batch(c, algo, rolled, scored))
         if algo.critic or algo.correction:
-          ends = step.rows(algorithm.turn_rewards(rolled, scored))
+          ends = train_step.rows(algorithm.turn_rewards(rolled, scored))
           batch, new = run.prepare(state.params, batch, put(ends))
           metrics |= {k: float(v) for k, v in new.items()}
         if reference is not None:

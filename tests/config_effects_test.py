@@ -24,14 +24,13 @@ from rlvr_jax import (
   enums,
   evaluate,
   policy,
-  programs,
   registry,
-  source,
   train,
   types,
   writer,
 )
 from rlvr_jax.io import chat_template, load
+from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding
 from rlvr_jax.rewards import base
 
@@ -261,7 +260,7 @@ def inputs(*changes):
     turn * 0, zeros + 4, turn, turn * 0.0, np.array([[1, 2]])
   )
   algo = algorithm.from_config(c.algo)
-  rows = source.batch(c, algo, rolled, score)
+  rows = batches.batch(c, algo, rolled, score)
   return repr((prompts, graded, rows.mask, rows.adv, loaded.config))
 
 

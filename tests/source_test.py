@@ -10,18 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import (
-  algorithm,
-  enums,
-  programs,
-  registry,
-  rollout,
-  source,
-  train,
-  types,
-)
+from rlvr_jax import algorithm, enums, registry, rollout, source, train, types
 from rlvr_jax import config as config_lib
 from rlvr_jax.io import export, tokenizer
+from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding, transformer
 from rlvr_jax.tasks import Task
 
@@ -93,14 +85,14 @@ def settings(method):
 
 @pytest.mark.parametrize('method', ['sft', 'distill'])
 def test_every_token_of_what_is_imitated_weighs_one(method):
-  got = source.batch(settings(method), None, *rolled())
+  got = batches.batch(settings(method), None, *rolled())
   want = rolled()[0].turn.reshape(4, 4) >= 0
   np.testing.assert_array_equal(got.mask, want)
   np.testing.assert_array_equal(got.adv, np.float32(want))
 
 
 def test_rejection_trains_correct_rows_and_counts_no_others():
-  got = source.batch(settings('rejection'), None, *rolled())
+  got = batches.batch(settings('rejection'), None, *rolled())
   want = (rolled()[0].turn >= 0) & np.array([True, False])[:, None]
   np.testing.assert_array_equal(got.mask, want.reshape(4, 4))
 

@@ -16,9 +16,10 @@ import numpy as np
 import optax
 import pytest
 
-from rlvr_jax import alarms, optim, registry, train, writer
+from rlvr_jax import alarms, registry, train, writer
 from rlvr_jax import config as config_lib
 from rlvr_jax.io import checkpoint, export, tokenizer
+from rlvr_jax.learner import optimizer
 from rlvr_jax.models import sharding, transformer
 from rlvr_jax.rewards import base
 
@@ -248,7 +249,7 @@ def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
   main, tmp_path, monkeypatch, capsys, rate
 ):
   """As if the refusal of such a rate at start were not there."""
-  make = optim.make_optimizer
+  make = optimizer.make_optimizer
 
   def wild(c, *args):
     return optax.chain(make(c, *args), optax.scale(float(rate)))
@@ -262,7 +263,7 @@ def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
     saved.append(step)
     save(self, step, state, extra)
 
-  monkeypatch.setattr(optim, 'make_optimizer', wild)
+  monkeypatch.setattr(optimizer, 'make_optimizer', wild)
   monkeypatch.setattr(checkpoint.Checkpointer, 'save', checked)
   more = ('save_every=1', 'total_steps=9', 'reward_funcs=("random",)')
   assert main(tmp_path, *(f'--config.{x}' for x in more)) == 1

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import micro, optim, registry, step, types
+from rlvr_jax import registry, types
+from rlvr_jax.learner import micro_batch, optimizer, train_step
 from rlvr_jax.models import sampler, sharding, transformer
 
 S, N, GROUP, P = 4, 4, 2, 16
@@ -55,8 +56,8 @@ def run(shape):
       whiten=True, value_coef=0.1, value_clip=0.2, turn_statistics='living',
     )
   )  # fmt: skip
-  tx = optim.make_optimizer(section, 10)
-  abstract = step.abstract_state(MODEL, tx, '.*', mesh)
+  tx = optimizer.make_optimizer(section, 10)
+  abstract = train_step.abstract_state(MODEL, tx, '.*', mesh)
   put = lambda tree: sharding.from_host(tree, sharding.rows(mesh))
   rng = np.random.default_rng(0)
   prompt = rng.integers(1, 64, (P, S)).astype(np.int32)
@@ -88,27 +89,29 @@ def run(shape):
     batch = put(types.Batch(tokens, mask, adv * mask, logp, None))
     update = jax.jit(
       functools.partial(
-        step.update,
+        train_step.update,
         algorithm=algorithm,
         model=MODEL,
         tx=tx,
         schedule=lambda i: 1e-3,
         temperature=1.0,
         trainable='.*',
-        shapes=micro.Shapes(GROUP, S, P // 2, 16, pack=mesh.size == 1),
+        shapes=micro_batch.Shapes(GROUP, S, P // 2, 16, pack=mesh.size == 1),
       ),
       donate_argnums=0,
-      out_shardings=(step.shardings_of(abstract), None),
+      out_shardings=(train_step.shardings_of(abstract), None),
       compiler_options=FAST,
     )
-    state = step.new_state(params, 0, tx=tx, trainable='.*', abstract=abstract)
+    state = train_step.new_state(
+      params, 0, tx=tx, trainable='.*', abstract=abstract
+    )
     told = []
     for _ in range(2):
       state, metrics = update(state, batch)
       told.append({k: float(v) for k, v in metrics.items()})
     assert update._cache_size() == 1
   places = jax.tree.map(lambda x: x.sharding, state)
-  assert places == step.shardings_of(abstract)
+  assert places == train_step.shardings_of(abstract)
   return sampled, told, sharding.to_host((state.params, state.opt_state))
 
 
@@ -158,8 +161,8 @@ def test_parameters_and_moments_are_cut_over_the_mesh():
     learning_rate=1.0, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
     eps=1e-8, weight_decay=0.0, max_grad_norm=0.0, value_learning_rate=0.0,
   )  # fmt: skip
-  tx = optim.make_optimizer(section, 1)
-  abstract = step.abstract_state(MODEL, tx, 'q/', mesh)
+  tx = optimizer.make_optimizer(section, 1)
+  abstract = train_step.abstract_state(MODEL, tx, 'q/', mesh)
   moments = [x for x in jax.tree.leaves(abstract.opt_state) if x.ndim]
   assert len(moments) == 2  # of the one trained leaf
   for x in moments:
@@ -265,7 +268,7 @@ def test_axes_that_the_mesh_does_not_divide_are_named_together():
 
 def test_weights_are_rounded_alike_on_any_mesh():
   x = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
-  round_ = jax.jit(optim.round_at_random)
+  round_ = jax.jit(optimizer.round_at_random)
   want = np.asarray(round_(jax.random.key(3), x))
   for shape in MESHES[1:]:
     there = sharding.NamedSharding(

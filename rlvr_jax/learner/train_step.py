@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import micro, optim, types
+from rlvr_jax import types
 from rlvr_jax.enums import Stop
+from rlvr_jax.learner import micro_batch, optimizer
 from rlvr_jax.models import sharding
 from rlvr_jax.ops import masked
 from rlvr_jax.ops import surrogate as surrogates
@@ -35,7 +36,7 @@ def prepare(params, batch, reward, *, algorithm, model, temperature, shapes):
   Returns:
     the batch; dict of f32[] metrics, the sampler-trainer gap among them.
   """
-  out = micro.forward(
+  out = micro_batch.forward(
     params, batch, model=model, temperature=temperature, shapes=shapes
   )
   mask, tokens = batch.mask, masked.count(batch.mask)
@@ -99,23 +100,27 @@ def gradients(
       metrics are means over nothing: never over the visited groups alone.
 
   Returns:
-    loss f32[]; dict of `Ratio`s; gradient, a flat dict (see `optim.split`), in
+    loss f32[]; dict of `Ratio`s; gradient, a flat dict (see `optimizer.split`), in
     float32.
   """
-  trained, frozen = optim.split(params, trainable)
+  trained, frozen = optimizer.split(params, trainable)
   den = algorithms.loss_denominator(algorithm, batch.mask)
   everywhere = algorithms.reaches_every_token(algorithm)
   useful = batch.mask if everywhere else batch.mask & (batch.adv != 0)
   forward = functools.partial(
-    micro.forward, params, model=model, temperature=temperature, shapes=shapes
+    micro_batch.forward,
+    params,
+    model=model,
+    temperature=temperature,
+    shapes=shapes,
   )
   choose, now = surrogates.choose(algorithm.surrogate), None
   if choose is not None:
     now = forward(batch)
     chosen = choose(now.logp, batch.logp_old, batch.adv, batch.mask)
     batch = batch.replace(chosen=chosen)
-  live = micro.per_group(useful, shapes)
-  part, count = micro.micro_batches(batch, live, shapes)
+  live = micro_batch.per_group(useful, shapes)
+  part, count = micro_batch.micro_batches(batch, live, shapes)
 
   def tell(out, rows):
     """loss `Ratio`; (metrics, the largest gap to the sampler)."""
@@ -138,8 +143,8 @@ def gradients(
     return loss, (metrics, gap.max())
 
   def objective(trained, rows, capacity):
-    out = micro.outputs(
-      optim.join(trained, frozen),
+    out = micro_batch.outputs(
+      optimizer.join(trained, frozen),
       rows,
       capacity,
       model=model,
@@ -154,7 +159,7 @@ def gradients(
     run = functools.partial(
       jax.value_and_grad(objective, has_aux=True), trained, rows
     )
-    return micro.packed(run, rows, shapes)
+    return micro_batch.packed(run, rows, shapes)
 
   def merge(told, more):
     (metrics, gap), (metrics_i, gap_i) = told, more
@@ -176,7 +181,7 @@ def gradients(
   _, loss, told, grads = jax.lax.while_loop(lambda s: s[0] < count, body, start)
   whole = True  # metrics are of all trained tokens
   if not everywhere and teacher is None:
-    left = micro.left_out(live, shapes)[:, None]
+    left = micro_batch.left_out(live, shapes)[:, None]
     rest = batch.replace(mask=batch.mask & left)
     if now is None:
       whole = look | ~rest.mask.any()
@@ -206,7 +211,7 @@ def update(
   schedule,
   temperature: float,
   trainable: str,
-  shapes: micro.Shapes,
+  shapes: micro_batch.Shapes,
   teacher=None,
   look=True,
 ):
@@ -243,7 +248,7 @@ def update(
     look=look,
   )
   norm, gap = optax.tree.norm(grads), ratios['sampler_trainer/logp_diff_max']
-  trained, frozen = optim.split(state.params, trainable)
+  trained, frozen = optimizer.split(state.params, trainable)
   updates, opt_state = tx.update(grads, state.opt_state, trained)
   moved = optax.apply_updates(trained, updates)
   entropy = ratios['entropy']
@@ -264,7 +269,7 @@ def update(
     'loss': loss,
     'grad_norm': norm,
     'learning_rate': jnp.asarray(
-      schedule(optim.applied(state.opt_state)), jnp.float32
+      schedule(optimizer.applied(state.opt_state)), jnp.float32
     ),
     'update/moved_frac': apply * _moved(moved, trained),
     'update_skipped': skipped.astype(jnp.float32),
@@ -272,7 +277,7 @@ def update(
   }
   state = types.TrainState(
     step=state.step + 1,
-    params=optim.join(choose(moved, trained), frozen),
+    params=optimizer.join(choose(moved, trained), frozen),
     opt_state=choose(opt_state, state.opt_state),
     key=state.key,
   )
@@ -312,7 +317,7 @@ def abstract_state(model, tx, trainable: str, mesh) -> types.TrainState:
     shapes,
     shardings,
   )
-  trained, _ = optim.split(params, trainable)
+  trained, _ = optimizer.split(params, trainable)
   alone = sharding.replicated(mesh)
 
   def place(path, leaf):
@@ -344,7 +349,7 @@ def new_state(params, seed: int, *, tx, trainable: str, abstract):
     return types.TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
-      opt_state=tx.init(optim.split(params, trainable)[0]),
+      opt_state=tx.init(optimizer.split(params, trainable)[0]),
       key=jax.random.key(seed),
     )
 

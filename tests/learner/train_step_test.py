@@ -8,7 +8,8 @@ import optax
 import pytest
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import enums, micro, optim, registry, step, types
+from rlvr_jax import enums, registry, types
+from rlvr_jax.learner import micro_batch, optimizer, train_step
 from rlvr_jax.models import sharding, token_logprobs, transformer
 from rlvr_jax.ops import ratio
 
@@ -41,7 +42,7 @@ def algorithm(aggregate='token_mean', kl='', **changes):
 
 
 def shapes(per_micro=1, pack=False, max_prompt=S):
-  return micro.Shapes(GROUP, max_prompt, per_micro, 1024, pack)
+  return micro_batch.Shapes(GROUP, max_prompt, per_micro, 1024, pack)
 
 
 @functools.cache
@@ -98,7 +99,7 @@ def with_reference():
 def program(aggregate='token_mean', kl='', per_micro=1, pack=False, s=S):
   return jax.jit(
     functools.partial(
-      step.gradients,
+      train_step.gradients,
       algorithm=algorithm(aggregate, kl),
       model=MODEL,
       temperature=1.0,
@@ -132,7 +133,9 @@ def _by_hand(kl):
   def each(params, rows):
     value, pull = jax.vjp(lambda p: losses(p, rows), params)
     one = lambda k: {j: jnp.float32(j == k) for j in value}
-    return {k: (value[k], optim.split(pull(one(k))[0], '.*')[0]) for k in value}
+    return {
+      k: (value[k], optimizer.split(pull(one(k))[0], '.*')[0]) for k in value
+    }
 
   return jax.jit(each, compiler_options=FAST)
 
@@ -174,7 +177,9 @@ def test_the_number_of_micro_batches_changes_nothing():
 
 def test_packing_changes_nothing(monkeypatch):
   """Two micro-batches, of 18 and 15 positions, in lists of 31 and of 15."""
-  monkeypatch.setattr(micro, 'capacities', lambda shapes, columns: (15, 31))
+  monkeypatch.setattr(
+    micro_batch, 'capacities', lambda shapes, columns: (15, 31)
+  )
   packed = program(per_micro=2, pack=True)
   check_equal(packed(params(), batch()), by_hand()['token_mean'])
   # Eight tokens with holes between them need room for the holes too.
@@ -299,7 +304,7 @@ def test_metrics_are_over_all_tokens_however_the_batch_is_cut(per_micro, pack):
 def test_metrics_are_never_over_a_part_of_the_tokens():
   """Not asked to look at the skipped group, they are means over nothing."""
   f = functools.partial(
-    step.gradients,
+    train_step.gradients,
     algorithm=algorithm(),
     model=MODEL,
     temperature=1.0,
@@ -325,7 +330,7 @@ def test_metrics_are_over_all_tokens_where_tokens_are_chosen():
   told = []
   for per_micro in (1, 4):
     f = functools.partial(
-      step.gradients,
+      train_step.gradients,
       algorithm=algorithm(surrogate='kl_cov(ratio=0.2)'),
       model=MODEL,
       temperature=1.0,
@@ -342,7 +347,7 @@ def test_metrics_are_over_all_tokens_where_tokens_are_chosen():
 def test_forward_gives_the_log_probs_of_the_weights():
   got = jax.jit(
     functools.partial(
-      micro.forward, model=MODEL, temperature=1.0, shapes=shapes(2)
+      micro_batch.forward, model=MODEL, temperature=1.0, shapes=shapes(2)
     ),
     compiler_options=FAST,
   )(params(), batch())
@@ -364,7 +369,7 @@ def test_the_entropy_bonus_adds_its_own_gradient():
 
   def run(**changes):
     f = functools.partial(
-      step.gradients,
+      train_step.gradients,
       algorithm=algorithm(**changes),
       model=MODEL,
       temperature=1.0,
@@ -377,7 +382,7 @@ def test_the_entropy_bonus_adds_its_own_gradient():
   plain_loss, _, plain = run()
   h, dh = jax.jit(jax.value_and_grad(entropy), compiler_options=FAST)(params())
   np.testing.assert_allclose(loss, plain_loss - 0.3 * h, rtol=1e-5)
-  for name, d in optim.split(dh, '.*')[0].items():
+  for name, d in optimizer.split(dh, '.*')[0].items():
     np.testing.assert_allclose(
       grads[name], plain[name] - 0.3 * d, atol=2e-5 * np.abs(d).max() + 1e-6
     )
@@ -387,7 +392,7 @@ def test_a_correction_weighs_advantages_by_the_trainer_s_own_view():
   """w = min(pi_trainer / pi_sampler, 1.02) a token, and logp_old is renewed."""
   rows = batch()
   f = functools.partial(
-    step.prepare,
+    train_step.prepare,
     algorithm=algorithm(correction='truncate(high=1.02)'),
     model=MODEL,
     temperature=1.0,
@@ -427,7 +432,7 @@ def test_a_critic_gives_advantages_and_learns_the_returns():
       last[b, np.flatnonzero(rows.mask[b])[-1]] = b % 3
   kw = dict(algorithm=algo, model=critic, temperature=1.0, shapes=shapes(2))
   got, told = jax.jit(
-    functools.partial(step.prepare, **kw), compiler_options=FAST
+    functools.partial(train_step.prepare, **kw), compiler_options=FAST
   )(weights, rows, last)
   (hidden,) = critic.apply({'params': weights}, rows.tokens)
   value = np.asarray(hidden) @ weights['value_kernel'] + 0.2
@@ -441,7 +446,7 @@ def test_a_critic_gives_advantages_and_learns_the_returns():
     returns.sum() / rows.mask.sum()
   )
   _, metrics, grads = jax.jit(
-    functools.partial(step.gradients, trainable='.*', **kw),
+    functools.partial(train_step.gradients, trainable='.*', **kw),
     compiler_options=FAST,
   )(weights, got)
   error = 0.5 * np.square(value - returns).sum() / rows.mask.sum()
@@ -467,7 +472,7 @@ def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
 
   @functools.partial(jax.jit, compiler_options=FAST)
   def run(policy, teacher):
-    return step.gradients(
+    return train_step.gradients(
       policy,
       rows,
       algorithm=algorithm(surrogate='reinforce'),
@@ -486,7 +491,7 @@ def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
   assert float(ratio.divide(metrics['divergence'])) == pytest.approx(
     float(want), rel=1e-4
   )
-  for name, d in optim.split(want_grads, '.*')[0].items():
+  for name, d in optimizer.split(want_grads, '.*')[0].items():
     np.testing.assert_allclose(grads[name], d, atol=1e-4 * np.abs(d).max())
   loss, _, grads = run(other, other)
   assert abs(float(loss)) < 1e-6
@@ -504,27 +509,27 @@ def trained():
     eps=1e-8, weight_decay=0.1, max_grad_norm=1.0, value_learning_rate=0.0,
   )  # fmt: skip
   trainable = 'layers|final_norm'
-  tx = optim.make_optimizer(section, 10)
-  abstract = step.abstract_state(MODEL, tx, trainable, MESH)
+  tx = optimizer.make_optimizer(section, 10)
+  abstract = train_step.abstract_state(MODEL, tx, trainable, MESH)
   update = jax.jit(
     functools.partial(
-      step.update,
+      train_step.update,
       algorithm=algorithm(),
       model=MODEL,
       tx=tx,
-      schedule=optim.make_schedule(section, 10),
+      schedule=optimizer.make_schedule(section, 10),
       temperature=1.0,
       trainable=trainable,
       shapes=shapes(2),
     ),
     donate_argnums=0,
-    out_shardings=(step.shardings_of(abstract), None),
+    out_shardings=(train_step.shardings_of(abstract), None),
     compiler_options=FAST,
   )
 
   def new():
     held = sharding.put_params(params(), MODEL, MESH)
-    return step.new_state(
+    return train_step.new_state(
       held, 0, tx=tx, trainable=trainable, abstract=abstract
     )
 
@@ -547,7 +552,7 @@ def told(metrics):
 
 def test_update_moves_the_trained_and_compiles_once(trained):
   new, run, update, abstract = trained
-  before = optim.split(params(), 'layers|final_norm')
+  before = optimizer.split(params(), 'layers|final_norm')
   state = new()
   rates = []
   for _ in range(3):
@@ -555,7 +560,7 @@ def test_update_moves_the_trained_and_compiles_once(trained):
     rates.append(float(metrics['learning_rate']))
     assert told(metrics)['update_skipped'] == told(metrics)['batch_empty'] == 0
   assert update._cache_size() == 1
-  after = optim.split(state.params, 'layers|final_norm')
+  after = optimizer.split(state.params, 'layers|final_norm')
   assert bits(after[1]) == bits(before[1])  # frozen: not a bit
   assert set(before[1]) == {'embedding'}
   for k, x in after[0].items():
@@ -633,10 +638,10 @@ def test_a_batch_without_gradient_leaves_the_state_as_it_was(trained):
 
 def updater(tx, model=MODEL):
   """(new state, jitted update) of that optimiser, all parameters trained."""
-  abstract = step.abstract_state(model, tx, '.*', MESH)
+  abstract = train_step.abstract_state(model, tx, '.*', MESH)
   update = jax.jit(
     functools.partial(
-      step.update,
+      train_step.update,
       algorithm=algorithm(),
       model=model,
       tx=tx,
@@ -648,7 +653,9 @@ def updater(tx, model=MODEL):
     compiler_options=FAST,
   )
   held = sharding.put_params(params(), model, MESH)
-  state = step.new_state(held, 0, tx=tx, trainable='.*', abstract=abstract)
+  state = train_step.new_state(
+    held, 0, tx=tx, trainable='.*', abstract=abstract
+  )
   return state, update
 
 
@@ -658,7 +665,7 @@ def wild(rate):
     learning_rate=rate, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
     eps=1e-8, weight_decay=0.0, max_grad_norm=0.0, value_learning_rate=0.0,
   )  # fmt: skip
-  return optim.make_optimizer(section, 10)
+  return optimizer.make_optimizer(section, 10)
 
 
 @pytest.mark.parametrize('fault', ['nan', 'inf', 'moment'])
@@ -682,16 +689,16 @@ def test_an_update_that_is_not_finite_is_not_made(fault):
 
 
 def test_parameters_that_are_finite_and_say_nothing_are_not_taken():
-  state, update = updater(wild(3 * step.LARGEST))
+  state, update = updater(wild(3 * train_step.LARGEST))
   before = bits((state.params, state.opt_state))
   state, metrics = update(state, batch())
   assert bits((state.params, state.opt_state)) == before
   assert told(metrics)['update_skipped'] == 1
   # Those that are large already may shrink.
   large = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(1e5), state.params)
-  assert step._sound(large, large)
-  assert step._sound(state.params, large)
-  assert not step._sound(large, state.params)
+  assert train_step._sound(large, large)
+  assert train_step._sound(state.params, large)
+  assert not train_step._sound(large, state.params)
 
 
 @pytest.mark.parametrize('fault', ['sampler', 'trainer'])
@@ -752,7 +759,7 @@ def test_weights_kept_in_bfloat16_train_as_far_as_in_float32():
     learning_rate=1e-6, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
     eps=1e-8, weight_decay=0.0, max_grad_norm=1.0, value_learning_rate=0.0,
   )  # fmt: skip
-  tx = optim.make_optimizer(section, 100)
+  tx = optimizer.make_optimizer(section, 100)
   far, shares = {}, {}
   for name in ('float32', 'bfloat16'):
     dtype = jnp.dtype(name)
@@ -801,7 +808,7 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
     stop=stop,
   )
   adv = np.arange(12).reshape(2, 2, 3) / 10
-  got = step.flatten(rolled, adv, mask_truncated=False)
+  got = train_step.flatten(rolled, adv, mask_truncated=False)
   np.testing.assert_array_equal(got.tokens, np.arange(12).reshape(4, 3))
   np.testing.assert_array_equal(got.adv, adv.reshape(4, 3))
   np.testing.assert_array_equal(got.logp_old, -np.arange(12.0).reshape(4, 3))
@@ -809,7 +816,7 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
   np.testing.assert_array_equal(got.mask, want)
   assert got.logp_ref is None
   # Rows cut by the limit are not trained: one row is left.
-  got = step.flatten(rolled, adv, mask_truncated=True)
+  got = train_step.flatten(rolled, adv, mask_truncated=True)
   np.testing.assert_array_equal(
     got.mask, want & [[True], [False], [False], [False]]
   )
@@ -817,15 +824,15 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
 
 def test_capacities_end_with_all_positions():
   assert S == 4
-  sizes = micro.capacities(shapes(per_micro=2), 1000)
+  sizes = micro_batch.capacities(shapes(per_micro=2), 1000)
   assert sizes == tuple(501 * k for k in (2, 3, 4, 5, 6, 8))
   # Few positions are not worth several programs.
-  assert micro.capacities(shapes(per_micro=1), 400) == (603, 804)
-  assert micro.capacities(shapes(per_micro=1), 20) == (44,)
+  assert micro_batch.capacities(shapes(per_micro=1), 400) == (603, 804)
+  assert micro_batch.capacities(shapes(per_micro=1), 20) == (44,)
 
 
 def test_the_share_that_moved_is_counted_beyond_int32():
   big = {'w': jax.ShapeDtypeStruct((2**17, 2**15), jnp.float32)}
-  assert jax.eval_shape(step._moved, big, big).shape == ()
+  assert jax.eval_shape(train_step._moved, big, big).shape == ()
   new, old = {'w': jnp.arange(8.0).reshape(2, 4)}, {'w': jnp.zeros((2, 4))}
-  assert step._moved(new, old) == 7 / 8
+  assert train_step._moved(new, old) == 7 / 8

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import micro, optim, step
+from rlvr_jax.learner import micro_batch, optimizer, train_step
 from rlvr_jax.models import sharding, transformer
 
 
@@ -36,7 +36,7 @@ def decoder(c, config, **more) -> transformer.Decoder:
   )
 
 
-def micro_batch(c, mesh) -> int:
+def prompts_per_micro_batch(c, mesh) -> int:
   """Prompts of a micro-batch, in equal parts for the devices.
 
   The least common multiple of groups_per_micro_batch and data*fsdp, which
@@ -62,27 +62,27 @@ def build(
   """
   model = decoder(c.model, config, value_head=algo.critic is not None)
   updates = c.total_steps * c.num_iterations
-  tx = optim.make_optimizer(c.optimizer, updates, c.seed)
-  abstract = step.abstract_state(model, tx, c.optimizer.trainable, mesh)
+  tx = optimizer.make_optimizer(c.optimizer, updates, c.seed)
+  abstract = train_step.abstract_state(model, tx, c.optimizer.trainable, mesh)
   shared = dict(
     model=model,
     temperature=c.temperature,
-    shapes=micro.Shapes(
+    shapes=micro_batch.Shapes(
       group=c.num_generations,
       max_prompt=c.max_prompt_length,
-      groups_per_micro_batch=micro_batch(c, mesh),
+      groups_per_micro_batch=prompts_per_micro_batch(c, mesh),
       chunk=c.logits_chunk,
       pack=mesh.size == 1,
     ),
   )
 
   def update(state, batch, teacher_params=None, look=True):
-    return step.update(
+    return train_step.update(
       state,
       batch,
       algorithm=algo,
       tx=tx,
-      schedule=optim.make_schedule(c.optimizer, updates),
+      schedule=optimizer.make_schedule(c.optimizer, updates),
       trainable=c.optimizer.trainable,
       teacher=None if teacher is None else (teacher, teacher_params),
       look=look,
@@ -98,14 +98,14 @@ def build(
     update=jax.jit(
       update,
       donate_argnums=0,
-      out_shardings=(step.shardings_of(abstract), None),
+      out_shardings=(train_step.shardings_of(abstract), None),
     ),
     forward=jax.jit(
-      functools.partial(micro.forward, certainty=certainty, **shared),
+      functools.partial(micro_batch.forward, certainty=certainty, **shared),
       out_shardings=rows,
     ),
     prepare=jax.jit(
-      functools.partial(step.prepare, algorithm=algo, **shared),
+      functools.partial(train_step.prepare, algorithm=algo, **shared),
       out_shardings=(rows, None),
     ),
   )

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from rlvr_jax import optim
+from rlvr_jax.learner import optimizer
 from rlvr_jax.models import sharding
 
 
@@ -28,7 +28,7 @@ def config(**kw):
 
 
 def rates(total, **kw):
-  schedule = optim.make_schedule(config(**kw), total)
+  schedule = optimizer.make_schedule(config(**kw), total)
   return [float(schedule(i)) for i in range(total + 1)]
 
 
@@ -59,7 +59,7 @@ def test_the_rate_scales_the_schedule():
 
 def test_bad_settings_are_refused_by_name():
   with pytest.raises(ValueError, match=r"schedule='cosin'.*'cosine'"):
-    optim.make_optimizer(config(schedule='cosin'), 4)
+    optimizer.make_optimizer(config(schedule='cosin'), 4)
   for name in (
     'learning_rate',
     'value_learning_rate',
@@ -71,13 +71,13 @@ def test_bad_settings_are_refused_by_name():
   ):
     for bad in (-1.0, math.nan, math.inf, -math.inf, 1e-300, '1'):
       with pytest.raises(ValueError, match=rf'optimizer\.{name}='):
-        optim.make_optimizer(config(**{name: bad}), 4)
+        optimizer.make_optimizer(config(**{name: bad}), 4)
 
 
 @pytest.mark.parametrize('bad', ['(', '*', '[a', '(?P<a>', 'a' * 2000])
 def test_what_is_no_regular_expression_is_refused(bad):
   with pytest.raises(ValueError, match=r'optimizer\.trainable=.*regular'):
-    optim.split({'a': jnp.ones(1)}, bad)
+    optimizer.split({'a': jnp.ones(1)}, bad)
 
 
 PARAMS = {
@@ -89,7 +89,7 @@ PARAMS = {
 
 
 def one_update(c, grads, total=10):
-  tx = optim.make_optimizer(c, total)
+  tx = optimizer.make_optimizer(c, total)
   updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
   return updates
 
@@ -117,7 +117,7 @@ def test_clipping_is_by_the_global_norm(limit, factor):
   # Norm 5 over two leaves. Adam forgets the scale, eps = 1 shows it: the
   # first step is -g / (|g| + 1).
   grads = {'a/kernel': jnp.array([[3.0]]), 'b/bias': jnp.array([4.0])}
-  tx = optim.make_optimizer(config(eps=1.0, max_grad_norm=limit), 10)
+  tx = optimizer.make_optimizer(config(eps=1.0, max_grad_norm=limit), 10)
   got, _ = tx.update(grads, tx.init(grads), grads)
   for name, g in grads.items():
     g = np.asarray(g) * factor
@@ -135,8 +135,8 @@ TREE = {
 
 def test_join_is_the_inverse_of_split():
   for pattern in ('.*', 'bias', 'layers', '^embedding$', 'q/|embedding'):
-    trained, frozen = optim.split(TREE, pattern)
-    again = optim.join(trained, frozen)
+    trained, frozen = optimizer.split(TREE, pattern)
+    again = optimizer.join(trained, frozen)
     assert jax.tree.structure(again) == jax.tree.structure(TREE)
     assert all(
       a is b for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(TREE))
@@ -145,10 +145,10 @@ def test_join_is_the_inverse_of_split():
 
 
 def test_a_subset_has_moments_of_its_own_only():
-  trained, frozen = optim.split(TREE, 'q/')
+  trained, frozen = optimizer.split(TREE, 'q/')
   assert set(trained) == {'layers/q/kernel', 'layers/q/bias'}
   assert set(frozen) == {'embedding', 'layers/k/kernel'}
-  state = optim.make_optimizer(config(max_grad_norm=1.0), 4).init(trained)
+  state = optimizer.make_optimizer(config(max_grad_norm=1.0), 4).init(trained)
   (mu,) = [x for _, x in optax.tree_utils.tree_get_all_with_path(state, 'mu')]
   assert set(mu) == set(trained)
   big = [x for x in jax.tree.leaves(state) if x.ndim]
@@ -160,12 +160,12 @@ def test_a_pattern_that_matches_nothing_is_refused():
     ValueError,
     match=r"trainable='lora' matches no parameter.*embedding, layers/k/kernel",
   ):
-    optim.split(TREE, 'lora')
+    optimizer.split(TREE, 'lora')
 
 
 def test_the_value_head_may_have_its_own_rate():
   params = {'value_kernel': jnp.ones(3), 'layers/kernel': jnp.ones(3)}
-  tx = optim.make_optimizer(
+  tx = optimizer.make_optimizer(
     config(learning_rate=0.01, value_learning_rate=0.03), 1
   )
   got, _ = tx.update(params, tx.init(params), params)
@@ -173,7 +173,9 @@ def test_the_value_head_may_have_its_own_rate():
     got['value_kernel'], 3 * got['layers/kernel'], rtol=1e-6
   )
   with pytest.raises(ValueError, match='relative to learning_rate'):
-    optim.make_optimizer(config(learning_rate=0.0, value_learning_rate=1.0), 1)
+    optimizer.make_optimizer(
+      config(learning_rate=0.0, value_learning_rate=1.0), 1
+    )
 
 
 def test_biases_and_norms_do_not_decay():
@@ -187,7 +189,7 @@ def test_rounding_at_random_keeps_the_mean():
   """Of many keys; numbers that bfloat16 has stay, and so do infinities."""
   x = np.array([1.0, -1.0, 0.02, -3e-5, 1 + 1e-4, 7e4, 0.0], np.float32)
   keys = jax.random.split(jax.random.key(0), 20_000)
-  got = jax.vmap(lambda k: optim.round_at_random(k, jnp.asarray(x)))(keys)
+  got = jax.vmap(lambda k: optimizer.round_at_random(k, jnp.asarray(x)))(keys)
   assert got.dtype == jnp.bfloat16
   got = np.asarray(got, np.float64)
   one = np.abs(x) * 2.0**-7  # a step of bfloat16 is no larger
@@ -198,14 +200,14 @@ def test_rounding_at_random_keeps_the_mean():
   # 0x7fffffff is the NaN of some accelerators: a carry would make it 0.
   strange = np.array([0x7FFFFFFF, 0xFFC00000, 0x7F800001], np.uint32)
   bad = jnp.array([np.inf, -np.inf, np.nan, *strange.view(np.float32)])
-  got = jax.vmap(lambda k: optim.round_at_random(k, bad))(keys[:100])
+  got = jax.vmap(lambda k: optimizer.round_at_random(k, bad))(keys[:100])
   assert not np.isfinite(np.asarray(got, np.float32)).any()
 
 
 def test_moments_kept_in_bfloat16_decay_as_in_float32():
   """b2 = .999 moves by less than half a step of bfloat16: it would stand."""
   c = config(b2=0.999, learning_rate=1e-6)
-  tx = optim.make_optimizer(c, 10)
+  tx = optimizer.make_optimizer(c, 10)
   rng = np.random.default_rng(0)
   p = jnp.asarray(rng.normal(size=20_000), jnp.bfloat16)
   nu = []
@@ -228,7 +230,7 @@ def test_seed_and_update_decide_how_weights_are_rounded():
   grads = {'kernel': jnp.ones(1000, jnp.float32)}
 
   def moved(seed=0, before=0):
-    tx = optim.make_optimizer(config(learning_rate=4e-5), 10, seed)
+    tx = optimizer.make_optimizer(config(learning_rate=4e-5), 10, seed)
     state = tx.init(params)
     for _ in range(1 + before):
       updates, state = tx.update(grads, state, params)
@@ -247,7 +249,7 @@ def test_float32_is_left_as_it_was():
   grads = jax.tree.map(lambda x: x * 0.1, PARAMS)
   plain = optax.adamw(lambda i: 1.0, b1=0.9, b2=0.95, weight_decay=0.0)
   want = plain.update(grads, plain.init(PARAMS), PARAMS)
-  tx = optim.make_optimizer(config(), 10)
+  tx = optimizer.make_optimizer(config(), 10)
   got = tx.update(grads, tx.init(PARAMS), PARAMS)
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_array_equal(a, b)
