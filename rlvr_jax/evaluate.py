@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax import rollout, writer
 from rlvr_jax import samples as samples_lib
+from rlvr_jax import writer
 from rlvr_jax.models import sampler, sharding
+from rlvr_jax.rollouts import single_turn
 
 
 def sampling(c, end_ids, shrink: bool = False) -> sampler.Sampling:
@@ -64,7 +65,7 @@ def run(
     seen: called with each sample that is drawn.
   """
   tasks = list(tasks)
-  prompt, length = rollout.encode_prompts(tasks, encode, max_prompt_length)
+  prompt, length = single_turn.encode_prompts(tasks, encode, max_prompt_length)
   progress(store.done)
 
   def start(first):

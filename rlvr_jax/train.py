@@ -15,21 +15,17 @@ from rlvr_jax import (
   alarms,
   algorithm,
   checks,
-  collector,
-  converse,
-  data,
   digests,
   evaluate,
-  games,
   policy,
   processes,
   registry,
   report,
   resume,
-  rollout,
   samples,
   source,
   summary,
+  types,
   writer,
 )
 from rlvr_jax.envs import dialogue, labels
@@ -37,6 +33,13 @@ from rlvr_jax.io import checkpoint, load
 from rlvr_jax.learner import batches, optimizer, programs, train_step
 from rlvr_jax.models import sampler, sharding, transformer
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import (
+  collector,
+  episode_scores,
+  judge,
+  single_turn,
+  task_stream,
+)
 
 # Metrics that compare with the log-probs of the policy's own samples.
 OF_SAMPLES = (
@@ -93,7 +96,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
   checks.check_dialogue(c, algo, talks, model_config)
   teacher = source.open_teacher(c, mesh)
   oracle = source.open_oracle(c, mesh)
-  answer = converse.oracle(c, oracle.judge, put)
+  answer = judge.oracle(c, oracle.judge, put)
   run = programs.build(
     c,
     mesh,
@@ -215,7 +218,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
       log.rollouts(
         s,
         [
-          rollout.record(task, first[i], 'eval')
+          single_turn.record(task, first[i], 'eval')
           for i, task in enumerate(eval_tasks)
         ],
       )
@@ -227,7 +230,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
       """Groups of step s, sampled again while too few carry gradient."""
       parts, keep, spread = [], [], []
       for attempt in range(1 + c.max_resample_batches):
-        tasks = data.tasks_at(
+        tasks = task_stream.tasks_at(
           train_tasks,
           seed=c.seed,
           position=extra['position'],
@@ -241,17 +244,21 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         parts.append(part)
         adv = batches.weights(c, algo, part.rollout, part.score)
         keep.append(
-          (adv != 0).any((1, 2)) & rollout.varied(part, c.min_reward_std)
+          (adv != 0).any((1, 2)) & single_turn.varied(part, c.min_reward_std)
         )
         spread.append(np.asarray(algorithm.informative(algo, part.score)))
         if sum(k.sum() for k in keep) >= c.train_batch_size:
           break
-      metrics = rollout.metrics(parts, np.concatenate(spread))
+      metrics = single_turn.metrics(parts, np.concatenate(spread))
       if talks:
-        metrics |= games.metrics(parts)
+        metrics |= episode_scores.metrics(parts)
       if c.max_resample_batches:
         metrics['resample_batches'] = len(parts) - 1
-        return parts, *rollout.select(parts, keep, c.train_batch_size), metrics
+        return (
+          parts,
+          *single_turn.select(parts, keep, c.train_batch_size),
+          metrics,
+        )
       return parts, parts[0].rollout, parts[0].score, metrics
 
     ##### loop #####
@@ -283,7 +290,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         del params
         batch = put(batches.batch(c, algo, rolled, scored))
         if algo.critic or algo.correction:
-          ends = train_step.rows(algorithm.turn_rewards(rolled, scored))
+          ends = types.rows(algorithm.turn_rewards(rolled, scored))
           batch, new = run.prepare(state.params, batch, put(ends))
           metrics |= {k: float(v) for k, v in new.items()}
         if reference is not None:
@@ -313,7 +320,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         every = c.method == 'rl' and metrics['rewards/refused'] == 1
         extra['refused'] = extra['refused'] + 1 if every else 0
         log.metrics(s, metrics)
-        log.rollouts(s, rollout.lines(parts[0], 'train', c.log_transcripts))
+        log.rollouts(s, single_turn.lines(parts[0], 'train', c.log_transcripts))
         last, extra['score'] = s == c.total_steps, None
         if last or (c.eval_every and s % c.eval_every == 0):
           evaluate_at(s, params)

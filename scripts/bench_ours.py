@@ -19,10 +19,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / 'bench_peers'))
 
 import common
 
-from rlvr_jax import algorithm, registry, rollout, types
+from rlvr_jax import algorithm, registry, types
 from rlvr_jax.io import load
 from rlvr_jax.learner import micro_batch, optimizer, train_step
 from rlvr_jax.models import sampler, sharding, transformer
+from rlvr_jax.rollouts import single_turn
 
 MAX_PROMPT = 64
 
@@ -45,7 +46,7 @@ class Side:
     return self.tokenizer.encode(text, add_special_tokens=False).ids
 
   def ids(self, prompts):
-    return rollout.encode_prompts(prompts, self.encode, MAX_PROMPT)
+    return single_turn.encode_prompts(prompts, self.encode, MAX_PROMPT)
 
   def sample(self, params, prompts, key, case, end, temperature=1.0):
     """Sampled host arrays and texts."""
@@ -133,7 +134,7 @@ def train(args, record, side, end):
     middle = time.perf_counter()
     reward = np.array([common.digit_share(t) for t in texts], np.float32)
     shape = (len(case.prompts), case.samples)
-    rolled = rollout.to_rollout(prompt, length, out, case.samples)
+    rolled = single_turn.to_rollout(prompt, length, out, case.samples)
     score = types.Score(
       reward=reward.reshape(*shape, 1),
       turns=np.ones((*shape, 1), bool),
@@ -141,7 +142,7 @@ def train(args, record, side, end):
       verdict=np.zeros(shape, np.int32),
     )
     adv = np.asarray(algorithm.advantages(algo, rolled, score))
-    batch = sharding.from_host(train_step.flatten(rolled, adv, False), rows)
+    batch = sharding.from_host(types.flatten(rolled, adv, False), rows)
     state, metrics = update(state, batch)
     jax.block_until_ready(state)
     gap = float(metrics['sampler_trainer/logp_diff_max'])

@@ -78,8 +78,9 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
   """Writes a line for each task to `out`; see `labels.line`."""
   import jax
 
-  from rlvr_jax import checks, data, evaluate, policy, rollout
+  from rlvr_jax import checks, evaluate, policy
   from rlvr_jax.models import sampler, sharding
+  from rlvr_jax.rollouts import single_turn, task_stream
 
   mesh = sharding.make_mesh(c.mesh.shape)
   checks.check_config(c, mesh)
@@ -104,7 +105,7 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
     model, tokenizer = asked.model, asked.tokenizer
     params = asked.drawing
     encode = lambda task: asked.encode(c, task)
-    data.check_prompts(tasks, encode, c.max_prompt_length)
+    task_stream.check_prompts(tasks, encode, c.max_prompt_length)
     how = sampler.Sampling(
       c.max_completion_length,
       tokenizer.end_ids,
@@ -119,7 +120,9 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
     for start in range(done, count, batch):
       some = tasks[start : start + batch]
       full = some + some[:1] * (batch - len(some))
-      prompt, length = rollout.encode_prompts(full, encode, c.max_prompt_length)
+      prompt, length = single_turn.encode_prompts(
+        full, encode, c.max_prompt_length
+      )
       said = [[] for _ in some]
       for round_ in range(-(-samples // group)):
         # Of the place in the split, so that a resumed run draws the same.
@@ -137,7 +140,7 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
         drawn = type(drawn)(
           *(np.asarray(x)[: len(some) * group] for x in drawn)
         )
-        _, rows = rollout.transcribe(
+        _, rows = single_turn.transcribe(
           some,
           drawn,
           tokenizer,

@@ -19,8 +19,6 @@ from rlvr_jax import (
   algorithm,
   checks,
   config,
-  converse,
-  data,
   enums,
   evaluate,
   policy,
@@ -33,6 +31,7 @@ from rlvr_jax.io import chat_template, load
 from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import judge, task_stream
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = f'{ROOT}/configs/tiny.py:smoke'
@@ -220,7 +219,7 @@ def test_the_same_config_makes_the_same_programs():
 
 @pytest.mark.parametrize('key', DIALOGUES)
 def test_keys_of_dialogues(key):
-  both = lambda c: (converse.limits(c), converse.limits(c, evaluating=True))
+  both = lambda c: (judge.limits(c), judge.limits(c, evaluating=True))
   assert both(settings(f'{key}={DIALOGUES[key]}')) != both(settings())
 
 
@@ -238,7 +237,7 @@ def inputs(*changes):
   tokenizer = dataclasses.replace(
     loaded.tokenizer, chat_template=chat_template.CHATML + '{{ add }}'
   ).with_options(c.chat_template_args)
-  tasks = data.tasks_at(
+  tasks = task_stream.tasks_at(
     checks.training_tasks(c, env['train']),
     seed=c.seed,
     position=0,

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import algorithm, enums, registry, rollout, source, train, types
+from rlvr_jax import algorithm, enums, registry, source, train, types
 from rlvr_jax import config as config_lib
 from rlvr_jax.io import export, tokenizer
 from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding, transformer
+from rlvr_jax.rollouts import single_turn
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizer.byte_level()
@@ -38,7 +39,7 @@ def task(name, solution=None):
 
 
 def test_targets_are_the_solutions_and_their_end():
-  got = rollout.targets([task('a', 'so 7'), task('b', '7')], BYTES, 6)
+  got = single_turn.targets([task('a', 'so 7'), task('b', '7')], BYTES, 6)
   end = BYTES.end_ids[0]
   assert got.tokens[0].tolist() == [*b'so 7', end, 0]
   assert got.tokens[1].tolist() == [ord('7'), end, 0, 0, 0, 0]
@@ -52,7 +53,7 @@ def test_targets_are_the_solutions_and_their_end():
 )
 def test_a_task_that_cannot_be_imitated_is_named(bad, message):
   with pytest.raises(ValueError, match=message):
-    rollout.targets([task('a', '7'), bad], BYTES, 6)
+    single_turn.targets([task('a', '7'), bad], BYTES, 6)
 
 
 def rolled():

@@ -12,7 +12,6 @@ import numpy as np
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import enums, types
-from rlvr_jax.learner import train_step
 
 
 def weights(c, algo, rolled: types.Rollout, scored: types.Score) -> np.ndarray:
@@ -35,7 +34,7 @@ def weights(c, algo, rolled: types.Rollout, scored: types.Score) -> np.ndarray:
 def batch(c, algo, rolled: types.Rollout, scored: types.Score) -> types.Batch:
   """Rows [B,T] to train on: host arrays."""
   adv = weights(c, algo, rolled, scored)
-  out = train_step.flatten(rolled, adv, c.mask_truncated_completions)
+  out = types.flatten(rolled, adv, c.mask_truncated_completions)
   if c.method != 'rl':
     # Rows that do not count are not in the mean either.
     out = out.replace(mask=out.mask & (out.adv != 0))

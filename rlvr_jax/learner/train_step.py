@@ -1,7 +1,6 @@
 """One update: micro-batches, gradient sums, one division, the optimiser."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,6 @@ import optax
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
-from rlvr_jax.enums import Stop
 from rlvr_jax.learner import micro_batch, optimizer
 from rlvr_jax.models import sharding
 from rlvr_jax.ops import masked
@@ -356,27 +354,3 @@ def new_state(params, seed: int, *, tx, trainable: str, abstract):
   return jax.jit(make, out_shardings=shardings_of(abstract), donate_argnums=0)(
     params
   )
-
-
-def flatten(rollout: types.Rollout, adv, mask_truncated: bool) -> types.Batch:
-  """[P,G,T] -> rows [B,T]. `mask_truncated` masks rows cut by the limit.
-
-  They leave the loss and its denominator; in their group's statistics, which
-  `adv` comes from, they stay. Of a dialogue the last message's stop counts, for
-  the whole row.
-  """
-  mask = rollout.turn >= 0
-  if mask_truncated:
-    mask = mask & (rollout.stop != Stop.LENGTH)[..., None]
-  return types.Batch(
-    tokens=rows(rollout.tokens),
-    mask=rows(mask),
-    adv=rows(adv),
-    logp_old=rows(rollout.logp),
-    logp_ref=None,
-  )
-
-
-def rows(x):
-  """[P,G,T] -> [B,T]"""
-  return x.reshape(math.prod(x.shape[:2]), -1)

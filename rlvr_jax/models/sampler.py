@@ -36,7 +36,7 @@ class Sampled(NamedTuple):
   tokens: jax.Array  # i32[B,N], 0 after the row's end
   logp: jax.Array  # f32[B,N], of the distribution drawn from; 0 after the end
   length: jax.Array  # i32[B], the end token counts
-  stop: jax.Array  # i32[B], a codes.Stop
+  stop: jax.Array  # i32[B], a enums.Stop
 
 
 def sizes(rows: int, how: Sampling) -> tuple[int, ...]:

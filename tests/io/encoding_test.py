@@ -7,11 +7,12 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from rlvr_jax import enums, play, rollout, signals
+from rlvr_jax import enums
 from rlvr_jax.io import chat_template, tokenizer
 from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.models import sampler
 from rlvr_jax.rewards import answer_format as form
+from rlvr_jax.rollouts import certainty_signals, episode, single_turn
 from rlvr_jax.tasks import Task
 
 PAD, START, END = 256, 257, 258
@@ -70,7 +71,7 @@ def rows(*ids):
 def test_a_token_without_text_is_no_way_to_an_answer(hidden):
   answer = [*b'\\boxed{4', hidden, *b'2}', END]
   plain = [*b'\\boxed{42}', END]
-  _, said = rollout.transcribe(
+  _, said = single_turn.transcribe(
     [Task('t', 'q', '42', 'math', {})], rows(answer, plain), BYTES, 3.0
   )
   assert said[0].completion == '\\boxed{4\ufffd2}'
@@ -101,7 +102,7 @@ def test_a_token_without_text_is_no_way_to_an_answer(hidden):
 def test_no_part_of_a_number_with_a_mark_is_the_answer(said, gold):
   before, after = said.format('|').split('|')
   row = rows([*before.encode(), PAD, *after.encode(), END])
-  _, (got,) = rollout.transcribe(
+  _, (got,) = single_turn.transcribe(
     [Task('t', 'q', gold, 'math', {})], row, BYTES, 3.0
   )
   assert got.completion == said.format('\ufffd')
@@ -109,11 +110,11 @@ def test_no_part_of_a_number_with_a_mark_is_the_answer(said, gold):
 
 
 def test_only_the_end_token_that_ended_a_row_has_no_mark():
-  assert rollout.text_of(BYTES, [65, END]) == 'A'
-  assert rollout.text_of(BYTES, [65, END, 66]) == 'A\ufffdB'
-  assert rollout.text_of(BYTES, [65, END, END]) == 'A\ufffd'
-  assert rollout.text_of(BYTES, [END]) == ''
-  assert rollout.text_of(BYTES, [65, PAD]) == 'A\ufffd'
+  assert single_turn.text_of(BYTES, [65, END]) == 'A'
+  assert single_turn.text_of(BYTES, [65, END, 66]) == 'A\ufffdB'
+  assert single_turn.text_of(BYTES, [65, END, END]) == 'A\ufffd'
+  assert single_turn.text_of(BYTES, [END]) == ''
+  assert single_turn.text_of(BYTES, [65, PAD]) == 'A\ufffd'
 
 
 def test_ids_that_a_vocabulary_skips_are_marked():
@@ -126,7 +127,7 @@ def test_ids_that_a_vocabulary_skips_are_marked():
 def test_markers_that_are_not_special_have_a_text():
   tok = with_marks()
   think, done = tok.added['<think>'], tok.added['</think>']
-  assert rollout.text_of(tok, [think, 65, done, 66]) == '<think>A</think>B'
+  assert single_turn.text_of(tok, [think, 65, done, 66]) == '<think>A</think>B'
 
 
 @pytest.mark.parametrize(
@@ -140,8 +141,8 @@ def test_markers_that_are_not_special_have_a_text():
   ],
 )
 def test_answers_are_found_among_the_tokens_that_say_them(ids, span):
-  decode = lambda ids: rollout.text_of(BYTES, ids)
-  assert signals.answer_tokens(decode(ids), ids, decode) == span
+  decode = lambda ids: single_turn.text_of(BYTES, ids)
+  assert certainty_signals.answer_tokens(decode(ids), ids, decode) == span
 
 
 def test_sizes_do_not_fall_where_half_characters_are_several_marks():
@@ -152,9 +153,9 @@ def test_sizes_do_not_fall_where_half_characters_are_several_marks():
   decode = lambda ids: fallback.decode([pieces[i] for i in ids])
   assert decode([2, 3]) == '\ufffd\ufffd'
   ids = list(range(7))
-  assert signals.answer_tokens(decode(ids), ids, decode) == (1, 6)
+  assert certainty_signals.answer_tokens(decode(ids), ids, decode) == (1, 6)
   ids = [2, 3, 4, 0, 5, 6]
-  assert signals.answer_tokens(decode(ids), ids, decode) == (4, 5)
+  assert certainty_signals.answer_tokens(decode(ids), ids, decode) == (4, 5)
 
 
 def test_markers_become_tokens_where_the_template_writes_them_alone():
@@ -309,10 +310,10 @@ def test_rows_to_imitate_end_as_the_template_ends_them(template, end):
   tok = base_model(template)
   want = tok.backend.token_to_id(end)
   tasks = [Task('t', 'q', '4', 'math', {'solution': '2+2=4'})]
-  row = rollout.targets(tasks, tok, 32)
+  row = single_turn.targets(tasks, tok, 32)
   assert row.tokens[0, : row.length[0]].tolist() == [*b'2+2=4', want]
-  limits = play.Limits(turns=1, message=8, reply=8, length=64, invalid=0)
-  speaker = play.script([['hi']], tok, limits)
+  limits = episode.Limits(turns=1, message=8, reply=8, length=64, invalid=0)
+  speaker = episode.script([['hi']], tok, limits)
   _, drawn, _ = speaker.turn(None, [[0]], [1], np.array([True]), 0)
   assert drawn.tokens[0, : drawn.length[0]].tolist() == [*b'hi', want]
 
@@ -421,9 +422,9 @@ def test_the_thought_that_a_template_opens_is_judged_with_the_answer():
   task = Task('t', 'q', '4', 'math', {})
   done = tok.added['</think>']
   row = rows([*b'2+2', done, *b'<answer>4</answer>', END])
-  _, (said,) = rollout.transcribe([task], row, tok, 3.0)
+  _, (said,) = single_turn.transcribe([task], row, tok, 3.0)
   assert form.format([task], [said], pattern='think_answer')[0].value == 1
-  _, (said,) = rollout.transcribe([task], row, closed, 3.0)
+  _, (said,) = single_turn.transcribe([task], row, closed, 3.0)
   assert form.format([task], [said], pattern='think_answer')[0].value == 0
 
 

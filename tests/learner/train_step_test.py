@@ -808,7 +808,7 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
     stop=stop,
   )
   adv = np.arange(12).reshape(2, 2, 3) / 10
-  got = train_step.flatten(rolled, adv, mask_truncated=False)
+  got = types.flatten(rolled, adv, mask_truncated=False)
   np.testing.assert_array_equal(got.tokens, np.arange(12).reshape(4, 3))
   np.testing.assert_array_equal(got.adv, adv.reshape(4, 3))
   np.testing.assert_array_equal(got.logp_old, -np.arange(12.0).reshape(4, 3))
@@ -816,7 +816,7 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
   np.testing.assert_array_equal(got.mask, want)
   assert got.logp_ref is None
   # Rows cut by the limit are not trained: one row is left.
-  got = train_step.flatten(rolled, adv, mask_truncated=True)
+  got = types.flatten(rolled, adv, mask_truncated=True)
   np.testing.assert_array_equal(
     got.mask, want & [[True], [False], [False], [False]]
   )

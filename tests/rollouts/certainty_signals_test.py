@@ -5,8 +5,9 @@ import types
 import numpy as np
 import pytest
 
-from rlvr_jax import enums, signals
+from rlvr_jax import enums
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import certainty_signals
 from rlvr_jax.tasks import Task
 
 TASK = Task('t', 'q', '4', 'math', {})
@@ -31,10 +32,10 @@ def test_signals_of_rows_by_hand():
     certainty=np.array([[9.0, 5, 5, 5, 1]]),
   )
   sampled = types.SimpleNamespace(tokens=ids, length=np.array([4]))
-  (got,) = signals.attach(
+  (got,) = certainty_signals.attach(
     [row(4, text='so #### 12')], turn, sampled, outputs, decode
   )
   assert got.signals.entropy == 2.5
   assert got.signals.self_certainty == 4
   assert got.signals.answer_probability == pytest.approx((0.5 + 0.25) / 2)
-  assert signals.answer_tokens('so', ids[0, :1], decode) is None
+  assert certainty_signals.answer_tokens('so', ids[0, :1], decode) is None

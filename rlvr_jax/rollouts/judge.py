@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from rlvr_jax import belief, games, play, rollout
 from rlvr_jax.envs import dialogue
 from rlvr_jax.models import sampler, sharding
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import belief, episode, episode_scores, single_turn
 
 
-def limits(c, evaluating: bool = False) -> play.Limits:
+def limits(c, evaluating: bool = False) -> episode.Limits:
   """Of a config's games; an evaluation may be longer, its length in step."""
   d, turns = c.dialogue, c.dialogue.max_turns
   message = c.max_completion_length
@@ -20,7 +20,7 @@ def limits(c, evaluating: bool = False) -> play.Limits:
   if evaluating and c.eval.max_turns:
     length = -(-length * c.eval.max_turns // turns)
     turns = c.eval.max_turns
-  return play.Limits(
+  return episode.Limits(
     turns=turns,
     message=message,
     reply=d.max_reply_length,
@@ -36,7 +36,7 @@ def oracle(c, judge, put) -> Callable:
     judge: (model, parameters in the sampler's layout, tokenizer), or None.
   """
   if judge is None:
-    return play.table
+    return episode.table
   model, params, tokenizer = judge
   how = sampler.Sampling(
     c.dialogue.max_oracle_length, tokenizer.end_ids, temperature=0.0
@@ -73,7 +73,7 @@ def oracle(c, judge, put) -> Callable:
       )
       for row, (task, texts) in enumerate(some):
         ids = drawn.tokens[row, : drawn.length[row]]
-        raw = rollout.text_of(tokenizer, ids)
+        raw = single_turn.text_of(tokenizer, ids)
         replies.append(dialogue.judged(task, texts, raw))
     return replies
 
@@ -98,7 +98,7 @@ def _prompts(items, encode, size: int):
 def collect(
   c,
   tasks: Sequence,
-  speaker: play.Speaker,
+  speaker: episode.Speaker,
   *,
   encode: Callable,
   tokenizer,
@@ -106,7 +106,7 @@ def collect(
   reward: base.Reward,
   believe: Callable | None,
   clock: Callable = lambda name: None,
-) -> rollout.Collected:
+) -> single_turn.Collected:
   """c.num_generations games of each task, with rewards and beliefs.
 
   Args:
@@ -115,7 +115,7 @@ def collect(
     clock: called with the name of the stage that ends.
   """
   bounds = limits(c)
-  played, session, heard = play.play(
+  played, session, heard = episode.play(
     tasks,
     speaker,
     encode=encode,
@@ -134,8 +134,8 @@ def collect(
         if g.won:
           believed[row, len(g.said) :] = believed[row, len(g.said) - 1]
     clock('belief')
-  graded = games.grade(played, reward)
-  out = games.collect(
+  graded = episode_scores.grade(played, reward)
+  out = episode_scores.collect(
     played,
     graded,
     believed,

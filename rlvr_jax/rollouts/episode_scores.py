@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlvr_jax import enums, rollout, types
+from rlvr_jax import enums, types
 from rlvr_jax.envs import dialogue
-from rlvr_jax.play import Game
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import single_turn
+from rlvr_jax.rollouts.episode import Game
 
 
 def grade(
@@ -82,7 +83,7 @@ def collect(
   group: int,
   max_turns: int,
   columns: int,
-) -> rollout.Collected:
+) -> single_turn.Collected:
   """Games with their rewards as what the loop learns from and writes down."""
   b = len(games)
   reward = np.zeros((b, max_turns), np.float32)
@@ -103,7 +104,7 @@ def collect(
     verdict=cut(np.array([g.verdict for g in games], np.int32)),
   )
   types.check_rollout(rolled, scored)
-  return rollout.Collected(
+  return single_turn.Collected(
     tasks=[g.task for g in games[::group]],
     rollout=rolled,
     score=scored,
@@ -114,7 +115,7 @@ def collect(
   )
 
 
-def metrics(parts: Sequence[rollout.Collected]) -> dict[str, float]:
+def metrics(parts: Sequence[single_turn.Collected]) -> dict[str, float]:
   """Means over every game, and over every turn, that was played.
 
   turns/gain: bits that a question is expected to bring, under the exact

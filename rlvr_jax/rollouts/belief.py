@@ -22,7 +22,7 @@ from rlvr_jax.models import (
   transformer,
 )
 from rlvr_jax.ops import logprob
-from rlvr_jax.play import Game
+from rlvr_jax.rollouts.episode import Game
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'chunk'))

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import enums, signals, types
+from rlvr_jax import enums, types
 from rlvr_jax.envs import strategy_form
 from rlvr_jax.models import sampler
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import certainty_signals
 from rlvr_jax.verifiers import dispatch
 from rlvr_jax.verifiers.extraction import extract
 
@@ -199,7 +200,7 @@ def collect(
   each, transcripts = transcribe(tasks, sampled, tokenizer, timeout_s, rules)
   rollout = to_rollout(prompt, length, sampled, group)
   if view is not None:
-    transcripts = signals.attach(
+    transcripts = certainty_signals.attach(
       transcripts,
       rollout.turn.reshape(len(each), -1),
       sampled,

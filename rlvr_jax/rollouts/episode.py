@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rlvr_jax import enums, rollout
+from rlvr_jax import enums
 from rlvr_jax.envs import dialogue
 from rlvr_jax.models import dialogue_sampler, sampler, sharding
+from rlvr_jax.rollouts import single_turn
 
 
 class Limits(NamedTuple):
@@ -174,7 +175,7 @@ def play(
   Raises:
     ValueError: a prompt or a reply beyond the limits.
   """
-  prompt, length = rollout.encode_prompts(tasks, encode, max_prompt_length)
+  prompt, length = single_turn.encode_prompts(tasks, encode, max_prompt_length)
   rows = [(i, task) for i, task in enumerate(tasks) for _ in range(group)]
   games = []
   for i, task in rows:
@@ -208,7 +209,7 @@ def play(
       g.turn.extend([k] * size)
       g.logp.extend(drawn.logp[row, :size].tolist())
       g.stops.append(enums.Stop(int(drawn.stop[row])))
-      g.said.append(rollout.text_of(tokenizer, ids))
+      g.said.append(single_turn.text_of(tokenizer, ids))
     replies = oracle(
       [games[r].task for r in speaking], [games[r].said for r in speaking]
     )

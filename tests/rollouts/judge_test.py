@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from rlvr_jax import config, converse, play
+from rlvr_jax import config
 from rlvr_jax.envs import guessing, judging
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.models import sampler
+from rlvr_jax.rollouts import episode, judge
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
@@ -39,7 +40,7 @@ def oracle(monkeypatch, c, says):
     return sampler.Sampled(tokens, tokens * 0.0, size, size)
 
   monkeypatch.setattr(sampler, 'sample', sample)
-  return converse.oracle(c, (None, None, BYTES), lambda x: x), calls
+  return judge.oracle(c, (None, None, BYTES), lambda x: x), calls
 
 
 def test_a_model_answers_and_is_verified(monkeypatch):
@@ -57,8 +58,8 @@ def test_a_model_answers_and_is_verified(monkeypatch):
 
 
 def test_without_a_model_the_table_answers():
-  answer = converse.oracle(settings(), None, None)
-  assert answer is play.table
+  answer = judge.oracle(settings(), None, None)
+  assert answer is episode.table
   assert [r.kind for r in answer([TASK], [['=ba']])] == ['finished']
 
 
@@ -105,15 +106,15 @@ def test_the_winning_turn_moves_the_belief_if_asked(monkeypatch, on_win):
     'num_generations=2', f'dialogue.belief_on_win={on_win}', 'env=guessing()'
   )
   seen = np.array([[-3.0, -2, -1, 0] + [0] * 5, [-3, -2, -1, -0.5] + [0] * 5])
-  out = converse.collect(
+  out = judge.collect(
     c,
     [TASK],
-    play.script(
-      [['a?', 'b?', '=ba'], ['a?', '=da', '=fa']], BYTES, converse.limits(c)
+    episode.script(
+      [['a?', 'b?', '=ba'], ['a?', '=da', '=fa']], BYTES, judge.limits(c)
     ),
     encode=lambda t: BYTES.encode_chat(t.question),
     tokenizer=BYTES,
-    answer=play.table,
+    answer=episode.table,
     reward=lambda tasks, said: [
       builtin.SimpleNamespace(value=0.0, parts={}, refused=False) for _ in said
     ],

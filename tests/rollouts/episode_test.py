@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import belief, enums, games, play, registry, rollout, types
+from rlvr_jax import enums, registry, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.models import sampler, token_logprobs, transformer
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import belief, episode, episode_scores, single_turn
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
 MODEL = transformer.Decoder(registry.get('model', 'tiny(width=32)')())
-LIMITS = play.Limits(turns=4, message=6, reply=40, length=150, invalid=0)
+LIMITS = episode.Limits(turns=4, message=6, reply=40, length=150, invalid=0)
 
 
 def reply(task, said):
@@ -53,9 +54,9 @@ def encode(task):
 
 
 def scripted(scripts, limits=LIMITS, secrets=('cat',)):
-  return play.play(
+  return episode.play(
     tasks(*secrets),
-    play.script(scripts, BYTES, limits),
+    episode.script(scripts, BYTES, limits),
     encode=encode,
     tokenizer=BYTES,
     group=len(scripts) // len(secrets),
@@ -77,7 +78,7 @@ def params():
 def sampled(params, limits=LIMITS, secrets=('cat', 'catfish')):
   """Games of random weights, which end messages seldom, and at the limit."""
   drawing = transformer.unstack(params, MODEL.config.num_layers)
-  speaker = play.policy(
+  speaker = episode.policy(
     drawing,
     model=MODEL,
     how=sampler.Sampling(limits.message, (*BYTES.end_ids, 65, 66, 67)),
@@ -86,7 +87,7 @@ def sampled(params, limits=LIMITS, secrets=('cat', 'catfish')):
     group=2,
     limits=limits,
   )
-  out = play.play(
+  out = episode.play(
     tasks(*secrets),
     speaker,
     encode=encode,
@@ -161,11 +162,11 @@ def test_turns_are_graded_one_by_one():
     return [base.Graded(float(s.num_tokens), {'n': 1.0}) for s in said]
 
   played = scripted([['!'], ['ab', 'c', '!']])
-  graded = games.grade(played, reward)
+  graded = episode_scores.grade(played, reward)
   assert [[g.value for g in x] for x in graded] == [[2.0], [3.0, 2.0, 2.0]]
   assert seen[1] == base.Turn(0, 3, 'no', True, False)
   assert seen[3] == base.Turn(2, 3, 'finished', True, True)
-  out = games.collect(
+  out = episode_scores.collect(
     played, graded, None, group=2, max_turns=4, columns=64 + LIMITS.length
   )
   np.testing.assert_array_equal(
@@ -174,7 +175,7 @@ def test_turns_are_graded_one_by_one():
   np.testing.assert_array_equal(out.score.turns, [[[1, 0, 0, 0], [1, 1, 1, 0]]])
   assert out.graded[0][1] == base.Graded(7.0, {'n': 3.0})
   assert out.transcripts[0][1].kinds == ('no', 'no', 'finished')
-  lines = rollout.lines(out, 'train', 2)
+  lines = single_turn.lines(out, 'train', 2)
   assert [t['kind'] for t in lines[1]['turns']] == ['no', 'no', 'finished']
   again = [
     dialogue.reply(played[1].task, played[1].said[: k + 1]) for k in range(3)
@@ -184,7 +185,7 @@ def test_turns_are_graded_one_by_one():
 
 def test_log_probs_of_games_are_the_trainers(params):
   _, played, _, _ = sampled(params)
-  rolled = games.to_rollout(played, 2, 64 + LIMITS.length)
+  rolled = episode_scores.to_rollout(played, 2, 64 + LIMITS.length)
   types.check_rollout(
     rolled,
     types.Score(
@@ -266,12 +267,14 @@ def test_where_nothing_follows_the_truth_the_end_belongs_to_it(monkeypatch):
 
 def test_metrics_of_games():
   played = scripted([['!'], ['?', 'a', 'a']])
-  graded = games.grade(played, lambda t, s: [base.Graded(1.0, {}) for _ in s])
+  graded = episode_scores.grade(
+    played, lambda t, s: [base.Graded(1.0, {}) for _ in s]
+  )
   truth = np.array([[-1.0, -9, -9, -9, -9], [-1, -2, -3, -4, -4]])
-  out = games.collect(
+  out = episode_scores.collect(
     played, graded, truth, group=2, max_turns=4, columns=64 + LIMITS.length
   )
-  m = games.metrics([out])
+  m = episode_scores.metrics([out])
   assert m['turns/mean'] == 2
   assert m['turns/to_success'] == 1
   assert m['turns/invalid'] == m['turns/repeated'] == 0.25
@@ -285,4 +288,4 @@ def test_metrics_of_games():
 def test_codes_of_a_game_without_turns():
   (g,) = scripted([[]])
   assert (g.said, g.won) == ([], False)
-  assert games.transcript(g).stop == enums.Stop.NONE
+  assert episode_scores.transcript(g).stop == enums.Stop.NONE

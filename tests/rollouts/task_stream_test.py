@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlvr_jax import data
+from rlvr_jax.rollouts import task_stream
 from rlvr_jax.tasks import Lazy, Task
 
 
@@ -11,7 +11,9 @@ def tasks(n):
 
 
 def ids(n, seed, position, count):
-  drawn = data.tasks_at(tasks(n), seed=seed, position=position, count=count)
+  drawn = task_stream.tasks_at(
+    tasks(n), seed=seed, position=position, count=count
+  )
   return [int(t.id) for t in drawn]
 
 
@@ -57,7 +59,7 @@ GOLDEN = [5, 4, 1, 6, 8, 2, 3, 0, 7, 9]
 
 def test_bad_positions_are_refused():
   with pytest.raises(ValueError, match='split is empty'):
-    data.tasks_at([], seed=0, position=0, count=1)
+    task_stream.tasks_at([], seed=0, position=0, count=1)
   with pytest.raises(ValueError, match='position=-1 must be'):
     ids(3, 0, -1, 1)
   with pytest.raises(ValueError, match='count=-1 must be'):
@@ -67,32 +69,32 @@ def test_bad_positions_are_refused():
 def test_shards_join_to_the_whole():
   items = list(range(12))
   for count in 1, 2, 3, 4, 6, 12:
-    parts = [data.shard(items, i, count) for i in range(count)]
+    parts = [task_stream.shard(items, i, count) for i in range(count)]
     assert [x for part in parts for x in part] == items
     assert {len(p) for p in parts} == {12 // count}
   with pytest.raises(
     ValueError, match=r'12 items .* 5 processes: take 10 or 15'
   ):
-    data.shard(items, 0, 5)
+    task_stream.shard(items, 0, 5)
   with pytest.raises(ValueError, match='index=3 must be'):
-    data.shard(items, 3, 3)
+    task_stream.shard(items, 3, 3)
 
 
 def test_long_prompts_are_refused_or_dropped():
   encode = lambda task: [0] * (3 if task.id != '2' else 9)
   some = list(tasks(4))
-  assert data.check_prompts(some, encode, 9) is some
+  assert task_stream.check_prompts(some, encode, 9) is some
   with pytest.raises(
     ValueError, match=r"1 of 4 .*max_prompt_length=8 .*'2' has 9.*=9"
   ):
-    data.check_prompts(some, encode, 8)
-  kept = data.check_prompts(some, encode, 8, on_long='drop')
+    task_stream.check_prompts(some, encode, 8)
+  kept = task_stream.check_prompts(some, encode, 8, on_long='drop')
   assert [t.id for t in kept] == ['0', '1', '3']
   with pytest.raises(ValueError, match='dropping would leave no task'):
-    data.check_prompts(some, encode, 2, on_long='drop')
+    task_stream.check_prompts(some, encode, 2, on_long='drop')
   with pytest.raises(ValueError, match="on_long='cut' must be 'error' or"):
-    data.check_prompts(some, encode, 2, on_long='cut')
+    task_stream.check_prompts(some, encode, 2, on_long='cut')
   with pytest.raises(ValueError, match="'0' has no tokens"):
-    data.check_prompts(some, lambda task: [], 2)
+    task_stream.check_prompts(some, lambda task: [], 2)
   with pytest.raises(ValueError, match='max_prompt_length=0 must be'):
-    data.check_prompts(some, encode, 0)
+    task_stream.check_prompts(some, encode, 0)

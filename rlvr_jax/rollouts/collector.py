@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rlvr_jax import converse, play, rollout
-from rlvr_jax.learner import train_step
+from rlvr_jax import types
 from rlvr_jax.models import sampler, sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import episode, judge, single_turn
 from rlvr_jax.verifiers.extraction import extract
 
 
@@ -33,7 +33,7 @@ def make(
     run: `programs.Programs`.
     talks: whether the tasks are dialogues.
     teacher: `source.Teacher`.
-    answer: who replies in a dialogue, from `converse.oracle`.
+    answer: who replies in a dialogue, from `judge.oracle`.
     frozen: the initial policy's parameters, where its beliefs are asked for.
     how: how the policy samples.
   """
@@ -49,14 +49,14 @@ def make(
     if not base.needs_signals(c.reward_funcs):
       return None
     zeros = lambda r: np.zeros(r.tokens.shape, np.float32)
-    batch = lambda r: put(train_step.flatten(r, zeros(r), False))
+    batch = lambda r: put(types.flatten(r, zeros(r), False))
     return lambda r: sharding.to_host(run.forward(params, batch(r)))
 
   def questions(tasks, params, trained, key, clock):
     sample, greedy = samplers(
       c, algo, tasks, tokenizer, teacher, params, draw, key, how
     )
-    return rollout.collect(
+    return single_turn.collect(
       tasks,
       sample,
       encode=encode,
@@ -73,7 +73,7 @@ def make(
 
   def dialogues(tasks, params, trained, key, clock):
     del trained
-    return converse.collect(
+    return judge.collect(
       c,
       tasks,
       speaker(
@@ -91,7 +91,7 @@ def make(
       tokenizer=tokenizer,
       answer=answer,
       reward=reward,
-      believe=converse.believer(
+      believe=judge.believer(
         c, params, frozen, model=run.model, tokenizer=tokenizer, put=put
       ),
       clock=clock,
@@ -101,9 +101,9 @@ def make(
 
 
 def samplers(c, algo, tasks, tokenizer, teacher, params, draw, key, how):
-  """(sample, greedy or None) for `rollout.collect` on these tasks."""
+  """(sample, greedy or None) for `single_turn.collect` on these tasks."""
   if c.method == 'sft':
-    rows = rollout.targets(tasks, tokenizer, c.max_completion_length)
+    rows = single_turn.targets(tasks, tokenizer, c.max_completion_length)
     return (lambda prompt, length: rows), None
   model = {}
   if c.method != 'rl' and teacher.model is not None:
@@ -123,16 +123,16 @@ def samplers(c, algo, tasks, tokenizer, teacher, params, draw, key, how):
 def speaker(c, tasks, tokenizer, teacher, params, key, how, *, model, put):
   """Who plays the games of a batch: see the table in `source`."""
   if c.method == 'sft':
-    lines = converse.demonstrations(tasks, c.num_generations)
-    return play.script(lines, tokenizer, converse.limits(c))
+    lines = judge.demonstrations(tasks, c.num_generations)
+    return episode.script(lines, tokenizer, judge.limits(c))
   if c.method != 'rl' and teacher.model is not None:
     params, model = teacher.sampler, teacher.model
-  return play.policy(
+  return episode.policy(
     params,
     model=model,
     how=how,
     put=put,
     key=key,
     group=c.num_generations,
-    limits=converse.limits(c),
+    limits=judge.limits(c),
   )
