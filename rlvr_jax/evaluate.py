@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax import samples as samples_lib
-from rlvr_jax import writer
 from rlvr_jax.models import sampler, sharding
+from rlvr_jax.reporting import run_writer
 from rlvr_jax.rollouts import single_turn
 
 
@@ -118,6 +118,6 @@ def countdown(total: int, say: Callable, every_s: float = 5.0) -> Callable:
     elif done == total or now - last >= every_s:
       last = now
       left = (now - began) / (done - first) * (total - done)
-      say(f'{done}/{total} samples, {writer.clock(left)} left')
+      say(f'{done}/{total} samples, {run_writer.clock(left)} left')
 
   return tell

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax import (
-  alarms,
   algorithm,
   checks,
   digests,
@@ -20,18 +19,17 @@ from rlvr_jax import (
   policy,
   processes,
   registry,
-  report,
   resume,
   samples,
   source,
   summary,
   types,
-  writer,
 )
 from rlvr_jax.envs import dialogue, labels
 from rlvr_jax.io import checkpoint, load
 from rlvr_jax.learner import batches, optimizer, programs, train_step
 from rlvr_jax.models import sampler, sharding, transformer
+from rlvr_jax.reporting import alarms, report, run_writer
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import (
   collector,
@@ -59,7 +57,7 @@ def train(config, workdir, command: str = '') -> None:
     RuntimeError: the rewards refused all rows of too many steps in a row.
   """
   workdir = pathlib.Path(workdir)
-  with writer.hold(workdir):
+  with run_writer.hold(workdir):
     resume.check_config(workdir, config)
     _train(config, workdir, command)
 
@@ -262,7 +260,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
       return parts, parts[0].rollout, parts[0].score, metrics
 
     ##### loop #####
-    log = writer.open(
+    log = run_writer.open(
       workdir,
       c,
       step=None if found is None else done,

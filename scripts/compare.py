@@ -166,14 +166,15 @@ def show(result, names) -> None:
 def main(argv) -> int:
   try:
     flags, own, configs = parse(argv)
-    from rlvr_jax import compare, writer
+    from rlvr_jax import compare
+    from rlvr_jax.reporting import run_writer
 
     result = run(flags, own, configs, lambda text: print(text, flush=True))
     folder = pathlib.Path(flags.other)
     sides = [result[side] for side in ('base', 'other')]
     names = [f'{pathlib.Path(s["dir"]).name} step {s["step"]}' for s in sides]
     show(result, names)
-    writer.append(
+    run_writer.append(
       folder / 'compare.jsonl',
       sides[1]['step'],
       {

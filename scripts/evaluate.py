@@ -80,12 +80,12 @@ def show(metrics: dict) -> None:
 def main(argv) -> int:
   try:
     flags, config = parse(argv)
-    from rlvr_jax import writer
+    from rlvr_jax.reporting import run_writer
 
     say = lambda text: print(text, flush=True)
     step, metrics = run(config, flags.workdir, flags.step, say)
-    path = pathlib.Path(flags.workdir) / writer.EVAL
-    writer.append(
+    path = pathlib.Path(flags.workdir) / run_writer.EVAL
+    run_writer.append(
       path,
       step,
       {

@@ -25,11 +25,11 @@ from rlvr_jax import (
   registry,
   train,
   types,
-  writer,
 )
 from rlvr_jax.io import chat_template, load
 from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding
+from rlvr_jax.reporting import run_writer
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import judge, task_stream
 
@@ -282,12 +282,12 @@ def test_arguments_of_templates_reach_training_and_asking(tmp_path):
 def run(folder, capsys, changes):
   c = settings(*(f'{key}={value}' for key, value in changes.items()))
   train.train(c, folder)
-  read = lambda name: list(writer.read(folder / name))
+  read = lambda name: list(run_writer.read(folder / name))
   said = capsys.readouterr().out
-  evals = read(writer.EVAL)
-  trained = [r for r in read(writer.ROLLOUTS) if r['split'] == 'train']
+  evals = read(run_writer.EVAL)
+  trained = [r for r in read(run_writer.ROLLOUTS) if r['split'] == 'train']
   return {
-    'total_steps': len(read(writer.METRICS)),
+    'total_steps': len(read(run_writer.METRICS)),
     'eval_every': len(evals),
     'eval.num_tasks': evals[0]['eval/n'],
     'eval.samples': evals[0]['eval/samples'],

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from rlvr_jax import page, plots, report, runs, writer
+from rlvr_jax.reporting import pages, plots, report, run_reader, run_writer
 
 _SCRIPT = pathlib.Path(__file__).parents[1] / 'scripts' / 'report.py'
 _EVIL = (
@@ -28,7 +28,7 @@ def fake(folder, *, seed=0, steps=40, total=None, rate=0.02, evil='', **values):
   command = (
     f'python scripts/train.py --config=configs/q.py --config.seed={seed}'
   )
-  with writer.open(
+  with run_writer.open(
     folder,
     config,
     step=None,
@@ -104,7 +104,7 @@ def _text(folder, *more):
 def test_one_run(tmp_path):
   fake(tmp_path / 'a')
   text = _text(tmp_path / 'a')
-  evals = list(writer.read(tmp_path / 'a' / writer.EVAL))
+  evals = list(run_writer.read(tmp_path / 'a' / run_writer.EVAL))
   first, last = (f'{100 * evals[i]["eval/accuracy"]:.1f} %' for i in (0, -1))
   assert f'{first} → {last}' in text
   assert '<h1>smollm2-135m on arithmetic(digits=2)</h1>' in text
@@ -141,7 +141,7 @@ def test_evaluations_are_drawn_where_there_are_data(tmp_path):
     },
     'curves/risk_coverage': {'coverage': [0.5, 1], 'risk': [0, 0.4]},
   }
-  writer.append(tmp_path / 'a' / writer.EVAL, 40, line)
+  run_writer.append(tmp_path / 'a' / run_writer.EVAL, 40, line)
   text = _text(tmp_path / 'a')
   assert text.count('<img ') == before + 4
   for title in (
@@ -155,7 +155,9 @@ def test_evaluations_are_drawn_where_there_are_data(tmp_path):
     assert title in text, title
   # Curves are no metrics.
   assert 'curves' not in text
-  writer.append(tmp_path / 'a' / writer.EVAL, 40, {**line, 'split': 'train'})
+  run_writer.append(
+    tmp_path / 'a' / run_writer.EVAL, 40, {**line, 'split': 'train'}
+  )
   assert 'Reliability: evaluate, step 40, train split' in _text(tmp_path / 'a')
 
 
@@ -213,8 +215,8 @@ def test_seeds_are_grouped_and_configs_are_told_apart(tmp_path, monkeypatch):
     ('c', 0, 'rloo'),
   ]:
     fake(tmp_path / name, seed=seed, steps=20, algorithm={'estimator': value})
-  read = [runs.read(tmp_path / n) for n in 'abc']
-  groups = runs.group(read)
+  read = [run_reader.read(tmp_path / n) for n in 'abc']
+  groups = run_reader.group(read)
   assert [g.label for g in groups] == ['estimator=grpo', 'estimator=rloo']
   assert [len(g.runs) for g in groups] == [2, 1]
   text = report.html(read)
@@ -223,7 +225,7 @@ def test_seeds_are_grouped_and_configs_are_told_apart(tmp_path, monkeypatch):
   assert 'Reward parts: rewards/format' in text
   assert 'lowest to highest seed' in text
   assert [n.label for n in drawn[0]] == ['estimator=grpo', 'estimator=rloo']
-  each = [runs.series([r], 'eval/accuracy', 'evals')[1][0] for r in read]
+  each = [run_reader.series([r], 'eval/accuracy', 'evals')[1][0] for r in read]
   np.testing.assert_allclose(drawn[0][0].y, (each[0] + each[1]) / 2)
   np.testing.assert_allclose(drawn[0][0].low, np.minimum(each[0], each[1]))
   np.testing.assert_allclose(drawn[0][1].y, each[2])
@@ -236,19 +238,24 @@ def test_interval_over_seeds():
   # mean 0.5, sd 0.1, R 3: t(2, 0.975) = 4.302653, half = 0.248414.
   def run(a):
     evals = [{'step': 0, 'eval/accuracy': 0.0}, {'step': 9, 'eval/accuracy': a}]
-    return runs.Run('', {}, '', '', [], evals, [], [], [])
+    return run_reader.Run('', {}, '', '', [], evals, [], [], [])
 
-  found = runs.accuracy([run(0.4), run(0.5), run(0.6)], True)
+  found = run_reader.accuracy([run(0.4), run(0.5), run(0.6)], True)
   np.testing.assert_allclose(found, [0.5, 0.251586, 0.748414], atol=1e-6)
-  assert runs.accuracy([run(0.4)], False)[0] == 0
-  assert runs.accuracy([], True) is None
+  assert run_reader.accuracy([run(0.4)], False)[0] == 0
+  assert run_reader.accuracy([], True) is None
 
 
 def test_runs_in_progress_and_in_pieces(tmp_path, monkeypatch):
   monkeypatch.setattr(plots, 'chart', lambda *_, **__: 'data:,')
   fake(tmp_path / 'a', steps=12, total=40)
   assert 'The run is not finished: step 12 of 40.' in _text(tmp_path / 'a')
-  pieces = [writer.METRICS, writer.EVAL, writer.ROLLOUTS, 'config.json']
+  pieces = [
+    run_writer.METRICS,
+    run_writer.EVAL,
+    run_writer.ROLLOUTS,
+    'config.json',
+  ]
   for i, name in enumerate(pieces):
     folder = tmp_path / f'without{i}'
     fake(folder, steps=3)
@@ -261,16 +268,20 @@ def test_runs_in_progress_and_in_pieces(tmp_path, monkeypatch):
     assert name in _text(folder)
   folder = tmp_path / 'odd'
   fake(folder, steps=1)
-  writer.append(folder / writer.METRICS, 2, {'reward': 'x', 'entropy': None})
-  writer.append(folder / writer.ROLLOUTS, 2, {'id': None, 'verdict': []})
+  run_writer.append(
+    folder / run_writer.METRICS, 2, {'reward': 'x', 'entropy': None}
+  )
+  run_writer.append(
+    folder / run_writer.ROLLOUTS, 2, {'id': None, 'verdict': []}
+  )
   assert 'Reward' in _text(folder)
 
 
 def test_separate_evaluations_stay_out_of_the_curve(tmp_path, monkeypatch):
   monkeypatch.setattr(plots, 'chart', lambda *_, **__: 'data:,')
   fake(tmp_path / 'a', steps=10)
-  writer.append(
-    tmp_path / 'a' / writer.EVAL,
+  run_writer.append(
+    tmp_path / 'a' / run_writer.EVAL,
     10,
     {'eval/accuracy': 0.0123, 'source': 'gsm8k'},
   )
@@ -306,7 +317,7 @@ def test_long_runs_stay_small():
 
 def test_escape():
   assert (
-    page.escape('<a href="x">\x1b\n') == '&lt;a href=&quot;x&quot;&gt;\ufffd\n'
+    pages.escape('<a href="x">\x1b\n') == '&lt;a href=&quot;x&quot;&gt;\ufffd\n'
   )
 
 
@@ -326,7 +337,9 @@ def test_script(tmp_path, monkeypatch, capsys):
 def test_transcripts_of_an_evaluation_have_no_reward(tmp_path, smoke):
   """Evaluation computes none: nothing stands there, and no nan."""
   text = (smoke[0] / 'report.html').read_text()
-  held = [t for t in writer.read(smoke[0] / writer.ROLLOUTS) if 'id' in t]
+  held = [
+    t for t in run_writer.read(smoke[0] / run_writer.ROLLOUTS) if 'id' in t
+  ]
   assert any(t['split'] == 'eval' and 'reward' not in t for t in held)
   assert 'tokens' in text
   assert 'reward nan' not in text

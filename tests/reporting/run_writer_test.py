@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import writer
+from rlvr_jax.reporting import run_writer
 
 _CONFIG = {'seed': 0, 'total_steps': 4, 'optim': {'lr': 0.1}, 'eval_every': 2}
 
 
 def _open(folder, step=None, config=_CONFIG, **kw):
   kw = {'total_steps': 4, 'transcripts': 2} | kw
-  return writer.open(folder, config, step=step, **kw)
+  return run_writer.open(folder, config, step=step, **kw)
 
 
 def _train(folder, start, stop, step=None):
@@ -49,17 +49,17 @@ def test_resumed_files_equal_those_of_an_uninterrupted_run(tmp_path):
   for at in range(5):
     folder = tmp_path / f'b{at}'
     _train(folder, 1, 3)  # killed in step 4; the checkpoint is of step `at`
-    with (folder / writer.METRICS).open('a') as f:
+    with (folder / run_writer.METRICS).open('a') as f:
       f.write('{"step": 4, "rew')
     step = at if 0 < at < 4 else None
     _train(folder, (step or 0) + 1, 4, step)
     assert _contents(folder) == want, at
-  lines = list(writer.read(tmp_path / 'a' / writer.ROLLOUTS))
+  lines = list(run_writer.read(tmp_path / 'a' / run_writer.ROLLOUTS))
   assert [line['step'] for line in lines] == [1, 1, 2, 2, 3, 3, 4, 4]
   assert lines[0]['completion'] == 'é\u2028\n'
 
 
-_FILES = (writer.METRICS, writer.EVAL, writer.ROLLOUTS)
+_FILES = (run_writer.METRICS, run_writer.EVAL, run_writer.ROLLOUTS)
 
 
 def test_numbers(tmp_path):
@@ -77,7 +77,7 @@ def test_numbers(tmp_path):
         'many': {'x': [np.float32(0.5), float('nan')]},
       },
     )
-  text = (tmp_path / writer.METRICS).read_text()
+  text = (tmp_path / run_writer.METRICS).read_text()
 
   def refuse(name):
     raise AssertionError(name)
@@ -100,47 +100,47 @@ def test_numbers(tmp_path):
 def test_lone_surrogates_of_a_model_are_written(tmp_path):
   with _open(tmp_path) as w:
     w.rollouts(1, [{'completion': 'a\ud800b'}])
-  (line,) = writer.read(tmp_path / writer.ROLLOUTS)
+  (line,) = run_writer.read(tmp_path / run_writer.ROLLOUTS)
   assert line['completion'] == 'a\ud800b'
 
 
 def test_broken_lines_are_skipped_with_a_warning(tmp_path, caplog):
-  path = tmp_path / writer.METRICS
+  path = tmp_path / run_writer.METRICS
   path.write_bytes(
     b'{"step": 1}\n\xff{\n[]\n{"x": 1}\n{"step": 2}\n{"step": 3}'
   )
   with caplog.at_level(logging.WARNING):
-    assert [x['step'] for x in writer.read(path)] == [1, 2]
+    assert [x['step'] for x in run_writer.read(path)] == [1, 2]
   assert [m.split(': ')[1][:6] for m in caplog.messages] == [
     'line 2',
     'line 3',
     'line 4',
     'line 6',
   ]
-  assert list(writer.read(tmp_path / 'nothing')) == []
+  assert list(run_writer.read(tmp_path / 'nothing')) == []
 
 
 def test_two_trainers_in_one_directory_are_refused(tmp_path):
   with (
-    writer.hold(tmp_path),
+    run_writer.hold(tmp_path),
     pytest.raises(ValueError, match='Another process is training in'),
-    writer.hold(tmp_path),
+    run_writer.hold(tmp_path),
   ):
     pass
-  with writer.hold(tmp_path):
+  with run_writer.hold(tmp_path):
     pass
 
 
 def test_a_directory_made_for_nothing_goes_away(tmp_path):
-  with writer.hold(tmp_path / 'new'):
+  with run_writer.hold(tmp_path / 'new'):
     assert (tmp_path / 'new').exists()
-    assert writer.locked(tmp_path / 'new') is None
+    assert run_writer.locked(tmp_path / 'new') is None
   assert not (tmp_path / 'new').exists()
-  with writer.hold(tmp_path / 'new'):
+  with run_writer.hold(tmp_path / 'new'):
     (tmp_path / 'new' / 'file').write_text('')
   assert (tmp_path / 'new' / 'file').exists()
   (tmp_path / 'empty').mkdir()
-  with writer.hold(tmp_path / 'empty'):
+  with run_writer.hold(tmp_path / 'empty'):
     pass
   assert (tmp_path / 'empty').exists()
 
@@ -169,7 +169,7 @@ def test_lines_are_on_the_disk_after_sync(tmp_path, monkeypatch):
 
 def test_a_full_disk_names_the_file_and_what_to_do(tmp_path):
   with pytest.raises(OSError, match=r'full could not .* free some space') as e:
-    writer.append('/dev/full', 1, {'reward': 1.0})
+    run_writer.append('/dev/full', 1, {'reward': 1.0})
   assert e.value.errno == errno.ENOSPC
   (tmp_path / 'file').write_text('')
   with pytest.raises(OSError, match=r'file could not .* you may write to'):
@@ -178,12 +178,14 @@ def test_a_full_disk_names_the_file_and_what_to_do(tmp_path):
 
 def test_wall_clock_keys():
   names = ['step_time', 'timing_s/rollout', 'perf/tokens_per_s']
-  assert all(map(writer.is_wall_clock, names))
-  assert not any(map(writer.is_wall_clock, ['reward', 'step_times', 'perfect']))
+  assert all(map(run_writer.is_wall_clock, names))
+  assert not any(
+    map(run_writer.is_wall_clock, ['reward', 'step_times', 'perfect'])
+  )
 
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(writer.jax, 'process_index', lambda: 1)
+  monkeypatch.setattr(run_writer.jax, 'process_index', lambda: 1)
   _train(tmp_path / 'x', 1, 2)
   assert not (tmp_path / 'x').exists()
   assert capsys.readouterr().out == ''
@@ -191,7 +193,7 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch, capsys):
 
 def test_lines_of_a_log(tmp_path, capsys, monkeypatch):
   now = iter([0.0, 30.0, 32.0, 34.0, 36.0])
-  monkeypatch.setattr(writer.time, 'perf_counter', lambda: next(now))
+  monkeypatch.setattr(run_writer.time, 'perf_counter', lambda: next(now))
   with _open(tmp_path, command='train it', console_every=2) as w:
     for s in range(1, 5):
       w.metrics(s, {'reward': s / 8, 'loss': 1.0, 'entropy': float('nan')})
@@ -200,7 +202,11 @@ def test_lines_of_a_log(tmp_path, capsys, monkeypatch):
     'step 4/4 reward 0.5 entropy nan 2 s/step, 0:00 left',
   ]
   assert (tmp_path / 'command.txt').read_text() == 'train it\n'
-  assert [writer.clock(s) for s in (0, 75, 3675)] == ['0:00', '1:15', '1:01:15']
+  assert [run_writer.clock(s) for s in (0, 75, 3675)] == [
+    '0:00',
+    '1:15',
+    '1:01:15',
+  ]
 
 
 def test_bar_on_a_terminal(tmp_path, monkeypatch):
@@ -223,8 +229,8 @@ def test_bar_on_a_terminal(tmp_path, monkeypatch):
 def test_half_a_character_is_written_and_read_back(tmp_path, capsys):
   half = 'a\ud800b'
   path = tmp_path / 'x.jsonl'
-  writer.append(path, 1, {half: 1.0, 'text': half, 'deep': [{half: half}]})
-  (line,) = writer.read(path)
+  run_writer.append(path, 1, {half: 1.0, 'text': half, 'deep': [{half: half}]})
+  (line,) = run_writer.read(path)
   assert line == {'step': 1, half: 1.0, 'text': half, 'deep': [{half: half}]}
   with _open(tmp_path, None) as log:
     log.eval(0, {f'eval/{half}': 1.0})

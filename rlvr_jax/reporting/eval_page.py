@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rlvr_jax import page, plots
-from rlvr_jax.runs import Group, number, series
+from rlvr_jax.reporting import pages, plots
+from rlvr_jax.reporting.run_reader import Group, number, series
 
 MOST = 8  # evaluations whose curves are drawn
 
@@ -32,7 +32,7 @@ def table(groups: Sequence[Group]) -> str:
   rows = [
     [n.removeprefix('eval/'), *(_cell(c, n) for _, c in columns)] for n in names
   ]
-  return page.table(['', *(h for h, _ in columns)], rows) if rows else ''
+  return pages.table(['', *(h for h, _ in columns)], rows) if rows else ''
 
 
 def figures(evaluations: Sequence[tuple[str, Mapping]]) -> str:
@@ -52,7 +52,7 @@ def figures(evaluations: Sequence[tuple[str, Mapping]]) -> str:
   if budgets:
     source = plots.chart(budgets, percent=True, across='k')
     note = 'Unbiased estimates, 95 % intervals over problems.'
-    drawn.append(page.figure('pass@k', source, note))
+    drawn.append(pages.figure('pass@k', source, note))
   found = lambda kind: [
     (i, name, {k: _array(x) for k, x in e[f'curves/{kind}'].items()})
     for i, (name, e) in some
@@ -65,17 +65,17 @@ def figures(evaluations: Sequence[tuple[str, Mapping]]) -> str:
   if risks:
     source = plots.chart(risks, percent=True, across='share answered')
     note = 'Share of errors when only the most confident are answered.'
-    drawn.append(page.figure('Risk and coverage', source, note))
+    drawn.append(pages.figure('Risk and coverage', source, note))
   for i, name, c in found('reliability'):
     count = c.pop('count').astype(int)
     source = plots.reliability(count, **c, color=i)
     note = f'{count.sum()} statements; grey bars count them.'
-    drawn.append(page.figure(f'Reliability: {name}', source, note))
+    drawn.append(pages.figure(f'Reliability: {name}', source, note))
   for i, name, c in found('solve_rates'):
     labels = ['0', *(f'≤{x / 10:g}' for x in range(1, 11))]
     source = plots.bars(c['count'].astype(int), labels, color=i)
     note = 'Problems by the share of their samples that is right.'
-    drawn.append(page.figure(f'Solve rates: {name}', source, note))
+    drawn.append(pages.figure(f'Solve rates: {name}', source, note))
   return f'<div class="grid">{"".join(drawn)}</div>' if drawn else ''
 
 

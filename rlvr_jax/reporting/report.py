@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlvr_jax import enums, eval_page, page, plots, writer
-from rlvr_jax import runs as runs_lib
-from rlvr_jax.runs import accuracy, number, seconds, series
+from rlvr_jax import enums
+from rlvr_jax.reporting import eval_page, pages, plots, run_writer
+from rlvr_jax.reporting import run_reader as runs_lib
+from rlvr_jax.reporting.run_reader import accuracy, number, seconds, series
 
 # Names under which a config may say what is trained on what, best first.
 _MODEL = ('model', 'model.name', 'model.path', 'model.spec')
@@ -56,17 +57,17 @@ def html(runs: Sequence[runs_lib.Run]) -> str:
   )
   title = f'{models} on {tasks}' if models and tasks else groups[0].runs[0].name
   parts = [
-    page.header(title, _subtitle(groups)),
-    page.notices(runs_lib.problems(runs)),
-    page.cards(_cards(groups[0])) if len(groups) == 1 else '',
-    page.section('Results', _results(groups)) if len(groups) > 1 else '',
-    page.section('Held-out accuracy', _accuracy(groups)),
-    page.section('Training', _training(groups)),
-    page.section('Evaluation', eval_page.section(groups)),
-    page.section('Transcripts', _transcripts(groups)),
-    page.section('Reproduce', _reproduce(groups)),
+    pages.header(title, _subtitle(groups)),
+    pages.notices(runs_lib.problems(runs)),
+    pages.cards(_cards(groups[0])) if len(groups) == 1 else '',
+    pages.section('Results', _results(groups)) if len(groups) > 1 else '',
+    pages.section('Held-out accuracy', _accuracy(groups)),
+    pages.section('Training', _training(groups)),
+    pages.section('Evaluation', eval_page.section(groups)),
+    pages.section('Transcripts', _transcripts(groups)),
+    pages.section('Reproduce', _reproduce(groups)),
   ]
-  return page.document(title, ''.join(parts))
+  return pages.document(title, ''.join(parts))
 
 
 def _first(values, keys):
@@ -112,7 +113,7 @@ def _cards(g):
   spent = [seconds(r) for r in g.runs if seconds(r)]
   if spent:
     note = 'in training steps' + (', mean per seed' if n > 1 else '')
-    cards.append(('Time', writer.clock(float(np.mean(spent))), note))
+    cards.append(('Time', run_writer.clock(float(np.mean(spent))), note))
   return cards
 
 
@@ -125,14 +126,15 @@ def _results(groups):
     evals = series(g.runs, 'eval/accuracy', 'evals')
     rows.append(
       [
-        page.swatch(plots.COLORS[i % len(plots.COLORS)]) + page.escape(g.label),
+        pages.swatch(plots.COLORS[i % len(plots.COLORS)])
+        + pages.escape(g.label),
         str(len(g.runs)),
         '' if evals is None else str(evals[0][-1]),
         _with_interval(before)[0],
         _with_interval(after)[0],
         _with_interval(after)[1],
         'n/a' if np.isnan(gain) else f'{100 * gain:+.1f}',
-        writer.clock(float(spent)),
+        run_writer.clock(float(spent)),
       ]
     )
   head = [
@@ -145,7 +147,7 @@ def _results(groups):
     'gain',
     'time',
   ]
-  return page.table(head, rows, html_first=True)
+  return pages.table(head, rows, html_first=True)
 
 
 def _accuracy(groups):
@@ -169,7 +171,7 @@ def _accuracy(groups):
     else 'Band: 95 % interval over the questions.'
   )
   src = plots.chart(lines, percent=True, wide=True)
-  return page.figure('', src, note, wide=True)
+  return pages.figure('', src, note, wide=True)
 
 
 def _lines(g, name, label, color):
@@ -199,7 +201,7 @@ def _training(groups):
     note += ' Bands go from the lowest seed to the highest.'
   else:
     note += ' Faint lines are single steps.'
-  return page.note(note) + f'<div class="grid">{panels}</div>'
+  return pages.note(note) + f'<div class="grid">{panels}</div>'
 
 
 def _panels(groups):
@@ -242,7 +244,7 @@ def _panels(groups):
       stacked = options.get('stacked', False) and same
       if lines:
         src = plots.chart(lines, **(options | {'stacked': stacked}))
-        yield page.figure(title, src, '')
+        yield pages.figure(title, src, '')
       continue
     for m in metrics:
       lines = [
@@ -251,7 +253,7 @@ def _panels(groups):
       if lines:
         src = plots.chart(lines, **(options | {'stacked': False}))
         name = f'{title}: {m}' if len(metrics) > 1 else title
-        yield page.figure(name, src, '')
+        yield pages.figure(name, src, '')
 
 
 def _correct(t):
@@ -277,7 +279,7 @@ def _transcript(t, heading):
   if isinstance(parts, dict):
     facts += [f'{k} {number(v):.3g}' for k, v in parts.items()]
   heading = f'{heading}, step {t["step"]}' if heading else f'step {t["step"]}'
-  return page.transcript(heading, facts, t.get('completion', ''), _correct(t))
+  return pages.transcript(heading, facts, t.get('completion', ''), _correct(t))
 
 
 def _transcripts(groups):
@@ -287,7 +289,7 @@ def _transcripts(groups):
     if run is None:
       continue
     if len(groups) > 1:
-      body.append(f'<h3>{page.escape(g.label)}</h3>')
+      body.append(f'<h3>{pages.escape(g.label)}</h3>')
     body.append(_run_transcripts(run, 6 if len(groups) == 1 else 2))
   return ''.join(body)
 
@@ -307,7 +309,7 @@ def _run_transcripts(run, limit):
   if len(steps) < 2 or not both:
     shown = [t for t in run.rollouts if t['step'] == run.rollouts[-1]['step']]
     return ''.join(
-      page.question(t, [_transcript(t, str(t.get('split', '')))])
+      pages.question(t, [_transcript(t, str(t.get('split', '')))])
       for t in shown[:limit]
     )
   kinds = {
@@ -323,7 +325,7 @@ def _run_transcripts(run, limit):
   counts = ', '.join(f'{len(v)} {k}' for k, v in found.items())
   each = [k for v in found.values() for k in v[: 2 if limit > 4 else 1]]
   body = [
-    page.question(
+    pages.question(
       last[k], [_transcript(first[k], 'before'), _transcript(last[k], 'after')]
     )
     for k in each[:limit]
@@ -332,7 +334,7 @@ def _run_transcripts(run, limit):
     f'Of {len(both)} held-out questions with transcripts, {counts}. '
     'Shown: the first of each kind.'
   )
-  return page.note(note) + ''.join(body)
+  return pages.note(note) + ''.join(body)
 
 
 def _reproduce(groups):
@@ -347,6 +349,6 @@ def _reproduce(groups):
       'python scripts/train.py --config=config.json --workdir=DIR'
     )
     name = f'Config: {g.label}' if len(groups) > 1 else 'Config'
-    body.append(page.code('\n'.join(commands)))
-    body.append(page.fold(name, page.code(r.config_json.strip())))
+    body.append(pages.code('\n'.join(commands)))
+    body.append(pages.fold(name, pages.code(r.config_json.strip())))
   return ''.join(body)

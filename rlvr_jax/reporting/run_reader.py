@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from rlvr_jax import config, writer
+from rlvr_jax import config
+from rlvr_jax.reporting import run_writer
 
 
 class Run(NamedTuple):
@@ -54,13 +55,13 @@ def read(folder) -> Run:
     if not (folder / name).is_file():
       problems.append(f'There is no {name}.')
       return []
-    found = list(writer.read(folder / name))
+    found = list(run_writer.read(folder / name))
     if not found:
       problems.append(f'{name} is empty.')
     return found
 
   metrics, evals, rollouts = map(
-    lines, (writer.METRICS, writer.EVAL, writer.ROLLOUTS)
+    lines, (run_writer.METRICS, run_writer.EVAL, run_writer.ROLLOUTS)
   )
   ours = lambda e: 'source' not in e or e['source'] == 'train'
   total = values.get('total_steps')
