@@ -17,21 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 
-from rlvr_jax import (
-  algorithm,
-  belief,
-  checks,
-  converse,
-  hlo,
-  registry,
-  sampler,
-  sharding,
-  turns,
-  types,
-)
+from rlvr_jax import algorithm, checks, hlo, registry, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import load
-from rlvr_jax.programs import build
+from rlvr_jax.learner.programs import build
+from rlvr_jax.models import dialogue_sampler, sampler, sharding
+from rlvr_jax.rollouts import belief, judge
 
 GIB = 2**30
 
@@ -146,7 +137,7 @@ def programs(c, mesh) -> list[Program]:
   # An env of dialogues has the name of its game; building it may need files.
   talks = registry.parse(c.env)[0] in dialogue.GAMES
   b = p * c.num_generations
-  t = s + (converse.limits(c).length if talks else n)
+  t = s + (judge.limits(c).length if talks else n)
   floats = of((b, t), jnp.float32)
   critic = floats if algo.critic else None
   batch = types.Batch(
@@ -218,13 +209,13 @@ def programs(c, mesh) -> list[Program]:
 
 def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
   """begin, turn and, where it is measured, belief; see `turns`, `belief`."""
-  limits, group = converse.limits(c), c.num_generations
+  limits, group = judge.limits(c), c.num_generations
   p, b = c.train_batch_size, c.train_batch_size * group
   numbers = lambda *shape: of(shape, jnp.int32)
   flags = lambda *shape: of(shape, jnp.bool_)
 
   def begin():
-    return turns.begin.lower(
+    return dialogue_sampler.begin.lower(
       weights,
       numbers(p, c.max_prompt_length),
       numbers(p),
@@ -244,7 +235,7 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
     )
 
   def turn():
-    return turns.turn.lower(
+    return dialogue_sampler.turn.lower(
       weights,
       memory(),
       numbers(b, limits.fed),

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rlvr_jax import page, plots, samples, summary
-from rlvr_jax.ops import coverage, intervals
+from rlvr_jax import samples, summary
+from rlvr_jax.reporting import pages, plots
+from rlvr_jax.stats import coverage, intervals
 
 
 def compare(
@@ -154,7 +155,7 @@ def html(result: Mapping, names: Sequence[str]) -> str:
   if lines:
     source = plots.chart(lines, percent=True, wide=True, across='k')
     note = 'Unbiased estimates; bands are 95 % intervals over problems.'
-    figures = page.figure('', source, note, wide=True)
+    figures = pages.figure('', source, note, wide=True)
   head = ['', *names, 'difference', '95 % interval of the difference']
   sets = result['coverage']
   kinds = {
@@ -164,19 +165,21 @@ def html(result: Mapping, names: Sequence[str]) -> str:
     'neither': 'neither solves',
   }
   folds = ''.join(
-    page.fold(f'{len(sets[kind])} {text}', page.code('\n'.join(sets[kind])))
+    pages.fold(f'{len(sets[kind])} {text}', pages.code('\n'.join(sets[kind])))
     for kind, text in kinds.items()
   )
   n, count, k = result['n'], result['samples'], result['k']
   title = f'{names[0]} against {names[1]}'
   body = [
-    page.header(title, f'{n} problems x {count} samples'),
-    page.section('pass@k', figures),
-    page.section('Metrics', page.table(head, rows(result))),
-    page.section('In short', page.table(['', 'value', '95 %'], facts(result))),
-    page.section(f'Problems solved in {k} samples', folds),
+    pages.header(title, f'{n} problems x {count} samples'),
+    pages.section('pass@k', figures),
+    pages.section('Metrics', pages.table(head, rows(result))),
+    pages.section(
+      'In short', pages.table(['', 'value', '95 %'], facts(result))
+    ),
+    pages.section(f'Problems solved in {k} samples', folds),
   ]
-  return page.document(title, ''.join(body))
+  return pages.document(title, ''.join(body))
 
 
 def rows(result: Mapping) -> list[list[str]]:

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax import rollout, sampler, sharding, writer
 from rlvr_jax import samples as samples_lib
+from rlvr_jax.models import sampler, sharding
+from rlvr_jax.reporting import run_writer
+from rlvr_jax.rollouts import single_turn
 
 
 def sampling(c, end_ids, shrink: bool = False) -> sampler.Sampling:
@@ -63,7 +65,7 @@ def run(
     seen: called with each sample that is drawn.
   """
   tasks = list(tasks)
-  prompt, length = rollout.encode_prompts(tasks, encode, max_prompt_length)
+  prompt, length = single_turn.encode_prompts(tasks, encode, max_prompt_length)
   progress(store.done)
 
   def start(first):
@@ -116,6 +118,6 @@ def countdown(total: int, say: Callable, every_s: float = 5.0) -> Callable:
     elif done == total or now - last >= every_s:
       last = now
       left = (now - began) / (done - first) * (total - done)
-      say(f'{done}/{total} samples, {writer.clock(left)} left')
+      say(f'{done}/{total} samples, {run_writer.clock(left)} left')
 
   return tell

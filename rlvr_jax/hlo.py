@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 
-from rlvr_jax import optim
+from rlvr_jax.models import sharding
 
 COLLECTIVES = (
   'all-gather',
@@ -110,7 +110,9 @@ def weight_moves(found: list[Collective], params, mesh) -> list[str]:
   for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
     name = '/'.join(str(getattr(k, 'key', getattr(k, 'idx', k))) for k in path)
     name = re.sub(r'layers/\d+', 'layers/*', name)
-    if not optim.decays(name):  # a vector, of heads or not: too small to matter
+    if not sharding.is_matrix(
+      name
+    ):  # a vector, of heads or not: too small to matter
       continue
     dtype = {'bfloat16': 'bf16', 'float32': 'f32'}[str(leaf.dtype)]
     for shape in _forms(leaf.shape, mesh.shape['tensor']):

@@ -11,29 +11,29 @@ import numpy as np
 
 import rlvr_jax
 from rlvr_jax import (
-  checkpoint,
   checks,
   config,
-  content,
-  converse,
-  data,
+  digests,
   evaluate,
-  games,
-  logprobs,
-  play,
   resume,
-  rollout,
-  sampler,
   samples,
-  sharding,
   source,
   types,
 )
 from rlvr_jax.envs import dialogue
+from rlvr_jax.io import checkpoint
 from rlvr_jax.io import load as io
-from rlvr_jax.models import transformer
-from rlvr_jax.ops import coverage
-from rlvr_jax.rewards import extract, verify
+from rlvr_jax.models import sampler, sharding, token_logprobs, transformer
+from rlvr_jax.rollouts import (
+  episode,
+  episode_scores,
+  judge,
+  single_turn,
+  task_stream,
+)
+from rlvr_jax.stats import coverage
+from rlvr_jax.verifiers import dispatch
+from rlvr_jax.verifiers.extraction import extract
 
 
 class Policy(NamedTuple):
@@ -43,7 +43,7 @@ class Policy(NamedTuple):
   tokenizer: Any
   step: int
   checksum: str  # of its checkpoint's manifest; '' before any step
-  read: dict[str, str]  # `content.of_model` of what it is made from
+  read: dict[str, str]  # `digests.of_model` of what it is made from
 
   def encode(self, c, task) -> list[int]:
     return self.tokenizer.encode_chat(task.question, c.system_prompt)
@@ -94,7 +94,7 @@ def load(c, workdir, step: int | None, mesh, *, scoring=False) -> Policy:
   # After step 0 the checkpoint has the weights.
   weights = '' if step else loaded.weights
   tokenizer = loaded.tokenizer.with_options(c.chat_template_args)
-  read = content.of_model('model.name', weights, tokenizer)
+  read = digests.of_model('model.name', weights, tokenizer)
   return Policy(model, drawing, kept, tokenizer, step, checksum, read)
 
 
@@ -125,10 +125,10 @@ def evaluator(c, tasks, *, model, mesh, how, encode, tokenizer, answer):
 
   Args:
     how: `sampler.Sampling`.
-    answer: who replies in a dialogue, from `converse.oracle`.
+    answer: who replies in a dialogue, from `judge.oracle`.
   """
   put = lambda x: sharding.from_host(x, sharding.rows(mesh))
-  limits = converse.limits(c, evaluating=True)
+  limits = judge.limits(c, evaluating=True)
 
   def surprisal(logp):
     return float(-np.asarray(logp, np.float64).sum())
@@ -142,7 +142,7 @@ def evaluator(c, tasks, *, model, mesh, how, encode, tokenizer, answer):
       def read(count):
         mine = sampler.Sampled(*(x[:count] for x in sharding.to_host(drawn)))
         rows = [tasks[i] for i in task[:count]]
-        _, said = rollout.transcribe(
+        _, said = single_turn.transcribe(
           rows,
           mine,
           tokenizer,
@@ -158,7 +158,7 @@ def evaluator(c, tasks, *, model, mesh, how, encode, tokenizer, answer):
   def dialogues(params):
     def sample(prompt, length, task, round_):
       del prompt, length
-      speaker = play.policy(
+      speaker = episode.policy(
         params,
         model=model,
         how=how._replace(shrink=False),
@@ -167,7 +167,7 @@ def evaluator(c, tasks, *, model, mesh, how, encode, tokenizer, answer):
         group=1,
         limits=limits,
       )
-      played, _, _ = play.play(
+      played, _, _ = episode.play(
         [tasks[i] for i in task],
         speaker,
         encode=encode,
@@ -178,7 +178,8 @@ def evaluator(c, tasks, *, model, mesh, how, encode, tokenizer, answer):
         oracle=answer,
       )
       return lambda count: [
-        (games.transcript(g), surprisal(g.logp)) for g in played[:count]
+        (episode_scores.transcript(g), surprisal(g.logp))
+        for g in played[:count]
       ]
 
     return sample
@@ -196,8 +197,8 @@ def settings(c, policy: Policy, tasks, oracle: source.Teacher) -> dict:
   free = (*resume.MAY_CHANGE, 'eval.samples')
   read = {
     f'checkpoint of step {policy.step}': policy.checksum,
-    'env: tasks to evaluate on': content.of_tasks(tasks),
-    'verifier: version': str(verify.VERSION),
+    'env: tasks to evaluate on': digests.of_tasks(tasks),
+    'verifier: version': str(dispatch.VERSION),
   }
   read |= policy.read | source.content_of(oracle, 'dialogue.oracle')
   return {
@@ -221,7 +222,7 @@ def evaluated(c, policy: Policy, tasks, workdir, mesh, say):
     ValueError: a prompt beyond the limit, or a file that is in use.
   """
   encode = lambda task: policy.encode(c, task)
-  data.check_prompts(tasks, encode, c.max_prompt_length)
+  task_stream.check_prompts(tasks, encode, c.max_prompt_length)
   how = evaluate.sampling(c, policy.tokenizer.end_ids, shrink=mesh.size == 1)
   oracle, size = source.open_oracle(c, mesh), evaluate.batch_size(c, mesh)
   depends = settings(c, policy, tasks, oracle)
@@ -243,7 +244,7 @@ def evaluated(c, policy: Policy, tasks, workdir, mesh, say):
       how=how,
       encode=encode,
       tokenizer=policy.tokenizer,
-      answer=converse.oracle(
+      answer=judge.oracle(
         c,
         oracle.judge,
         lambda x: sharding.from_host(x, sharding.rows(mesh)),
@@ -271,7 +272,9 @@ class Responses(NamedTuple):
 def responses(c, policy: Policy, tasks, rounds: int, mesh) -> Responses:
   """The first `rounds` samples of `evaluated` of some of its first tasks."""
   encode = lambda task: policy.encode(c, task)
-  prompt, length = rollout.encode_prompts(tasks, encode, c.max_prompt_length)
+  prompt, length = single_turn.encode_prompts(
+    tasks, encode, c.max_prompt_length
+  )
   how = evaluate.sampling(c, policy.tokenizer.end_ids, shrink=mesh.size == 1)
   draw = drawer(policy.drawing, c, model=policy.model, mesh=mesh, how=how)
   size, parts = evaluate.batch_size(c, mesh), []
@@ -279,7 +282,7 @@ def responses(c, policy: Policy, tasks, rounds: int, mesh) -> Responses:
   for some in evaluate.batches(items, size):
     which, round_ = np.array(some, np.int32).T
     drawn = sharding.to_host(draw(prompt[which], length[which], which, round_))
-    parts.append(rollout.to_rollout(prompt[which], length[which], drawn, 1))
+    parts.append(single_turn.to_rollout(prompt[which], length[which], drawn, 1))
   whole: types.Rollout = jax.tree.map(
     lambda *x: np.concatenate(x)[: len(items), 0], *parts
   )
@@ -302,4 +305,6 @@ def perplexities(c, policy: Policy, said: Responses, mesh) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames=('model', 'chunk'))
 def _logp(params, tokens, *, model, chunk):
-  return logprobs.token_logprobs(params, tokens, model=model, chunk=chunk)[0]
+  return token_logprobs.token_logprobs(
+    params, tokens, model=model, chunk=chunk
+  )[0]

@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import codes, content
-from rlvr_jax.envs import strategies
-from rlvr_jax.rewards import answer, confidence, core, strategy
+from rlvr_jax import digests, enums
+from rlvr_jax.envs import strategies, strategy_form
+from rlvr_jax.rewards import base
+from rlvr_jax.verifiers import answer, confidence
 
 STRATEGIES = (*strategies.NAMES, 'none')
 LONGEST = 80  # characters of an answer that are kept; of longer ones a digest
@@ -31,8 +32,8 @@ _log = logging.getLogger(__name__)
 class Table(NamedTuple):
   """N samples of each of M tasks; [M,N] each, 35 bytes a sample."""
 
-  verdict: np.ndarray  # i8, a codes.Verdict
-  stop: np.ndarray  # i8, a codes.Stop
+  verdict: np.ndarray  # i8, a enums.Verdict
+  stop: np.ndarray  # i8, a enums.Stop
   tokens: np.ndarray  # i32
   answer: np.ndarray  # i32, equal answers of a task are equal; -1: none
   confidence: np.ndarray  # f64, as stated; NaN: not
@@ -46,7 +47,7 @@ class Table(NamedTuple):
 
   @property
   def right(self) -> np.ndarray:
-    return self.verdict == codes.Verdict.CORRECT
+    return self.verdict == enums.Verdict.CORRECT
 
 
 def item(j: int, tasks: int) -> tuple[int, int]:
@@ -54,7 +55,7 @@ def item(j: int, tasks: int) -> tuple[int, int]:
   return j % tasks, j // tasks
 
 
-def record(task, t: core.Transcript, surprisal: float) -> dict:
+def record(task, t: base.Transcript, surprisal: float) -> dict:
   """What is kept of one sample of a task."""
   # A dialogue's answer is its last message, and no other game's.
   said = None
@@ -73,7 +74,7 @@ def record(task, t: core.Transcript, surprisal: float) -> dict:
     'answer': said,
     'confidence': confidence.parse(t.completion),
     'surprisal': float(surprisal),
-    'strategy': strategy.classify(task, t.completion) or 'none'
+    'strategy': strategy_form.classify(task, t.completion) or 'none'
     if 'strategy' in task.data
     else None,
     'kinds': list(t.kinds),
@@ -133,8 +134,8 @@ class Samples:
   def _put(self, r):
     task, round_ = item(self.done, len(self.ids))
     t, at = self.table, (task, round_)
-    t.verdict[at] = codes.Verdict[r['verdict']]
-    t.stop[at] = codes.Stop[r['stop']]
+    t.verdict[at] = enums.Verdict[r['verdict']]
+    t.stop[at] = enums.Stop[r['stop']]
     t.tokens[at] = r['tokens']
     t.fallback[at] = r['fallback']
     t.timed_out[at] = r['timed_out']
@@ -172,7 +173,7 @@ def stale(folder, step: int, settings: dict) -> list:
     if not isinstance(old, dict) or same(old) != same(settings):
       continue
     if isinstance(read := old.get('content', {}), dict):
-      why = content.differing(read, settings['content'])
+      why = digests.differing(read, settings['content'])
       out += [(path, why)] if why else []
   return out
 
@@ -247,8 +248,8 @@ def _fits(r, made, j):
   try:
     return (
       (r['task'], r['round'], r['id']) == (task, round_, made.ids[task])
-      and r['verdict'] in codes.Verdict.__members__
-      and r['stop'] in codes.Stop.__members__
+      and r['verdict'] in enums.Verdict.__members__
+      and r['stop'] in enums.Stop.__members__
       and isinstance(r['tokens'], int)
       and isinstance(r['fallback'], bool)
       and isinstance(r['timed_out'], bool)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from rlvr_jax import codes, samples
-from rlvr_jax.ops import calibration, intervals, passk, voting
+from rlvr_jax import enums, samples
+from rlvr_jax.stats import calibration, intervals, passk, voting
 
 _pass_at_k = jax.jit(passk.pass_at_k, static_argnums=2)
 
@@ -121,8 +121,8 @@ def possible(
   m = len(samples.STRATEGIES)
   full = lambda value: np.full((m, count), value)
   table = samples.Table(
-    verdict=full(int(codes.Verdict.CORRECT)),
-    stop=full(int(codes.Stop.END)),
+    verdict=full(int(enums.Verdict.CORRECT)),
+    stop=full(int(enums.Stop.END)),
     tokens=full(1),
     answer=full(0),
     confidence=full(0.5),
@@ -205,8 +205,8 @@ def _per_problem(table):
     | shares
     | {
       'mean_length': table.tokens.mean(-1),
-      'clipped_ratio': (table.stop == codes.Stop.LENGTH).mean(-1),
-      'unverifiable': (table.verdict == codes.Verdict.UNVERIFIABLE).mean(-1),
+      'clipped_ratio': (table.stop == enums.Stop.LENGTH).mean(-1),
+      'unverifiable': (table.verdict == enums.Verdict.UNVERIFIABLE).mean(-1),
       'fallback': table.fallback.mean(-1),
       'timeout': table.timed_out.mean(-1),
     }

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, compare, samples, summary
-from rlvr_jax.ops import coverage, intervals
+from rlvr_jax import compare, enums, samples, summary
+from rlvr_jax.stats import coverage, intervals
 
 IDS = [f't{i}' for i in range(6)]
 
@@ -13,8 +13,8 @@ def table(*rows, confidence=None):
   """A row of marks for each task, x for a right one."""
   right = np.array([[mark == 'x' for mark in row] for row in rows])
   made = samples.Samples(IDS[: len(rows)], right.shape[1]).table
-  made.verdict[:] = np.where(right, codes.Verdict.CORRECT, codes.Verdict.WRONG)
-  made.stop[:], made.tokens[:], made.surprisal[:] = codes.Stop.END, 4, 2.0
+  made.verdict[:] = np.where(right, enums.Verdict.CORRECT, enums.Verdict.WRONG)
+  made.stop[:], made.tokens[:], made.surprisal[:] = enums.Stop.END, 4, 2.0
   made.answer[:] = ~right
   if confidence is not None:
     made.confidence[:] = confidence

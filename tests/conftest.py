@@ -34,7 +34,7 @@ _LONGEST = (
   'train_test',
   'dialogue_run_test',
   'config_effects_test',
-  'step_test',
+  'train_step_test',
   'source_test',
   'recipes_test',
   'sampler_test',

@@ -7,8 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from rlvr_jax import config, converse, policy, samples, sharding, train
+from rlvr_jax import config, policy, samples, train
 from rlvr_jax.envs import dialogue
+from rlvr_jax.models import sharding
+from rlvr_jax.rollouts import judge
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'{ROOT}/configs/twenty_questions.py'
@@ -139,7 +141,7 @@ def test_an_evaluation_may_have_more_turns(whole, tmp_path):
     )
   assert isinstance(table, samples.Table)
   np.testing.assert_array_equal(table.turns, 5)
-  assert converse.limits(c, evaluating=True).length == -(-128 * 5 // 3)
+  assert judge.limits(c, evaluating=True).length == -(-128 * 5 // 3)
 
 
 @pytest.mark.parametrize(

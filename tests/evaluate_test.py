@@ -4,16 +4,16 @@ import jax
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, evaluate, samples, summary
-from rlvr_jax.envs.core import Task
+from rlvr_jax import enums, evaluate, samples, summary
 from rlvr_jax.io import tokenizer as tokenizers
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
+from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
 SETTINGS = {'a': 1, 'b': [1, 2]}
 
 
-VERDICTS = codes.Verdict.WRONG, codes.Verdict.CORRECT
+VERDICTS = enums.Verdict.WRONG, enums.Verdict.CORRECT
 
 
 def said(ids):
@@ -34,7 +34,7 @@ def run(n, batch_size, number=1, store=None, **kw):
     assert prompt[:, 0].tolist() == [b'0123456789'[t] for t in task]
     tokens = np.stack([prompt[:, 0] + round_, np.full(len(prompt), 258)], 1)
     return lambda count: [
-      (core.Transcript(text, 2, codes.Stop.END, VERDICTS[text == str(t)]), 1.0)
+      (base.Transcript(text, 2, enums.Stop.END, VERDICTS[text == str(t)]), 1.0)
       for text, t in zip(map(said, tokens[:count]), task, strict=False)
     ]
 
@@ -170,11 +170,11 @@ def test_records_survive_the_file(tmp_path):
   records = [
     samples.record(
       tasks(1)[0],
-      core.Transcript(
+      base.Transcript(
         text,
         9,
-        codes.Stop.END,
-        codes.Verdict.WRONG,
+        enums.Stop.END,
+        enums.Verdict.WRONG,
         fallback=text == long,
         timed_out=text == '',
       ),

@@ -8,7 +8,8 @@ import jax
 import ml_collections
 import pytest
 
-from rlvr_jax import checks, config, limits, sharding
+from rlvr_jax import checks, config, limits
+from rlvr_jax.models import sharding
 
 ROOT = pathlib.Path(__file__).parents[1]
 BASE = runpy.run_path(str(ROOT / 'configs' / 'common.py'))['base']

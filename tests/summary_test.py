@@ -5,15 +5,15 @@ import itertools
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, samples, summary
-from rlvr_jax.envs.core import Task
-from rlvr_jax.ops import intervals
-from rlvr_jax.rewards import core
+from rlvr_jax import enums, samples, summary
+from rlvr_jax.rewards import base
+from rlvr_jax.stats import intervals
+from rlvr_jax.tasks import Task
 
 MARKS = {
-  'x': codes.Verdict.CORRECT,
-  '.': codes.Verdict.WRONG,
-  '?': codes.Verdict.UNVERIFIABLE,
+  'x': enums.Verdict.CORRECT,
+  '.': enums.Verdict.WRONG,
+  '?': enums.Verdict.UNVERIFIABLE,
 }
 
 
@@ -29,7 +29,7 @@ def table(*rows, texts=None, confidences=None, task=TASK, **each):
     text, q = texts[i][r], confidences[i][r]
     if q is not None:
       text = f'<answer>{text}</answer><confidence>{q}</confidence>'
-    said = core.Transcript(text, 3, codes.Stop.END, MARKS[rows[i][r]])
+    said = base.Transcript(text, 3, enums.Stop.END, MARKS[rows[i][r]])
     made.add([samples.record(task, said._replace(**each), 1.5)])
   return made.table
 
@@ -244,7 +244,7 @@ def test_bootstrap_is_over_tasks_and_fixed_by_the_seed():
 
 def test_other_rates_are_means_over_samples():
   made = table('x?', '.?')
-  made.stop[0, 0], made.tokens[0, 0] = codes.Stop.LENGTH, 7
+  made.stop[0, 0], made.tokens[0, 0] = enums.Stop.LENGTH, 7
   got = summary.summary(made)
   assert got['eval/unverifiable'] == 0.5
   assert got['eval/clipped_ratio'] == 0.25
