@@ -47,6 +47,33 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope='session')
+def save_model():
+  """save(folder, seed, spec) -> folder: random weights, as a model's folder.
+
+  Replaces a model that is there.
+  """
+  import numpy as np
+
+  from rlvr_jax import registry
+  from rlvr_jax.io import export, tokenizer
+  from rlvr_jax.models import sharding, transformer
+
+  def save(folder, seed=0, spec='tiny(layers=1, width=32)'):
+    config = registry.get('model', spec)()
+    shapes, _ = sharding.params_shardings(
+      transformer.Decoder(config), sharding.make_mesh((1, -1, 1))
+    )
+    rng = np.random.default_rng(seed)
+    make = lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32)
+    shutil.rmtree(folder, ignore_errors=True)
+    params = jax.tree.map(make, shapes)
+    export.export(folder, config, params, tokenizer.byte_level())
+    return folder
+
+  return save
+
+
+@pytest.fixture(scope='session')
 def smoke(tmp_path_factory):
   """(workdir, its config that knows what was read) of a whole small run."""
   from rlvr_jax import config, train

@@ -12,9 +12,9 @@ import pytest
 
 from rlvr_jax import algorithm, enums, registry, source, train, types
 from rlvr_jax import config as config_lib
-from rlvr_jax.io import export, tokenizer
+from rlvr_jax.io import tokenizer
 from rlvr_jax.learner import batches, programs
-from rlvr_jax.models import sharding, transformer
+from rlvr_jax.models import sharding
 from rlvr_jax.rollouts import single_turn
 from rlvr_jax.tasks import Task
 
@@ -115,19 +115,9 @@ def test_teachers_must_share_the_vocabulary():
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, save_model):
   """A random model of one layer, as a folder that has weights."""
-  path = tmp_path_factory.mktemp('model')
-  config = registry.get('model', 'tiny(layers=1, width=32)')()
-  shapes, _ = sharding.params_shardings(
-    transformer.Decoder(config), sharding.make_mesh((1, -1, 1))
-  )
-  rng = np.random.default_rng(0)
-  params = jax.tree.map(
-    lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), shapes
-  )
-  export.export(path, config, params, BYTES)
-  return path
+  return save_model(tmp_path_factory.mktemp('model'))
 
 
 @pytest.fixture

@@ -5,14 +5,11 @@ import json
 import pathlib
 import shutil
 
-import jax
-import numpy as np
 import pytest
 
-from rlvr_jax import config, registry, resume, train
+from rlvr_jax import config, resume, train
 from rlvr_jax.envs import labels
-from rlvr_jax.io import checkpoint, export, tokenizer
-from rlvr_jax.models import sharding, transformer
+from rlvr_jax.io import checkpoint
 from rlvr_jax.verifiers import dispatch
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -30,21 +27,6 @@ def script(name):
   return module
 
 
-def save_model(folder, seed=0):
-  """A one-layer model with random weights; replaces one that is there."""
-  model = registry.get('model', 'tiny(layers=1, width=32)')()
-  shapes, _ = sharding.params_shardings(
-    transformer.Decoder(model), sharding.make_mesh((1, -1, 1))
-  )
-  rng = np.random.default_rng(seed)
-  make = lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32)
-  shutil.rmtree(folder, ignore_errors=True)
-  export.export(folder, model, jax.tree.map(make, shapes), BYTES)
-
-
-BYTES = tokenizer.byte_level()
-
-
 def write(path, first, *, gold='7', **rows):
   """Sixteen rows whose gold is 7; rows={'row12': {...}} changes some."""
   lines = [{'question': f'Q{first + i}', 'answer': gold} for i in range(16)]
@@ -56,17 +38,21 @@ def write(path, first, *, gold='7', **rows):
 class Run:
   """A run in a folder, its data and its model beside it."""
 
-  def __init__(self, folder):
+  def __init__(self, folder, save_model):
     self.dir, self.model = folder / 'run', folder / 'model'
+    self._save_model = save_model
     self.train, self.test = folder / 'train.jsonl', folder / 'test.jsonl'
     self.changes = [
       *SMALL,
       f"env=jsonl(path='{self.train}',test_path='{self.test}')",
       f'model.name={self.model}',
     ]
-    save_model(self.model)
+    self.save_model()
     write(self.train, 0)
     write(self.test, 100)
+
+  def save_model(self, seed=0):
+    self._save_model(self.model, seed)
 
   def go(self, *changes):
     train.train(config.load(SMOKE, [*self.changes, *changes]), self.dir)
@@ -74,7 +60,7 @@ class Run:
 
   def copy(self, folder):
     """The same run with its own data and model."""
-    new = Run(folder)
+    new = Run(folder, self._save_model)
     shutil.copytree(self.dir, new.dir)
     return new
 
@@ -84,8 +70,8 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path):
-  return Run(tmp_path)
+def run(tmp_path, save_model):
+  return Run(tmp_path, save_model)
 
 
 def contents(folder):
@@ -116,9 +102,9 @@ def test_a_run_goes_on_from_what_it_was_computed_from_alone(run, capsys):
   write(run.test, 100, row3={'answer': '8'})
   refused('tasks to evaluate on: 8 tasks')
   write(run.test, 100, row15={'answer': '8'})  # not one of the eight
-  save_model(run.model, seed=1)
+  run.save_model(seed=1)
   refused('model.name=', 'weights:')
-  save_model(run.model)
+  run.save_model()
   path = run.model / 'tokenizer_config.json'
   text = path.read_text()
   path.write_text(text.replace('<|im_start|>', '<|im_end|>', 1))
@@ -158,7 +144,7 @@ def test_checkpoints_of_older_versions_go_on_and_say_so(
     run.go('total_steps=3')
 
 
-def test_a_teacher_is_remembered_too(run, tmp_path):
+def test_a_teacher_is_remembered_too(run, tmp_path, save_model):
   save_model(tmp_path / 'teacher')
   how = ('method=distill', f'teacher.name={tmp_path / "teacher"}')
   run.go(*how)
@@ -220,7 +206,7 @@ def test_step_0_follows_the_weights(run, capsys):
 
   first = entropy(0, '8/8 samples')
   last = entropy(1, '8/8 samples')
-  save_model(run.model, seed=1)
+  run.save_model(seed=1)
   assert entropy(0, 'model.name: weights') != first
   # The checkpoint has the weights of step 1.
   assert entropy(1, '8 of 8 samples are in') == last
@@ -258,9 +244,9 @@ def test_labels_are_of_these_tasks_and_this_model(
     assert says in capsys.readouterr().err
     assert out.read_text() == made
 
-  save_model(run.model, seed=1)
+  run.save_model(seed=1)
   refused('model.name: weights')
-  save_model(run.model)
+  run.save_model()
   write(run.train, 0, row15={'answer': '8'})
   refused('env: tasks')
   write(run.train, 0)
@@ -273,10 +259,10 @@ def test_labels_are_of_these_tasks_and_this_model(
   rows = [row | {'answer': '3', 'right': False} for row in rows]
   labels.write(out, [header, *rows])
   how = (f'labels={out}', 'reward_funcs=("majority",)')
-  save_model(run.model, seed=1)
+  run.save_model(seed=1)
   with pytest.raises(ValueError, match='another model by the name'):
     run.go(*how)
-  save_model(run.model)
+  run.save_model()
   with monkeypatch.context() as m:
     m.setattr(dispatch, 'VERSION', dispatch.VERSION + 1)
     with pytest.raises(ValueError, match='another version of the verifier'):

@@ -18,9 +18,8 @@ import pytest
 
 from rlvr_jax import config as config_lib
 from rlvr_jax import registry, train
-from rlvr_jax.io import checkpoint, export, tokenizer
+from rlvr_jax.io import checkpoint
 from rlvr_jax.learner import optimizer
-from rlvr_jax.models import sharding, transformer
 from rlvr_jax.reporting import alarms, run_writer
 from rlvr_jax.rewards import base
 
@@ -97,25 +96,12 @@ _ARGS = (
 )
 
 
-def save_model(folder):
-  """A one-layer model with random weights, as a Hugging Face folder."""
-  config = registry.get('model', 'tiny(layers=1)')()
-  shapes, _ = sharding.params_shardings(
-    transformer.Decoder(config), sharding.make_mesh((1, -1, 1))
-  )
-  rng = np.random.default_rng(0)
-  make = lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32)
-  params = jax.tree.map(make, shapes)
-  export.export(folder, config, params, tokenizer.byte_level())
-  return folder
-
-
 @pytest.fixture(scope='module')
-def run(tmp_path_factory):
+def run(tmp_path_factory, save_model):
   """run(workdir, *args, fault='') -> CompletedProcess of train.py."""
   folder = tmp_path_factory.mktemp('driver')
   (folder / 'driver.py').write_text(_DRIVER)
-  model = save_model(folder / 'model')
+  model = save_model(folder / 'model', spec='tiny(layers=1)')
   env = os.environ | {
     'TRAIN': str(TRAIN),
     'JAX_NUM_CPU_DEVICES': '1',
@@ -534,7 +520,7 @@ def test_a_run_goes_on_on_other_devices(tmp_path):
   assert any(x['grad_norm'] > 0 for x in stayed)
 
 
-def test_damaged_files_are_refused_at_start(main, tmp_path, capsys):
+def test_damaged_files_are_refused_at_start(main, save_model, tmp_path, capsys):
   (tmp_path / 'empty.jsonl').write_text('')
   env = f'--config.env=jsonl(path={str(tmp_path / "empty.jsonl")!r})'
   assert main(tmp_path / 'run', env) == 1

@@ -24,11 +24,6 @@ AGGREGATES = (
   'seq_mean_token_sum',
   'constant(5)',
 )
-# Programs that compile five times faster, and run slower.
-FAST = {
-  'xla_backend_optimization_level': 0,
-  'xla_cpu_use_fusion_emitters': False,
-}
 MESH = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
 
 
@@ -55,7 +50,7 @@ def params():
   )
 
 
-@functools.partial(jax.jit, compiler_options=FAST)
+@jax.jit
 def _outputs_of(params, tokens):
   return token_logprobs.token_logprobs(params, tokens, model=MODEL)
 
@@ -105,8 +100,7 @@ def program(aggregate='token_mean', kl='', per_micro=1, pack=False, s=S):
       temperature=1.0,
       trainable='.*',
       shapes=shapes(per_micro, pack, s),
-    ),
-    compiler_options=FAST,
+    )
   )
 
 
@@ -137,7 +131,7 @@ def _by_hand(kl):
       k: (value[k], optimizer.split(pull(one(k))[0], '.*')[0]) for k in value
     }
 
-  return jax.jit(each, compiler_options=FAST)
+  return jax.jit(each)
 
 
 def by_hand(rows=None, kl=''):
@@ -311,7 +305,7 @@ def test_metrics_are_never_over_a_part_of_the_tokens():
     trainable='.*',
     shapes=shapes(1),
   )
-  f = jax.jit(f, compiler_options=FAST)
+  f = jax.jit(f)
   loss, metrics, grads = f(params(), off_policy(), look=False)
   check_equal((loss, grads), by_hand(off_policy())['token_mean'])
   whole = {k for k, r in metrics.items() if r.den > 0}
@@ -337,7 +331,7 @@ def test_metrics_are_over_all_tokens_where_tokens_are_chosen():
       trainable='.*',
       shapes=shapes(per_micro),
     )
-    _, metrics, _ = jax.jit(f, compiler_options=FAST)(params(), off_policy())
+    _, metrics, _ = jax.jit(f)(params(), off_policy())
     told.append({k: float(ratio.divide(r)) for k, r in metrics.items()})
   assert told[0] == pytest.approx(told[1], rel=1e-4)
   for name in ('entropy', 'ratio', 'sampler_trainer/logp_diff_max'):
@@ -348,8 +342,7 @@ def test_forward_gives_the_log_probs_of_the_weights():
   got = jax.jit(
     functools.partial(
       micro_batch.forward, model=MODEL, temperature=1.0, shapes=shapes(2)
-    ),
-    compiler_options=FAST,
+    )
   )(params(), batch())
   want = logp_of(batch().tokens)
   want = np.where(batch().mask, want, 0)
@@ -375,9 +368,9 @@ def test_the_entropy_bonus_adds_its_own_gradient():
     trainable='.*',
     shapes=shapes(1),
   )
-  loss, _, grads = jax.jit(f, compiler_options=FAST)(params(), batch())
+  loss, _, grads = jax.jit(f)(params(), batch())
   plain_loss, _, plain = program()(params(), batch())
-  h, dh = jax.jit(jax.value_and_grad(entropy), compiler_options=FAST)(params())
+  h, dh = jax.jit(jax.value_and_grad(entropy))(params())
   np.testing.assert_allclose(loss, plain_loss - 0.3 * h, rtol=1e-5)
   for name, d in optimizer.split(dh, '.*')[0].items():
     np.testing.assert_allclose(
@@ -395,7 +388,7 @@ def test_a_correction_weighs_advantages_by_the_trainer_s_own_view():
     temperature=1.0,
     shapes=shapes(2),
   )
-  got, told = jax.jit(f, compiler_options=FAST)(params(), rows, rows.adv)
+  got, told = jax.jit(f)(params(), rows, rows.adv)
   logp = np.where(rows.mask, logp_of(rows.tokens), 0)
   weight = np.where(rows.mask, np.exp(logp - rows.logp_old).clip(max=1.02), 0)
   np.testing.assert_allclose(got.logp_old, logp, atol=2e-5)
@@ -428,9 +421,9 @@ def test_a_critic_gives_advantages_and_learns_the_returns():
     if rows.mask[b].any():
       last[b, np.flatnonzero(rows.mask[b])[-1]] = b % 3
   kw = dict(algorithm=algo, model=critic, temperature=1.0, shapes=shapes(2))
-  got, told = jax.jit(
-    functools.partial(train_step.prepare, **kw), compiler_options=FAST
-  )(weights, rows, last)
+  got, told = jax.jit(functools.partial(train_step.prepare, **kw))(
+    weights, rows, last
+  )
   (hidden,) = critic.apply({'params': weights}, rows.tokens)
   value = np.asarray(hidden) @ weights['value_kernel'] + 0.2
   value = np.where(rows.mask, np.pad(value[:, :-1], ((0, 0), (1, 0))), 0)
@@ -443,8 +436,7 @@ def test_a_critic_gives_advantages_and_learns_the_returns():
     returns.sum() / rows.mask.sum()
   )
   _, metrics, grads = jax.jit(
-    functools.partial(train_step.gradients, trainable='.*', **kw),
-    compiler_options=FAST,
+    functools.partial(train_step.gradients, trainable='.*', **kw)
   )(weights, got)
   error = 0.5 * np.square(value - returns).sum() / rows.mask.sum()
   assert float(ratio.divide(metrics['critic/loss'])) == pytest.approx(
@@ -467,7 +459,7 @@ def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
     kl = (jnp.exp(q) * (q - p)).sum(-1)
     return jnp.where(rows.mask[:, 1:], kl, 0.0).sum() / rows.mask.sum()
 
-  @functools.partial(jax.jit, compiler_options=FAST)
+  @jax.jit
   def run(policy, teacher):
     return train_step.gradients(
       policy,
@@ -481,9 +473,7 @@ def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
     )
 
   loss, metrics, grads = run(params(), other)
-  want, want_grads = jax.jit(
-    jax.value_and_grad(by_hand), compiler_options=FAST
-  )(params())
+  want, want_grads = jax.jit(jax.value_and_grad(by_hand))(params())
   assert float(loss) == pytest.approx(float(want), rel=1e-4)
   assert float(ratio.divide(metrics['divergence'])) == pytest.approx(
     float(want), rel=1e-4
@@ -521,7 +511,6 @@ def trained():
     ),
     donate_argnums=0,
     out_shardings=(train_step.shardings_of(abstract), None),
-    compiler_options=FAST,
   )
 
   def new():
@@ -646,8 +635,7 @@ def updater(tx, model=MODEL):
       temperature=1.0,
       trainable='.*',
       shapes=shapes(2),
-    ),
-    compiler_options=FAST,
+    )
   )
   held = sharding.put_params(params(), model, MESH)
   state = train_step.new_state(

@@ -19,11 +19,6 @@ GREEDY = FREE._replace(temperature=0.0)
 PROMPT = np.random.default_rng(0).integers(1, VOCAB, (2, S)).astype(np.int32)
 LENGTH = np.array([6, 3], np.int32)
 KEY = jax.random.key(0)
-# Programs that compile five times faster, and run slower.
-FAST = {
-  'xla_backend_optimization_level': 0,
-  'xla_cpu_use_fusion_emitters': False,
-}
 
 
 @functools.cache
@@ -42,11 +37,7 @@ def layers():
   return transformer.unstack(params(), MODEL.config.num_layers)
 
 
-program = jax.jit(
-  sampler.sample,
-  static_argnames=('model', 'how', 'group'),
-  compiler_options=FAST,
-)
+program = jax.jit(sampler.sample, static_argnames=('model', 'how', 'group'))
 
 
 def sample(how, prompt=PROMPT, length=LENGTH, key=KEY, group=1):
@@ -66,9 +57,7 @@ def rows(out, group=1):
   return tokens
 
 
-@functools.partial(
-  jax.jit, static_argnames='temperature', compiler_options=FAST
-)
+@functools.partial(jax.jit, static_argnames='temperature')
 def trainer(tokens, temperature):
   return token_logprobs.token_logprobs(
     params(), tokens, model=MODEL, temperature=temperature
@@ -85,7 +74,7 @@ def greedy():
 
 def test_greedy_is_the_argmax_of_the_full_forward(greedy):
   tokens = rows(greedy)
-  logits = np.array(jax.jit(transformer.logits, static_argnames='model', compiler_options=FAST)(
+  logits = np.array(jax.jit(transformer.logits, static_argnames='model')(
     params(), tokens, model=MODEL
   ))  # fmt: skip
   for b, n in enumerate(LENGTH):

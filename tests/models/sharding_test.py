@@ -20,11 +20,6 @@ MODEL = transformer.Decoder(
 MESHES = (
   (1, 1, 1), (2, 1, 1), (1, 2, 2), (1, 1, 4), (1, 8, 1), (2, 2, 2),
 )  # fmt: skip
-# Programs that compile five times faster, and run slower.
-FAST = {
-  'xla_backend_optimization_level': 0,
-  'xla_cpu_use_fusion_emitters': False,
-}
 
 
 def mesh_of(shape):
@@ -70,8 +65,7 @@ def run(shape):
         model=MODEL,
         how=sampler.Sampling(N, tuple(range(8))),
         group=GROUP,
-      ),
-      compiler_options=FAST,
+      )
     )
     layout = sharding.to_sampler(MODEL, mesh)(params)
     sampled = draw(layout, put(prompt), put(length), jax.random.key(1))
@@ -100,7 +94,6 @@ def run(shape):
       ),
       donate_argnums=0,
       out_shardings=(train_step.shardings_of(abstract), None),
-      compiler_options=FAST,
     )
     state = train_step.new_state(
       params, 0, tx=tx, trainable='.*', abstract=abstract

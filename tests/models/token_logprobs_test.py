@@ -16,13 +16,6 @@ MODEL = transformer.Decoder(
 )
 
 
-# Programs that compile five times faster, and run slower.
-FAST = {
-  'xla_backend_optimization_level': 0,
-  'xla_cpu_use_fusion_emitters': False,
-}
-
-
 @functools.cache
 def params():
   """Random weights with std 0.2, so that attention is not flat."""
@@ -68,7 +61,7 @@ def graded(f):
     logp, entropy = (jnp.where(mask, x, 0.0) for x in (logp, entropy))
     return (w[0] * logp + w[1] * entropy).sum(), (logp, entropy)
 
-  return jax.jit(jax.value_and_grad(total, has_aux=True), compiler_options=FAST)
+  return jax.jit(jax.value_and_grad(total, has_aux=True))
 
 
 @functools.cache
@@ -107,7 +100,7 @@ def check_equal(got, want):
 
 def test_token_logprobs_are_those_of_log_softmax():
   forward = functools.partial(transformer.logits, model=MODEL)
-  forward = jax.jit(forward, compiler_options=FAST)
+  forward = jax.jit(forward)
   all_logits = np.float64(forward(params(), TOKENS))
   for temperature in (1.0, 0.5):
     logp, entropy = jax.jit(
@@ -116,8 +109,7 @@ def test_token_logprobs_are_those_of_log_softmax():
         model=MODEL,
         temperature=temperature,
         chunk=10,
-      ),
-      compiler_options=FAST,
+      )
     )(params(), TOKENS)
     assert logp.shape == entropy.shape == (B, T)
     assert not np.asarray(logp[:, 0]).any()
