@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import limits, registry, summary
+from rlvr_jax import limits, registry
 from rlvr_jax.envs import dialogue
+from rlvr_jax.evaluation import eval_metrics
 from rlvr_jax.models import sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
@@ -249,7 +250,7 @@ def check_keep_best(c, evaluated) -> None:
   if not c.keep_best:
     return
   talks = dialogue.is_dialogue(evaluated[0])
-  known = summary.possible(
+  known = eval_metrics.possible(
     c.eval.samples,
     turns=judge.limits(c, evaluating=True).turns if talks else 0,
     strategies=any('strategy' in task.data for task in evaluated),

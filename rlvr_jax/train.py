@@ -15,17 +15,14 @@ from rlvr_jax import (
   algorithm,
   checks,
   digests,
-  evaluate,
-  policy,
   processes,
   registry,
   resume,
-  samples,
   source,
-  summary,
   types,
 )
 from rlvr_jax.envs import dialogue, labels
+from rlvr_jax.evaluation import eval_metrics, evaluate, policy, sample_store
 from rlvr_jax.io import checkpoint, load
 from rlvr_jax.learner import batches, optimizer, programs, train_step
 from rlvr_jax.models import sampler, sharding, transformer
@@ -206,12 +203,12 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         eval_tasks,
         draw_eval(params),
         encode=encode,
-        store=samples.Samples([t.id for t in eval_tasks], c.eval.samples),
+        store=sample_store.Samples([t.id for t in eval_tasks], c.eval.samples),
         batch_size=evaluate.batch_size(c, mesh),
         max_prompt_length=c.max_prompt_length,
         seen=seen,
       )
-      scores = summary.summary(table)
+      scores = eval_metrics.summary(table)
       log.eval(s, scores)
       log.rollouts(
         s,
@@ -221,7 +218,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         ],
       )
       # Of this step, for its checkpoint; some metrics are not always there.
-      extra['score'] = summary.score(scores, c.keep_best)
+      extra['score'] = eval_metrics.score(scores, c.keep_best)
 
     ##### one batch of groups #####
     def gather(s, params, state, clock):

@@ -7,7 +7,8 @@ import types
 import jax
 import pytest
 
-from rlvr_jax import checks, evaluate, registry
+from rlvr_jax import checks, registry
+from rlvr_jax.evaluation import evaluate
 from rlvr_jax.learner import programs
 from rlvr_jax.models import sharding
 

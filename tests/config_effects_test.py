@@ -15,17 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import (
-  algorithm,
-  checks,
-  config,
-  enums,
-  evaluate,
-  policy,
-  registry,
-  train,
-  types,
-)
+from rlvr_jax import algorithm, checks, config, enums, registry, train, types
+from rlvr_jax.evaluation import evaluate, policy
 from rlvr_jax.io import chat_template, load
 from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding

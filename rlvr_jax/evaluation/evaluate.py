@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax import samples as samples_lib
+from rlvr_jax.evaluation import sample_store as samples_lib
 from rlvr_jax.models import sampler, sharding
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.rollouts import single_turn
