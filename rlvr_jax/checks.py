@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import limits, registry
+from rlvr_jax import config_limits, registry
 from rlvr_jax.envs import dialogue
 from rlvr_jax.evaluation import eval_metrics
 from rlvr_jax.models import sharding
@@ -22,8 +22,8 @@ CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
 def check_values(c) -> None:
   """ValueError for a key that is missing, or cannot be what it is."""
   flat = config_lib.flatten(c)
-  limits.check(flat)
-  limits.check_complete(flat)
+  config_limits.check(flat)
+  config_limits.check_complete(flat)
 
 
 def check_config(c, mesh) -> None:

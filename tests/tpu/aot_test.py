@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from rlvr_jax import aot, hlo
 from rlvr_jax import config as config_lib
 from rlvr_jax.models import sharding
+from rlvr_jax.tpu import aot, hlo
 
 ROOT = pathlib.Path(aot.__file__).parents[1]
 needs_libtpu = pytest.mark.skipif(
