@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from rlvr_jax import config as config_lib
 from rlvr_jax import config_limits, registry
 from rlvr_jax.envs import dialogue
-from rlvr_jax.evaluation import eval_metrics
 from rlvr_jax.models import sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
@@ -243,27 +242,6 @@ def eval_tasks(c, env) -> list:
     )
   split = env[c.eval.split]
   return [split[i] for i in range(min(c.eval.num_tasks, len(split)))]
-
-
-def check_keep_best(c, evaluated) -> None:
-  """ValueError unless an evaluation of these tasks can have the metric."""
-  if not c.keep_best:
-    return
-  talks = dialogue.is_dialogue(evaluated[0])
-  known = eval_metrics.possible(
-    c.eval.samples,
-    turns=judge.limits(c, evaluating=True).turns if talks else 0,
-    strategies=any('strategy' in task.data for task in evaluated),
-  )
-  name = c.keep_best.removeprefix('-')
-  if name not in known:
-    short = [k for k in known if not k.endswith(('_low', '_high'))]
-    raise ValueError(
-      f'keep_best={show(c.keep_best)} is no metric of an evaluation.'
-      f'{registry.nearest(name, known)} There are: {", ".join(short)}; each of '
-      'them with _low and _high, and with a - before it where the smallest '
-      'value is the best.'
-    )
 
 
 def training_tasks(c, tasks):

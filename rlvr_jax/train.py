@@ -75,7 +75,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
   talks = dialogue.is_dialogue(train_tasks[0])
   reward = base.build(c.reward_funcs, c.reward_weights)
   eval_tasks = checks.eval_tasks(c, env)
-  checks.check_keep_best(c, eval_tasks)
+  evaluate.check_keep_best(c, eval_tasks)
   read = resume.tasks_read(c, whole, train_tasks, eval_tasks)
   resume.check_content(c, workdir, checkpoint.extra(workdir), read)
 
