@@ -31,6 +31,7 @@ import traceback
 
 import pytest
 
+pytestmark = pytest.mark.timeout(1800)
 ROOT = pathlib.Path(__file__).parents[1]
 RECORDS = ROOT / 'tests' / 'recorded'
 AGAIN = 'python tests/recorded_runs_test.py'
@@ -68,6 +69,8 @@ GAMES = (
   'eval.num_tasks=2',
   'eval.max_turns=0',
 )
+# Programs that compile sooner, and run slower.
+FAST = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
 TINY = 'configs/tiny.py:smoke'
 # NAME -> (config, overrides). {FOLDER} has the directories of the runs before,
 # which serve as models.
@@ -86,6 +89,9 @@ RUNS = {
 
 def make(folder: pathlib.Path, names) -> None:
   """NAME and NAME-resumed in `folder`, in this process; goes on after errors."""
+  from matplotlib import figure
+
+  figure.Figure.draw = lambda *_: None  # reports are not compared
   (folder / 'fingerprint.json').write_text(json.dumps(fingerprint()))
   for name in names:
     try:
@@ -223,6 +229,7 @@ def made(folder, names) -> str:
       'PYTHONPATH': str(ROOT),
       'JAX_PLATFORMS': 'cpu',
       'JAX_NUM_CPU_DEVICES': '1',
+      'XLA_FLAGS': FAST,
       'JAX_COMPILATION_CACHE_DIR': str(folder / 'cache'),
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
       'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
