@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import limits, registry, summary
+from rlvr_jax import config_limits, registry
 from rlvr_jax.envs import dialogue
 from rlvr_jax.models import sharding
 from rlvr_jax.ops import estimators
@@ -21,8 +21,8 @@ CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
 def check_values(c) -> None:
   """ValueError for a key that is missing, or cannot be what it is."""
   flat = config_lib.flatten(c)
-  limits.check(flat)
-  limits.check_complete(flat)
+  config_limits.check(flat)
+  config_limits.check_complete(flat)
 
 
 def check_config(c, mesh) -> None:
@@ -242,27 +242,6 @@ def eval_tasks(c, env) -> list:
     )
   split = env[c.eval.split]
   return [split[i] for i in range(min(c.eval.num_tasks, len(split)))]
-
-
-def check_keep_best(c, evaluated) -> None:
-  """ValueError unless an evaluation of these tasks can have the metric."""
-  if not c.keep_best:
-    return
-  talks = dialogue.is_dialogue(evaluated[0])
-  known = summary.possible(
-    c.eval.samples,
-    turns=judge.limits(c, evaluating=True).turns if talks else 0,
-    strategies=any('strategy' in task.data for task in evaluated),
-  )
-  name = c.keep_best.removeprefix('-')
-  if name not in known:
-    short = [k for k in known if not k.endswith(('_low', '_high'))]
-    raise ValueError(
-      f'keep_best={show(c.keep_best)} is no metric of an evaluation.'
-      f'{registry.nearest(name, known)} There are: {", ".join(short)}; each of '
-      'them with _low and _high, and with a - before it where the smallest '
-      'value is the best.'
-    )
 
 
 def training_tasks(c, tasks):

@@ -15,17 +15,14 @@ from rlvr_jax import (
   algorithm,
   checks,
   digests,
-  evaluate,
-  policy,
   processes,
   registry,
   resume,
-  samples,
   source,
-  summary,
   types,
 )
 from rlvr_jax.envs import dialogue, labels
+from rlvr_jax.evaluation import eval_metrics, evaluate, policy, sample_store
 from rlvr_jax.io import checkpoint, load
 from rlvr_jax.learner import batches, optimizer, programs, train_step
 from rlvr_jax.models import sampler, sharding, transformer
@@ -78,7 +75,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
   talks = dialogue.is_dialogue(train_tasks[0])
   reward = base.build(c.reward_funcs, c.reward_weights)
   eval_tasks = checks.eval_tasks(c, env)
-  checks.check_keep_best(c, eval_tasks)
+  evaluate.check_keep_best(c, eval_tasks)
   read = resume.tasks_read(c, whole, train_tasks, eval_tasks)
   resume.check_content(c, workdir, checkpoint.extra(workdir), read)
 
@@ -206,12 +203,12 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         eval_tasks,
         draw_eval(params),
         encode=encode,
-        store=samples.Samples([t.id for t in eval_tasks], c.eval.samples),
+        store=sample_store.Samples([t.id for t in eval_tasks], c.eval.samples),
         batch_size=evaluate.batch_size(c, mesh),
         max_prompt_length=c.max_prompt_length,
         seen=seen,
       )
-      scores = summary.summary(table)
+      scores = eval_metrics.summary(table)
       log.eval(s, scores)
       log.rollouts(
         s,
@@ -221,7 +218,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
         ],
       )
       # Of this step, for its checkpoint; some metrics are not always there.
-      extra['score'] = summary.score(scores, c.keep_best)
+      extra['score'] = eval_metrics.score(scores, c.keep_best)
 
     ##### one batch of groups #####
     def gather(s, params, state, clock):

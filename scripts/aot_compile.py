@@ -24,10 +24,10 @@ os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
 os.environ['TPU_WORKER_HOSTNAMES'] = 'localhost'
 os.environ['TPU_ACCELERATOR_TYPE'] = 'v5litepod-4'
 
-from rlvr_jax import aot, hlo
 from rlvr_jax import config as config_lib
 from rlvr_jax.learner import programs
 from rlvr_jax.models import sharding
+from rlvr_jax.tpu import aot, hlo
 
 _REMEDY = {
   'to_sampler': 'a larger tensor in mesh.shape, or a larger slice',

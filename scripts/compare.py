@@ -92,7 +92,8 @@ def run(flags, own, configs, say) -> dict:
     own: configs that models are made by: a random start depends on its seed.
     configs: what they are asked.
   """
-  from rlvr_jax import checks, compare, policy
+  from rlvr_jax import checks
+  from rlvr_jax.evaluation import compare, policy
   from rlvr_jax.models import sharding
 
   # Layouts may differ; tasks and prompts may not.
@@ -149,7 +150,7 @@ def show(result, names) -> None:
   import rich.console
   import rich.table
 
-  from rlvr_jax import compare
+  from rlvr_jax.evaluation import compare
 
   for head, rows in (
     (('', *names, 'difference', '95% interval'), compare.rows(result)),
@@ -166,7 +167,7 @@ def show(result, names) -> None:
 def main(argv) -> int:
   try:
     flags, own, configs = parse(argv)
-    from rlvr_jax import compare
+    from rlvr_jax.evaluation import compare
     from rlvr_jax.reporting import run_writer
 
     result = run(flags, own, configs, lambda text: print(text, flush=True))

@@ -40,7 +40,8 @@ def parse(argv):
 def run(c, workdir, step, say=print) -> tuple[int, dict]:
   """(step, metrics) of the policy at `step` on eval.split, with the digest of
   its tasks."""
-  from rlvr_jax import checks, digests, policy, summary
+  from rlvr_jax import checks, digests
+  from rlvr_jax.evaluation import eval_metrics, policy
   from rlvr_jax.models import sharding
 
   mesh = sharding.make_mesh(c.mesh.shape)
@@ -50,7 +51,7 @@ def run(c, workdir, step, say=print) -> tuple[int, dict]:
     asked = policy.load(c, workdir, step, mesh)
     table = policy.evaluated(c, asked, tasks, workdir, mesh, say)
   return asked.step, {
-    **summary.summary(table),
+    **eval_metrics.summary(table),
     'tasks': digests.of_tasks(tasks),
   }
 

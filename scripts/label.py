@@ -78,7 +78,8 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
   """Writes a line for each task to `out`; see `labels.line`."""
   import jax
 
-  from rlvr_jax import checks, evaluate, policy
+  from rlvr_jax import checks
+  from rlvr_jax.evaluation import evaluate, policy
   from rlvr_jax.models import sampler, sharding
   from rlvr_jax.rollouts import single_turn, task_stream
 

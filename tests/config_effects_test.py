@@ -15,17 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import (
-  algorithm,
-  checks,
-  config,
-  enums,
-  evaluate,
-  policy,
-  registry,
-  train,
-  types,
-)
+from rlvr_jax import algorithm, checks, config, enums, registry, train, types
+from rlvr_jax.evaluation import evaluate, policy
 from rlvr_jax.io import chat_template, load
 from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding
@@ -130,36 +121,36 @@ DIALOGUES = {
 ELSEWHERE = {
   'eval.split': 'checks_test.py::the_split_to_evaluate_on',
   'keep_best': 'source_test.py::the_best_checkpoint',
-  'min_reward_std': 'rollout_test.py::groups_that_vary',
+  'min_reward_std': 'rollouts/single_turn_test.py::groups_that_vary',
   'algo.turn_statistics': 'algorithm_test.py::members_whose_game_is_over',
   'dialogue.belief': 'dialogue_run_test.py::a_frozen_belief',
-  'dialogue.belief_on_win': 'converse_test.py::the_winning_turn',
-  'dialogue.max_elicit_length': 'play_test.py::a_truth_longer',
-  'dialogue.max_oracle_length': 'converse_test.py::the_oracles_limits',
-  'dialogue.max_oracle_prompt': 'converse_test.py::the_oracles_limits',
-  'dialogue.oracle': 'converse_test.py::a_model_answers',
-  'dialogue.oracle_batch_size': 'converse_test.py::the_oracles_limits',
-  'eval.batch_size': 'evaluate_test.py::batch_size_cannot_change',
+  'dialogue.belief_on_win': 'rollouts/judge_test.py::the_winning_turn',
+  'dialogue.max_elicit_length': 'rollouts/episode_test.py::a_truth_longer',
+  'dialogue.max_oracle_length': 'rollouts/judge_test.py::the_oracles_limits',
+  'dialogue.max_oracle_prompt': 'rollouts/judge_test.py::the_oracles_limits',
+  'dialogue.oracle': 'rollouts/judge_test.py::a_model_answers',
+  'dialogue.oracle_batch_size': 'rollouts/judge_test.py::the_oracles_limits',
+  'eval.batch_size': 'evaluation/evaluate_test.py::batch_size_cannot_change',
   'labels': 'label_script_test.py::trains_on_the_tasks_that_have_labels',
   'max_resample_batches': 'train_test.py::killed_again_and_again',
   'max_skipped_updates': 'train_test.py::a_policy_that_blows_up_stops',
   'metrics_every': 'train_test.py::metrics_of_tokens_are_told',
-  'mesh.shape': 'sharding_test.py::parameters_and_moments_are_cut',
+  'mesh.shape': 'models/sharding_test.py::parameters_and_moments_are_cut',
   'teacher.logits': 'source_test.py::distillation_from_logits',
   'teacher.name': 'source_test.py::distillation_from_samples',
-  'verify_timeout_s': 'rewards/answer_test.py::a_hostile_batch',
+  'verify_timeout_s': 'verifiers/answer_test.py::a_hostile_batch',
   'verifier.approximate': 'verifiers/meaning_test.py::conventions_on_which',
   'verifier.domain': 'verifiers/meaning_test.py::conventions_on_which',
   'verifier.percent': 'verifiers/meaning_test.py::conventions_on_which',
   'verifier.ratios': 'verifiers/meaning_test.py::conventions_on_which',
   'verifier.semicolons': 'verifiers/meaning_test.py::conventions_on_which',
   'verifier.thousands': 'verifiers/meaning_test.py::conventions_on_which',
-  'verifier.boxes': 'rewards/extract_test.py::conventions_can_be_chosen',
-  'verifier.hedges': 'rewards/extract_test.py::conventions_can_be_chosen',
-  'verifier.require_mark': 'rollout_test.py::a_mark_can_be_demanded',
-  'verifier.truncated': 'rewards/extract_test.py::conventions_can_be_chosen',
+  'verifier.boxes': 'verifiers/extraction/extract_test.py::conventions_can_be_chosen',
+  'verifier.hedges': 'verifiers/extraction/extract_test.py::conventions_can_be_chosen',
+  'verifier.require_mark': 'rollouts/single_turn_test.py::a_mark_can_be_demanded',
+  'verifier.truncated': 'verifiers/extraction/extract_test.py::conventions_can_be_chosen',
   'verifier.unfinished_thought': (
-    'rewards/extract_test.py::conventions_can_be_chosen'
+    'verifiers/extraction/extract_test.py::conventions_can_be_chosen'
   ),
 }
 TABLES = (PROGRAMS, WITH_CRITIC, DRAWING, INPUTS, LOOP, DIALOGUES, ELSEWHERE)

@@ -33,7 +33,9 @@ TRAIN = ROOT / 'scripts' / 'train.py'
 _DRIVER = r"""
 import json, os, runpy, signal, sys, threading
 import jax
-from rlvr_jax.io import manifest; from rlvr_jax import registry; from rlvr_jax.reporting import run_writer
+from rlvr_jax import registry
+from rlvr_jax.io import manifest
+from rlvr_jax.reporting import run_writer
 from rlvr_jax.rewards import base
 
 @registry.register('reward')
@@ -64,7 +66,7 @@ def on_line(path, step, _):
     threading.Timer(float(value), kill).start()
   elif fault in ('SIGKILL', 'SIGINT', 'SIGTERM') and step == int(value):
     send(fault)  # before the checkpoint of this step
-wrap(writer, 'append', after=on_line)
+wrap(run_writer, 'append', after=on_line)
 if fault == 'save':  # arrays are written, the seal is not
   wrap(manifest, 'write', before=lambda p, _: p.stem == value and kill())
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rlvr_jax import limits, registry
+from rlvr_jax import config_limits, registry
 from rlvr_jax.models import sharding
 
 _KEYS = (
@@ -63,9 +63,9 @@ def make_optimizer(
   `stochastic`; `seed` is of its random numbers.
 
   Raises:
-    ValueError: a setting outside `limits.RULES`.
+    ValueError: a setting outside `config_limits.RULES`.
   """
-  limits.check({f'optimizer.{name}': getattr(c, name) for name in _KEYS})
+  config_limits.check({f'optimizer.{name}': getattr(c, name) for name in _KEYS})
   adamw = optax.adamw(
     make_schedule(c, total_updates),
     b1=c.b1,
@@ -150,7 +150,7 @@ def split(params, trainable: str):
       paths).
   """
   flat = traverse.flatten_dict(params, sep='/')
-  limits.check({'optimizer.trainable': trainable})
+  config_limits.check({'optimizer.trainable': trainable})
   pattern = re.compile(trainable)
   trained = {k: v for k, v in flat.items() if pattern.search(k)}
   if not trained:

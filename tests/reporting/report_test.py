@@ -9,7 +9,7 @@ import pytest
 
 from rlvr_jax.reporting import pages, plots, report, run_reader, run_writer
 
-_SCRIPT = pathlib.Path(__file__).parents[1] / 'scripts' / 'report.py'
+_SCRIPT = pathlib.Path(__file__).parents[2] / 'scripts' / 'report.py'
 _EVIL = (
   '</pre><script>alert(1)</script><img src=http://x.y/z onerror=a()>\x00\u202e'
 )

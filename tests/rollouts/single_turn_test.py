@@ -2,7 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import algorithm, enums, samples, types
+from rlvr_jax import algorithm, enums, types
+from rlvr_jax.evaluation import sample_store
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.models import sampler
 from rlvr_jax.ops import ratio
@@ -180,7 +181,7 @@ def test_a_mark_can_be_demanded():
   said = [t for group in got.transcripts for t in group]
   assert {t.fallback for t in said} == {False}
   # Votes and labels read by the same rules.
-  records = [samples.record(TASKS[0], t, 1.0) for t in said]
+  records = [sample_store.record(TASKS[0], t, 1.0) for t in said]
   assert [r['answer'] for r in records] == [None, '7', None, None]
 
 

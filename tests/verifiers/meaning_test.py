@@ -9,7 +9,7 @@ import pathlib
 
 import pytest
 
-from rlvr_jax import enums, limits
+from rlvr_jax import config_limits, enums
 from rlvr_jax.verifiers import answer
 from rlvr_jax.verifiers.extraction import extract
 
@@ -74,7 +74,7 @@ def test_conventions_on_which_graders_differ(gold, said, usual, rules):
 )
 def test_an_unknown_convention_is_refused(key, value):
   with pytest.raises(ValueError, match=f'verifier.{key}='):
-    limits.check({f'verifier.{key}': value})
+    config_limits.check({f'verifier.{key}': value})
 
 
 @pytest.mark.parametrize(

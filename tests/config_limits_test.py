@@ -8,7 +8,7 @@ import jax
 import ml_collections
 import pytest
 
-from rlvr_jax import checks, config, limits
+from rlvr_jax import checks, config, config_limits
 from rlvr_jax.models import sharding
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -23,7 +23,7 @@ NEVER = (
 
 
 def test_every_key_has_a_rule_and_every_rule_a_key():
-  assert set(limits.RULES) == set(FLAT)
+  assert set(config_limits.RULES) == set(FLAT)
   assert len(NUMBERS) > 45
 
 
@@ -37,7 +37,7 @@ def test_every_config_keeps_the_rules():
 def test_what_no_number_may_be(key):
   for bad in NEVER:
     with pytest.raises(ValueError, match=rf'{key}=') as info:
-      limits.check(FLAT | {key: bad})
+      config_limits.check(FLAT | {key: bad})
     assert len(str(info.value)) < 600
 
 
@@ -45,7 +45,7 @@ def test_what_no_number_may_be(key):
 def test_what_no_word_flag_or_tuple_may_be(key):
   for bad in (None, 3, 0.5, math.nan, b'x', {}, 'x' * 200_000, '\0', '\ud800'):
     with pytest.raises(ValueError, match=rf'{key}=') as info:
-      limits.check(FLAT | {key: bad})
+      config_limits.check(FLAT | {key: bad})
     assert len(str(info.value)) < 700
 
 
@@ -77,15 +77,15 @@ def test_what_no_word_flag_or_tuple_may_be(key):
 )  # fmt: skip
 def test_ends_of_the_rules(key, good, bad):
   for value in good:
-    limits.check(FLAT | {key: value})
+    config_limits.check(FLAT | {key: value})
   for value in bad:
     with pytest.raises(ValueError, match=rf'{key}='):
-      limits.check(FLAT | {key: value})
+      config_limits.check(FLAT | {key: value})
 
 
 def test_all_that_is_wrong_is_said_at_once():
   with pytest.raises(ValueError, match=r'seed=-1 .*; algo\.beta=nan'):
-    limits.check(FLAT | {'seed': -1, 'algo.beta': math.nan})
+    config_limits.check(FLAT | {'seed': -1, 'algo.beta': math.nan})
 
 
 def test_keys_that_lack_or_that_nothing_reads():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rlvr_jax import compare, enums, samples, summary
+from rlvr_jax import enums
+from rlvr_jax.evaluation import compare, eval_metrics, sample_store
 from rlvr_jax.stats import coverage, intervals
 
 IDS = [f't{i}' for i in range(6)]
@@ -12,7 +13,7 @@ IDS = [f't{i}' for i in range(6)]
 def table(*rows, confidence=None):
   """A row of marks for each task, x for a right one."""
   right = np.array([[mark == 'x' for mark in row] for row in rows])
-  made = samples.Samples(IDS[: len(rows)], right.shape[1]).table
+  made = sample_store.Samples(IDS[: len(rows)], right.shape[1]).table
   made.verdict[:] = np.where(right, enums.Verdict.CORRECT, enums.Verdict.WRONG)
   made.stop[:], made.tokens[:], made.surprisal[:] = enums.Stop.END, 4, 2.0
   made.answer[:] = ~right
@@ -73,7 +74,7 @@ def test_the_interval_of_the_crossover_is_that_of_its_resamples():
   got = compare.compare(OTHER, BASE, IDS, seed=3)['crossover']
   assert got['k'] == np.inf
   ks = [1, 2, 4]
-  each = np.stack([summary.pass_at(t, ks) for t in (OTHER, BASE)], 1)
+  each = np.stack([eval_metrics.pass_at(t, ks) for t in (OTHER, BASE)], 1)
   drawn = intervals.draws(lambda w: w @ each.reshape(6, -1) / 6, 6, seed=3)
   stars = coverage.crossover(ks, drawn[:, :3], drawn[:, 3:])
   assert got['share'] == pytest.approx(np.isfinite(stars).mean())

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from rlvr_jax import enums, samples
+from rlvr_jax import enums
+from rlvr_jax.evaluation import sample_store
 from rlvr_jax.stats import calibration, intervals, passk, voting
 
 _pass_at_k = jax.jit(passk.pass_at_k, static_argnums=2)
@@ -26,7 +27,7 @@ def powers(n: int) -> list[int]:
 
 
 def statistics(
-  table: samples.Table,
+  table: sample_store.Table,
 ) -> tuple[list[str], Callable[[np.ndarray], np.ndarray]]:
   """Names of S metrics, and the function weights f64[M] -> f64[S] of them.
 
@@ -62,7 +63,7 @@ def score(scores: dict, keep_best: str) -> float | None:
   return -value if value is not None and keep_best[:1] == '-' else value
 
 
-def summary(table: samples.Table, *, seed: int = 0) -> dict:
+def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
   """`eval/...` numbers with `..._low` and `..._high`, and `curves/...`.
 
   - accuracy: the mean over all samples. pass@k: without bias, k as `powers`.
@@ -118,9 +119,9 @@ def possible(
     turns: most of a dialogue; 0 for questions.
     strategies: whether the tasks have them.
   """
-  m = len(samples.STRATEGIES)
+  m = len(sample_store.STRATEGIES)
   full = lambda value: np.full((m, count), value)
-  table = samples.Table(
+  table = sample_store.Table(
     verdict=full(int(enums.Verdict.CORRECT)),
     stop=full(int(enums.Stop.END)),
     tokens=full(1),
@@ -140,7 +141,7 @@ def possible(
   return list(dict.fromkeys(f'eval/{n}{e}' for n in names for e in ends))
 
 
-def curves(table: samples.Table) -> dict[str, dict]:
+def curves(table: sample_store.Table) -> dict[str, dict]:
   """What the report draws, where there are data for it.
 
   solve_rates: problems by their share of right samples: none at all, then in
@@ -174,7 +175,7 @@ def solve_rates(right) -> np.ndarray:
   return np.bincount(up, minlength=11)
 
 
-def pass_at(table: samples.Table, ks) -> np.ndarray:
+def pass_at(table: sample_store.Table, ks) -> np.ndarray:
   """f64[M,K]: pass@k of each problem."""
   count = table.verdict.shape[1]
   c = np.arange(count + 1)
@@ -197,7 +198,7 @@ def _per_problem(table):
     out[f'won_within@{k}'] = (table.right & (table.turns <= k)).mean(-1)
   shares = {
     f'strategy/{name}': (table.strategy == i).mean(-1)
-    for i, name in enumerate(samples.STRATEGIES)
+    for i, name in enumerate(sample_store.STRATEGIES)
     if (table.strategy >= 0).any()
   }
   return (
@@ -216,7 +217,7 @@ def _per_problem(table):
 def _strategies(table):
   """{name: (right f64[M], times f64[M])} for the accuracy of each strategy."""
   out = {}
-  for i, name in enumerate(samples.STRATEGIES):
+  for i, name in enumerate(sample_store.STRATEGIES):
     here = table.strategy == i
     if here.any():
       right = (here & table.right).sum(-1).astype(np.float64)

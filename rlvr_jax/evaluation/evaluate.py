@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax import samples as samples_lib
+from rlvr_jax import registry
+from rlvr_jax.envs import dialogue
+from rlvr_jax.evaluation import eval_metrics
+from rlvr_jax.evaluation import sample_store as samples_lib
 from rlvr_jax.models import sampler, sharding
 from rlvr_jax.reporting import run_writer
-from rlvr_jax.rollouts import single_turn
+from rlvr_jax.rollouts import judge, single_turn
 
 
 def sampling(c, end_ids, shrink: bool = False) -> sampler.Sampling:
@@ -121,3 +124,24 @@ def countdown(total: int, say: Callable, every_s: float = 5.0) -> Callable:
       say(f'{done}/{total} samples, {run_writer.clock(left)} left')
 
   return tell
+
+
+def check_keep_best(c, evaluated) -> None:
+  """ValueError unless an evaluation of these tasks can have the metric."""
+  if not c.keep_best:
+    return
+  talks = dialogue.is_dialogue(evaluated[0])
+  known = eval_metrics.possible(
+    c.eval.samples,
+    turns=judge.limits(c, evaluating=True).turns if talks else 0,
+    strategies=any('strategy' in task.data for task in evaluated),
+  )
+  name = c.keep_best.removeprefix('-')
+  if name not in known:
+    short = [k for k in known if not k.endswith(('_low', '_high'))]
+    raise ValueError(
+      f'keep_best={registry.show(c.keep_best)} is no metric of an evaluation.'
+      f'{registry.nearest(name, known)} There are: {", ".join(short)}; each of '
+      'them with _low and _high, and with a - before it where the smallest '
+      'value is the best.'
+    )

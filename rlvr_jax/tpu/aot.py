@@ -17,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 
-from rlvr_jax import algorithm, checks, hlo, registry, types
+from rlvr_jax import algorithm, checks, registry, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import load
 from rlvr_jax.learner.programs import build
 from rlvr_jax.models import dialogue_sampler, sampler, sharding
 from rlvr_jax.rollouts import belief, judge
+from rlvr_jax.tpu import hlo
 
 GIB = 2**30
 

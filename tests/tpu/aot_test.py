@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from rlvr_jax import aot, hlo
 from rlvr_jax import config as config_lib
 from rlvr_jax.models import sharding
+from rlvr_jax.tpu import aot, hlo
 
-ROOT = pathlib.Path(aot.__file__).parents[1]
+ROOT = pathlib.Path(aot.__file__).parents[2]
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None,
   reason="needs libtpu: pip install 'rlvr_jax[tpu]'",

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rlvr_jax import samples, summary
+from rlvr_jax.evaluation import eval_metrics, sample_store
 from rlvr_jax.reporting import pages, plots
 from rlvr_jax.stats import coverage, intervals
 
 
 def compare(
-  base: samples.Table,
-  other: samples.Table,
+  base: sample_store.Table,
+  other: sample_store.Table,
   ids: Sequence[str],
   *,
   k: int | None = None,
@@ -56,7 +56,7 @@ def compare(
   k = count if k is None else k
   if not 1 <= k <= count:
     raise ValueError(f'k={k} must be from 1 to the {count} samples of a task.')
-  (names, f), (theirs, g) = map(summary.statistics, (base, other))
+  (names, f), (theirs, g) = map(eval_metrics.statistics, (base, other))
   both = [n for n in names if n in theirs]
   at, to = [names.index(n) for n in both], [theirs.index(n) for n in both]
   pair = lambda w: np.stack([f(w)[at], g(w)[to]])
@@ -71,7 +71,7 @@ def compare(
     keys = ('base', 'other', 'difference', 'low', 'high')
     metrics[name] = dict(zip(keys, map(float, numbers), strict=True))
   solved = coverage.classes(*(t.right[:, :k].any(-1) for t in (base, other)))
-  ks = summary.powers(count) if count > 1 else []
+  ks = eval_metrics.powers(count) if count > 1 else []
   columns = [both.index(f'pass@{j}') for j in ks]
   out = {
     'n': tasks,

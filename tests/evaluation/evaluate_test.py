@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from rlvr_jax import enums, evaluate, samples, summary
+from rlvr_jax import enums
+from rlvr_jax.evaluation import eval_metrics, evaluate, sample_store
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
@@ -42,7 +43,7 @@ def run(n, batch_size, number=1, store=None, **kw):
     tasks(n),
     sample,
     encode=lambda task: BYTES.encode(task.question),
-    store=store or samples.Samples([t.id for t in tasks(n)], number),
+    store=store or sample_store.Samples([t.id for t in tasks(n)], number),
     batch_size=batch_size,
     max_prompt_length=3,
     **kw,
@@ -95,51 +96,51 @@ def test_keys_depend_on_seed_task_and_round_alone():
 def test_an_evaluation_goes_on_after_its_last_whole_batch(tmp_path):
   """Killed after three and a half batches; more samples later."""
   ids = [t.id for t in tasks(3)]
-  path = samples.path_of(tmp_path, 7, SETTINGS)
+  path = sample_store.path_of(tmp_path, 7, SETTINGS)
   assert path.name.startswith('samples-7-')
   whole, _ = run(3, 2, 3)
-  with samples.open(path, SETTINGS, ids, 3, 2) as store:
+  with sample_store.open(path, SETTINGS, ids, 3, 2) as store:
     same(run(3, 2, store=store)[0], whole)
   complete = path.read_bytes()
   lines = complete.splitlines(keepends=True)
   assert len(lines) == 1 + 9
   path.write_bytes(b''.join(lines[:8]) + lines[8][:20])
-  with samples.open(path, SETTINGS, ids, 3, 2) as store:
+  with sample_store.open(path, SETTINGS, ids, 3, 2) as store:
     assert store.done == 6
     table, calls = run(3, 2, store=store)
   assert [c[1] for c in calls] == [[0, 1], [2, 2]]
   same(table, whole)
   assert path.read_bytes() == complete
   # Nothing is left to draw; fewer are read from more.
-  with samples.open(path, SETTINGS, ids, 1, 2) as store:
+  with sample_store.open(path, SETTINGS, ids, 1, 2) as store:
     table, calls = run(3, 2, store=store)
   assert not calls
   same(table, run(3, 2, 1)[0])
   assert path.read_bytes() == complete
   # More go on from fewer.
-  with samples.open(path, SETTINGS, ids, 4, 2) as store:
+  with sample_store.open(path, SETTINGS, ids, 4, 2) as store:
     assert store.done == 8
     same(run(3, 2, store=store)[0], run(3, 2, 4)[0])
 
 
 @pytest.mark.parametrize('cut', [0, 5])
 def test_a_file_cut_in_its_first_line_starts_anew(tmp_path, cut):
-  path = samples.path_of(tmp_path, 7, SETTINGS)
+  path = sample_store.path_of(tmp_path, 7, SETTINGS)
   path.write_bytes(b'{"settings"'[:cut])
-  with samples.open(path, SETTINGS, ['t0'], 2, 2) as store:
+  with sample_store.open(path, SETTINGS, ['t0'], 2, 2) as store:
     assert store.done == 0
     run(1, 2, store=store)
-  with samples.open(path, SETTINGS, ['t0'], 2, 2) as store:
+  with sample_store.open(path, SETTINGS, ['t0'], 2, 2) as store:
     assert store.done == 2
 
 
 def test_damage_is_drawn_again_and_said(tmp_path, caplog):
-  path = samples.path_of(tmp_path, 7, SETTINGS)
-  with samples.open(path, SETTINGS, ['t0'], 6, 2) as store:
+  path = sample_store.path_of(tmp_path, 7, SETTINGS)
+  with sample_store.open(path, SETTINGS, ['t0'], 6, 2) as store:
     run(1, 2, store=store)
   complete = path.read_text()
   path.write_text(complete.replace('"round": 3', '"round": 9'))
-  with samples.open(path, SETTINGS, ['t0'], 6, 2) as store:
+  with sample_store.open(path, SETTINGS, ['t0'], 6, 2) as store:
     assert store.done == 2
     run(1, 2, store=store)
   assert 'drawn again from byte' in caplog.text
@@ -147,19 +148,19 @@ def test_damage_is_drawn_again_and_said(tmp_path, caplog):
 
 
 def test_a_file_belongs_to_one_process_and_one_setting(tmp_path):
-  path = samples.path_of(tmp_path, 7, SETTINGS)
-  one = lambda settings: samples.open(path, settings, ['t0'], 1, 1)
+  path = sample_store.path_of(tmp_path, 7, SETTINGS)
+  one = lambda settings: sample_store.open(path, settings, ['t0'], 1, 1)
   busy = pytest.raises(ValueError, match='Another process is evaluating')
   with one(SETTINGS), busy, one(SETTINGS):
     pass
   with pytest.raises(ValueError, match='other settings'), one({'a': 2}):
     pass
-  assert samples.path_of(tmp_path, 7, {'a': 2}) != path
+  assert sample_store.path_of(tmp_path, 7, {'a': 2}) != path
 
 
 def test_records_survive_the_file(tmp_path):
   """NaN, long answers and confidences come back as they were."""
-  path = samples.path_of(tmp_path, 7, SETTINGS)
+  path = sample_store.path_of(tmp_path, 7, SETTINGS)
   long = '$x' + '+y' * 99 + '$'
   rows = [
     ('\\boxed{1/2} <confidence>0.7</confidence>', 2.25),
@@ -168,7 +169,7 @@ def test_records_survive_the_file(tmp_path):
     (long, 1e-300),
   ]
   records = [
-    samples.record(
+    sample_store.record(
       tasks(1)[0],
       base.Transcript(
         text,
@@ -182,17 +183,17 @@ def test_records_survive_the_file(tmp_path):
     )
     for text, x in rows
   ]
-  with samples.open(path, SETTINGS, ['é'], 4, 4) as store:
+  with sample_store.open(path, SETTINGS, ['é'], 4, 4) as store:
     store.add(records)
     before = store.table
-  with samples.open(path, SETTINGS, ['é'], 4, 4) as store:
+  with sample_store.open(path, SETTINGS, ['é'], 4, 4) as store:
     same(store.table, before)
   assert before.answer.tolist() == [[0, 1, -1, 1]]
   assert before.confidence[0, 0] == 0.7
   assert before.fallback.tolist() == [[False, True, False, True]]
-  assert summary.summary(before)['eval/fallback'] == 0.5
+  assert eval_metrics.summary(before)['eval/fallback'] == 0.5
   assert before.timed_out.tolist() == [[False, False, True, False]]
-  assert summary.summary(before)['eval/timeout'] == 0.25
+  assert eval_metrics.summary(before)['eval/timeout'] == 0.25
   assert path.stat().st_size < 1000
 
 

@@ -10,17 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import rlvr_jax
-from rlvr_jax import (
-  checks,
-  config,
-  digests,
-  evaluate,
-  resume,
-  samples,
-  source,
-  types,
-)
+from rlvr_jax import checks, config, digests, resume, source, types
 from rlvr_jax.envs import dialogue
+from rlvr_jax.evaluation import evaluate, sample_store
 from rlvr_jax.io import checkpoint
 from rlvr_jax.io import load as io
 from rlvr_jax.models import sampler, sharding, token_logprobs, transformer
@@ -210,7 +202,7 @@ def settings(c, policy: Policy, tasks, oracle: source.Teacher) -> dict:
 
 
 def evaluated(c, policy: Policy, tasks, workdir, mesh, say):
-  """`samples.Table` of eval.samples samples of each task.
+  """`sample_store.Table` of eval.samples samples of each task.
 
   Kept in a file of `workdir`, from which an evaluation that was stopped goes
   on. Call it inside `sharding.use(mesh)`.
@@ -226,12 +218,12 @@ def evaluated(c, policy: Policy, tasks, workdir, mesh, say):
   how = evaluate.sampling(c, policy.tokenizer.end_ids, shrink=mesh.size == 1)
   oracle, size = source.open_oracle(c, mesh), evaluate.batch_size(c, mesh)
   depends = settings(c, policy, tasks, oracle)
-  path = samples.path_of(workdir, policy.step, depends)
+  path = sample_store.path_of(workdir, policy.step, depends)
   total = len(tasks) * c.eval.samples
   say(f'step {policy.step}: {len(tasks)} tasks x {c.eval.samples} samples')
-  for stale, why in samples.stale(workdir, policy.step, depends):
+  for stale, why in sample_store.stale(workdir, policy.step, depends):
     say(f'{stale} is not used, since these differ: {"; ".join(why)}')
-  with samples.open(
+  with sample_store.open(
     path, depends, [t.id for t in tasks], c.eval.samples, size
   ) as store:
     if store.done:
@@ -278,7 +270,7 @@ def responses(c, policy: Policy, tasks, rounds: int, mesh) -> Responses:
   how = evaluate.sampling(c, policy.tokenizer.end_ids, shrink=mesh.size == 1)
   draw = drawer(policy.drawing, c, model=policy.model, mesh=mesh, how=how)
   size, parts = evaluate.batch_size(c, mesh), []
-  items = [samples.item(j, len(tasks)) for j in range(len(tasks) * rounds)]
+  items = [sample_store.item(j, len(tasks)) for j in range(len(tasks) * rounds)]
   for some in evaluate.batches(items, size):
     which, round_ = np.array(some, np.int32).T
     drawn = sharding.to_host(draw(prompt[which], length[which], which, round_))
