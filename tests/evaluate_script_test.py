@@ -15,15 +15,15 @@ _PATH = pathlib.Path(__file__).parents[1] / 'scripts' / 'evaluate.py'
 # scripts/evaluate.py, killed after its second batch.
 _KILLED = """
 import os, runpy, signal, sys
-from rlvr_jax import samples
-add = samples.Samples.add
+from rlvr_jax.evaluation import sample_store
+add = sample_store.Samples.add
 
 def add_and_end(self, records):
   add(self, records)
   if self.done == 16:
     os.kill(os.getpid(), signal.SIGKILL)
 
-samples.Samples.add = add_and_end
+sample_store.Samples.add = add_and_end
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name='__main__')
 """
