@@ -32,12 +32,18 @@ os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE / 'processes')
 # Files that take longest, started first so that all workers end together.
 _LONGEST = (
   'train_test',
+  'recorded_runs_test',
+  'train_step_test',
+  'stale_test',
   'dialogue_run_test',
   'config_effects_test',
-  'train_step_test',
   'source_test',
   'recipes_test',
+  'minimal_grpo_test',
   'sampler_test',
+  'options_test',
+  'pool_test',
+  'gym_scorers_test',
 )
 
 
