@@ -12,10 +12,10 @@ import pytest
 
 from rlvr_jax import algorithm, enums, registry, source, train, types
 from rlvr_jax import config as config_lib
-from rlvr_jax.io import tokenizer
+from rlvr_jax.io import frozen_model, tokenizer
 from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding
-from rlvr_jax.rollouts import single_turn
+from rlvr_jax.rollouts import imitation
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizer.byte_level()
@@ -39,7 +39,7 @@ def task(name, solution=None):
 
 
 def test_targets_are_the_solutions_and_their_end():
-  got = single_turn.targets([task('a', 'so 7'), task('b', '7')], BYTES, 6)
+  got = imitation.targets([task('a', 'so 7'), task('b', '7')], BYTES, 6)
   end = BYTES.end_ids[0]
   assert got.tokens[0].tolist() == [*b'so 7', end, 0]
   assert got.tokens[1].tolist() == [ord('7'), end, 0, 0, 0, 0]
@@ -53,7 +53,7 @@ def test_targets_are_the_solutions_and_their_end():
 )
 def test_a_task_that_cannot_be_imitated_is_named(bad, message):
   with pytest.raises(ValueError, match=message):
-    single_turn.targets([task('a', '7'), bad], BYTES, 6)
+    imitation.targets([task('a', '7'), bad], BYTES, 6)
 
 
 def rolled():
@@ -103,12 +103,14 @@ def test_teachers_must_share_the_vocabulary():
     teacher=namespaces.SimpleNamespace(name='a'),
     model=namespaces.SimpleNamespace(name='b'),
   )
-  source.check_vocabulary(c, source.Teacher(), BYTES)
-  source.check_vocabulary(c, source.Teacher(tokenizer=BYTES), BYTES)
+  frozen_model.check_same_vocabulary(c, source.Teacher(), BYTES)
+  frozen_model.check_same_vocabulary(c, source.Teacher(tokenizer=BYTES), BYTES)
   other = tokenizer.byte_level()
   other = type(other)(other.backend, other.pad_id, (65,))
   with pytest.raises(ValueError, match=r"teacher\.name='a' and model.name='b'"):
-    source.check_vocabulary(c, source.Teacher(tokenizer=other), BYTES)
+    frozen_model.check_same_vocabulary(
+      c, source.Teacher(tokenizer=other), BYTES
+    )
 
 
 # --- whole runs -----------------------------------------------------------

@@ -9,8 +9,8 @@ import pytest
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import enums, registry, types
-from rlvr_jax.learner import micro_batch, optimizer, train_step
-from rlvr_jax.models import sharding, token_logprobs, transformer
+from rlvr_jax.learner import optimizer, train_step
+from rlvr_jax.models import micro_batch, sharding, token_logprobs, transformer
 from rlvr_jax.ops import ratio
 
 VOCAB, S, N, GROUP, P = 40, 4, 5, 2, 4

@@ -10,8 +10,8 @@ import pytest
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import registry, types
-from rlvr_jax.learner import micro_batch, optimizer, train_step
-from rlvr_jax.models import sampler, sharding, transformer
+from rlvr_jax.learner import optimizer, train_step
+from rlvr_jax.models import micro_batch, sampler, sharding, transformer
 
 S, N, GROUP, P = 4, 4, 2, 16
 MODEL = transformer.Decoder(
@@ -280,4 +280,4 @@ def test_host_arrays_come_back_as_they_went():
   for k in x:
     np.testing.assert_array_equal(back[k], x[k])
   # One process agrees with itself.
-  assert sharding.agree(x) is x
+  assert sharding.broadcast_from_host0(x) is x

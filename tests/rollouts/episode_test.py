@@ -13,7 +13,12 @@ from rlvr_jax.envs import dialogue
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.models import sampler, token_logprobs, transformer
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import belief, episode, episode_scores, single_turn
+from rlvr_jax.rollouts import (
+  belief,
+  episode,
+  episode_scores,
+  groups,
+)
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
@@ -54,9 +59,9 @@ def encode(task):
 
 
 def scripted(scripts, limits=LIMITS, secrets=('cat',)):
-  return episode.play(
+  return episode.run_episodes(
     tasks(*secrets),
-    episode.script(scripts, BYTES, limits),
+    episode.scripted_actor(scripts, BYTES, limits),
     encode=encode,
     tokenizer=BYTES,
     group=len(scripts) // len(secrets),
@@ -87,7 +92,7 @@ def sampled(params, limits=LIMITS, secrets=('cat', 'catfish')):
     group=2,
     limits=limits,
   )
-  out = episode.play(
+  out = episode.run_episodes(
     tasks(*secrets),
     speaker,
     encode=encode,
@@ -101,7 +106,7 @@ def sampled(params, limits=LIMITS, secrets=('cat', 'catfish')):
 
 def test_games_end_at_different_turns():
   played = scripted([['!'], ['a', 'b', '!'], ['a'], ['a', 'b', 'c', 'd', 'e']])
-  assert [len(g.said) for g in played] == [1, 3, 1, 4]
+  assert [len(g.messages) for g in played] == [1, 3, 1, 4]
   assert [g.won for g in played] == [True, True, False, False]
   assert [g.verdict.name for g in played] == [
     'CORRECT', 'CORRECT', 'WRONG', 'WRONG'
@@ -140,7 +145,7 @@ def test_rows_are_the_chat_template_with_the_policys_tokens_marked():
 def test_limits_on_tokens_and_on_invalid_turns():
   short = LIMITS._replace(length=60)
   (g,) = scripted([['a', 'b', 'c', 'd']], short)
-  assert 1 <= len(g.said) < 4
+  assert 1 <= len(g.messages) < 4
   assert len(g.tokens) - g.heard[0] <= 60
   (g,) = scripted([['?', 'b', '', '!']], LIMITS._replace(invalid=2))
   assert [r.kind for r in g.replies] == ['invalid', 'no', 'invalid']
@@ -175,10 +180,11 @@ def test_turns_are_graded_one_by_one():
   np.testing.assert_array_equal(out.score.turns, [[[1, 0, 0, 0], [1, 1, 1, 0]]])
   assert out.graded[0][1] == base.Graded(7.0, {'n': 3.0})
   assert out.transcripts[0][1].kinds == ('no', 'no', 'finished')
-  lines = single_turn.lines(out, 'train', 2)
+  lines = groups.lines(out, 'train', 2)
   assert [t['kind'] for t in lines[1]['turns']] == ['no', 'no', 'finished']
   again = [
-    dialogue.reply(played[1].task, played[1].said[: k + 1]) for k in range(3)
+    dialogue.reply(played[1].task, played[1].messages[: k + 1])
+    for k in range(3)
   ]
   assert [t['reply'] for t in lines[1]['turns']] == [r.text for r in again]
 
@@ -216,7 +222,7 @@ def by_hand(params, g, k):
 def test_beliefs_are_those_of_a_forward_pass_for_each_turn(params, how):
   drawing, played, session, bounds = sampled(params)
   if how == 'recalled':
-    session, bounds = belief.recall(
+    session, bounds = belief.replay_into_cache(
       played,
       drawing,
       model=MODEL,
@@ -225,7 +231,7 @@ def test_beliefs_are_those_of_a_forward_pass_for_each_turn(params, how):
       max_prompt_length=64,
       limits=LIMITS,
     )
-  out = belief.beliefs(
+  out = belief.elicit(
     played,
     session,
     bounds,
@@ -239,9 +245,9 @@ def test_beliefs_are_those_of_a_forward_pass_for_each_turn(params, how):
   )
   assert out.shape == (4, 5)
   for row, g in enumerate(played):
-    for k in range(len(g.said) + 1):
+    for k in range(len(g.messages) + 1):
       assert out[row, k] == pytest.approx(by_hand(params, g, k), abs=2e-4)
-    assert (out[row, len(g.said) :] == out[row, len(g.said)]).all()
+    assert (out[row, len(g.messages) :] == out[row, len(g.messages)]).all()
 
 
 def test_a_truth_longer_than_the_probe_is_named():
@@ -287,5 +293,5 @@ def test_metrics_of_games():
 
 def test_codes_of_a_game_without_turns():
   (g,) = scripted([[]])
-  assert (g.said, g.won) == ([], False)
+  assert (g.messages, g.won) == ([], False)
   assert episode_scores.transcript(g).stop == enums.Stop.NONE

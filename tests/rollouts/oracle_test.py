@@ -59,7 +59,7 @@ def test_a_model_answers_and_is_verified(monkeypatch):
 
 def test_without_a_model_the_table_answers():
   answer = judge.oracle(settings(), None, None)
-  assert answer is episode.table
+  assert answer is episode.env_replies
   assert [r.kind for r in answer([TASK], [['=ba']])] == ['finished']
 
 
@@ -109,12 +109,14 @@ def test_the_winning_turn_moves_the_belief_if_asked(monkeypatch, on_win):
   out = judge.collect(
     c,
     [TASK],
-    episode.script(
-      [['a?', 'b?', '=ba'], ['a?', '=da', '=fa']], BYTES, judge.limits(c)
+    episode.scripted_actor(
+      [['a?', 'b?', '=ba'], ['a?', '=da', '=fa']],
+      BYTES,
+      episode.dialogue_limits(c),
     ),
     encode=lambda t: BYTES.encode_chat(t.question),
     tokenizer=BYTES,
-    answer=episode.table,
+    answer=episode.env_replies,
     reward=lambda tasks, said: [
       builtin.SimpleNamespace(value=0.0, parts={}, refused=False) for _ in said
     ],
