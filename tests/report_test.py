@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from rlvr_jax import page, plots, report, runs, writer
+from rlvr_jax import plots, report, runs, writer
 
 _SCRIPT = pathlib.Path(__file__).parents[1] / 'scripts' / 'report.py'
 _EVIL = (
@@ -244,6 +244,15 @@ def test_interval_over_seeds():
   assert runs.accuracy([], True) is None
 
 
+def test_student_leaves_out_what_is_undefined():
+  # t(3, 0.975) = 3.182446, sd of 1 to 4 = 1.290994.
+  mean, half = runs.student([1.0, 2.0, float('nan'), 3.0, 4.0, float('inf')])
+  assert mean == 2.5
+  assert half == pytest.approx(3.182446 * 1.290994 / 2, abs=1e-6)
+  assert runs.student([0.5])[0] == 0.5
+  assert np.isnan([runs.student([0.5])[1], *runs.student([])]).all()
+
+
 def test_runs_in_progress_and_in_pieces(tmp_path, monkeypatch):
   monkeypatch.setattr(plots, 'chart', lambda *_, **__: 'data:,')
   fake(tmp_path / 'a', steps=12, total=40)
@@ -302,12 +311,6 @@ def test_long_runs_stay_small():
   assert len(plots.chart([line])) < 300_000
   assert plots.chart([line]) == plots.chart([line])
   assert plots._thin(line).x[-1] == x[-1]
-
-
-def test_escape():
-  assert (
-    page.escape('<a href="x">\x1b\n') == '&lt;a href=&quot;x&quot;&gt;\ufffd\n'
-  )
 
 
 def test_script(tmp_path, monkeypatch, capsys):
