@@ -92,7 +92,9 @@ def run(flags, own, configs, say) -> dict:
     own: configs that models are made by: a random start depends on its seed.
     configs: what they are asked.
   """
-  from rlvr_jax import checks, compare, policy, sharding
+  from rlvr_jax import checks
+  from rlvr_jax.evaluation import compare, policy
+  from rlvr_jax.models import sharding
 
   # Layouts may differ; tasks and prompts may not.
   meshes = [sharding.make_mesh(c.mesh.shape) for c in configs]
@@ -148,7 +150,7 @@ def show(result, names) -> None:
   import rich.console
   import rich.table
 
-  from rlvr_jax import compare
+  from rlvr_jax.evaluation import compare
 
   for head, rows in (
     (('', *names, 'difference', '95% interval'), compare.rows(result)),
@@ -165,14 +167,15 @@ def show(result, names) -> None:
 def main(argv) -> int:
   try:
     flags, own, configs = parse(argv)
-    from rlvr_jax import compare, page, writer
+    from rlvr_jax.evaluation import compare
+    from rlvr_jax.reporting import pages, run_writer
 
     result = run(flags, own, configs, lambda text: print(text, flush=True))
     folder = pathlib.Path(flags.other)
     sides = [result[side] for side in ('base', 'other')]
     names = [f'{pathlib.Path(s["dir"]).name} step {s["step"]}' for s in sides]
     show(result, names)
-    writer.append(
+    run_writer.append(
       folder / 'compare.jsonl',
       sides[1]['step'],
       {
@@ -182,7 +185,7 @@ def main(argv) -> int:
       },
     )
     out = folder / 'compare-{}-{}.html'.format(*(s['step'] for s in sides))
-    page.save(out, compare.html(result, names))
+    pages.save(out, compare.html(result, names))
     print(f'added to {folder / "compare.jsonl"}; page: {out}')
   except (ValueError, OSError, RuntimeError) as e:
     print(f'error: {e}', file=sys.stderr)

@@ -6,7 +6,7 @@ python scripts/report.py DIR [DIR ...] --out=FILE.html
 import argparse
 import sys
 
-from rlvr_jax import report
+from rlvr_jax.reporting import report
 
 
 def main(argv=None):

@@ -25,12 +25,12 @@ import sys
 
 import numpy as np
 
-from rlvr_jax import plots, runs
+from rlvr_jax.reporting import plots, run_reader
 
 _SEED = re.compile(r',?\bseed=\d+')
 
 
-def arms(folder) -> tuple[dict[str, dict[int, runs.Run]], list[str]]:
+def arms(folder) -> tuple[dict[str, dict[int, run_reader.Run]], list[str]]:
   """({arm: {seed: run}}, problems); runs that are not finished are left out.
 
   Raises:
@@ -38,7 +38,7 @@ def arms(folder) -> tuple[dict[str, dict[int, runs.Run]], list[str]]:
   """
   found, problems = {}, []
   for path in sorted(pathlib.Path(folder).glob('*/config.json')):
-    run = runs.read(path.parent)
+    run = run_reader.read(path.parent)
     if run.problems:
       problems += [f'{run.name} is left out: {p}' for p in run.problems]
       continue
@@ -118,14 +118,17 @@ def chosen(found, patterns: list[str]) -> list[str]:
   return names
 
 
-def values(some: dict[int, runs.Run], name: str, at: int) -> dict[int, float]:
+def values(
+  some: dict[int, run_reader.Run], name: str, at: int
+) -> dict[int, float]:
   return {
-    seed: runs.number(run.evals[at].get(name)) for seed, run in some.items()
+    seed: run_reader.number(run.evals[at].get(name))
+    for seed, run in some.items()
   }
 
 
 def cell(numbers, sign: str = '') -> str:
-  mean, half = runs.student(numbers)
+  mean, half = run_reader.student(numbers)
   if np.isnan(mean):
     return '-'
   text = f'{mean:{sign}.3f}'
@@ -145,7 +148,7 @@ def tables(found, names: list[str], control: str) -> str:
   rows = []
   for arm, some in found.items():
     cells = [
-      f'{cell(runs.student(values(some, n, 0).values())[:1])} → '
+      f'{cell(run_reader.student(values(some, n, 0).values())[:1])} → '
       f'{cell(values(some, n, -1).values())}'
       for n in names
     ]
@@ -179,13 +182,13 @@ def courses(found, overs: list[str]) -> str:
   for arm, some in found.items():
     cells = []
     for name in overs:
-      course = runs.series(list(some.values()), name)
+      course = run_reader.series(list(some.values()), name)
       if course is None:
         cells.append('-')
         continue
       y = course[1]
       part = max(y.shape[1] // 8, 1)
-      start = runs.student(np.nanmean(y[:, :part], 1))[0]
+      start = run_reader.student(np.nanmean(y[:, :part], 1))[0]
       cells.append(
         f'{start:.3f} → {cell(np.nanmean(y[:, -part:], 1))} '
         f'({cell(np.nanmean(y, 1))})'
@@ -198,7 +201,7 @@ def courses(found, overs: list[str]) -> str:
   return markdown(says, ['arm', *overs], rows)
 
 
-def curves(some: dict[int, runs.Run], at: int) -> tuple[list, list]:
+def curves(some: dict[int, run_reader.Run], at: int) -> tuple[list, list]:
   """(k, [seeds of k]) of pass@k."""
   ks = sorted(
     int(name.partition('@')[2])
@@ -219,7 +222,7 @@ def draw(found, names: list[str], overs: list[str], out: pathlib.Path) -> None:
     for i, (over, right) in enumerate(zip(overs, rights, strict=True)):
       shown = []
       for j, (arm, some) in enumerate(found.items()):
-        course = runs.series(list(some.values()), over)
+        course = run_reader.series(list(some.values()), over)
         if course is not None:
           steps, y = course
           width = max(len(steps) // 20, 1)
@@ -248,7 +251,7 @@ def _pass_at_k(found):
 
 def _band(label, x, points, color):
   """Mean over seeds and its 95% interval, from a list of seeds at each x."""
-  mean, half = np.array([runs.student(p) for p in points]).T
+  mean, half = np.array([run_reader.student(p) for p in points]).T
   half = np.nan_to_num(half)
   x = np.array(x)
   return plots.Line(label, x, mean, mean - half, mean + half, color=color)
@@ -258,9 +261,9 @@ def _first_metric(ax, found, name):
   """A point with its interval for each arm, and a grey tick for its start."""
   plots.bare(ax)
   for i, some in enumerate(found.values()):
-    mean, half = runs.student(values(some, name, -1).values())
+    mean, half = run_reader.student(values(some, name, -1).values())
     ax.errorbar([mean], [-i], xerr=[half], fmt='o', color=plots.color(i))
-    start, _ = runs.student(values(some, name, 0).values())
+    start, _ = run_reader.student(values(some, name, 0).values())
     ax.plot([start], [-i], '|', color='grey', markersize=14)
   ax.set_yticks([-i for i in range(len(found))], list(found))
   ax.set_xlabel(f'{name}; grey: before')

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from rlvr_jax import writer
+from rlvr_jax.reporting import run_writer
 
 _PATH = pathlib.Path(__file__).parents[1] / 'scripts' / 'evaluate.py'
 
@@ -28,7 +28,7 @@ def workdir(smoke, tmp_path):
 
 
 def evals(workdir):
-  return list(writer.read(workdir / writer.EVAL))
+  return list(run_writer.read(workdir / run_writer.EVAL))
 
 
 def test_it_agrees_with_training_at_every_step(script, workdir, capsys):

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from rlvr_jax import checkpoint, config, registry, resume, sharding, train
+from rlvr_jax import config, registry, resume, train
 from rlvr_jax.envs import labels
-from rlvr_jax.io import export, tokenizer
-from rlvr_jax.models import transformer
-from rlvr_jax.rewards import verify
+from rlvr_jax.io import checkpoint, export, tokenizer
+from rlvr_jax.models import sharding, transformer
+from rlvr_jax.verifiers import dispatch
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = f'{ROOT}/configs/tiny.py:smoke'
@@ -220,7 +220,7 @@ def test_evaluations_follow_the_golds(sure, tmp_path, capsys, monkeypatch):
     assert len(tasks) == 3
     write(test, 100)  # the first answers are those of these golds
     assert accuracy('16 of 16 samples are in', unsaid='0/16') == 1
-    monkeypatch.setattr(verify, 'VERSION', verify.VERSION + 1)
+    monkeypatch.setattr(dispatch, 'VERSION', dispatch.VERSION + 1)
     assert accuracy('verifier: version', unsaid='samples are in') == 1
   finally:
     write(test, 100)
@@ -283,7 +283,7 @@ def test_labels_are_of_these_tasks_and_this_model(
   refused('env: tasks')
   write(run.train, 0)
   with monkeypatch.context() as m:
-    m.setattr(verify, 'VERSION', verify.VERSION + 1)
+    m.setattr(dispatch, 'VERSION', dispatch.VERSION + 1)
     refused('verifier: version')
   assert label(run, out) == 0
 
@@ -296,7 +296,7 @@ def test_labels_are_of_these_tasks_and_this_model(
     run.go(*how)
   save_model(run.model)
   with monkeypatch.context() as m:
-    m.setattr(verify, 'VERSION', verify.VERSION + 1)
+    m.setattr(dispatch, 'VERSION', dispatch.VERSION + 1)
     with pytest.raises(ValueError, match='another version of the verifier'):
       run.go(*how)
   run.go(*how)

@@ -1,1 +1,1 @@
-"""What a run writes, and the pages and plots made of it."""
+"""What a run writes, and its pages and plots."""
