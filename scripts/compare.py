@@ -174,7 +174,7 @@ def main(argv) -> int:
   try:
     flags, own, configs = parse(argv)
     from rlvr_jax.evaluation import compare
-    from rlvr_jax.reporting import run_writer
+    from rlvr_jax.reporting import pages, run_writer
 
     result = run(flags, own, configs, lambda text: print(text, flush=True))
     folder = pathlib.Path(flags.other)
@@ -190,9 +190,9 @@ def main(argv) -> int:
         'temperature': configs[1].eval.temperature,
       },
     )
-    page = folder / 'compare-{}-{}.html'.format(*(s['step'] for s in sides))
-    page.write_text(compare.html(result, names), errors='backslashreplace')
-    print(f'added to {folder / "compare.jsonl"}; page: {page}')
+    out = folder / 'compare-{}-{}.html'.format(*(s['step'] for s in sides))
+    pages.save(out, compare.html(result, names))
+    print(f'added to {folder / "compare.jsonl"}; page: {out}')
   except (ValueError, OSError, RuntimeError) as e:
     print(f'error: {e}', file=sys.stderr)
     return 1
