@@ -24,14 +24,14 @@ import optax
 
 from rlvr_jax.envs.arithmetic import arithmetic
 from rlvr_jax.io.tokenizer import byte_level
-from rlvr_jax.logprobs import token_logprobs
-from rlvr_jax.models.config import tiny
+from rlvr_jax.models.model_config import tiny
+from rlvr_jax.models.sampler import Sampling, sample
+from rlvr_jax.models.token_logprobs import token_logprobs
 from rlvr_jax.models.transformer import Decoder, init, unstack
 from rlvr_jax.ops.aggregate import token_mean
 from rlvr_jax.ops.estimators import grpo
 from rlvr_jax.ops.ratio import divide
 from rlvr_jax.ops.surrogate import clip
-from rlvr_jax.sampler import Sampling, sample
 
 # Every question has 18 bytes, every answer is one digit, without an end token.
 P, G, S, N = 16, 64, 18, 1

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from rlvr_jax import algorithm, checks, config, enums, registry, train, types
-from rlvr_jax.evaluation import evaluate, policy
-from rlvr_jax.io import chat_template, load
+from rlvr_jax.evaluation import evaluate
+from rlvr_jax.io import chat_template, frozen_model, load
 from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding
 from rlvr_jax.reporting import run_writer
@@ -180,7 +180,7 @@ def traced(*changes):
   )
   built = programs.build(c, mesh, algo, load.load_config(c.model.name))
   with sharding.use(mesh):
-    texts = [jax.make_jaxpr(built.update)(built.abstract, batch)]
+    texts = [jax.make_jaxpr(built.update)(built.abstract, (batch,))]
     if algo.critic or algo.correction:
       texts.append(
         jax.make_jaxpr(built.prepare)(built.abstract.params, batch, of())
@@ -253,7 +253,7 @@ def inputs(*changes):
     turn * 0, zeros + 4, turn, turn * 0.0, np.array([[1, 2]])
   )
   algo = algorithm.from_config(c.algo)
-  rows = batches.batch(c, algo, rolled, score)
+  rows = batches.make_batch(c, algo, rolled, score)
   return repr((prompts, graded, rows.mask, rows.adv, loaded.config))
 
 
@@ -267,7 +267,7 @@ def test_arguments_of_templates_reach_training_and_asking(tmp_path):
   mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
   for start in (
     lambda: train.train(c, tmp_path),
-    lambda: policy.load(c, tmp_path, 0, mesh),
+    lambda: frozen_model.load_checkpoint(c, tmp_path, 0, mesh),
   ):
     with pytest.raises(ValueError, match="does not read 'effort'"):
       start()

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from rlvr_jax import algorithm, config, logprobs, micro, step, types
-from rlvr_jax.models import transformer
+from rlvr_jax import algorithm, config, types
+from rlvr_jax.learner import train_step
+from rlvr_jax.models import micro_batch, token_logprobs, transformer
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Programs that compile sooner, and run slower.
@@ -70,7 +71,7 @@ def test_advantages_are_those_of_the_default_algorithm(script, collected, algo):
 
 def test_the_sampler_s_log_probs_are_the_loss_s(script, collected):
   params, batch = collected
-  read = functools.partial(logprobs.token_logprobs, model=script.MODEL)
+  read = functools.partial(token_logprobs.token_logprobs, model=script.MODEL)
   logp, _ = jax.jit(read, compiler_options=FAST)(params, batch['tokens'])
   got = np.where(batch['mask'], logp, 0)
   np.testing.assert_allclose(got, batch['logp_old'], atol=1e-5)
@@ -87,12 +88,12 @@ def test_the_gradient_is_that_of_the_library_s_update(script, collected, algo):
   grad = jax.jit(jax.value_and_grad(script.loss), compiler_options=FAST)
   value, got = grad(params, batch)
   library = functools.partial(
-    step.gradients,
+    train_step.gradients,
     algorithm=algo,
     model=script.MODEL,
     temperature=1.0,
     trainable='.*',
-    shapes=micro.Shapes(script.G, script.S, 2, 1024, pack=False),
+    shapes=micro_batch.Shapes(script.G, script.S, 2, 1024, pack=False),
   )
   loss, _, want = jax.jit(library, compiler_options=FAST)(
     params, types.Batch(**batch, logp_ref=None)

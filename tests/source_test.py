@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import algorithm, enums, registry, source, train, types
+from rlvr_jax import algorithm, enums, registry, train, types
 from rlvr_jax import config as config_lib
 from rlvr_jax.io import frozen_model, tokenizer
 from rlvr_jax.learner import batches, programs
@@ -86,31 +86,25 @@ def settings(method):
 
 @pytest.mark.parametrize('method', ['sft', 'distill'])
 def test_every_token_of_what_is_imitated_weighs_one(method):
-  got = batches.batch(settings(method), None, *rolled())
+  got = batches.make_batch(settings(method), None, *rolled())
   want = rolled()[0].turn.reshape(4, 4) >= 0
   np.testing.assert_array_equal(got.mask, want)
   np.testing.assert_array_equal(got.adv, np.float32(want))
 
 
 def test_rejection_trains_correct_rows_and_counts_no_others():
-  got = batches.batch(settings('rejection'), None, *rolled())
+  got = batches.make_batch(settings('rejection'), None, *rolled())
   want = (rolled()[0].turn >= 0) & np.array([True, False])[:, None]
   np.testing.assert_array_equal(got.mask, want.reshape(4, 4))
 
 
 def test_teachers_must_share_the_vocabulary():
-  c = namespaces.SimpleNamespace(
-    teacher=namespaces.SimpleNamespace(name='a'),
-    model=namespaces.SimpleNamespace(name='b'),
-  )
-  frozen_model.check_same_vocabulary(c, source.Teacher(), BYTES)
-  frozen_model.check_same_vocabulary(c, source.Teacher(tokenizer=BYTES), BYTES)
+  policy = ('model.name', 'b', BYTES)
+  frozen_model.check_same_vocabulary(('teacher.name', 'a', BYTES), policy)
   other = tokenizer.byte_level()
   other = type(other)(other.backend, other.pad_id, (65,))
   with pytest.raises(ValueError, match=r"teacher\.name='a' and model.name='b'"):
-    frozen_model.check_same_vocabulary(
-      c, source.Teacher(tokenizer=other), BYTES
-    )
+    frozen_model.check_same_vocabulary(('teacher.name', 'a', other), policy)
 
 
 # --- whole runs -----------------------------------------------------------
@@ -234,7 +228,7 @@ def test_the_programs_of_a_run_fit_together(estimate, surrogate):
     params = built.abstract.params
     batch, _ = jax.eval_shape(built.prepare, params, batch, rows)
     batch = batch.replace(logp_ref=rows)
-    state, metrics = jax.eval_shape(built.update, built.abstract, batch)
+    state, metrics = jax.eval_shape(built.update, built.abstract, (batch,))
   assert metrics['loss'].shape == ()
   assert jax.tree.map(lambda x: x.shape, state) == jax.tree.map(
     lambda x: x.shape, built.abstract

@@ -90,17 +90,17 @@ def run(shape):
         schedule=lambda i: 1e-3,
         temperature=1.0,
         trainable='.*',
-        shapes=micro_batch.Shapes(GROUP, S, P // 2, 16, pack=mesh.size == 1),
+        shapes=(micro_batch.Shapes(GROUP, S, P // 2, 16, pack=mesh.size == 1),),
       ),
       donate_argnums=0,
       out_shardings=(train_step.shardings_of(abstract), None),
     )
     state = train_step.new_state(
-      params, 0, tx=tx, trainable='.*', abstract=abstract
+      params, tx=tx, trainable='.*', abstract=abstract
     )
     told = []
     for _ in range(2):
-      state, metrics = update(state, batch)
+      state, metrics = update(state, (batch,))
       told.append({k: float(v) for k, v in metrics.items()})
     assert update._cache_size() == 1
   places = jax.tree.map(lambda x: x.sharding, state)

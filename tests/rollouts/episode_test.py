@@ -11,6 +11,7 @@ import pytest
 from rlvr_jax import enums, registry, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import tokenizer as tokenizers
+from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sampler, token_logprobs, transformer
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import (
@@ -82,26 +83,28 @@ def params():
 
 def sampled(params, limits=LIMITS, secrets=('cat', 'catfish')):
   """Games of random weights, which end messages seldom, and at the limit."""
-  drawing = transformer.unstack(params, MODEL.config.num_layers)
-  speaker = episode.policy(
-    drawing,
-    model=MODEL,
-    how=sampler.Sampling(limits.message, (*BYTES.end_ids, 65, 66, 67)),
-    put=lambda x: x,
-    key=jax.random.key(3),
+  asked = FrozenModel(
+    MODEL,
+    BYTES,
+    sampler_params=transformer.unstack(params, MODEL.config.num_layers),
+  )
+  actor = episode.policy_actor(
+    asked,
+    sampler.Sampling(limits.message, (*BYTES.end_ids, 65, 66, 67)),
+    jax.random.key(3),
     group=2,
     limits=limits,
   )
   out = episode.run_episodes(
     tasks(*secrets),
-    speaker,
+    actor,
     encode=encode,
     tokenizer=BYTES,
     group=2,
     max_prompt_length=64,
     limits=limits,
   )
-  return drawing, *out
+  return asked, *out
 
 
 def test_games_end_at_different_turns():
@@ -146,7 +149,7 @@ def test_limits_on_tokens_and_on_invalid_turns():
   short = LIMITS._replace(length=60)
   (g,) = scripted([['a', 'b', 'c', 'd']], short)
   assert 1 <= len(g.messages) < 4
-  assert len(g.tokens) - g.heard[0] <= 60
+  assert len(g.tokens) - g.context_ends[0] <= 60
   (g,) = scripted([['?', 'b', '', '!']], LIMITS._replace(invalid=2))
   assert [r.kind for r in g.replies] == ['invalid', 'no', 'invalid']
   assert not g.won
@@ -209,7 +212,7 @@ def test_log_probs_of_games_are_the_trainers(params):
 
 def by_hand(params, g, k):
   """log p of the truth after k turns, by one plain forward pass."""
-  known = [*g.tokens, *g.rest][: g.heard[k]]
+  known = [*g.tokens, *g.last_reply][: g.context_ends[k]]
   ids, inside = BYTES.encode_between(*dialogue.elicit(g.task))
   row = known + ids + [0] * (300 - len(known + ids))  # one shape
   logp, _ = token_logprobs.token_logprobs(params, jnp.array([row]), model=MODEL)
@@ -220,13 +223,11 @@ def by_hand(params, g, k):
 
 @pytest.mark.parametrize('how', ['current', 'recalled'])
 def test_beliefs_are_those_of_a_forward_pass_for_each_turn(params, how):
-  drawing, played, session, bounds = sampled(params)
+  asked, played, session, bounds = sampled(params)
   if how == 'recalled':
     session, bounds = belief.replay_into_cache(
       played,
-      drawing,
-      model=MODEL,
-      put=lambda x: x,
+      asked,
       group=2,
       max_prompt_length=64,
       limits=LIMITS,
@@ -235,10 +236,7 @@ def test_beliefs_are_those_of_a_forward_pass_for_each_turn(params, how):
     played,
     session,
     bounds,
-    drawing,
-    model=MODEL,
-    tokenizer=BYTES,
-    put=lambda x: x,
+    asked,
     max_turns=LIMITS.turns,
     elicit_length=20,
     chunk=64,
