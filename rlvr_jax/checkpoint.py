@@ -58,9 +58,7 @@ class Checkpointer(contextlib.AbstractContextManager):
       besides. None keeps the newest only.
   """
 
-  def __init__(
-    self, workdir, *, max_to_keep: int, keep_best: str | None = None
-  ):
+  def __init__(self, workdir, *, max_to_keep, keep_best: str | None = None):
     if max_to_keep < 1:
       raise ValueError(
         f'max_to_keep is {max_to_keep}; a run needs at least 1 checkpoint to '
@@ -193,11 +191,11 @@ class Checkpointer(contextlib.AbstractContextManager):
         f'{what} {self._root}. Earlier checkpoints are intact. {cause}'
       )
     kept = steps(self._workdir)
-    lost = f'from the checkpoint of step {kept[-1]}; later steps are lost'
+    kept = f'the checkpoint of step {kept[-1]}' if kept else 'its start'
     return OSError(
       code,
       f'{what} {self._root}: {why}, then run the same command again: it goes '
-      f'on {lost if kept else "from its start"}. {cause}',
+      f'on from {kept}; later steps are lost. {cause}',
     )
 
   def _remove(self, name):
