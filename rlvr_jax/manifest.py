@@ -8,7 +8,7 @@ import os
 import pathlib
 import zlib
 
-NAME = 'manifest.json'
+_NAME = 'manifest.json'
 _FORMAT = 2  # of the folders that are sealed
 
 
@@ -17,7 +17,7 @@ def write(folder: pathlib.Path) -> None:
   paths = sorted(p for p in folder.rglob('*') if p.is_file())
   files = {str(p.relative_to(folder)): _checksum(p) for p in paths}
   body = json.dumps({'format': _FORMAT, 'files': files})
-  path = folder / NAME
+  path = folder / _NAME
   # Its second line is the checksum of its first.
   path.write_text(f'{body}\n{zlib.crc32(body.encode()):08x}')
   for p in [*paths, path, *{p.parent for p in [*paths, path]}]:
@@ -30,7 +30,7 @@ def fault(folder: pathlib.Path, only: str = '') -> str | None:
   Raises:
     PermissionError: a file may not be read, which is no damage.
   """
-  name = NAME
+  name = _NAME
   try:
     body, crc = (folder / name).read_text().splitlines()
     if f'{zlib.crc32(body.encode()):08x}' != crc:
