@@ -263,7 +263,9 @@ def test_the_best_checkpoint_is_what_a_run_is_as_a_model(run, tmp_path):
   (folder,) = [p.parent for p in tmp_path.rglob('config.json')]
   found = checkpoint.steps(folder)
   extras = [
-    json.loads((folder / 'checkpoints' / str(s) / 'extra.json').read_text())
+    json.loads(
+      (folder / 'checkpoints' / str(s) / 'extra/extra.json').read_text()
+    )
     for s in found
   ]
   lines = (folder / 'eval.jsonl').read_text().splitlines()
