@@ -57,7 +57,9 @@ class Side:
       length,
       key,
       model=self.model,
-      how=sampler.Sampling(case.max_new, (end,), temperature, shrink=True),
+      sampling=sampler.Sampling(
+        case.max_new, (end,), temperature, compact_batch=True
+      ),
       group=case.samples,
     )
     out = jax.tree.map(np.asarray, out)

@@ -41,7 +41,7 @@ from rlvr_jax.rewards import base
 @registry.register('reward')
 def parity(tasks, transcripts):
   values = [sum(map(ord, t.completion)) % 2 for t in transcripts]
-  return [base.Graded(float(v), {'parity': float(v)}) for v in values]
+  return [base.RewardResult(float(v), {'parity': float(v)}) for v in values]
 
 fault, _, value = os.environ['FAULT'].partition(':')
 send = lambda name: os.kill(os.getpid(), getattr(signal, name))
@@ -414,7 +414,7 @@ def silent(tasks, transcripts, *, after: int = 0):
   """Refuses all rows, or those of all calls but the first few."""
   silent.calls += bool(transcripts)
   value = 0.0 if silent.calls <= after else float('nan')
-  return [base.Graded(value, {'silent': value})] * len(transcripts)
+  return [base.RewardResult(value, {'silent': value})] * len(transcripts)
 
 
 def test_rewards_that_refuse_all_rows_raise_an_alarm(main, tmp_path, capsys):

@@ -22,7 +22,7 @@ from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
 
 
-def sampling(c, end_ids, shrink: bool = False) -> sampler.Sampling:
+def sampling(c, end_ids, compact_batch: bool = False) -> sampler.Sampling:
   """How a config evaluates."""
   return sampler.Sampling(
     c.max_completion_length,
@@ -30,7 +30,7 @@ def sampling(c, end_ids, shrink: bool = False) -> sampler.Sampling:
     c.eval.temperature,
     c.eval.top_k,
     c.eval.top_p,
-    shrink,
+    compact_batch,
   )
 
 
@@ -140,7 +140,7 @@ def make_sample_fn(
     asked: who answers.
     oracle: from `rollouts.oracle.make_oracle`, for dialogues.
   """
-  settings = sampling(c, asked.tokenizer.end_ids, shrink=mesh.size == 1)
+  settings = sampling(c, asked.tokenizer.end_ids, compact_batch=mesh.size == 1)
 
   def surprisal(logp):
     return float(-np.asarray(logp, np.float64).sum())
@@ -167,7 +167,7 @@ def make_sample_fn(
     limits = episode.dialogue_limits(c, evaluating=True)
     actor = episode.policy_actor(
       asked,
-      settings._replace(shrink=False),
+      settings._replace(compact_batch=False),
       keys(c.seed, task, round_),
       group=1,
       limits=limits,

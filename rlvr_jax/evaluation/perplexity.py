@@ -28,7 +28,7 @@ def responses(c, asked: FrozenModel, tasks, rounds: int, mesh) -> Responses:
     tasks, evaluate.encoder(c, asked), c.max_prompt_length
   )
   sampling = evaluate.sampling(
-    c, asked.tokenizer.end_ids, shrink=mesh.size == 1
+    c, asked.tokenizer.end_ids, compact_batch=mesh.size == 1
   )
   parts, total = [], len(tasks) * rounds
   items = [sample_store.item(j, len(tasks)) for j in range(total)]

@@ -196,6 +196,6 @@ def sample(
     sharding.to_mesh(length),
     key,
     model=asked.model,
-    how=sampling,
+    sampling=sampling,
     group=group,
   )

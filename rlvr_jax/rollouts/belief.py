@@ -55,7 +55,7 @@ def measure(
       sees = memory.written & (jnp.arange(m)[None] < bound[:, None])
       count = memory.seen.sum((1, 2, 3)).repeat(len(probe) // len(memory.seen))
       count = count + sees.sum(-1)
-      x, _ = dialogue_sampler.through(
+      x, _ = dialogue_sampler.forward_with_cache(
         params,
         model,
         embedded,
@@ -179,7 +179,7 @@ def replay_into_cache(
     inputs[row, : len(ids)], size[row] = ids, len(ids)
     heard = [h - start for h in g.context_ends]
     bounds[row] = heard + heard[-1:] * (moments - len(heard))
-  session = dialogue_sampler.begin(
+  session = dialogue_sampler.prefill(
     asked.sampler_params,
     sharding.to_mesh(prompt),
     sharding.to_mesh(length),
@@ -187,7 +187,7 @@ def replay_into_cache(
     group=group,
     columns=limits.columns,
   )
-  session = dialogue_sampler.read(
+  session = dialogue_sampler.append(
     asked.sampler_params,
     session,
     sharding.to_mesh(inputs),

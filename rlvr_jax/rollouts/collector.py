@@ -31,7 +31,10 @@ from rlvr_jax.verifiers.extraction import extract
 def training_sampling(c, end_ids, mesh) -> sampler.Sampling:
   """How a config samples what it trains on."""
   return sampler.Sampling(
-    c.max_completion_length, end_ids, c.temperature, shrink=mesh.size == 1
+    c.max_completion_length,
+    end_ids,
+    c.temperature,
+    compact_batch=mesh.size == 1,
   )
 
 
@@ -180,7 +183,7 @@ class Collector(NamedTuple):
     else:
       actor = episode.policy_actor(
         self._writer(policy),
-        self.sampling._replace(shrink=False),
+        self.sampling._replace(compact_batch=False),
         key,
         group=c.num_generations,
         limits=limits,

@@ -103,14 +103,14 @@ class Actor(NamedTuple):
 def policy_actor(
   asked: FrozenModel, sampling, key, *, group: int, limits: Limits
 ) -> Actor:
-  """The model speaks. `key` as for `dialogue_sampler.turn`."""
+  """The model speaks. `key` as for `dialogue_sampler.decode_turn`."""
   params, model = asked.sampler_params, asked.model
   fold = jax.random.fold_in
   at = jax.vmap(fold, in_axes=(0, None)) if key.ndim else fold
   to_mesh = sharding.to_mesh
 
   def begin(prompt, length):
-    return dialogue_sampler.begin(
+    return dialogue_sampler.prefill(
       params,
       to_mesh(prompt),
       to_mesh(length),
@@ -120,7 +120,7 @@ def policy_actor(
     )
 
   def turn(cache, inputs, length, live, k):
-    cache, sampled, used = dialogue_sampler.turn(
+    cache, sampled, used = dialogue_sampler.decode_turn(
       params,
       cache,
       to_mesh(inputs),
@@ -128,7 +128,7 @@ def policy_actor(
       to_mesh(live),
       at(key, k),
       model=model,
-      how=sampling,
+      sampling=sampling,
     )
     return cache, sharding.to_host(sampled), int(used)
 

@@ -13,7 +13,7 @@ from rlvr_jax.rollouts.episode import Episode
 
 def grade(
   episodes: Sequence[Episode], reward: base.Reward
-) -> list[list[base.Graded]]:
+) -> list[list[base.RewardResult]]:
   """Each turn's reward: a turn is a row of its own for `reward`."""
   rows = []
   for g in episodes:
@@ -43,13 +43,13 @@ def transcript(g: Episode) -> base.Transcript:
   )
 
 
-def total(graded: Sequence[base.Graded]) -> base.Graded:
+def total(graded: Sequence[base.RewardResult]) -> base.RewardResult:
   """A game's reward: the sum over its turns, of every part too."""
   kept = [g for g in graded if not g.refused]
   parts = {}
   for name, value in (x for g in kept for x in g.parts.items()):
     parts[name] = parts.get(name, 0.0) + value
-  return base.Graded(
+  return base.RewardResult(
     sum(g.value for g in kept), parts, refused=not kept and bool(graded)
   )
 
@@ -77,7 +77,7 @@ def to_rollout(episodes, group: int, columns: int) -> types.Rollout:
 
 def collect(
   episodes: Sequence[Episode],
-  graded: Sequence[Sequence[base.Graded]],
+  graded: Sequence[Sequence[base.RewardResult]],
   belief: np.ndarray | None,
   *,
   group: int,

@@ -17,7 +17,7 @@ class Collected(NamedTuple):
   rollout: types.Rollout
   score: types.Score
   transcripts: list[list[base.Transcript]]  # [P][G]
-  graded: list[list[base.Graded]]  # [P][G]
+  graded: list[list[base.RewardResult]]  # [P][G]
   games: list | None = None  # [P][G], of dialogues: see `games.collect`
   log_fields: list[list[dict]] | None = None  # [P][G], for `lines`
 

@@ -150,14 +150,14 @@ def programs(c, mesh) -> list[Program]:
 
   def sample():
     # An end id is data to the program: any one stands for the tokenizer's.
-    how = sampler.Sampling(n, (0,), c.temperature)
+    sampling = sampler.Sampling(n, (0,), c.temperature)
     return sampler.sample.lower(
       weights,
       of((p, s), jnp.int32),
       of((p,), jnp.int32),
       KEY,
       model=built.model,
-      how=how,
+      sampling=sampling,
       group=c.num_generations,
     )
 
@@ -211,7 +211,7 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
   flags = lambda *shape: of(shape, jnp.bool_)
 
   def begin():
-    return dialogue_sampler.begin.lower(
+    return dialogue_sampler.prefill.lower(
       weights,
       numbers(p, c.max_prompt_length),
       numbers(p),
@@ -231,7 +231,7 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
     )
 
   def turn():
-    return dialogue_sampler.turn.lower(
+    return dialogue_sampler.decode_turn.lower(
       weights,
       memory(),
       numbers(b, limits.fed),
@@ -239,7 +239,7 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
       flags(b),
       KEY,
       model=model,
-      how=sampler.Sampling(limits.message, (0,), c.temperature),
+      sampling=sampler.Sampling(limits.message, (0,), c.temperature),
     )
 
   def believe():

@@ -63,7 +63,7 @@ def run(shape):
       functools.partial(
         sampler.sample,
         model=MODEL,
-        how=sampler.Sampling(N, tuple(range(8))),
+        sampling=sampler.Sampling(N, tuple(range(8))),
         group=GROUP,
       )
     )

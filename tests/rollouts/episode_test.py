@@ -167,7 +167,7 @@ def test_turns_are_graded_one_by_one():
 
   def reward(rows, said):
     seen.extend(s.turn for s in said)
-    return [base.Graded(float(s.num_tokens), {'n': 1.0}) for s in said]
+    return [base.RewardResult(float(s.num_tokens), {'n': 1.0}) for s in said]
 
   played = scripted([['!'], ['ab', 'c', '!']])
   graded = episode_scores.grade(played, reward)
@@ -181,7 +181,7 @@ def test_turns_are_graded_one_by_one():
     out.score.reward, [[[2, 0, 0, 0], [3, 2, 2, 0]]]
   )
   np.testing.assert_array_equal(out.score.turns, [[[1, 0, 0, 0], [1, 1, 1, 0]]])
-  assert out.graded[0][1] == base.Graded(7.0, {'n': 3.0})
+  assert out.graded[0][1] == base.RewardResult(7.0, {'n': 3.0})
   assert out.transcripts[0][1].kinds == ('no', 'no', 'finished')
   lines = groups.lines(out, 'train', 2)
   assert [t['kind'] for t in lines[1]['turns']] == ['no', 'no', 'finished']
@@ -272,7 +272,7 @@ def test_where_nothing_follows_the_truth_the_end_belongs_to_it(monkeypatch):
 def test_metrics_of_games():
   played = scripted([['!'], ['?', 'a', 'a']])
   graded = episode_scores.grade(
-    played, lambda t, s: [base.Graded(1.0, {}) for _ in s]
+    played, lambda t, s: [base.RewardResult(1.0, {}) for _ in s]
   )
   truth = np.array([[-1.0, -9, -9, -9, -9], [-1, -2, -3, -4, -4]])
   out = episode_scores.collect(

@@ -32,10 +32,10 @@ def oracle(monkeypatch, c, says):
   """An oracle whose model says `says`; and the calls to it."""
   calls = []
 
-  def sample(params, prompt, length, key, *, model, how, group):
-    calls.append((prompt, length, how))
-    ids = [*BYTES.encode(says), BYTES.end_ids[0]][: how.max_new_tokens]
-    tokens = np.zeros((len(prompt), how.max_new_tokens), np.int32)
+  def sample(params, prompt, length, key, *, model, sampling, group):
+    calls.append((prompt, length, sampling))
+    ids = [*BYTES.encode(says), BYTES.end_ids[0]][: sampling.max_new_tokens]
+    tokens = np.zeros((len(prompt), sampling.max_new_tokens), np.int32)
     tokens[:, : len(ids)] = ids
     size = np.full(len(prompt), len(ids))
     return sampler.Sampled(tokens, tokens * 0.0, size, size)
@@ -52,8 +52,8 @@ def test_a_model_answers_and_is_verified(monkeypatch):
   replies = answer([TASK] * 3, said)
   assert [r.kind for r in replies] == ['no', 'finished', 'invalid']
   assert replies[1].won
-  prompt, length, how = calls[0]
-  assert how.temperature == 0
+  prompt, length, sampling = calls[0]
+  assert sampling.temperature == 0
   text = BYTES.decode(prompt[0, : length[0]])
   assert 'Is it red?' in text
   assert 'secret: ba' in text

@@ -187,9 +187,9 @@ def test_a_mark_can_be_demanded():
 
 def refuse_eights(tasks, transcripts):
   return [
-    base.Graded(0.0, {}, refused=True)
+    base.RewardResult(0.0, {}, refused=True)
     if '8' in t.completion
-    else base.Graded(float(len(t.completion)), {'length': 1.0})
+    else base.RewardResult(float(len(t.completion)), {'length': 1.0})
     for t in transcripts
   ]
 
@@ -214,7 +214,7 @@ def test_a_refused_row_leaves_its_group():
 
 def test_a_reward_that_is_not_finite_is_refused_and_counted():
   nan_on_eight = lambda tasks, transcripts: [
-    base.Graded(float('nan') if '8' in t.completion else 1.0, {})
+    base.RewardResult(float('nan') if '8' in t.completion else 1.0, {})
     for t in transcripts
   ]
   reward = base.combine([nan_on_eight, base.outcome], ['a', 'b'], [1.0, 1.0])
@@ -230,7 +230,7 @@ def test_a_reward_that_is_not_finite_is_refused_and_counted():
 
 def test_weights_of_rewards_move_the_reward_and_not_the_accuracy():
   length = lambda tasks, transcripts: [
-    base.Graded(float(t.num_tokens), {}) for t in transcripts
+    base.RewardResult(float(t.num_tokens), {}) for t in transcripts
   ]
   told = []
   for weight in (0.0, 1.0, -5.0):
@@ -379,7 +379,9 @@ def test_lines_are_the_first_rows():
 def test_groups_that_vary_by_the_std_divided_by_their_number(low, kept):
   """SRL's filter; the sample std, 0.01195, would keep the last one."""
   values = (0.52, 0.50, 0.51, 0.49, 0.50, 0.50, 0.48, 0.50)
-  group = [base.Graded(v, {}) for v in values]
-  equal = [base.Graded(0.5, {})] * 7 + [base.Graded(0.0, {}, refused=True)]
+  group = [base.RewardResult(v, {}) for v in values]
+  equal = [base.RewardResult(0.5, {})] * 7 + [
+    base.RewardResult(0.0, {}, refused=True)
+  ]
   c = groups.Collected([], None, None, [], [group, equal])
   assert groups.has_reward_spread(c, low).tolist() == [kept, low == 0]
