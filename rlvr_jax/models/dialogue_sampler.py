@@ -2,7 +2,7 @@
 
 All rows write to the same columns of the cache, so that writing is a slice; a
 row that has nothing to write there leaves a hole, which nobody attends to. The
-last token of a row is not in the cache yet: it is the first one inputs next.
+last token of a row is not in the cache yet: it comes first in the next inputs.
 Letters: as in `sampler`, and M columns, F tokens inputs, K turns, E probe tokens.
 """
 
