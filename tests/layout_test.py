@@ -23,7 +23,8 @@ def sentence(path: pathlib.Path) -> str:
   """The first sentence of a module, or of a shell script's first comment."""
   text = path.read_text('utf-8')
   if path.suffix == '.sh':
-    comments = [x[1:] for x in text.splitlines()[1:] if x.startswith('#')]
+    lines = text.removeprefix('#!/usr/bin/env bash\n').splitlines()
+    comments = [x[1:] for x in lines if x.startswith('#')]
     text = '\n'.join(x.strip() for x in comments)
   else:
     text = ast.get_docstring(ast.parse(text)) or ''
