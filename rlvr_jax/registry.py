@@ -25,6 +25,8 @@ import difflib
 import functools
 import importlib
 import inspect
+import keyword
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -295,6 +297,54 @@ def parse(spec: str) -> tuple[str, list, dict]:
     why = str(e)[:200]
     raise ValueError(f'Bad spec {show(spec)} ({why}): {rule}.') from e
   return name[0], args, kwargs
+
+
+def spec(name: str, /, *args, **arguments) -> str:
+  """The inverse of `parse`: spec('grpo', eps=1e-6) is 'grpo(eps=1e-06)'.
+
+  A `Spec` stays a call; a string is quoted unless it is one word.
+
+  Raises:
+    ValueError: an argument that no literal writes, such as NaN or an array, or
+      a name that is none.
+  """
+  words = [_written(a) for a in args]
+  words += [f'{key}={_written(value)}' for key, value in arguments.items()]
+  text = f'{name}({", ".join(words)})' if words else name
+  read = parse(text)
+  if read != (name, list(args), arguments):
+    raise ValueError(f'{show(text)} would be read as {show(read)}.')
+  return text
+
+
+def _written(value) -> str:
+  """A literal; of a string that is one word, the word."""
+  kind = type(value)
+  if kind in (Spec, annotations.Word):
+    return str(value)
+  if kind is str and value.isascii() and value.isidentifier():
+    # Of true, false and none a parameter may make something else than text.
+    taken = keyword.iskeyword(value) or keyword.iskeyword(value.title())
+    return repr(value) if taken else value
+  if kind in (str, bool, int, type(None)):
+    return repr(value)
+  if kind is float and math.isfinite(value):
+    return repr(value)
+  if kind in (tuple, list):
+    # Words and calls are no literals, so nothing but quoted text within.
+    inner = [
+      repr(v) if type(v) in (str, annotations.Word) else _written(v)
+      for v in value
+      if type(v) is not Spec
+    ]
+    if len(inner) == len(value):
+      open_, close = '()' if kind is tuple else '[]'
+      comma = ',' * (kind is tuple and len(inner) == 1)
+      return f'{open_}{", ".join(inner)}{comma}{close}'
+  raise ValueError(
+    f'{show(value)} cannot be an argument of a spec: give a finite number, '
+    'text, True, False, None, a tuple or list of these, or a Spec.'
+  )
 
 
 def _check_call(node: ast.expr, depth: int = 0) -> None:
