@@ -52,7 +52,7 @@ def test_files_have_the_keys_of_base(name):
 def test_every_key_is_explained():
   """Each `c.key = ...` of base has a comment, on its line or just above."""
   text = COMMON.read_text()
-  body = text[text.index('def base()') : text.index('def at_scale')]
+  body = text[text.index('def base()') : text.index('def tiny()')]
   bare, above = [], ''
   for line in map(str.strip, body.splitlines()):
     assigns = line.startswith('c.') and 'ConfigDict()' not in line

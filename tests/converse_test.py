@@ -12,6 +12,7 @@ from rlvr_jax.envs import guessing, judging
 from rlvr_jax.io import tokenizer as tokenizers
 
 BYTES = tokenizers.byte_level()
+CONFIG = 'configs/studies/twenty_questions/twenty_questions.py'
 TASK = envs.Task(
   't',
   guessing.world('attributes()').question,
@@ -22,7 +23,7 @@ TASK = envs.Task(
 
 
 def settings(*changes):
-  return config.load('configs/twenty_questions.py', list(changes))
+  return config.load(CONFIG, list(changes))
 
 
 def oracle(monkeypatch, c, says):

@@ -11,7 +11,7 @@ from rlvr_jax import config, converse, policy, samples, sharding, train
 from rlvr_jax.envs import dialogue
 
 ROOT = pathlib.Path(__file__).parents[1]
-CONFIG = f'{ROOT}/configs/twenty_questions.py'
+CONFIG = f'{ROOT}/configs/studies/twenty_questions/twenty_questions.py'
 SMALL = (
   'model.name=tiny(layers=1, width=32)',
   'train_batch_size=8',

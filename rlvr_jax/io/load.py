@@ -109,9 +109,20 @@ def load_config(spec: str) -> ModelConfig:
 
 
 def recipe(spec: str) -> pathlib.Path | None:
-  """runs/NAME/ARG for 'configs/NAME.py:ARG', where its run is; else None."""
-  found = re.fullmatch(r'(?:.*/)?(\w+)\.py(?::([\w.,=-]+))?', spec)
-  return found and pathlib.Path('runs', found[1], found[2] or 'base')
+  """runs/NAME/ARG for 'configs/NAME.py:ARG', where its run is; else None.
+
+  A config in configs/studies/STUDY has its runs in runs/STUDY, whatever its
+  file is called: the copy of a study shares none with the original.
+  """
+  found = re.fullmatch(
+    r'(?:.*/)?(?:studies/(?P<study>\w+)/)?(?P<name>\w+)\.py'
+    r'(?::(?P<arg>[\w.,=-]+))?',
+    spec,
+  )
+  if found is None:
+    return None
+  folder = found['study'] or found['name']
+  return pathlib.Path('runs', folder, found['arg'] or 'base')
 
 
 def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:

@@ -8,7 +8,8 @@ import pytest
 from rlvr_jax import codes, config, registry
 from rlvr_jax.rewards import core
 
-CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'twenty_questions.py'
+STUDIES = pathlib.Path(__file__).parents[2] / 'configs' / 'studies'
+CONFIG = STUDIES / 'twenty_questions' / 'twenty_questions.py'
 OFFICIAL = (
   'win(2.0, every)',
   'length(-0.05, every)',
