@@ -343,7 +343,8 @@ def _reproduce(groups):
       continue
     commands = [x.command for x in g.runs if x.command]
     commands.append(
-      '# or, with the config below saved as config.json:\n'
+      '# or, with the config below saved as config.json (functions of the '
+      'config file:\n# beside the config.py and config_file.json of the run):\n'
       'python scripts/train.py --config=config.json --workdir=DIR'
     )
     name = f'Config: {g.label}' if len(groups) > 1 else 'Config'

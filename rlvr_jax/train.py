@@ -17,6 +17,7 @@ from rlvr_jax import (
   checkpoint,
   checks,
   collector,
+  config_file,
   content,
   converse,
   data,
@@ -52,8 +53,16 @@ OF_SAMPLES = (
 )
 
 
-def train(config, workdir, command: str = '') -> None:
+def train(
+  config,
+  workdir,
+  command: str = '',
+  source: config_file.Source | None = None,
+) -> None:
   """Trains, or goes on with, the run in `workdir`. See DIR in the README.
+
+  Args:
+    command, source: what the user typed, and the config file; kept in workdir.
 
   Raises:
     ValueError: config, data or model that cannot work; at start.
@@ -63,10 +72,11 @@ def train(config, workdir, command: str = '') -> None:
   workdir = pathlib.Path(workdir)
   with writer.hold(workdir):
     resume.check_config(workdir, config)
-    _train(config, workdir, command)
+    config_file.check(workdir, source)
+    _train(config, workdir, command, source)
 
 
-def _train(c, workdir: pathlib.Path, command: str) -> None:
+def _train(c, workdir: pathlib.Path, command: str, file) -> None:
   ##### config, mesh #####
   checks.check_values(c)
   mesh = sharding.make_mesh(c.mesh.shape)
@@ -268,6 +278,7 @@ def _train(c, workdir: pathlib.Path, command: str) -> None:
       transcripts=c.log_transcripts,
       console_every=c.log_every,
       command=command,
+      source=file,
     )
     with log:
       log.say(f'model: {loaded.source}; mesh {dict(mesh.shape)}')

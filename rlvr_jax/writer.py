@@ -26,7 +26,7 @@ import numpy as np
 import rich.progress
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import manifest
+from rlvr_jax import config_file, manifest
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ def open(
   transcripts: int,
   console_every: int = 1,
   command: str = '',
+  source: config_file.Source | None = None,
 ) -> 'Writer':
   """The writer of a run that starts, or goes on after `step`.
 
@@ -110,6 +111,7 @@ def open(
     transcripts: at most so many lines per call of `rollouts`, the first ones.
     console_every: a console line every so many steps, outside a terminal.
     command: what the user typed, kept in `command.txt` for the report.
+    source: the config file, kept for those who read the run.
 
   Raises:
     OSError: a file cannot be written; names it.
@@ -124,6 +126,10 @@ def open(
   _replace(folder / 'config.json', [config_lib.to_json(config)])
   if command and (step is None or not (folder / 'command.txt').exists()):
     _replace(folder / 'command.txt', [command + '\n'])
+  if source and (step is None or not (folder / config_file.RECORD).exists()):
+    # The record last: with it, the text is there.
+    _replace(folder / config_file.TEXT, [source.text])
+    _replace(folder / config_file.RECORD, [config_file.record(source)])
   for name in _FILES:
     _drop_after(folder / name, -1 if step is None else step)
   return Writer(folder, step or 0, total_steps, transcripts, console_every)

@@ -29,6 +29,7 @@ import sys
 import numpy as np
 from scipy import special
 
+from rlvr_jax import config as config_lib
 from rlvr_jax import plots, runs
 
 _SEED = re.compile(r',?\bseed=\d+')
@@ -336,7 +337,8 @@ def write_block(readme: pathlib.Path, name: str, text: str) -> None:
   tmp.replace(readme)
 
 
-def main(argv=None) -> int:
+@config_lib.run_main
+def main(argv) -> int:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -347,31 +349,27 @@ def main(argv=None) -> int:
   parser.add_argument('--split', default='', metavar='SPLIT')
   parser.add_argument('--out', metavar='FILE', help='without suffix')
   flags = parser.parse_args(argv)
-  try:
-    found, problems = arms(flags.dir)
-    if flags.split:
-      found, others = on_split(found, flags.split)
-      problems += others
-    names = chosen(found, flags.metrics.split(','))
-    overs = flags.over.split(',')
-    logged = {
-      k for some in found.values() for r in some.values() for k in r.metrics[-1]
-    }
-    for name in overs:
-      if name not in logged:
-        raise ValueError(
-          f'No training step logs {name!r}. There are: '
-          f'{", ".join(sorted(logged))}.'
-        )
-    text = f'{tables(found, names, flags.control)}\n{courses(found, overs)}'
-    out = pathlib.Path(flags.out or pathlib.Path(flags.dir) / 'study')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draw(found, names, overs, out.with_suffix('.png'))
-    readme = out.with_name('README.md')
-    write_block(readme, out.stem, text)
-  except (ValueError, OSError) as e:
-    print(f'error: {e}', file=sys.stderr)
-    return 1
+  found, problems = arms(flags.dir)
+  if flags.split:
+    found, others = on_split(found, flags.split)
+    problems += others
+  names = chosen(found, flags.metrics.split(','))
+  overs = flags.over.split(',')
+  logged = {
+    k for some in found.values() for r in some.values() for k in r.metrics[-1]
+  }
+  for name in overs:
+    if name not in logged:
+      raise ValueError(
+        f'No training step logs {name!r}. There are: '
+        f'{", ".join(sorted(logged))}.'
+      )
+  text = f'{tables(found, names, flags.control)}\n{courses(found, overs)}'
+  out = pathlib.Path(flags.out or pathlib.Path(flags.dir) / 'study')
+  out.parent.mkdir(parents=True, exist_ok=True)
+  draw(found, names, overs, out.with_suffix('.png'))
+  readme = out.with_name('README.md')
+  write_block(readme, out.stem, text)
   for problem in problems:
     print(problem, file=sys.stderr)
   print(text)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import content, registry
+from rlvr_jax import config_file, content, registry
 from rlvr_jax.io import gguf, names, safetensors, tokenizer
 from rlvr_jax.io.tokenizer import Tokenizer
 from rlvr_jax.models.config import ModelConfig
@@ -115,7 +115,7 @@ def recipe(spec: str) -> pathlib.Path | None:
   file is called: the copy of a study shares none with the original.
   """
   found = re.fullmatch(
-    r'(?:.*/)?(?:studies/(?P<study>\w+)/)?(?P<name>\w+)\.py'
+    r'(?:(?:.*/)?studies/(?P<study>\w+)/|.*/)?(?P<name>\w+)\.py'
     r'(?::(?P<arg>[\w.,=-]+))?',
     spec,
   )
@@ -172,6 +172,8 @@ def _run_model(folder: pathlib.Path) -> dict:
     ValueError: config.json is missing or not a run's.
   """
   path = folder / 'config.json'
+  with registry.first_stays():  # its model may be of its config file
+    config_file.recall(folder)
   try:
     config = json.loads(path.read_text('utf-8'))
     model = {key: config['model'][key] for key in ('name', 'param_dtype')}
