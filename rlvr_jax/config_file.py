@@ -91,11 +91,11 @@ def defaults(spec: str):
       return None
 
 
-def record(source: Source) -> str:
-  """The text of RECORD."""
+def texts(source: Source) -> dict[str, str]:
+  """{name: text} of the files that a run keeps, in the order of writing."""
   values = source._asdict()
-  del values['text']
-  return json.dumps(values, indent=2) + '\n'
+  text = values.pop('text')
+  return {TEXT: text, RECORD: json.dumps(values, indent=2) + '\n'}
 
 
 def kept(folder) -> Source | None:

@@ -126,10 +126,10 @@ def open(
   _replace(folder / 'config.json', [config_lib.to_json(config)])
   if command and (step is None or not (folder / 'command.txt').exists()):
     _replace(folder / 'command.txt', [command + '\n'])
-  if source and (step is None or not (folder / config_file.RECORD).exists()):
-    # The record last: with it, the text is there.
-    _replace(folder / config_file.TEXT, [source.text])
-    _replace(folder / config_file.RECORD, [config_file.record(source)])
+  kept = config_file.texts(source) if source else {}
+  if step is None or not all((folder / name).exists() for name in kept):
+    for name, text in kept.items():
+      _replace(folder / name, [text])
   for name in _FILES:
     _drop_after(folder / name, -1 if step is None else step)
   return Writer(folder, step or 0, total_steps, transcripts, console_every)

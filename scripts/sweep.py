@@ -3,9 +3,9 @@
     python scripts/sweep.py --config=configs/NAME.py[:ARG] --workdir=DIR \\
         [--jobs=N] [--config.a.b=v]
 
-`sweep(add)` calls `add(seed=1)` or `add(**{'optimizer.learning_rate': 1e-5})` for
-each run; the keyword `arg` is ARG words instead of keys: `add(arg='arm=nsr',
-seed=1)`. A run has the directory DIR/<its values>. Finished runs are skipped
+`sweep(add)` calls `add(seed=1)` or `add(**{'optimizer.learning_rate': 1e-5})`
+for each run; the keyword `arg` is ARG words instead of keys:
+`add(arg='arm=nsr', seed=1)`. A run has the directory DIR/<its values>. Finished runs are skipped
 and killed ones resumed, so the same command goes on where it stopped. The
 report of all is DIR/report.html.
 

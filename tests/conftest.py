@@ -9,7 +9,19 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 import jax
 import pytest
 
+from rlvr_jax import registry
+
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(autouse=True)
+def _functions_of_config_files():
+  """What a test's config files register is gone after it."""
+  before = registry.registered()
+  yield
+  for (kind, name), fn in registry.registered().items():
+    if (kind, name) not in before and not fn.__module__.startswith('rlvr_jax.'):
+      del registry._FUNCTIONS[kind][name]
 
 
 @pytest.fixture(scope='session')
