@@ -32,6 +32,7 @@ setuptools.setup(
       'beartype>=0.22',
       'pytest>=9',
       'pytest-timeout>=2.4',
+      'pytest-xdist>=3.8,<4',
       'ruff==0.17.6',
     ],
     'tpu': ['jax[tpu]>=0.10,<0.11'],

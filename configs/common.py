@@ -15,7 +15,7 @@ from rlvr_jax import registry
 def base() -> ml_collections.ConfigDict:
   """Every key there is. A config file changes some and adds none.
 
-  What each may be: rlvr_jax/limits.py.
+  What each may be: rlvr_jax/config_limits.py.
   """
   c = ml_collections.ConfigDict()
   c.seed = 0  # of weights, data order and sampling; 32 bits

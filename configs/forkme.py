@@ -18,9 +18,8 @@ import functools
 import jax.numpy as jnp
 
 from configs import common, tiny
-from rlvr_jax import registry
-from rlvr_jax.envs import core as envs
-from rlvr_jax.rewards import core as rewards
+from rlvr_jax import registry, tasks
+from rlvr_jax.rewards import base
 
 # ARG arm=NAME -> the keys it changes. All keys: configs/common.py.
 ARMS = {
@@ -46,7 +45,7 @@ def sweep(add):
 
 
 @registry.register('env')
-def larger(*, digits: int = 10, test_size: int = 20) -> envs.Env:
+def larger(*, digits: int = 10, test_size: int = 20) -> tasks.Env:
   """'The larger of 3 and 7?', for all pairs, in an order of their own.
 
   Options are keyword-only, with a type. The model sees `question` alone;
@@ -55,27 +54,27 @@ def larger(*, digits: int = 10, test_size: int = 20) -> envs.Env:
   pairs = digits**2
 
   def task(split, start, i):
-    a, b = divmod(envs.permute(start + i, pairs, 'larger'), digits)
+    a, b = divmod(tasks.permute(start + i, pairs, 'larger'), digits)
     question = f'The larger of {a} and {b}?'
-    return envs.Task(f'{split}-{i}', question, str(max(a, b)), 'math', {})
+    return tasks.Task(f'{split}-{i}', question, str(max(a, b)), 'math', {})
 
   train = functools.partial(task, 'train', test_size)
   test = functools.partial(task, 'test', 0)
   return {
-    'train': envs.Lazy(pairs - test_size, train),
-    'test': envs.Lazy(test_size, test),
+    'train': tasks.Lazy(pairs - test_size, train),
+    'test': tasks.Lazy(test_size, test),
   }
 
 
 @registry.register('reward')
-def near(tasks, transcripts, *, worst: float = 9.0):
+def near(questions, transcripts, *, worst: float = 9.0):
   """1 for the right digit, less the farther it is, 0 for other text."""
   out = []
-  for task, transcript in zip(tasks, transcripts, strict=True):
+  for task, transcript in zip(questions, transcripts, strict=True):
     text, value = transcript.completion.strip(), 0.0
     if text.isascii() and text.isdigit():
       value = max(1 - abs(int(text) - int(task.answer)) / worst, 0.0)
-    out.append(rewards.Graded(value, {'near': value}))  # value, parts to log
+    out.append(base.Graded(value, {'near': value}))  # value, parts to log
   return out
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlvr_jax import limits, registry, types
+from rlvr_jax import config_limits, registry, types
 from rlvr_jax.ops import estimators, masked
 from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops import value as value_ops
@@ -56,7 +56,7 @@ def from_config(c) -> Algorithm:
       not finite; beta > 0 without a kl; gae with another credit than outcome.
   """
   numbers = ('beta', 'entropy_coef', 'value_coef', 'value_clip')
-  limits.check(
+  config_limits.check(
     {f'algo.{k}': getattr(c, k) for k in (*numbers, 'turn_statistics')}
   )
   if c.beta > 0 and not c.kl:

@@ -6,21 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import (
-  converse,
-  data,
-  limits,
-  play,
-  registry,
-  rollout,
-  sharding,
-  summary,
-)
-from rlvr_jax.envs import core as envs
+from rlvr_jax import config_limits, registry
 from rlvr_jax.envs import dialogue
+from rlvr_jax.models import sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
-from rlvr_jax.rewards import core, game
+from rlvr_jax.rewards import base, dialogue_turns
+from rlvr_jax.rollouts import episode, judge, single_turn, task_stream
+from rlvr_jax.tasks import Lazy
 
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
 
@@ -28,8 +21,8 @@ CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
 def check_values(c) -> None:
   """ValueError for a key that is missing, or cannot be what it is."""
   flat = config_lib.flatten(c)
-  limits.check(flat)
-  limits.check_complete(flat)
+  config_limits.check(flat)
+  config_limits.check_complete(flat)
 
 
 def check_config(c, mesh) -> None:
@@ -198,7 +191,7 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
       'environment of several turns such as guessing().'
     )
   named = [n for s in c.reward_funcs for n in registry.named('reward', s)]
-  of_turns = [n for n in named if hasattr(game, n)]
+  of_turns = [n for n in named if hasattr(dialogue_turns, n)]
   if not talks:
     if of_turns:
       raise ValueError(
@@ -207,7 +200,7 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
         'env such as guessing().'
       )
     return
-  if core.needs_signals(c.reward_funcs):
+  if base.needs_signals(c.reward_funcs):
     raise ValueError(
       f'reward_funcs={c.reward_funcs}: one of them reads the probabilities of '
       'a single answer, which a dialogue has not.'
@@ -218,8 +211,8 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
       'which a dialogue has not. Take another estimator.'
     )
   for when, most in (
-    ('dialogue.max_turns', converse.limits(c)),
-    ('eval.max_turns', converse.limits(c, evaluating=True)),
+    ('dialogue.max_turns', judge.limits(c)),
+    ('eval.max_turns', judge.limits(c, evaluating=True)),
   ):
     longest = c.max_prompt_length + most.length + most.fed
     if longest > config.max_position:
@@ -251,27 +244,6 @@ def eval_tasks(c, env) -> list:
   return [split[i] for i in range(min(c.eval.num_tasks, len(split)))]
 
 
-def check_keep_best(c, evaluated) -> None:
-  """ValueError unless an evaluation of these tasks can have the metric."""
-  if not c.keep_best:
-    return
-  talks = dialogue.is_dialogue(evaluated[0])
-  known = summary.possible(
-    c.eval.samples,
-    turns=converse.limits(c, evaluating=True).turns if talks else 0,
-    strategies=any('strategy' in task.data for task in evaluated),
-  )
-  name = c.keep_best.removeprefix('-')
-  if name not in known:
-    short = [k for k in known if not k.endswith(('_low', '_high'))]
-    raise ValueError(
-      f'keep_best={show(c.keep_best)} is no metric of an evaluation.'
-      f'{registry.nearest(name, known)} There are: {", ".join(short)}; each of '
-      'them with _low and _high, and with a - before it where the smallest '
-      'value is the best.'
-    )
-
-
 def training_tasks(c, tasks):
   """The first train_tasks of a split; ValueError if there are fewer."""
   if c.train_tasks > len(tasks):
@@ -284,16 +256,16 @@ def training_tasks(c, tasks):
   if isinstance(tasks, list):
     return tasks[: c.train_tasks]
   of = getattr(tasks, 'of', None)
-  return envs.Lazy(c.train_tasks, lambda i: tasks[i], of)
+  return Lazy(c.train_tasks, lambda i: tasks[i], of)
 
 
 def check_tasks(c, tasks, evaluated, encode, tokenizer) -> None:
   """ValueError for prompts or solutions beyond the limit, or missing."""
   some = [tasks[i] for i in range(min(len(tasks), CHECK_PROMPTS))]
-  data.check_prompts(some + evaluated, encode, c.max_prompt_length)
+  task_stream.check_prompts(some + evaluated, encode, c.max_prompt_length)
   if c.method == 'sft':
     if dialogue.is_dialogue(tasks[0]):
-      scripts = converse.demonstrations(some, 1)
-      play.script(scripts, tokenizer, converse.limits(c))
+      scripts = judge.demonstrations(some, 1)
+      episode.script(scripts, tokenizer, judge.limits(c))
     else:
-      rollout.targets(some, tokenizer, c.max_completion_length)
+      single_turn.targets(some, tokenizer, c.max_completion_length)

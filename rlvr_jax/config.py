@@ -18,7 +18,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-from rlvr_jax import config_file, limits, registry
+from rlvr_jax import config_file, config_limits, registry
 
 ABSENT = '(absent)'
 _BOOLS = {'true': True, '1': True, 'false': False, '0': False}
@@ -55,7 +55,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   Raises:
     ValueError: no such file (lists those beside it), an ARG that is not
       taken, an unknown key, a value of another type or outside
-      `limits.RULES`.
+      `config_limits.RULES`.
   """
   name, _, arg = spec.partition(':')
   if pathlib.Path(name).suffix == '.json':
@@ -72,7 +72,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     config = get_config(arg) if arg else get_config()
   for override in overrides:
     _apply(config, override)
-  limits.check(flatten(config))
+  config_limits.check(flatten(config))
   return config.lock()
 
 
@@ -114,7 +114,7 @@ def of_run(workdir, overrides: Sequence[str]) -> ml_collections.ConfigDict:
     )
   config = load(str(path), overrides)
   with registry.naming(str(path)):
-    limits.check_complete(flatten(config))
+    config_limits.check_complete(flatten(config))
   if config.eval.samples > 1 and config.eval.temperature == 0:
     raise ValueError(
       f'{config.eval.samples} samples at temperature 0 are the same one. Give '

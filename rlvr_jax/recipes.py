@@ -5,16 +5,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rlvr_jax import (
-  checkpoint,
-  config_file,
-  processes,
-  registry,
-  resume,
-  writer,
-)
 from rlvr_jax import config as config_lib
-from rlvr_jax.io import load
+from rlvr_jax import config_file, processes, registry, resume
+from rlvr_jax.io import checkpoint, load
+from rlvr_jax.reporting import run_writer
 
 _TRAIN = Path(__file__).parents[1] / 'scripts' / 'train.py'
 _EVERY_S = 30.0  # between two lines of a process that waits
@@ -22,7 +16,7 @@ _EVERY_S = 30.0  # between two lines of a process that waits
 
 def finished(folder: Path, total_steps: int) -> bool:
   """Whether the run in `folder` has done its last step, and saved it."""
-  lines = list(writer.read(folder / writer.METRICS))
+  lines = list(run_writer.read(folder / run_writer.METRICS))
   if not lines or lines[-1]['step'] < total_steps:
     return False
   # A last update that was skipped is not saved; old runs may be cleared out.
@@ -79,7 +73,7 @@ def _ensure(spec: str, folder: Path, config) -> None:
 
 def _held(folder: Path) -> bool:
   """Whether a process trains in the folder right now."""
-  lock = writer.locked(folder)
+  lock = run_writer.locked(folder)
   if lock is not None:
     os.close(lock)
   return lock is None
@@ -90,10 +84,10 @@ def _wait(
 ) -> int:
   """The open lock `name` of a folder, once no other process has it."""
   told = None
-  while (lock := writer.locked(folder, name)) is None:
+  while (lock := run_writer.locked(folder, name)) is None:
     if told is None or time.monotonic() - told >= _EVERY_S:
       told = time.monotonic()
-      lines = list(writer.read(folder / writer.METRICS))
+      lines = list(run_writer.read(folder / run_writer.METRICS))
       print(
         f'{spec} is trained by another process, now at step '
         f'{lines[-1]["step"] if lines else 0}: waiting for it in {folder}',

@@ -47,13 +47,14 @@ _MODULES = {
   'kl': _modules('ops', 'kl trials'),
   'reward': _modules(
     'rewards',
-    'core format spurious calibrated length signals game similarity',
+    'base answer_format spurious calibrated length certainty dialogue_turns '
+    'similarity',
   ),
   'env': _modules(
     'envs',
     'arithmetic countdown gsm8k jsonl gym strategies guessing chain steps',
   ),
-  'model': _modules('models', 'config presets'),
+  'model': _modules('models', 'model_config presets'),
 }
 DEPTH = 8  # specs within specs
 LONGEST = 10_000  # characters of a spec

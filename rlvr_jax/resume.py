@@ -8,8 +8,9 @@ import json
 import pathlib
 from collections.abc import Mapping
 
-from rlvr_jax import checkpoint, config, content, registry
+from rlvr_jax import config, digests, registry
 from rlvr_jax.envs import labels
+from rlvr_jax.io import checkpoint
 
 # Config keys that may differ when a run goes on. All others make another run.
 MAY_CHANGE = (
@@ -85,11 +86,11 @@ def tasks_read(c, env, train_tasks, eval_tasks) -> dict[str, str]:
   # With labels, which leave tasks out, what they are for is all of the split.
   source = env['train'] if c.labels else train_tasks
   found = {
-    'env: tasks to train on': content.of_tasks(source),
-    'env: tasks to evaluate on': content.of_tasks(eval_tasks),
+    'env: tasks to train on': digests.of_tasks(source),
+    'env: tasks to evaluate on': digests.of_tasks(eval_tasks),
   }
   if c.labels:
-    found['labels: lines'] = content.of_rows(labels.load(c.labels)[1])
+    found['labels: lines'] = digests.of_rows(labels.load(c.labels)[1])
   return found
 
 
@@ -113,7 +114,7 @@ def check_content(c, workdir, extra: Mapping | None, now: Mapping) -> None:
   keys, values = {key(name) for name in now}, config.flatten(c)
   old = {k: v for k, v in extra['content'].items() if key(k) in keys}
   lines = []
-  for line in content.differing(old, now):
+  for line in digests.differing(old, now):
     name, _, rest = line.partition(':')
     lines.append(f'{name}={registry.show(values.get(name, ""))}:{rest}')
   if lines:

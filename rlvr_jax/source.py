@@ -1,32 +1,14 @@
-"""Where the rows of a batch come from, and what each of them weighs.
-
-method     rows                        weight of a token
-rl         the policy's samples        its advantage
-sft        the tasks' solutions        1
-distill    the teacher's samples       1
-rejection  the teacher's, or the       1 in a correct row; other rows
-           policy's samples            are not trained
-"""
+"""Another model: one that writes, or judges, what is trained on."""
 
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from rlvr_jax import algorithm as algorithms
-from rlvr_jax import (
-  checks,
-  codes,
-  content,
-  programs,
-  registry,
-  sharding,
-  step,
-  types,
-)
+from rlvr_jax import checks, digests, registry
 from rlvr_jax.io import load
 from rlvr_jax.io.tokenizer import Tokenizer
-from rlvr_jax.models import transformer
+from rlvr_jax.learner import programs
+from rlvr_jax.models import sharding, transformer
 
 
 class Teacher(NamedTuple):
@@ -80,10 +62,10 @@ def _open(c, name, mesh, key, does) -> Teacher:
 
 
 def content_of(model: Teacher, key: str) -> dict[str, str]:
-  """`content.of_model` of a model that there is."""
+  """`digests.of_model` of a model that there is."""
   if model.tokenizer is None:
     return {}
-  return content.of_model(key, model.weights, model.tokenizer)
+  return digests.of_model(key, model.weights, model.tokenizer)
 
 
 def check_vocabulary(c, teacher: Teacher, tokenizer: Tokenizer) -> None:
@@ -109,30 +91,3 @@ def open_oracle(c, mesh) -> Teacher:
     checks.check_oracle(c, load.load_config(c.dialogue.oracle))
   found = _open(c, c.dialogue.oracle, mesh, 'dialogue.oracle', 'know')
   return found._replace(params=None)
-
-
-def weights(c, algo, rolled: types.Rollout, scored: types.Score) -> np.ndarray:
-  """f32[P,G,T]: what multiplies -log pi of a token, up to the surrogate.
-
-  A critic's advantages come later, see `step.prepare`: here they are the
-  rewards at the ends of turns.
-  """
-  sampled = np.asarray(rolled.turn) >= 0
-  if c.method == 'rl':
-    if algo.critic is not None:
-      return np.asarray(algorithms.turn_rewards(rolled, scored))
-    return np.asarray(algorithms.advantages(algo, rolled, scored))
-  kept = np.asarray(scored.verdict) == codes.Verdict.CORRECT
-  if c.method != 'rejection':
-    kept = np.ones_like(kept)
-  return (sampled & kept[..., None]).astype(np.float32)
-
-
-def batch(c, algo, rolled: types.Rollout, scored: types.Score) -> types.Batch:
-  """Rows [B,T] to train on: host arrays."""
-  adv = weights(c, algo, rolled, scored)
-  out = step.flatten(rolled, adv, c.mask_truncated_completions)
-  if c.method != 'rl':
-    # Rows that do not count are not in the mean either.
-    out = out.replace(mask=out.mask & (out.adv != 0))
-  return out

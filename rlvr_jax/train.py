@@ -12,37 +12,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax import (
-  alarms,
   algorithm,
-  checkpoint,
   checks,
-  collector,
   config_file,
-  content,
-  converse,
-  data,
-  evaluate,
-  games,
-  optim,
-  policy,
+  digests,
   processes,
-  programs,
   registry,
-  report,
   resume,
-  rollout,
-  sampler,
-  samples,
-  sharding,
   source,
-  step,
-  summary,
-  writer,
+  types,
 )
 from rlvr_jax.envs import dialogue, labels
-from rlvr_jax.io import load
-from rlvr_jax.models import transformer
-from rlvr_jax.rewards import core
+from rlvr_jax.evaluation import eval_metrics, evaluate, policy, sample_store
+from rlvr_jax.io import checkpoint, load
+from rlvr_jax.learner import batches, optimizer, programs, train_step
+from rlvr_jax.models import sampler, sharding, transformer
+from rlvr_jax.reporting import alarms, report, run_writer
+from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import (
+  collector,
+  episode_scores,
+  judge,
+  single_turn,
+  task_stream,
+)
 
 # Metrics that compare with the log-probs of the policy's own samples.
 OF_SAMPLES = (
@@ -70,7 +63,7 @@ def train(
     RuntimeError: the rewards refused all rows of too many steps in a row.
   """
   workdir = pathlib.Path(workdir)
-  with writer.hold(workdir):
+  with run_writer.hold(workdir):
     resume.check_config(workdir, config)
     config_file.check(workdir, source)
     _train(config, workdir, command, source)
@@ -90,9 +83,9 @@ def _train(c, workdir: pathlib.Path, command: str, file) -> None:
   )
   train_tasks = checks.training_tasks(c, env['train'])
   talks = dialogue.is_dialogue(train_tasks[0])
-  reward = core.build(c.reward_funcs, c.reward_weights)
+  reward = base.build(c.reward_funcs, c.reward_weights)
   eval_tasks = checks.eval_tasks(c, env)
-  checks.check_keep_best(c, eval_tasks)
+  evaluate.check_keep_best(c, eval_tasks)
   read = resume.tasks_read(c, whole, train_tasks, eval_tasks)
   resume.check_content(c, workdir, checkpoint.extra(workdir), read)
 
@@ -108,14 +101,14 @@ def _train(c, workdir: pathlib.Path, command: str, file) -> None:
   checks.check_dialogue(c, algo, talks, model_config)
   teacher = source.open_teacher(c, mesh)
   oracle = source.open_oracle(c, mesh)
-  answer = converse.oracle(c, oracle.judge, put)
+  answer = judge.oracle(c, oracle.judge, put)
   run = programs.build(
     c,
     mesh,
     algo,
     model_config,
     teacher=teacher.model if c.teacher.logits else None,
-    certainty=core.needs_signals(c.reward_funcs),
+    certainty=base.needs_signals(c.reward_funcs),
   )
   model, abstract = run.model, run.abstract
 
@@ -127,7 +120,7 @@ def _train(c, workdir: pathlib.Path, command: str, file) -> None:
     place = lambda path, x: None  # the checkpoint has the weights
   loaded = load.load(c.model.name, dtype=c.model.param_dtype, place=place)
   tokenizer = loaded.tokenizer.with_options(c.chat_template_args)
-  read |= content.of_model('model.name', loaded.weights, tokenizer)
+  read |= digests.of_model('model.name', loaded.weights, tokenizer)
   read |= source.content_of(teacher, 'teacher.name')
   read |= source.content_of(oracle, 'dialogue.oracle')
   labels.check_model(c.labels, c, read)
@@ -159,7 +152,7 @@ def _train(c, workdir: pathlib.Path, command: str, file) -> None:
     if talks and c.dialogue.belief == 'initial':
       frozen = run.to_sampler(initial())
     if found is None:
-      state = step.new_state(
+      state = train_step.new_state(
         initial(),
         c.seed,
         tx=run.tx,
@@ -220,29 +213,29 @@ def _train(c, workdir: pathlib.Path, command: str, file) -> None:
         eval_tasks,
         draw_eval(params),
         encode=encode,
-        store=samples.Samples([t.id for t in eval_tasks], c.eval.samples),
+        store=sample_store.Samples([t.id for t in eval_tasks], c.eval.samples),
         batch_size=evaluate.batch_size(c, mesh),
         max_prompt_length=c.max_prompt_length,
         seen=seen,
       )
-      scores = summary.summary(table)
+      scores = eval_metrics.summary(table)
       log.eval(s, scores)
       log.rollouts(
         s,
         [
-          rollout.record(task, first[i], 'eval')
+          single_turn.record(task, first[i], 'eval')
           for i, task in enumerate(eval_tasks)
         ],
       )
       # Of this step, for its checkpoint; some metrics are not always there.
-      extra['score'] = summary.score(scores, c.keep_best)
+      extra['score'] = eval_metrics.score(scores, c.keep_best)
 
     ##### one batch of groups #####
     def gather(s, params, state, clock):
       """Groups of step s, sampled again while too few carry gradient."""
       parts, keep, spread = [], [], []
       for attempt in range(1 + c.max_resample_batches):
-        tasks = data.tasks_at(
+        tasks = task_stream.tasks_at(
           train_tasks,
           seed=c.seed,
           position=extra['position'],
@@ -254,23 +247,27 @@ def _train(c, workdir: pathlib.Path, command: str, file) -> None:
         part = collect(tasks, params, state.params, key, clock)
         part = part._replace(score=sharding.agree(part.score))
         parts.append(part)
-        adv = source.weights(c, algo, part.rollout, part.score)
+        adv = batches.weights(c, algo, part.rollout, part.score)
         keep.append(
-          (adv != 0).any((1, 2)) & rollout.varied(part, c.min_reward_std)
+          (adv != 0).any((1, 2)) & single_turn.varied(part, c.min_reward_std)
         )
         spread.append(np.asarray(algorithm.informative(algo, part.score)))
         if sum(k.sum() for k in keep) >= c.train_batch_size:
           break
-      metrics = rollout.metrics(parts, np.concatenate(spread))
+      metrics = single_turn.metrics(parts, np.concatenate(spread))
       if talks:
-        metrics |= games.metrics(parts)
+        metrics |= episode_scores.metrics(parts)
       if c.max_resample_batches:
         metrics['resample_batches'] = len(parts) - 1
-        return parts, *rollout.select(parts, keep, c.train_batch_size), metrics
+        return (
+          parts,
+          *single_turn.select(parts, keep, c.train_batch_size),
+          metrics,
+        )
       return parts, parts[0].rollout, parts[0].score, metrics
 
     ##### loop #####
-    log = writer.open(
+    log = run_writer.open(
       workdir,
       c,
       step=None if found is None else done,
@@ -283,7 +280,7 @@ def _train(c, workdir: pathlib.Path, command: str, file) -> None:
     with log:
       log.say(f'model: {loaded.source}; mesh {dict(mesh.shape)}')
       if c.model.param_dtype == 'bfloat16':
-        log.say(optim.NARROW.format(c.optimizer.learning_rate))
+        log.say(optimizer.NARROW.format(c.optimizer.learning_rate))
       if c.labels:
         log.say(f'labels: {len(train_tasks)} tasks have one to train on')
       if done:
@@ -297,9 +294,9 @@ def _train(c, workdir: pathlib.Path, command: str, file) -> None:
         started, clock = time.perf_counter(), Clock()
         parts, rolled, scored, metrics = gather(s, params, state, clock)
         del params
-        batch = put(source.batch(c, algo, rolled, scored))
+        batch = put(batches.batch(c, algo, rolled, scored))
         if algo.critic or algo.correction:
-          ends = step.rows(algorithm.turn_rewards(rolled, scored))
+          ends = types.rows(algorithm.turn_rewards(rolled, scored))
           batch, new = run.prepare(state.params, batch, put(ends))
           metrics |= {k: float(v) for k, v in new.items()}
         if reference is not None:
@@ -329,7 +326,7 @@ def _train(c, workdir: pathlib.Path, command: str, file) -> None:
         every = c.method == 'rl' and metrics['rewards/refused'] == 1
         extra['refused'] = extra['refused'] + 1 if every else 0
         log.metrics(s, metrics)
-        log.rollouts(s, rollout.lines(parts[0], 'train', c.log_transcripts))
+        log.rollouts(s, single_turn.lines(parts[0], 'train', c.log_transcripts))
         last, extra['score'] = s == c.total_steps, None
         if last or (c.eval_every and s % c.eval_every == 0):
           evaluate_at(s, params)

@@ -5,10 +5,13 @@ a row. Rows are right-padded; `logp[..., t]` belongs to `tokens[..., t]`.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
 import numpy as np
+
+from rlvr_jax.enums import Stop
 
 Array = jax.Array | np.ndarray
 
@@ -30,7 +33,7 @@ class Rollout:
   length: Array  # i32[P,G]   real tokens in the row
   turn: Array  # i32[P,G,T] turn of a sampled token, -1 elsewhere
   logp: Array  # f32[P,G,T] sampler's log-prob, 0 where turn < 0
-  stop: Array  # i32[P,G]   a `codes.Stop`
+  stop: Array  # i32[P,G]   a `enums.Stop`
 
 
 @_struct
@@ -40,7 +43,7 @@ class Score:
   reward: Array  # f32[P,G,K]   reward at the end of turn k
   turns: Array  # bool[P,G,K]  turn k took place
   belief: Array | None  # f32[P,G,K+1] log p(truth) before turn 0 and after each
-  verdict: Array  # i32[P,G]     a `codes.Verdict`; never shaped or weighted
+  verdict: Array  # i32[P,G]     a `enums.Verdict`; never shaped or weighted
   greedy: Array | None = None  # f32[P,K]  reward of a greedy row, for ReMax
 
 
@@ -108,3 +111,27 @@ def check_rollout(rollout: Rollout, score: Score) -> None:
   broken = [rule for rule, holds in rules.items() if not holds]
   if broken:
     raise ValueError(f'Rollout or score breaks: {"; ".join(broken)}.')
+
+
+def flatten(rollout: Rollout, adv, mask_truncated: bool) -> Batch:
+  """[P,G,T] -> rows [B,T]. `mask_truncated` masks rows cut by the limit.
+
+  They leave the loss and its denominator; in their group's statistics, which
+  `adv` comes from, they stay. Of a dialogue the last message's stop counts, for
+  the whole row.
+  """
+  mask = rollout.turn >= 0
+  if mask_truncated:
+    mask = mask & (rollout.stop != Stop.LENGTH)[..., None]
+  return Batch(
+    tokens=rows(rollout.tokens),
+    mask=rows(mask),
+    adv=rows(adv),
+    logp_old=rows(rollout.logp),
+    logp_ref=None,
+  )
+
+
+def rows(x):
+  """[P,G,T] -> [B,T]"""
+  return x.reshape(math.prod(x.shape[:2]), -1)

@@ -24,8 +24,10 @@ os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
 os.environ['TPU_WORKER_HOSTNAMES'] = 'localhost'
 os.environ['TPU_ACCELERATOR_TYPE'] = 'v5litepod-4'
 
-from rlvr_jax import aot, hlo, programs, sharding
 from rlvr_jax import config as config_lib
+from rlvr_jax.learner import programs
+from rlvr_jax.models import sharding
+from rlvr_jax.tpu import aot, hlo
 
 _REMEDY = {
   'to_sampler': 'a larger tensor in mesh.shape, or a larger slice',
@@ -78,7 +80,7 @@ def header(c, topology, chip, mesh) -> str:
     f'{c.model.name} on {topology}: {mesh.size} {device}; mesh {axes}\n'
     f'{c.train_batch_size} prompts x {c.num_generations} samples, '
     f'{c.max_prompt_length} + {c.max_completion_length} tokens; '
-    f'{programs.micro_batch(c, mesh)} prompts a micro-batch; '
+    f'{programs.prompts_per_micro_batch(c, mesh)} prompts a micro-batch; '
     f'beta {c.algo.beta}\n'
     f'{chip.hbm} GiB HBM a chip, of which the compiler hands out '
     f'{chip.usable} a device'

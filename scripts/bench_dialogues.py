@@ -20,10 +20,10 @@ def run(repeats: int, dtype: str, seed: int = 0) -> dict:
   """{name: seconds of each repeat}, and the tokens sampled in them."""
   import jax.numpy as jnp
 
-  from rlvr_jax import belief, play, sampler, sharding
   from rlvr_jax.envs import guessing
   from rlvr_jax.io import load
-  from rlvr_jax.models import transformer
+  from rlvr_jax.models import sampler, sharding, transformer
+  from rlvr_jax.rollouts import belief, episode
 
   mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
   loaded = load.load('smollm2', dtype='float32')
@@ -33,7 +33,7 @@ def run(repeats: int, dtype: str, seed: int = 0) -> dict:
   tokenizer = loaded.tokenizer
   tasks = guessing.guessing(world='characters()')['test']
   tasks = [tasks[i] for i in range(8)]
-  limits = play.Limits(TURNS, MESSAGE, 16, TURNS * (MESSAGE + 16), 0)
+  limits = episode.Limits(TURNS, MESSAGE, 16, TURNS * (MESSAGE + 16), 0)
   put = lambda x: jnp.asarray(x)
   how = sampler.Sampling(MESSAGE, tokenizer.end_ids)
   encode = lambda task: tokenizer.encode_chat(task.question)
@@ -47,7 +47,7 @@ def run(repeats: int, dtype: str, seed: int = 0) -> dict:
   }
   for i in range(repeats + 1):
     start = time.perf_counter()
-    speaker = play.policy(
+    speaker = episode.policy(
       params,
       model=model,
       how=how,
@@ -56,7 +56,7 @@ def run(repeats: int, dtype: str, seed: int = 0) -> dict:
       group=8,
       limits=limits,
     )
-    games, session, heard = play.play(
+    games, session, heard = episode.play(
       tasks,
       speaker,
       encode=encode,
@@ -104,9 +104,9 @@ def run(repeats: int, dtype: str, seed: int = 0) -> dict:
 
 
 def _prompts(tasks, encode):
-  from rlvr_jax import rollout
+  from rlvr_jax.rollouts import single_turn
 
-  return rollout.encode_prompts(tasks, encode, 256)
+  return single_turn.encode_prompts(tasks, encode, 256)
 
 
 def show(found: dict) -> None:

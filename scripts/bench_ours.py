@@ -1,6 +1,6 @@
 """Our side of the benchmark; see bench_peers/common.py for what a side does.
 
-It times the programs that training runs: the sampler, `step.update`, and the
+It times the programs that training runs: the sampler, `train_step.update`, and the
 change of layout between them. On an accelerator give --dtype=bfloat16.
 """
 
@@ -19,19 +19,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / 'bench_peers'))
 
 import common
 
-from rlvr_jax import (
-  algorithm,
-  micro,
-  optim,
-  registry,
-  rollout,
-  sampler,
-  sharding,
-  step,
-  types,
-)
+from rlvr_jax import algorithm, registry, types
 from rlvr_jax.io import load
-from rlvr_jax.models import transformer
+from rlvr_jax.learner import micro_batch, optimizer, train_step
+from rlvr_jax.models import sampler, sharding, transformer
+from rlvr_jax.rollouts import single_turn
 
 MAX_PROMPT = 64
 
@@ -54,7 +46,7 @@ class Side:
     return self.tokenizer.encode(text, add_special_tokens=False).ids
 
   def ids(self, prompts):
-    return rollout.encode_prompts(prompts, self.encode, MAX_PROMPT)
+    return single_turn.encode_prompts(prompts, self.encode, MAX_PROMPT)
 
   def sample(self, params, prompts, key, case, end, temperature=1.0):
     """Sampled host arrays and texts."""
@@ -110,25 +102,25 @@ def train(args, record, side, end):
     kl_weight=0.0,
   )
   rate = common.LEARNING_RATE
-  tx = optim.make_optimizer(Adam(rate), total_updates=1)
-  abstract = step.abstract_state(side.model, tx, '.*', side.mesh)
-  state = step.new_state(
+  tx = optimizer.make_optimizer(Adam(rate), total_updates=1)
+  abstract = train_step.abstract_state(side.model, tx, '.*', side.mesh)
+  state = train_step.new_state(
     side.params, args.seed, tx=tx, trainable='.*', abstract=abstract
   )
   side.params = None  # donated
   update = jax.jit(
     functools.partial(
-      step.update,
+      train_step.update,
       algorithm=algo,
       model=side.model,
       tx=tx,
       schedule=lambda _: rate,
       temperature=1.0,
       trainable='.*',
-      shapes=micro.Shapes(case.samples, MAX_PROMPT, 1, 2048, True),
+      shapes=micro_batch.Shapes(case.samples, MAX_PROMPT, 1, 2048, True),
     ),
     donate_argnums=0,
-    out_shardings=(step.shardings_of(abstract), None),
+    out_shardings=(train_step.shardings_of(abstract), None),
   )
   rows = sharding.rows(side.mesh)
   for i in range(len(common.turns(args))):
@@ -142,7 +134,7 @@ def train(args, record, side, end):
     middle = time.perf_counter()
     reward = np.array([common.digit_share(t) for t in texts], np.float32)
     shape = (len(case.prompts), case.samples)
-    rolled = rollout.to_rollout(prompt, length, out, case.samples)
+    rolled = single_turn.to_rollout(prompt, length, out, case.samples)
     score = types.Score(
       reward=reward.reshape(*shape, 1),
       turns=np.ones((*shape, 1), bool),
@@ -150,7 +142,7 @@ def train(args, record, side, end):
       verdict=np.zeros(shape, np.int32),
     )
     adv = np.asarray(algorithm.advantages(algo, rolled, score))
-    batch = sharding.from_host(step.flatten(rolled, adv, False), rows)
+    batch = sharding.from_host(types.flatten(rolled, adv, False), rows)
     state, metrics = update(state, batch)
     jax.block_until_ready(state)
     gap = float(metrics['sampler_trainer/logp_diff_max'])

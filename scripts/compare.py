@@ -94,7 +94,9 @@ def run(flags, own, configs, say) -> dict:
     own: configs that models are made by: a random start depends on its seed.
     configs: what they are asked.
   """
-  from rlvr_jax import checks, compare, policy, sharding
+  from rlvr_jax import checks
+  from rlvr_jax.evaluation import compare, policy
+  from rlvr_jax.models import sharding
 
   # Layouts may differ; tasks and prompts may not.
   meshes = [sharding.make_mesh(c.mesh.shape) for c in configs]
@@ -150,7 +152,7 @@ def show(result, names) -> None:
   import rich.console
   import rich.table
 
-  from rlvr_jax import compare
+  from rlvr_jax.evaluation import compare
 
   for head, rows in (
     (('', *names, 'difference', '95% interval'), compare.rows(result)),
@@ -167,14 +169,15 @@ def show(result, names) -> None:
 @config_lib.run_main
 def main(argv) -> int:
   flags, own, configs = parse(argv)
-  from rlvr_jax import compare, writer
+  from rlvr_jax.evaluation import compare
+  from rlvr_jax.reporting import run_writer
 
   result = run(flags, own, configs, lambda text: print(text, flush=True))
   folder = pathlib.Path(flags.other)
   sides = [result[side] for side in ('base', 'other')]
   names = [f'{pathlib.Path(s["dir"]).name} step {s["step"]}' for s in sides]
   show(result, names)
-  writer.append(
+  run_writer.append(
     folder / 'compare.jsonl',
     sides[1]['step'],
     {

@@ -40,7 +40,9 @@ def parse(argv):
 def run(c, workdir, step, say=print) -> tuple[int, dict]:
   """(step, metrics) of the policy at `step` on eval.split, with the digest of
   its tasks."""
-  from rlvr_jax import checks, content, policy, sharding, summary
+  from rlvr_jax import checks, digests
+  from rlvr_jax.evaluation import eval_metrics, policy
+  from rlvr_jax.models import sharding
 
   mesh = sharding.make_mesh(c.mesh.shape)
   checks.check_config(c, mesh)
@@ -49,8 +51,8 @@ def run(c, workdir, step, say=print) -> tuple[int, dict]:
     asked = policy.load(c, workdir, step, mesh)
     table = policy.evaluated(c, asked, tasks, workdir, mesh, say)
   return asked.step, {
-    **summary.summary(table),
-    'tasks': content.of_tasks(tasks),
+    **eval_metrics.summary(table),
+    'tasks': digests.of_tasks(tasks),
   }
 
 
@@ -79,12 +81,12 @@ def show(metrics: dict) -> None:
 @config_lib.run_main
 def main(argv) -> int:
   flags, config = parse(argv)
-  from rlvr_jax import writer
+  from rlvr_jax.reporting import run_writer
 
   say = lambda text: print(text, flush=True)
   step, metrics = run(config, flags.workdir, flags.step, say)
-  path = pathlib.Path(flags.workdir) / writer.EVAL
-  writer.append(
+  path = pathlib.Path(flags.workdir) / run_writer.EVAL
+  run_writer.append(
     path,
     step,
     {

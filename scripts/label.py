@@ -17,9 +17,9 @@ import sys
 import numpy as np
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import content
+from rlvr_jax import digests
 from rlvr_jax.envs import labels
-from rlvr_jax.rewards import extract
+from rlvr_jax.verifiers.extraction import extract
 
 
 def parse(argv):
@@ -63,7 +63,7 @@ def resume(path: pathlib.Path, header: dict, batch: int) -> int:
   )
   labels.check_settings(path, flat(old), flat(header))
   before = labels.read_by(old)
-  if before and (differ := content.differing(before, header['content'])):
+  if before and (differ := digests.differing(before, header['content'])):
     raise ValueError(
       f'{path} was made from other data, weights or verifier: '
       f'{"; ".join(differ)}. Label to another file, or bring the former back.'
@@ -78,15 +78,10 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
   """Writes a line for each task to `out`; see `labels.line`."""
   import jax
 
-  from rlvr_jax import (
-    checks,
-    data,
-    evaluate,
-    policy,
-    rollout,
-    sampler,
-    sharding,
-  )
+  from rlvr_jax import checks
+  from rlvr_jax.evaluation import evaluate, policy
+  from rlvr_jax.models import sampler, sharding
+  from rlvr_jax.rollouts import single_turn, task_stream
 
   mesh = sharding.make_mesh(c.mesh.shape)
   checks.check_config(c, mesh)
@@ -111,7 +106,7 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
     model, tokenizer = asked.model, asked.tokenizer
     params = asked.drawing
     encode = lambda task: asked.encode(c, task)
-    data.check_prompts(tasks, encode, c.max_prompt_length)
+    task_stream.check_prompts(tasks, encode, c.max_prompt_length)
     how = sampler.Sampling(
       c.max_completion_length,
       tokenizer.end_ids,
@@ -126,7 +121,9 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
     for start in range(done, count, batch):
       some = tasks[start : start + batch]
       full = some + some[:1] * (batch - len(some))
-      prompt, length = rollout.encode_prompts(full, encode, c.max_prompt_length)
+      prompt, length = single_turn.encode_prompts(
+        full, encode, c.max_prompt_length
+      )
       said = [[] for _ in some]
       for round_ in range(-(-samples // group)):
         # Of the place in the split, so that a resumed run draws the same.
@@ -144,7 +141,7 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
         drawn = type(drawn)(
           *(np.asarray(x)[: len(some) * group] for x in drawn)
         )
-        _, rows = rollout.transcribe(
+        _, rows = single_turn.transcribe(
           some,
           drawn,
           tokenizer,

@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import report
+from rlvr_jax.reporting import report
 
 
 @config_lib.run_main

@@ -30,12 +30,12 @@ import numpy as np
 from scipy import special
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import plots, runs
+from rlvr_jax.reporting import plots, run_reader
 
 _SEED = re.compile(r',?\bseed=\d+')
 
 
-def arms(folder) -> tuple[dict[str, dict[int, runs.Run]], list[str]]:
+def arms(folder) -> tuple[dict[str, dict[int, run_reader.Run]], list[str]]:
   """({arm: {seed: run}}, problems); runs that are not finished are left out.
 
   Raises:
@@ -43,7 +43,7 @@ def arms(folder) -> tuple[dict[str, dict[int, runs.Run]], list[str]]:
   """
   found, problems = {}, []
   for path in sorted(pathlib.Path(folder).glob('*/config.json')):
-    run = runs.read(path.parent)
+    run = run_reader.read(path.parent)
     if run.problems:
       problems += [f'{run.name} is left out: {p}' for p in run.problems]
       continue
@@ -135,9 +135,12 @@ def interval(values) -> tuple[float, float]:
   return float(x.mean()), float(t * x.std(ddof=1) / np.sqrt(len(x)))
 
 
-def values(some: dict[int, runs.Run], name: str, at: int) -> dict[int, float]:
+def values(
+  some: dict[int, run_reader.Run], name: str, at: int
+) -> dict[int, float]:
   return {
-    seed: runs.number(run.evals[at].get(name)) for seed, run in some.items()
+    seed: run_reader.number(run.evals[at].get(name))
+    for seed, run in some.items()
   }
 
 
@@ -202,7 +205,7 @@ def courses(found, overs: list[str]) -> str:
   for arm, some in found.items():
     cells = []
     for name in overs:
-      course = runs.series(list(some.values()), name)
+      course = run_reader.series(list(some.values()), name)
       if course is None:
         cells.append('-')
         continue
@@ -217,7 +220,7 @@ def courses(found, overs: list[str]) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def curves(some: dict[int, runs.Run], at: int) -> tuple[list, list]:
+def curves(some: dict[int, run_reader.Run], at: int) -> tuple[list, list]:
   """(k, [seeds of k]) of pass@k."""
   ks = sorted(
     int(name.partition('@')[2])
@@ -268,7 +271,7 @@ def draw(found, names: list[str], overs: list[str], out: pathlib.Path) -> None:
         color='grey', markersize=14,
       )  # fmt: skip
     for over, right in zip(overs, rights, strict=True):
-      course = runs.series(list(some.values()), over)
+      course = run_reader.series(list(some.values()), over)
       if course is not None:
         steps, y = course
         width = max(len(steps) // 20, 1)

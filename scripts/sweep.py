@@ -26,7 +26,8 @@ import time
 from typing import NamedTuple
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_file, processes, recipes, report, resume, writer
+from rlvr_jax import config_file, processes, recipes, resume
+from rlvr_jax.reporting import report, run_writer
 
 _TRAIN = pathlib.Path(__file__).with_name('train.py')
 
@@ -121,7 +122,7 @@ def execute(workdir: pathlib.Path, planned: dict[str, Run], jobs: int) -> list:
         del running[label]
         done += 1
         spent = time.monotonic() - began
-        clock = writer.clock(spent / done * (total - done))
+        clock = run_writer.clock(spent / done * (total - done))
         how = f'failed with exit status {code}' if code else 'finished'
         print(f'[{done}/{total}] {label}: {how}; {clock} left', flush=True)
         failed += [label] * bool(code)

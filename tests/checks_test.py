@@ -7,7 +7,10 @@ import types
 import jax
 import pytest
 
-from rlvr_jax import checks, evaluate, programs, registry, sharding
+from rlvr_jax import checks, registry
+from rlvr_jax.evaluation import evaluate
+from rlvr_jax.learner import programs
+from rlvr_jax.models import sharding
 
 
 def check_algorithm(spec, size, **changes):
@@ -92,7 +95,7 @@ def test_sizes_that_cannot_change_the_result_fit_any_mesh():
   for devices, groups, rows in ((1, 3, 5), (2, 6, 6), (4, 12, 8), (8, 24, 8)):
     mesh = sharding.make_mesh((1, -1, 1), jax.devices()[:devices])
     checks.check_config(c, mesh)
-    assert programs.micro_batch(c, mesh) == groups
+    assert programs.prompts_per_micro_batch(c, mesh) == groups
     assert evaluate.batch_size(c, mesh) == rows
     assert c.train_batch_size % groups == 0
   c.groups_per_micro_batch = 5
@@ -123,12 +126,12 @@ def test_the_metric_to_keep_the_best_by_must_exist(samples, metric, says):
   task = registry.get('env', 'arithmetic()')()['test'][0]
   c.eval.samples, c.keep_best = samples, metric
   with pytest.raises(ValueError, match='is no metric of an evaluation') as e:
-    checks.check_keep_best(c, [task])
+    evaluate.check_keep_best(c, [task])
   assert says in str(e.value)
   assert len(str(e.value)) < 2000
   for good in ('', 'eval/accuracy', 'eval/mean_length_low', '-eval/brier'):
     c.keep_best = good
-    checks.check_keep_best(c, [task])
+    evaluate.check_keep_best(c, [task])
 
 
 @pytest.mark.parametrize(

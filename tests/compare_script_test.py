@@ -9,7 +9,7 @@ import statistics
 
 import pytest
 
-from rlvr_jax import writer
+from rlvr_jax.reporting import run_writer
 
 _PATH = pathlib.Path(__file__).parents[1] / 'scripts' / 'compare.py'
 
@@ -31,7 +31,7 @@ def test_a_run_against_its_start(script, workdir, capsys):
   flags = ['--step_base=0', '--samples=4', '--k=2', '--ppl_tasks=3']
   flags.append('--ppl_samples=2')
   assert script.main([str(workdir), str(workdir), *flags]) == 0
-  (line,) = writer.read(workdir / 'compare.jsonl')
+  (line,) = run_writer.read(workdir / 'compare.jsonl')
   assert (line['base']['step'], line['other']['step']) == (0, 2)
   assert (line['n'], line['samples'], line['k']) == (8, 4, 2)
   assert sum(map(len, line['coverage'].values())) == 8
@@ -59,7 +59,7 @@ def test_a_run_against_its_start(script, workdir, capsys):
   again = [str(workdir), str(workdir), *flags, '--ppl_tasks=0']
   assert script.main(again) == 0
   assert '32 of 32 samples are in' in capsys.readouterr().out
-  first, second = writer.read(workdir / 'compare.jsonl')
+  first, second = run_writer.read(workdir / 'compare.jsonl')
   del first['perplexity']
   assert first == second
 
@@ -67,7 +67,7 @@ def test_a_run_against_its_start(script, workdir, capsys):
 def test_the_same_step_twice_does_not_differ(script, workdir):
   flags = ['--samples=2', '--ppl_tasks=2', '--ppl_samples=1']
   assert script.main([str(workdir), str(workdir), *flags]) == 0
-  (line,) = writer.read(workdir / 'compare.jsonl')
+  (line,) = run_writer.read(workdir / 'compare.jsonl')
   assert {m['difference'] for m in line['metrics'].values()} == {0}
   assert len({str(p) for p in line['perplexity'].values()}) == 1
 

@@ -15,26 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import (
-  algorithm,
-  checks,
-  codes,
-  config,
-  converse,
-  data,
-  evaluate,
-  policy,
-  programs,
-  registry,
-  sharding,
-  source,
-  train,
-  types,
-  writer,
-)
-from rlvr_jax.io import load
-from rlvr_jax.rewards import core
-from rlvr_jax.text import chat
+from rlvr_jax import algorithm, checks, config, enums, registry, train, types
+from rlvr_jax.evaluation import evaluate, policy
+from rlvr_jax.io import chat_template, load
+from rlvr_jax.learner import batches, programs
+from rlvr_jax.models import sharding
+from rlvr_jax.reporting import run_writer
+from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import judge, task_stream
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = f'{ROOT}/configs/tiny.py:smoke'
@@ -133,36 +121,36 @@ DIALOGUES = {
 ELSEWHERE = {
   'eval.split': 'checks_test.py::the_split_to_evaluate_on',
   'keep_best': 'source_test.py::the_best_checkpoint',
-  'min_reward_std': 'rollout_test.py::groups_that_vary',
+  'min_reward_std': 'rollouts/single_turn_test.py::groups_that_vary',
   'algo.turn_statistics': 'algorithm_test.py::members_whose_game_is_over',
   'dialogue.belief': 'dialogue_run_test.py::a_frozen_belief',
-  'dialogue.belief_on_win': 'converse_test.py::the_winning_turn',
-  'dialogue.max_elicit_length': 'play_test.py::a_truth_longer',
-  'dialogue.max_oracle_length': 'converse_test.py::the_oracles_limits',
-  'dialogue.max_oracle_prompt': 'converse_test.py::the_oracles_limits',
-  'dialogue.oracle': 'converse_test.py::a_model_answers',
-  'dialogue.oracle_batch_size': 'converse_test.py::the_oracles_limits',
-  'eval.batch_size': 'evaluate_test.py::batch_size_cannot_change',
+  'dialogue.belief_on_win': 'rollouts/judge_test.py::the_winning_turn',
+  'dialogue.max_elicit_length': 'rollouts/episode_test.py::a_truth_longer',
+  'dialogue.max_oracle_length': 'rollouts/judge_test.py::the_oracles_limits',
+  'dialogue.max_oracle_prompt': 'rollouts/judge_test.py::the_oracles_limits',
+  'dialogue.oracle': 'rollouts/judge_test.py::a_model_answers',
+  'dialogue.oracle_batch_size': 'rollouts/judge_test.py::the_oracles_limits',
+  'eval.batch_size': 'evaluation/evaluate_test.py::batch_size_cannot_change',
   'labels': 'label_script_test.py::trains_on_the_tasks_that_have_labels',
   'max_resample_batches': 'train_test.py::killed_again_and_again',
   'max_skipped_updates': 'train_test.py::a_policy_that_blows_up_stops',
   'metrics_every': 'train_test.py::metrics_of_tokens_are_told',
-  'mesh.shape': 'sharding_test.py::parameters_and_moments_are_cut',
+  'mesh.shape': 'models/sharding_test.py::parameters_and_moments_are_cut',
   'teacher.logits': 'source_test.py::distillation_from_logits',
   'teacher.name': 'source_test.py::distillation_from_samples',
-  'verify_timeout_s': 'rewards/answer_test.py::a_hostile_batch',
-  'verifier.approximate': 'rewards/meaning_test.py::conventions_on_which',
-  'verifier.domain': 'rewards/meaning_test.py::conventions_on_which',
-  'verifier.percent': 'rewards/meaning_test.py::conventions_on_which',
-  'verifier.ratios': 'rewards/meaning_test.py::conventions_on_which',
-  'verifier.semicolons': 'rewards/meaning_test.py::conventions_on_which',
-  'verifier.thousands': 'rewards/meaning_test.py::conventions_on_which',
-  'verifier.boxes': 'rewards/extract_test.py::conventions_can_be_chosen',
-  'verifier.hedges': 'rewards/extract_test.py::conventions_can_be_chosen',
-  'verifier.require_mark': 'rollout_test.py::a_mark_can_be_demanded',
-  'verifier.truncated': 'rewards/extract_test.py::conventions_can_be_chosen',
+  'verify_timeout_s': 'verifiers/answer_test.py::a_hostile_batch',
+  'verifier.approximate': 'verifiers/meaning_test.py::conventions_on_which',
+  'verifier.domain': 'verifiers/meaning_test.py::conventions_on_which',
+  'verifier.percent': 'verifiers/meaning_test.py::conventions_on_which',
+  'verifier.ratios': 'verifiers/meaning_test.py::conventions_on_which',
+  'verifier.semicolons': 'verifiers/meaning_test.py::conventions_on_which',
+  'verifier.thousands': 'verifiers/meaning_test.py::conventions_on_which',
+  'verifier.boxes': 'verifiers/extraction/extract_test.py::conventions_can_be_chosen',
+  'verifier.hedges': 'verifiers/extraction/extract_test.py::conventions_can_be_chosen',
+  'verifier.require_mark': 'rollouts/single_turn_test.py::a_mark_can_be_demanded',
+  'verifier.truncated': 'verifiers/extraction/extract_test.py::conventions_can_be_chosen',
   'verifier.unfinished_thought': (
-    'rewards/extract_test.py::conventions_can_be_chosen'
+    'verifiers/extraction/extract_test.py::conventions_can_be_chosen'
   ),
 }
 TABLES = (PROGRAMS, WITH_CRITIC, DRAWING, INPUTS, LOOP, DIALOGUES, ELSEWHERE)
@@ -222,7 +210,7 @@ def test_the_same_config_makes_the_same_programs():
 
 @pytest.mark.parametrize('key', DIALOGUES)
 def test_keys_of_dialogues(key):
-  both = lambda c: (converse.limits(c), converse.limits(c, evaluating=True))
+  both = lambda c: (judge.limits(c), judge.limits(c, evaluating=True))
   assert both(settings(f'{key}={DIALOGUES[key]}')) != both(settings())
 
 
@@ -238,18 +226,18 @@ def inputs(*changes):
   env = registry.get('env', c.env)()
   loaded = load.load(c.model.name)
   tokenizer = dataclasses.replace(
-    loaded.tokenizer, chat_template=chat.CHATML + '{{ add }}'
+    loaded.tokenizer, chat_template=chat_template.CHATML + '{{ add }}'
   ).with_options(c.chat_template_args)
-  tasks = data.tasks_at(
+  tasks = task_stream.tasks_at(
     checks.training_tasks(c, env['train']),
     seed=c.seed,
     position=0,
     count=c.train_batch_size,
   )
   prompts = [tokenizer.encode_chat(t.question, c.system_prompt) for t in tasks]
-  verdicts = (codes.Verdict.CORRECT, codes.Verdict.WRONG)
-  said = [core.Transcript('1', 2, codes.Stop.END, v) for v in verdicts]
-  graded = core.build(c.reward_funcs, c.reward_weights)(tasks[:2], said)
+  verdicts = (enums.Verdict.CORRECT, enums.Verdict.WRONG)
+  said = [base.Transcript('1', 2, enums.Stop.END, v) for v in verdicts]
+  graded = base.build(c.reward_funcs, c.reward_weights)(tasks[:2], said)
   turn = np.array([[[-1, 0, 1, 1], [-1, 0, 0, 1]]])
   zeros = np.zeros((1, 2), np.int32)
   score = types.Score(
@@ -262,7 +250,7 @@ def inputs(*changes):
     turn * 0, zeros + 4, turn, turn * 0.0, np.array([[1, 2]])
   )
   algo = algorithm.from_config(c.algo)
-  rows = source.batch(c, algo, rolled, score)
+  rows = batches.batch(c, algo, rolled, score)
   return repr((prompts, graded, rows.mask, rows.adv, loaded.config))
 
 
@@ -285,12 +273,12 @@ def test_arguments_of_templates_reach_training_and_asking(tmp_path):
 def run(folder, capsys, changes):
   c = settings(*(f'{key}={value}' for key, value in changes.items()))
   train.train(c, folder)
-  read = lambda name: list(writer.read(folder / name))
+  read = lambda name: list(run_writer.read(folder / name))
   said = capsys.readouterr().out
-  evals = read(writer.EVAL)
-  trained = [r for r in read(writer.ROLLOUTS) if r['split'] == 'train']
+  evals = read(run_writer.EVAL)
+  trained = [r for r in read(run_writer.ROLLOUTS) if r['split'] == 'train']
   return {
-    'total_steps': len(read(writer.METRICS)),
+    'total_steps': len(read(run_writer.METRICS)),
     'eval_every': len(evals),
     'eval.num_tasks': evals[0]['eval/n'],
     'eval.samples': evals[0]['eval/samples'],

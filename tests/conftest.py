@@ -1,10 +1,21 @@
-"""Eight fake devices, no silent rank promotion: set before JAX starts."""
+"""Eight fake devices, programs that compile fast, no silent rank promotion."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 
+# Before JAX starts, and for the processes that tests start.
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Tiny programs run a few times each: to optimise them costs more than it saves.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false',
+)
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
 import jax
 import pytest
@@ -12,6 +23,62 @@ import pytest
 from rlvr_jax import registry
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# Equal programs of several runs compile once. JAX writes its entries in place,
+# so that whoever is killed may leave half of one: no two workers of xdist share
+# a cache, and processes that tests start have one beside it.
+_CACHE = pathlib.Path(tempfile.mkdtemp(prefix='rlvr_jax_tests_'))
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+jax.config.update('jax_compilation_cache_dir', str(_CACHE / 'tests'))
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE / 'processes')
+
+# Files that take longest, started first so that all workers end together.
+_LONGEST = (
+  'train_test',
+  'recorded_runs_test',
+  'train_step_test',
+  'stale_test',
+  'dialogue_run_test',
+  'config_effects_test',
+  'source_test',
+  'recipes_test',
+  'minimal_grpo_test',
+  'sampler_test',
+  'options_test',
+  'pool_test',
+  'gym_scorers_test',
+)
+
+
+def pytest_collection_modifyitems(items):
+  rank = {name: i for i, name in enumerate(_LONGEST)}
+  items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+@pytest.fixture(scope='session')
+def save_model():
+  """save(folder, seed, spec) -> folder: random weights, as a model's folder.
+
+  Replaces a model that is there.
+  """
+  import numpy as np
+
+  from rlvr_jax import registry
+  from rlvr_jax.io import export, tokenizer
+  from rlvr_jax.models import sharding, transformer
+
+  def save(folder, seed=0, spec='tiny(layers=1, width=32)'):
+    config = registry.get('model', spec)()
+    shapes, _ = sharding.params_shardings(
+      transformer.Decoder(config), sharding.make_mesh((1, -1, 1))
+    )
+    rng = np.random.default_rng(seed)
+    make = lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32)
+    shutil.rmtree(folder, ignore_errors=True)
+    params = jax.tree.map(make, shapes)
+    export.export(folder, config, params, tokenizer.byte_level())
+    return folder
+
+  return save
 
 
 @pytest.fixture(autouse=True)

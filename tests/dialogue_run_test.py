@@ -7,8 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from rlvr_jax import config, converse, policy, samples, sharding, train
+from rlvr_jax import config, train
 from rlvr_jax.envs import dialogue
+from rlvr_jax.evaluation import policy, sample_store
+from rlvr_jax.models import sharding
+from rlvr_jax.rollouts import judge
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'{ROOT}/configs/studies/twenty_questions/twenty_questions.py'
@@ -137,9 +140,9 @@ def test_an_evaluation_may_have_more_turns(whole, tmp_path):
     table = policy.evaluated(
       c, found, policy.tasks_of(c), again, mesh, lambda line: None
     )
-  assert isinstance(table, samples.Table)
+  assert isinstance(table, sample_store.Table)
   np.testing.assert_array_equal(table.turns, 5)
-  assert converse.limits(c, evaluating=True).length == -(-128 * 5 // 3)
+  assert judge.limits(c, evaluating=True).length == -(-128 * 5 // 3)
 
 
 @pytest.mark.parametrize(

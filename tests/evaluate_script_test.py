@@ -3,15 +3,30 @@
 import importlib.util
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from rlvr_jax import writer
+from rlvr_jax.reporting import run_writer
 
 _PATH = pathlib.Path(__file__).parents[1] / 'scripts' / 'evaluate.py'
+# scripts/evaluate.py, killed after its second batch.
+_KILLED = """
+import os, runpy, signal, sys
+from rlvr_jax.evaluation import sample_store
+add = sample_store.Samples.add
+
+def add_and_end(self, records):
+  add(self, records)
+  if self.done == 16:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+sample_store.Samples.add = add_and_end
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
 
 
 @pytest.fixture(scope='module')
@@ -28,7 +43,7 @@ def workdir(smoke, tmp_path):
 
 
 def evals(workdir):
-  return list(writer.read(workdir / writer.EVAL))
+  return list(run_writer.read(workdir / run_writer.EVAL))
 
 
 def test_it_agrees_with_training_at_every_step(script, workdir, capsys):
@@ -54,23 +69,20 @@ def test_killed_and_run_again_it_says_what_it_would_have_said(
   script, workdir, tmp_path
 ):
   other = shutil.copytree(workdir, tmp_path / 'other')
-  flags = ['--step=0', '--samples=40', '--config.eval.batch_size=8']
+  flags = ['--step=0', '--samples=4', '--config.eval.batch_size=8']
 
   def lines(folder):
     found = [f.read_text() for f in folder.glob('samples-0-*')]
     return ''.join(found).splitlines()
 
-  command = [sys.executable, str(_PATH), f'--workdir={workdir}', *flags]
-  process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-  while len(lines(workdir)) < 1 + 8 and process.poll() is None:
-    time.sleep(0.01)
-  process.kill()
-  process.wait()
-  assert 1 + 8 <= len(lines(workdir)) < 1 + 320
+  command = [sys.executable, '-c', _KILLED, _PATH, f'--workdir={workdir}']
+  done = subprocess.run([*command, *flags], stdout=subprocess.DEVNULL)
+  assert done.returncode == -signal.SIGKILL
+  assert len(lines(workdir)) == 1 + 16
   for folder in (workdir, other):
     assert script.main([f'--workdir={folder}', *flags]) == 0
   assert lines(workdir) == lines(other)
-  assert len(lines(other)) == 1 + 320
+  assert len(lines(other)) == 1 + 32
   assert evals(workdir)[-1] == evals(other)[-1]
 
 

@@ -11,8 +11,9 @@ import time
 
 import pytest
 
-from rlvr_jax import config, config_file, registry, writer
+from rlvr_jax import config, config_file, registry
 from rlvr_jax.io import load
+from rlvr_jax.reporting import run_writer
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = (
@@ -101,7 +102,7 @@ def finished(killed):
 
 
 def test_a_killed_run_goes_on_without_its_file(finished):
-  steps = [x['step'] for x in writer.read(finished / writer.METRICS)]
+  steps = [x['step'] for x in run_writer.read(finished / run_writer.METRICS)]
   assert steps == list(range(1, 7))
   kept = config_file.kept(finished)
   assert kept.text == (ROOT / 'configs' / 'forkme.py').read_text()
@@ -111,7 +112,7 @@ def test_a_killed_run_goes_on_without_its_file(finished):
     'reward near',
     'env larger',
   }
-  last = writer.read(finished / writer.ROLLOUTS)
+  last = run_writer.read(finished / run_writer.ROLLOUTS)
   assert any('near' in x.get('parts', x) for x in last)
 
 
@@ -177,7 +178,7 @@ def keep(spec, workdir):
   c = config.load(spec.partition(':')[0])
   made = dict(step=None, total_steps=1, transcripts=0)
   source = config_file.source(spec)
-  with writer.open(workdir, c, source=source, **made):
+  with run_writer.open(workdir, c, source=source, **made):
     pass
 
 
@@ -277,11 +278,11 @@ def test_functions_of_another_run_do_not_replace_ours(run, tmp_path):
 def test_a_model_must_be_the_same_in_both(tmp_path):
   text = """
 from rlvr_jax import registry
-from rlvr_jax.models import config
+from rlvr_jax.models import model_config
 
 @registry.register('model')
 def mine_too():
-  return config.tiny(layers={})
+  return model_config.tiny(layers={})
 
 def get_config():
   from configs import common

@@ -1,8 +1,10 @@
-"""The floors: who may import whom, parsed from the source, lazy ones too."""
+"""Who may import whom: CONTRIBUTING.md's table, held against the source."""
 
 import ast
+import collections
 import functools
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,29 +14,9 @@ import rlvr_jax
 
 PACKAGE = pathlib.Path(rlvr_jax.__file__).parent
 ROOT = PACKAGE.parent
-
-FLOORS = {
-  'codes annotations registry types ops rewards envs text': 0,
-  'models io checkpoint': 1,
-  'algorithm sampler rollout signals sharding optim data logprobs': 2,
-  'step micro source samples evaluate summary compare policy': 3,
-  'programs checks report writer aot': 3,
-  'train recipes alarms': 4,
-}
-FLOOR = {name: n for names, n in FLOORS.items() for name in names.split()}
-# What the parts of the ground floor may import of the package and, for the
-# two that must load on a laptop, of other people's.
-INSIDE = {
-  'codes': {'codes'},
-  'annotations': {'annotations'},
-  'registry': {'registry', 'annotations'},
-  'types': {'types', 'codes'},
-  'ops': {'ops', 'codes', 'types', 'registry'},
-  'rewards': {'rewards', 'envs', 'text', 'codes', 'annotations', 'registry'},
-  'envs': {'rewards', 'envs', 'text', 'codes', 'registry'},
-  'text': {'rewards', 'envs', 'text', 'codes', 'registry'},
-}
-OPS_OUTSIDE = {'jax', 'numpy', 'jaxtyping'}
+NO_JAX = ('verifiers', 'envs', 'rewards')  # unit-tested on a laptop
+MATHS = ('ops', 'stats')
+GROUND = ('enums', 'annotations', 'registry', 'tasks', 'config_limits')
 DEVICE = {'jax', 'jaxlib', 'flax', 'optax', 'orbax', 'jaxtyping'}
 HEAVY = {
   'flax',
@@ -48,6 +30,8 @@ HEAVY = {
   'tokenizers',
   'torch',
 }
+# Base names that stand for the same thing in two folders.
+SHARED_NAMES = {'__init__'}
 
 
 def imports(source, module, is_package):
@@ -78,66 +62,117 @@ def graph():
   return edges
 
 
-def part(name):
+@functools.cache
+def table():
+  """{folder or file: what it may import} of CONTRIBUTING.md, in its order."""
+  text = (ROOT / 'CONTRIBUTING.md').read_text()
+  rows = re.findall(r'^\| `([\w.]+)` \|[^|]*\|([^|]*)\|$', text, re.M)
+  assert rows
+  out = {}
+  for name, may in rows:
+    everything = may.strip() == 'everything above'
+    out[name] = set(out) if everything else set(may.split())
+  return out
+
+
+def box(name):
   """'rlvr_jax.ops.kl' -> 'ops'; '' for the package itself or a stranger."""
   pieces = name.split('.')
-  return pieces[1] if pieces[0] == 'rlvr_jax' and len(pieces) > 1 else ''
+  if pieces[0] != 'rlvr_jax' or len(pieces) == 1:
+    return ''
+  two = '.'.join(pieces[1:3])
+  return two if two in table() else pieces[1]
 
 
 @functools.cache
-def parts():
-  """{part: parts it imports}, over all of a part's modules."""
+def boxes():
+  """{folder or file: those it imports}."""
   edges = {}
   for module, targets in graph().items():
-    if part(module):
-      edges.setdefault(part(module), set()).update(
-        {part(t) for t in targets} - {''}
-      )
+    if box(module):
+      found = edges.setdefault(box(module), set())
+      found |= {box(t) for t in targets} - {'', box(module)}
   return edges
 
 
-def floor(name):
-  """The floor of a part; one not yet in the table stands on its imports."""
-  if name in FLOOR:
-    return FLOOR[name]
-  return max((floor(t) for t in parts().get(name, ()) if t != name), default=0)
+def test_the_table_names_every_folder_and_file():
+  there = {p.stem for p in PACKAGE.glob('*.py')} | {
+    p.name for p in PACKAGE.iterdir() if (p / '__init__.py').exists()
+  }
+  names = {name.partition('.')[0] for name in table()}
+  assert names == there - {'__init__'}
 
 
-def test_no_module_imports_a_higher_floor():
-  wrong = [
-    f'{name} (floor {floor(name)}) imports {target} (floor {floor(target)})'
-    for name, targets in parts().items()
-    for target in targets
-    if floor(target) > floor(name)
-  ]
-  assert not wrong
-
-
-def test_the_ground_floor_imports_only_what_it_may():
+def test_each_imports_only_what_its_line_names():
   wrong = [
     f'{name} imports {target}'
-    for name, allowed in INSIDE.items()
-    for target in parts().get(name, ())
-    if target in FLOOR and target not in allowed
+    for name, targets in boxes().items()
+    for target in targets - table()[name]
   ]
   assert not wrong
 
 
-def test_outside_imports_of_the_ground_floor():
-  allowed = OPS_OUTSIDE | set(sys.stdlib_module_names) | {'rlvr_jax'}
+def test_each_line_names_only_what_is_imported():
+  idle = [
+    f'{name} does not import {target}'
+    for name, targets in table().items()
+    for target in targets - boxes()[name]
+    if name != 'train'
+  ]
+  assert not idle
+
+
+def acyclic(edges):
+  edges = {a: set(b) for a, b in edges.items()}
+  while leaves := {m for m, targets in edges.items() if not targets}:
+    edges = {m: t - leaves for m, t in edges.items() if m not in leaves}
+  assert not edges, f'These import each other in a circle: {sorted(edges)}'
+
+
+def test_no_circle_of_folders():
+  acyclic(boxes())
+
+
+def test_no_circle_of_modules():
+  modules = set(graph())
+
+  def known(name):
+    while name and name not in modules:
+      name = name.rpartition('.')[0]
+    return name
+
+  acyclic(
+    {
+      m: {known(t) for t in targets} & modules - {m, 'rlvr_jax'}
+      for m, targets in graph().items()
+    }
+  )
+
+
+def test_no_import_is_hidden_from_the_interpreter():
+  wrong = [p for p in PACKAGE.rglob('*.py') if 'TYPE_CHECKING' in p.read_text()]
+  assert not wrong
+
+
+def test_no_two_files_share_a_name():
+  count = collections.Counter(p.stem for p in PACKAGE.rglob('*.py'))
+  assert {name for name, n in count.items() if n > 1} <= SHARED_NAMES
+
+
+def test_outside_imports_of_the_ground():
+  allowed = {
+    'jax',
+    'numpy',
+    'jaxtyping',
+    'rlvr_jax',
+    *sys.stdlib_module_names,
+  }
   wrong = []
   for module, targets in graph().items():
     roots = {t.split('.')[0] for t in targets}
-    if part(module) == 'ops':
+    if box(module) in MATHS:
       wrong += [f'{module} imports {r}' for r in roots - allowed]
-    if part(module) in (
-      'rewards',
-      'envs',
-      'text',
-      'codes',
-      'annotations',
-      'registry',
-    ):
+    if box(module) in (*NO_JAX, *GROUND):
       wrong += [f'{module} imports {r}' for r in roots & DEVICE]
   assert not wrong
 
@@ -149,21 +184,6 @@ def test_no_torch_and_no_tensorflow_anywhere():
     if {t.split('.')[0] for t in targets} & {'torch', 'tensorflow'}
   ]
   assert not wrong
-
-
-def test_no_cycles():
-  modules = set(graph())
-
-  def known(name):
-    return name if name in modules else name.rpartition('.')[0]
-
-  edges = {
-    m: {known(t) for t in targets} & modules - {m, 'rlvr_jax'}
-    for m, targets in graph().items()
-  }
-  while leaves := {m for m, targets in edges.items() if not targets}:
-    edges = {m: t - leaves for m, t in edges.items() if m not in leaves}
-  assert not edges, f'These import each other in a circle: {sorted(edges)}'
 
 
 def test_the_parser_sees_every_form_of_import():
@@ -205,10 +225,10 @@ def test_files_can_be_read_at_a_sitting():
 @pytest.mark.parametrize(
   ('name', 'banned'),
   [
-    ('ops', HEAVY),
-    ('rewards', HEAVY | {'jax'}),
-    ('envs', {'jax', 'torch', 'tensorflow'}),
-    ('text', {'jax', 'torch', 'tensorflow'}),
+    *((name, HEAVY) for name in MATHS),
+    ('rewards', HEAVY | DEVICE),
+    ('verifiers', HEAVY | DEVICE),
+    ('envs', DEVICE | {'torch', 'tensorflow'}),
   ],
 )
 def test_importing_it_pulls_in_nothing_heavy(name, banned):

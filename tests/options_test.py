@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import pytest
 
 from rlvr_jax import algorithm, registry
-from rlvr_jax.envs import core as envs
 from rlvr_jax.envs import guessing
 from rlvr_jax.io import load
 from rlvr_jax.ops import ratio
-from rlvr_jax.rewards import core
+from rlvr_jax.rewards import base
+from rlvr_jax.tasks import Task
 
 BASE = runpy.run_path(
   str(pathlib.Path(__file__).parents[1] / 'configs' / 'common.py')
@@ -97,7 +97,7 @@ def start(kind, spec):
     for leaf in jax.tree.leaves(jax.jit(lambda: used(made))()):
       assert jnp.isfinite(leaf).all(), spec
   elif kind == 'reward':
-    core.build([spec], [1.0])
+    base.build([spec], [1.0])
   elif kind == 'model':
     load.load_config(spec)
   else:
@@ -106,8 +106,8 @@ def start(kind, spec):
     made = registry.get('env', spec)()
     for split in made.values():
       if len(split):
-        assert isinstance(split[0], envs.Task)
-        assert isinstance(split[len(split) - 1], envs.Task)
+        assert isinstance(split[0], Task)
+        assert isinstance(split[len(split) - 1], Task)
 
 
 def used(made):

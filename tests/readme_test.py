@@ -8,16 +8,16 @@ import pytest
 
 from rlvr_jax import registry
 from rlvr_jax.envs import arithmetic
-from rlvr_jax.models import config
+from rlvr_jax.models import model_config
 from rlvr_jax.ops import estimators
-from rlvr_jax.rewards import core, format
+from rlvr_jax.rewards import answer_format, base
 
 README = pathlib.Path(__file__).parents[1] / 'README.md'
 MODULES = {
-  'short': format,
+  'short': answer_format,
   'best_only': estimators,
   'squares': arithmetic,
-  'smollm2_360m': config,
+  'smollm2_360m': model_config,
 }
 
 
@@ -37,7 +37,7 @@ def examples():
 
 
 def test_reward():
-  said = [core.Transcript('', n, None, None) for n in (3, 12)]
+  said = [base.Transcript('', n, None, None) for n in (3, 12)]
   graded = registry.get('reward', 'short(limit=5)')([None] * 2, said)
   assert [g.value for g in graded] == [1.0, 0.0]
 

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from rlvr_jax import recipes, writer
+from rlvr_jax import recipes
+from rlvr_jax.reporting import run_writer
 
 ROOT = pathlib.Path(__file__).parents[1]
 _BASE = f"""
@@ -200,16 +201,16 @@ def test_the_real_script_ends_with_its_parent_and_goes_on(place):
     '--config.model.name=base.py',
   )
   until(lambda: (place.base / 'checkpoints' / '2').exists(), first)
-  assert writer.locked(place.base) is None  # it trains
+  assert run_writer.locked(place.base) is None  # it trains
   a.send_signal(signal.SIGKILL)
   a.wait()
 
   def free():
-    lock = writer.locked(place.base)
+    lock = run_writer.locked(place.base)
     return lock is not None and os.close(lock) is None
 
   until(free, first)
-  steps = [x['step'] for x in writer.read(place.base / 'metrics.jsonl')]
+  steps = [x['step'] for x in run_writer.read(place.base / 'metrics.jsonl')]
   assert steps == list(range(1, len(steps) + 1))
   assert not (place.dir / 'mine').exists()
 

@@ -6,7 +6,8 @@ import pathlib
 import jax.numpy as jnp
 import pytest
 
-from rlvr_jax import checkpoint, config, resume
+from rlvr_jax import config, resume
+from rlvr_jax.io import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 _CONFIG = {'seed': 0, 'total_steps': 4, 'optim': {'lr': 0.1}, 'eval_every': 2}

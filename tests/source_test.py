@@ -10,21 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import (
-  algorithm,
-  codes,
-  programs,
-  registry,
-  rollout,
-  sharding,
-  source,
-  train,
-  types,
-)
+from rlvr_jax import algorithm, enums, registry, source, train, types
 from rlvr_jax import config as config_lib
-from rlvr_jax.envs.core import Task
-from rlvr_jax.io import export, tokenizer
-from rlvr_jax.models import transformer
+from rlvr_jax.io import tokenizer
+from rlvr_jax.learner import batches, programs
+from rlvr_jax.models import sharding
+from rlvr_jax.rollouts import single_turn
+from rlvr_jax.tasks import Task
 
 BYTES = tokenizer.byte_level()
 TINY = str(pathlib.Path(__file__).parents[1] / 'configs' / 'tiny.py') + ':smoke'
@@ -47,12 +39,12 @@ def task(name, solution=None):
 
 
 def test_targets_are_the_solutions_and_their_end():
-  got = rollout.targets([task('a', 'so 7'), task('b', '7')], BYTES, 6)
+  got = single_turn.targets([task('a', 'so 7'), task('b', '7')], BYTES, 6)
   end = BYTES.end_ids[0]
   assert got.tokens[0].tolist() == [*b'so 7', end, 0]
   assert got.tokens[1].tolist() == [ord('7'), end, 0, 0, 0, 0]
   assert got.length.tolist() == [5, 2]
-  assert set(got.stop) == {codes.Stop.END}
+  assert set(got.stop) == {enums.Stop.END}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +53,7 @@ def test_targets_are_the_solutions_and_their_end():
 )
 def test_a_task_that_cannot_be_imitated_is_named(bad, message):
   with pytest.raises(ValueError, match=message):
-    rollout.targets([task('a', '7'), bad], BYTES, 6)
+    single_turn.targets([task('a', '7'), bad], BYTES, 6)
 
 
 def rolled():
@@ -94,14 +86,14 @@ def settings(method):
 
 @pytest.mark.parametrize('method', ['sft', 'distill'])
 def test_every_token_of_what_is_imitated_weighs_one(method):
-  got = source.batch(settings(method), None, *rolled())
+  got = batches.batch(settings(method), None, *rolled())
   want = rolled()[0].turn.reshape(4, 4) >= 0
   np.testing.assert_array_equal(got.mask, want)
   np.testing.assert_array_equal(got.adv, np.float32(want))
 
 
 def test_rejection_trains_correct_rows_and_counts_no_others():
-  got = source.batch(settings('rejection'), None, *rolled())
+  got = batches.batch(settings('rejection'), None, *rolled())
   want = (rolled()[0].turn >= 0) & np.array([True, False])[:, None]
   np.testing.assert_array_equal(got.mask, want.reshape(4, 4))
 
@@ -123,19 +115,9 @@ def test_teachers_must_share_the_vocabulary():
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, save_model):
   """A random model of one layer, as a folder that has weights."""
-  path = tmp_path_factory.mktemp('model')
-  config = registry.get('model', 'tiny(layers=1, width=32)')()
-  shapes, _ = sharding.params_shardings(
-    transformer.Decoder(config), sharding.make_mesh((1, -1, 1))
-  )
-  rng = np.random.default_rng(0)
-  params = jax.tree.map(
-    lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), shapes
-  )
-  export.export(path, config, params, BYTES)
-  return path
+  return save_model(tmp_path_factory.mktemp('model'))
 
 
 @pytest.fixture
@@ -278,8 +260,7 @@ def test_what_cannot_work_is_refused_at_start(changes, message):
 
 
 def test_the_best_checkpoint_is_what_a_run_is_as_a_model(run, tmp_path):
-  from rlvr_jax import checkpoint
-  from rlvr_jax.io import load
+  from rlvr_jax.io import checkpoint, load
 
   how = ('keep_best=eval/accuracy', 'eval_every=1', 'save_every=1')
   run('method=sft', 'num_generations=1', 'max_to_keep=1', 'total_steps=3', *how)

@@ -5,16 +5,12 @@ import json
 import pathlib
 import shutil
 
-import jax
-import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
-from rlvr_jax import checkpoint, config, registry, resume, sharding, train
+from rlvr_jax import config, resume, train
 from rlvr_jax.envs import labels
-from rlvr_jax.io import export, tokenizer
-from rlvr_jax.models import transformer
-from rlvr_jax.rewards import verify
+from rlvr_jax.io import checkpoint
+from rlvr_jax.verifiers import dispatch
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = f'{ROOT}/configs/tiny.py:smoke'
@@ -23,44 +19,12 @@ SMALL += ['num_generations=2', 'max_completion_length=2', 'save_every=1']
 SMALL += ['eval_every=0', 'total_steps=1', 'max_prompt_length=64']
 
 
-@pytest.fixture(scope='module', autouse=True)
-def compiled_once(tmp_path_factory):
-  """Programs of one run serve the others."""
-  new = {
-    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('cache')),
-    'jax_persistent_cache_min_compile_time_secs': 0.0,
-    'jax_persistent_cache_min_entry_size_bytes': -1,
-  }
-  old = {name: getattr(jax.config, name) for name in new}
-  for values in (new, old):
-    for name, value in values.items():
-      jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    if values is new:
-      yield
-
-
 def script(name):
   path = ROOT / 'scripts' / f'{name}.py'
   spec = importlib.util.spec_from_file_location(f'{name}_script', path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
-
-
-def save_model(folder, seed=0):
-  """A one-layer model with random weights; replaces one that is there."""
-  model = registry.get('model', 'tiny(layers=1, width=32)')()
-  shapes, _ = sharding.params_shardings(
-    transformer.Decoder(model), sharding.make_mesh((1, -1, 1))
-  )
-  rng = np.random.default_rng(seed)
-  make = lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32)
-  shutil.rmtree(folder, ignore_errors=True)
-  export.export(folder, model, jax.tree.map(make, shapes), BYTES)
-
-
-BYTES = tokenizer.byte_level()
 
 
 def write(path, first, *, gold='7', **rows):
@@ -74,17 +38,21 @@ def write(path, first, *, gold='7', **rows):
 class Run:
   """A run in a folder, its data and its model beside it."""
 
-  def __init__(self, folder):
+  def __init__(self, folder, save_model):
     self.dir, self.model = folder / 'run', folder / 'model'
+    self._save_model = save_model
     self.train, self.test = folder / 'train.jsonl', folder / 'test.jsonl'
     self.changes = [
       *SMALL,
       f"env=jsonl(path='{self.train}',test_path='{self.test}')",
       f'model.name={self.model}',
     ]
-    save_model(self.model)
+    self.save_model()
     write(self.train, 0)
     write(self.test, 100)
+
+  def save_model(self, seed=0):
+    self._save_model(self.model, seed)
 
   def go(self, *changes):
     train.train(config.load(SMOKE, [*self.changes, *changes]), self.dir)
@@ -92,7 +60,7 @@ class Run:
 
   def copy(self, folder):
     """The same run with its own data and model."""
-    new = Run(folder)
+    new = Run(folder, self._save_model)
     shutil.copytree(self.dir, new.dir)
     return new
 
@@ -102,8 +70,8 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path):
-  return Run(tmp_path)
+def run(tmp_path, save_model):
+  return Run(tmp_path, save_model)
 
 
 def contents(folder):
@@ -134,9 +102,9 @@ def test_a_run_goes_on_from_what_it_was_computed_from_alone(run, capsys):
   write(run.test, 100, row3={'answer': '8'})
   refused('tasks to evaluate on: 8 tasks')
   write(run.test, 100, row15={'answer': '8'})  # not one of the eight
-  save_model(run.model, seed=1)
+  run.save_model(seed=1)
   refused('model.name=', 'weights:')
-  save_model(run.model)
+  run.save_model()
   path = run.model / 'tokenizer_config.json'
   text = path.read_text()
   path.write_text(text.replace('<|im_start|>', '<|im_end|>', 1))
@@ -176,7 +144,7 @@ def test_checkpoints_of_older_versions_go_on_and_say_so(
     run.go('total_steps=3')
 
 
-def test_a_teacher_is_remembered_too(run, tmp_path):
+def test_a_teacher_is_remembered_too(run, tmp_path, save_model):
   save_model(tmp_path / 'teacher')
   how = ('method=distill', f'teacher.name={tmp_path / "teacher"}')
   run.go(*how)
@@ -220,7 +188,7 @@ def test_evaluations_follow_the_golds(sure, tmp_path, capsys, monkeypatch):
     assert len(tasks) == 3
     write(test, 100)  # the first answers are those of these golds
     assert accuracy('16 of 16 samples are in', unsaid='0/16') == 1
-    monkeypatch.setattr(verify, 'VERSION', verify.VERSION + 1)
+    monkeypatch.setattr(dispatch, 'VERSION', dispatch.VERSION + 1)
     assert accuracy('verifier: version', unsaid='samples are in') == 1
   finally:
     write(test, 100)
@@ -238,7 +206,7 @@ def test_step_0_follows_the_weights(run, capsys):
 
   first = entropy(0, '8/8 samples')
   last = entropy(1, '8/8 samples')
-  save_model(run.model, seed=1)
+  run.save_model(seed=1)
   assert entropy(0, 'model.name: weights') != first
   # The checkpoint has the weights of step 1.
   assert entropy(1, '8 of 8 samples are in') == last
@@ -276,14 +244,14 @@ def test_labels_are_of_these_tasks_and_this_model(
     assert says in capsys.readouterr().err
     assert out.read_text() == made
 
-  save_model(run.model, seed=1)
+  run.save_model(seed=1)
   refused('model.name: weights')
-  save_model(run.model)
+  run.save_model()
   write(run.train, 0, row15={'answer': '8'})
   refused('env: tasks')
   write(run.train, 0)
   with monkeypatch.context() as m:
-    m.setattr(verify, 'VERSION', verify.VERSION + 1)
+    m.setattr(dispatch, 'VERSION', dispatch.VERSION + 1)
     refused('verifier: version')
   assert label(run, out) == 0
 
@@ -291,12 +259,12 @@ def test_labels_are_of_these_tasks_and_this_model(
   rows = [row | {'answer': '3', 'right': False} for row in rows]
   labels.write(out, [header, *rows])
   how = (f'labels={out}', 'reward_funcs=("majority",)')
-  save_model(run.model, seed=1)
+  run.save_model(seed=1)
   with pytest.raises(ValueError, match='another model by the name'):
     run.go(*how)
-  save_model(run.model)
+  run.save_model()
   with monkeypatch.context() as m:
-    m.setattr(verify, 'VERSION', verify.VERSION + 1)
+    m.setattr(dispatch, 'VERSION', dispatch.VERSION + 1)
     with pytest.raises(ValueError, match='another version of the verifier'):
       run.go(*how)
   run.go(*how)

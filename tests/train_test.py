@@ -16,19 +16,12 @@ import numpy as np
 import optax
 import pytest
 
-from rlvr_jax import (
-  alarms,
-  checkpoint,
-  optim,
-  registry,
-  sharding,
-  train,
-  writer,
-)
 from rlvr_jax import config as config_lib
-from rlvr_jax.io import export, tokenizer
-from rlvr_jax.models import transformer
-from rlvr_jax.rewards import core
+from rlvr_jax import registry, train
+from rlvr_jax.io import checkpoint
+from rlvr_jax.learner import optimizer
+from rlvr_jax.reporting import alarms, run_writer
+from rlvr_jax.rewards import base
 
 # The fixture `runs` starts seven processes, on machines of any load.
 pytestmark = pytest.mark.timeout(1800)
@@ -40,13 +33,15 @@ TRAIN = ROOT / 'scripts' / 'train.py'
 _DRIVER = r"""
 import json, os, runpy, signal, sys, threading
 import jax
-from rlvr_jax import manifest, registry, writer
-from rlvr_jax.rewards import core
+from rlvr_jax import registry
+from rlvr_jax.io import manifest
+from rlvr_jax.reporting import run_writer
+from rlvr_jax.rewards import base
 
 @registry.register('reward')
 def parity(tasks, transcripts):
   values = [sum(map(ord, t.completion)) % 2 for t in transcripts]
-  return [core.Graded(float(v), {'parity': float(v)}) for v in values]
+  return [base.Graded(float(v), {'parity': float(v)}) for v in values]
 
 fault, _, value = os.environ['FAULT'].partition(':')
 send = lambda name: os.kill(os.getpid(), getattr(signal, name))
@@ -64,14 +59,14 @@ def wrap(module, name, before=None, after=None):
 lines = 0
 def on_line(path, step, _):
   global lines
-  if path.name != writer.METRICS:
+  if path.name != run_writer.METRICS:
     return
   lines += 1
   if fault == 'random' and lines == 1:
     threading.Timer(float(value), kill).start()
   elif fault in ('SIGKILL', 'SIGINT', 'SIGTERM') and step == int(value):
     send(fault)  # before the checkpoint of this step
-wrap(writer, 'append', after=on_line)
+wrap(run_writer, 'append', after=on_line)
 if fault == 'save':  # arrays are written, the seal is not
   wrap(manifest, 'write', before=lambda p, _: p.stem == value and kill())
 
@@ -103,32 +98,17 @@ _ARGS = (
 )
 
 
-def save_model(folder):
-  """A one-layer model with random weights, as a Hugging Face folder."""
-  config = registry.get('model', 'tiny(layers=1)')()
-  shapes, _ = sharding.params_shardings(
-    transformer.Decoder(config), sharding.make_mesh((1, -1, 1))
-  )
-  rng = np.random.default_rng(0)
-  make = lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32)
-  params = jax.tree.map(make, shapes)
-  export.export(folder, config, params, tokenizer.byte_level())
-  return folder
-
-
 @pytest.fixture(scope='module')
-def run(tmp_path_factory):
+def run(tmp_path_factory, save_model):
   """run(workdir, *args, fault='') -> CompletedProcess of train.py."""
   folder = tmp_path_factory.mktemp('driver')
   (folder / 'driver.py').write_text(_DRIVER)
-  model = save_model(folder / 'model')
+  model = save_model(folder / 'model', spec='tiny(layers=1)')
   env = os.environ | {
     'TRAIN': str(TRAIN),
     'JAX_NUM_CPU_DEVICES': '1',
-    # Programs compile in the first run only.
+    # Of its own: some of these processes are killed.
     'JAX_COMPILATION_CACHE_DIR': str(folder / 'cache'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
   }
 
   def run(workdir, *args, fault=''):
@@ -158,10 +138,10 @@ def contents(folder):
   """The lines of a run's files, without what a clock measured."""
   return {
     name: [
-      {k: v for k, v in line.items() if not writer.is_wall_clock(k)}
-      for line in writer.read(folder / name)
+      {k: v for k, v in line.items() if not run_writer.is_wall_clock(k)}
+      for line in run_writer.read(folder / name)
     ]
-    for name in (writer.METRICS, writer.EVAL, writer.ROLLOUTS)
+    for name in (run_writer.METRICS, run_writer.EVAL, run_writer.ROLLOUTS)
   }
 
 
@@ -204,9 +184,9 @@ def test_a_run_killed_again_and_again_equals_one_never_stopped(runs):
   folder, _ = runs
   whole, broken = contents(folder / 'a'), contents(folder / 'b')
   assert whole == broken
-  metrics = whole[writer.METRICS]
+  metrics = whole[run_writer.METRICS]
   assert [m['step'] for m in metrics] == [1, 2, 3, 4, 5, 6]
-  assert [e['step'] for e in whole[writer.EVAL]] == [0, 2, 4, 6]
+  assert [e['step'] for e in whole[run_writer.EVAL]] == [0, 2, 4, 6]
   # There was something to learn, or equality would mean little.
   assert sum(m['grad_norm'] > 0 for m in metrics) >= 4
   assert all(m['update_skipped'] == 0 for m in metrics)
@@ -241,7 +221,7 @@ def test_a_policy_that_blows_up_stops_the_run(run, tmp_path):
   )
   assert 'Lower optimizer.learning_rate' in done.stderr
   assert 'Traceback' not in done.stderr
-  lines = list(writer.read(tmp_path / writer.METRICS))
+  lines = list(run_writer.read(tmp_path / run_writer.METRICS))
   skipped = [line['update_skipped'] for line in lines]
   assert skipped[-3:] == [1.0] * 3
   # What such a step makes of the weights is refused from the first one on.
@@ -256,7 +236,7 @@ def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
   main, tmp_path, monkeypatch, capsys, rate
 ):
   """As if the refusal of such a rate at start were not there."""
-  make = optim.make_optimizer
+  make = optimizer.make_optimizer
 
   def wild(c, *args):
     return optax.chain(make(c, *args), optax.scale(float(rate)))
@@ -270,14 +250,14 @@ def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
     saved.append(step)
     save(self, step, state, extra)
 
-  monkeypatch.setattr(optim, 'make_optimizer', wild)
+  monkeypatch.setattr(optimizer, 'make_optimizer', wild)
   monkeypatch.setattr(checkpoint.Checkpointer, 'save', checked)
   more = ('save_every=1', 'total_steps=9', 'reward_funcs=("random",)')
   assert main(tmp_path, *(f'--config.{x}' for x in more)) == 1
   assert 'updates in a row had a loss, gradient, log-prob or result that' in (
     capsys.readouterr().err
   )
-  lines = list(writer.read(tmp_path / writer.METRICS))
+  lines = list(run_writer.read(tmp_path / run_writer.METRICS))
   assert [m['update_skipped'] for m in lines][-3:] == [1, 1, 1]
   assert len(saved) == len(lines) - 3
   assert all(m['update/moved_frac'] == 0 for m in lines if m['update_skipped'])
@@ -314,7 +294,7 @@ def test_weights_kept_in_bfloat16_are_announced(main, tmp_path, capsys):
 def test_metrics_of_tokens_are_told_every_so_many_steps(main, tmp_path):
   """A random model is never right: no group has a gradient."""
   assert main(tmp_path, '--config.metrics_every=2') == 0
-  lines = list(writer.read(tmp_path / writer.METRICS))
+  lines = list(run_writer.read(tmp_path / run_writer.METRICS))
   assert [m['batch_empty'] for m in lines] == [1, 1, 1]
   names = {'entropy', 'ratio', 'clip_ratio', 'sampler_trainer/logp_diff_max'}
   assert [len(names & m.keys()) for m in lines] == [0, 4, 0]
@@ -409,7 +389,7 @@ def test_what_cannot_work_is_refused_at_start(
   code = main(tmp_path / 'run', *(f'--config.{arg}' for arg in args))
   assert says in one_line(capsys)
   assert code == 1
-  assert not (tmp_path / 'run' / writer.METRICS).exists()
+  assert not (tmp_path / 'run' / run_writer.METRICS).exists()
 
 
 def test_a_held_directory_is_refused_before_anything_is_read(
@@ -424,7 +404,7 @@ def test_a_held_directory_is_refused_before_anything_is_read(
   monkeypatch.setattr(train.load, 'load', read)
   monkeypatch.setattr(train.load, 'load_config', read)
   monkeypatch.setattr(train.resume, 'check_config', read)
-  with writer.hold(tmp_path):
+  with run_writer.hold(tmp_path):
     assert main(tmp_path) == 1
   assert 'Another process is training in' in one_line(capsys)
 
@@ -434,7 +414,7 @@ def silent(tasks, transcripts, *, after: int = 0):
   """Refuses all rows, or those of all calls but the first few."""
   silent.calls += bool(transcripts)
   value = 0.0 if silent.calls <= after else float('nan')
-  return [core.Graded(value, {'silent': value})] * len(transcripts)
+  return [base.Graded(value, {'silent': value})] * len(transcripts)
 
 
 def test_rewards_that_refuse_all_rows_raise_an_alarm(main, tmp_path, capsys):
@@ -460,7 +440,7 @@ def test_rewards_that_refuse_all_rows_raise_an_alarm(main, tmp_path, capsys):
   assert f'error: Reward {spec} refused every row' in err
   assert f'in each of 2 steps in a row, up to step {after + 2}' in err
   assert 'change reward_funcs in a new workdir' in err
-  lines = list(writer.read(tmp_path / writer.METRICS))
+  lines = list(run_writer.read(tmp_path / run_writer.METRICS))
   assert [x['rewards/refused'] for x in lines] == [0.0] * after + [1.0] * 2
 
 
@@ -479,7 +459,7 @@ def test_a_checkpoint_comes_after_its_lines_are_on_the_disk(
   def move(src, dst):
     if re.fullmatch(r'\d+', os.path.basename(dst)):
       kept = {}
-      for name in (writer.METRICS, writer.EVAL, writer.ROLLOUTS):
+      for name in (run_writer.METRICS, run_writer.EVAL, run_writer.ROLLOUTS):
         text = (tmp_path / name).read_bytes()[: synced[name]].decode()
         assert text.endswith('\n')
         kept[name] = json.loads(text.splitlines()[-1])['step']
@@ -499,9 +479,9 @@ def test_a_checkpoint_comes_after_its_lines_are_on_the_disk(
   # The next step may have begun while a checkpoint is finished.
   assert [step for step, _ in seen] == [1, 2, 3]
   for step, kept in seen:
-    assert kept[writer.METRICS] >= step
-    assert kept[writer.ROLLOUTS] >= step
-    assert kept[writer.EVAL] >= step - step % 2
+    assert kept[run_writer.METRICS] >= step
+    assert kept[run_writer.ROLLOUTS] >= step
+    assert kept[run_writer.EVAL] >= step - step % 2
 
 
 def test_a_run_goes_on_on_other_devices(tmp_path):
@@ -520,13 +500,7 @@ def test_a_run_goes_on_on_other_devices(tmp_path):
     )
     done = subprocess.run(
       [sys.executable, script, *args],
-      env=os.environ
-      | {
-        'JAX_NUM_CPU_DEVICES': str(devices),
-        'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'cache'),
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-        'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-      },
+      env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)},
       capture_output=True,
       text=True,
       check=False,
@@ -538,7 +512,7 @@ def test_a_run_goes_on_on_other_devices(tmp_path):
     run('moved', devices, steps)
   run('stayed', 1, 3)
   moved, stayed = (
-    list(writer.read(tmp_path / name / writer.METRICS))
+    list(run_writer.read(tmp_path / name / run_writer.METRICS))
     for name in ('moved', 'stayed')
   )
   assert [x['step'] for x in moved] == [1, 2, 3]
@@ -548,7 +522,7 @@ def test_a_run_goes_on_on_other_devices(tmp_path):
   assert any(x['grad_norm'] > 0 for x in stayed)
 
 
-def test_damaged_files_are_refused_at_start(main, tmp_path, capsys):
+def test_damaged_files_are_refused_at_start(main, save_model, tmp_path, capsys):
   (tmp_path / 'empty.jsonl').write_text('')
   env = f'--config.env=jsonl(path={str(tmp_path / "empty.jsonl")!r})'
   assert main(tmp_path / 'run', env) == 1
@@ -558,7 +532,7 @@ def test_damaged_files_are_refused_at_start(main, tmp_path, capsys):
   weights.write_bytes(weights.read_bytes()[:-1000])
   assert main(tmp_path / 'run', f'--config.model.name={weights.parent}') == 1
   assert 'is no whole safetensors file' in one_line(capsys)
-  assert not (tmp_path / 'run' / writer.METRICS).exists()
+  assert not (tmp_path / 'run' / run_writer.METRICS).exists()
 
 
 def test_a_workdir_belongs_to_one_config_and_one_process(
@@ -566,7 +540,7 @@ def test_a_workdir_belongs_to_one_config_and_one_process(
 ):
   stray = tmp_path / 'checkpoints' / '5.tmp'  # what another process saves
   stray.mkdir(parents=True)
-  with writer.hold(tmp_path):
+  with run_writer.hold(tmp_path):
     assert main(tmp_path) == 1
   assert 'Another process is training in' in one_line(capsys)
   assert stray.exists()

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import types
-from rlvr_jax.codes import Stop, Verdict
+from rlvr_jax.enums import Stop, Verdict
 
 
 def rollout(**kw):

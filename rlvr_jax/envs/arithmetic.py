@@ -3,7 +3,7 @@
 import functools
 
 from rlvr_jax import registry
-from rlvr_jax.envs import core
+from rlvr_jax.tasks import Env, Lazy, Task, check_int, permute, split_sizes
 
 _APPLY = {
   '+': lambda a, b: a + b,
@@ -23,7 +23,7 @@ def arithmetic(
   train_size: int | None = None,
   test_size: int | None = None,
   instruction: str = 'Answer with the number only.',
-) -> core.Env:
+) -> Env:
   """'What is 7 + 5?': `terms` operands in min_value..max_value.
 
   The problems are numbered 0..N-1 with N = (max_value - min_value + 1)^terms
@@ -45,9 +45,9 @@ def arithmetic(
   Raises:
     ValueError: a bad value, or a space too small for the sizes.
   """
-  core.check_int('terms', terms, low=2, high=64)
-  core.check_int('min_value', min_value, low=-(10**18))
-  core.check_int('max_value', max_value, low=min_value, high=10**18)
+  check_int('terms', terms, low=2, high=64)
+  check_int('min_value', min_value, low=-(10**18))
+  check_int('max_value', max_value, low=min_value, high=10**18)
   known = isinstance(ops, str) and set(ops) <= set(_APPLY)
   if not (known and ops and len(set(ops)) == len(ops)):
     raise ValueError(
@@ -56,7 +56,7 @@ def arithmetic(
     )
   values = max_value - min_value + 1
   space = values**terms * len(ops) ** (terms - 1)
-  train, test = core.split_sizes(
+  train, test = split_sizes(
     space,
     train_size,
     test_size,
@@ -74,15 +74,15 @@ def arithmetic(
     instruction=instruction,
   )
   return {
-    'train': core.Lazy(train, functools.partial(make, split='train', at=test)),
-    'test': core.Lazy(test, functools.partial(make, split='test', at=0)),
+    'train': Lazy(train, functools.partial(make, split='train', at=test)),
+    'test': Lazy(test, functools.partial(make, split='test', at=0)),
   }
 
 
 def _task(
   index, *, split, at, space, min_value, values, ops, terms, seed, instruction
 ):
-  code = core.permute(at + index, space, 'arithmetic', seed)
+  code = permute(at + index, space, 'arithmetic', seed)
   code, digit = divmod(code, values)
   numbers, signs = [min_value + digit], []
   for _ in range(terms - 1):
@@ -95,7 +95,7 @@ def _task(
     text += f' {sign} {_show(number)}'
   question = f'What is {text}?'
   answer = str(_value(numbers, signs))
-  return core.Task(
+  return Task(
     id=f'{split}-{index}',
     question=f'{question} {instruction}' if instruction else question,
     answer=answer,

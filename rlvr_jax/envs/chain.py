@@ -10,7 +10,15 @@ all results, so it is not found by chance: one in 10**depth.
 """
 
 from rlvr_jax import registry
-from rlvr_jax.envs import core
+from rlvr_jax.tasks import (
+  Env,
+  Lazy,
+  Task,
+  check_int,
+  permute,
+  split_sizes,
+  uniform,
+)
 
 OPERATIONS = {
   '+': lambda a, b: (a + b) % 10,
@@ -28,7 +36,7 @@ def chain(
   seed: int = 0,
   train_size: int | None = None,
   test_size: int | None = None,
-) -> core.Env:
+) -> Env:
   """Chains of `depth` operations; data['solution'] has a line for each.
 
   Problems are numbered, and a permutation that `seed` names puts them in a row:
@@ -49,8 +57,8 @@ def chain(
     ValueError: an option out of range, or more tasks than problems.
   """
   low, high = depth if isinstance(depth, tuple) else (depth, depth)
-  core.check_int('depth', low, low=1, high=30)
-  core.check_int('depth', high, low=low, high=30)
+  check_int('depth', low, low=1, high=30)
+  check_int('depth', high, low=low, high=30)
   if not ops or set(ops) - set(OPERATIONS) or len(set(ops)) < len(ops):
     raise ValueError(
       f'ops={registry.show(ops)} must be some of {"".join(OPERATIONS)}.'
@@ -61,7 +69,7 @@ def chain(
     )
   depths = range(low, high + 1)
   space = 10 * (10 * len(ops)) ** low * len(depths)
-  train, test = core.split_sizes(
+  train, test = split_sizes(
     space,
     train_size,
     test_size,
@@ -71,13 +79,13 @@ def chain(
     f'{split}-{i}', at, depths, ops, unknown, seed, space
   )
   return {
-    'train': core.Lazy(train, lambda i: make('train', i, test + i)),
-    'test': core.Lazy(test, lambda i: make('test', i, i)),
+    'train': Lazy(train, lambda i: make('train', i, test + i)),
+    'test': Lazy(test, lambda i: make('test', i, i)),
   }
 
 
-def _task(name, at, depths, ops, unknown, seed, space) -> core.Task:
-  number = core.permute(at, space, 'chain', seed)
+def _task(name, at, depths, ops, unknown, seed, space) -> Task:
+  number = permute(at, space, 'chain', seed)
   number, which = divmod(number, len(depths))
   n = depths[which]
   value = number % 10
@@ -88,14 +96,14 @@ def _task(name, at, depths, ops, unknown, seed, space) -> core.Task:
       number, digit = divmod(number, 10)
       number, sign = divmod(number, len(ops))
     else:  # beyond the shortest depth, drawn: the start already names it
-      digit = core.uniform(10, 'chain', seed, at, k)
-      sign = core.uniform(len(ops), 'sign', seed, at, k)
+      digit = uniform(10, 'chain', seed, at, k)
+      sign = uniform(len(ops), 'sign', seed, at, k)
     result = OPERATIONS[ops[sign]](value, digit)
     if ops[sign] in unknown:
-      result = core.uniform(10, 'unknown', seed, at, k)
+      result = uniform(10, 'unknown', seed, at, k)
     text += f'{ops[sign]}{digit}'
     lines.append(f'{value}{ops[sign]}{digit}={result}')
     value = result
     results += str(result)
   solution = '\n'.join([*lines, f'#### {results}'])
-  return core.Task(name, text, results, 'exact', {'solution': solution})
+  return Task(name, text, results, 'exact', {'solution': solution})

@@ -4,7 +4,15 @@ import functools
 import math
 
 from rlvr_jax import registry
-from rlvr_jax.envs import core
+from rlvr_jax.tasks import (
+  Env,
+  Lazy,
+  Task,
+  check_int,
+  permute,
+  split_sizes,
+  uniform,
+)
 
 _ATTEMPTS = 32
 
@@ -18,7 +26,7 @@ def countdown(
   seed: int = 0,
   train_size: int | None = None,
   test_size: int | None = None,
-) -> core.Env:
+) -> Env:
   """Make a target from `numbers` numbers in 1..max_number with + - * /.
 
   Every task is solvable with all its numbers, each once, over positive whole
@@ -39,11 +47,11 @@ def countdown(
   Raises:
     ValueError: a bad value, or fewer multisets than tasks.
   """
-  core.check_int('numbers', numbers, low=2, high=8)
-  core.check_int('max_number', max_number, low=2, high=10**6)
-  core.check_int('max_target', max_target, low=max_number)
+  check_int('numbers', numbers, low=2, high=8)
+  check_int('max_number', max_number, low=2, high=10**6)
+  check_int('max_target', max_target, low=max_number)
   space = math.comb(max_number + numbers - 1, numbers)
-  train, test = core.split_sizes(
+  train, test = split_sizes(
     space,
     train_size,
     test_size,
@@ -59,21 +67,19 @@ def countdown(
     seed=seed,
   )
   return {
-    'train': core.Lazy(train, functools.partial(make, split='train', at=test)),
-    'test': core.Lazy(test, functools.partial(make, split='test', at=0)),
+    'train': Lazy(train, functools.partial(make, split='train', at=test)),
+    'test': Lazy(test, functools.partial(make, split='test', at=0)),
   }
 
 
 def _task(index, *, split, at, space, numbers, max_number, max_target, seed):
-  rank = core.permute(at + index, space, 'countdown', seed)
+  rank = permute(at + index, space, 'countdown', seed)
   drawn = _multiset(rank, numbers, max_number)
-  order = [
-    core.permute(i, numbers, 'order', seed, rank) for i in range(numbers)
-  ]
+  order = [permute(i, numbers, 'order', seed, rank) for i in range(numbers)]
   drawn = [drawn[i] for i in order]
   target, solution = _solvable(drawn, max_target, seed, rank)
   listed = ', '.join(map(str, drawn[:-1])) + f' and {drawn[-1]}'
-  return core.Task(
+  return Task(
     id=f'{split}-{index}',
     question=(
       f'Use the numbers {listed}, each exactly once, with +, -, *, / and '
@@ -131,9 +137,9 @@ def _combine(drawn: list[int], *key) -> tuple[int, str]:
   items = [(x, str(x)) for x in drawn]
   step = 0
   while len(items) > 1:
-    i = core.uniform(len(items), *key, step, 'first')
+    i = uniform(len(items), *key, step, 'first')
     x = items.pop(i)
-    j = core.uniform(len(items), *key, step, 'second')
+    j = uniform(len(items), *key, step, 'second')
     y = items.pop(j)
     (a, left), (b, right) = max(x, y), min(x, y)
     made = [(a + b, '+'), (a * b, '*')]
@@ -141,7 +147,7 @@ def _combine(drawn: list[int], *key) -> tuple[int, str]:
       made.append((a - b, '-'))
     if a % b == 0:
       made.append((a // b, '/'))
-    value, op = made[core.uniform(len(made), *key, step, 'op')]
+    value, op = made[uniform(len(made), *key, step, 'op')]
     items.append((value, f'({left} {op} {right})'))
     step += 1
   return items[0][0], _bare(items[0][1])

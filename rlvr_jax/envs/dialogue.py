@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rlvr_jax.envs import core
+from rlvr_jax.tasks import Task
 
 
 class Reply(NamedTuple):
@@ -26,7 +26,7 @@ class Reply(NamedTuple):
 GAMES = {'guessing': 'rlvr_jax.envs.guessing'}
 
 
-def is_dialogue(task: core.Task) -> bool:
+def is_dialogue(task: Task) -> bool:
   """Whether the task is played turn by turn."""
   return task.verifier in GAMES
 
@@ -36,12 +36,12 @@ def _game(task):
   return importlib.import_module(found) if isinstance(found, str) else found
 
 
-def reply(task: core.Task, said: Sequence[str]) -> Reply:
+def reply(task: Task, said: Sequence[str]) -> Reply:
   """The reply to said[-1], which follows the other messages."""
   return _game(task).reply(task, said)
 
 
-def replay(task: core.Task, said: Sequence[str]) -> list[Reply]:
+def replay(task: Task, said: Sequence[str]) -> list[Reply]:
   """Every reply of a dialogue.
 
   Raises:
@@ -58,28 +58,28 @@ def replay(task: core.Task, said: Sequence[str]) -> list[Reply]:
   return out
 
 
-def elicit(task: core.Task) -> tuple[str, str, str]:
+def elicit(task: Task) -> tuple[str, str, str]:
   """(before, truth, after): what the policy would say if it knew."""
   return _game(task).elicit(task)
 
 
-def posterior(task: core.Task, said: Sequence[str]) -> list[float] | None:
+def posterior(task: Task, said: Sequence[str]) -> list[float] | None:
   """log p(truth | replies), nats, at first and after each message: K+1 of
   them; None where the game has no exact one."""
   return _game(task).posterior(task, said)
 
 
-def information(task: core.Task, said: Sequence[str]) -> list[float] | None:
+def information(task: Task, said: Sequence[str]) -> list[float] | None:
   """Bits that each message's reply was expected to bring, under the exact
   posterior before it; None where there is none."""
   return _game(task).information(task, said)
 
 
-def judge_prompt(task: core.Task, said: Sequence[str]) -> list[dict]:
+def judge_prompt(task: Task, said: Sequence[str]) -> list[dict]:
   """Chat messages that ask a language model for the reply to said[-1]."""
   return _game(task).judge_prompt(task, said)
 
 
-def judged(task: core.Task, said: Sequence[str], raw: str) -> Reply:
+def judged(task: Task, said: Sequence[str], raw: str) -> Reply:
   """The reply that a language model's text `raw` amounts to, verified."""
   return _game(task).judged(task, said, raw)

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 
 from rlvr_jax import registry
-from rlvr_jax.envs import core, jsonl
+from rlvr_jax.envs import jsonl
+from rlvr_jax.tasks import Env, Lazy, Task
 
 _URL = (
   'https://raw.githubusercontent.com/openai/grade-school-math/master/'
@@ -31,7 +32,7 @@ def gsm8k(
   train_file: str = '',
   test_file: str = '',
   download: bool = False,
-) -> core.Env:
+) -> Env:
   """Problems with whole-number answers; `data['solution']` has the working.
 
   Where they come from, the first that applies:
@@ -63,7 +64,7 @@ def gsm8k(
   if files['train']:
     rows = _rows(files)
     return {
-      split: core.Lazy(
+      split: Lazy(
         len(rows[split]),
         functools.partial(_from_row, rows[split], split),
         rows[split],
@@ -152,13 +153,13 @@ def _rows(files: dict[str, str]) -> dict[str, list[jsonl.Row]]:
   return rows
 
 
-def _from_row(rows, split, index) -> core.Task:
+def _from_row(rows, split, index) -> Task:
   row = rows[index]
   return _task(split, index, row.question, row.answer, row.text)
 
 
-def _task(split, index, question, answer, solution) -> core.Task:
-  return core.Task(
+def _task(split, index, question, answer, solution) -> Task:
+  return Task(
     f'{split}-{index}', question, answer, 'math', {'solution': solution}
   )
 
@@ -168,17 +169,15 @@ def _digest(path: str) -> str:
     return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
-def _open(builder) -> core.Env:
+def _open(builder) -> Env:
   sources = {split: builder.as_data_source(split) for split in _DIGESTS}
   return {
-    split: core.Lazy(
-      len(source), functools.partial(_from_record, source, split)
-    )
+    split: Lazy(len(source), functools.partial(_from_record, source, split))
     for split, source in sources.items()
   }
 
 
-def _from_record(source, split, index) -> core.Task:
+def _from_record(source, split, index) -> Task:
   record = source[index]
   fields = (_text(record[key]) for key in ('question', 'answer', 'solution'))
   return _task(split, index, *fields)

@@ -17,14 +17,23 @@ from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
 from rlvr_jax import registry
-from rlvr_jax.envs import core, dialogue, judging
+from rlvr_jax.envs import dialogue, judging
+from rlvr_jax.tasks import (
+  MOST_TASKS,
+  Env,
+  Lazy,
+  Task,
+  check_int,
+  permute,
+  uniform,
+)
 
 WORLDS = {
-  'attributes': 'rlvr_jax.envs.attributes',
-  'characters': 'rlvr_jax.envs.characters',
-  'countries': 'rlvr_jax.envs.places',
-  'cities': 'rlvr_jax.envs.places',
-  'words': 'rlvr_jax.envs.words',
+  'attributes': 'rlvr_jax.envs.worlds.attributes',
+  'characters': 'rlvr_jax.envs.worlds.characters',
+  'countries': 'rlvr_jax.envs.worlds.places',
+  'cities': 'rlvr_jax.envs.worlds.places',
+  'words': 'rlvr_jax.envs.worlds.words',
 }
 LONGEST = 400  # characters of a message; a longer one is invalid
 
@@ -88,7 +97,7 @@ def guessing(
   informative: float = 0.2,
   patience: tuple[int, int] = (2, 7),
   turns: int = 10,
-) -> core.Env:
+) -> Env:
   """Games over a world; the splits' secrets are disjoint.
 
   `data` holds the world's spec. With `demonstrate` it has 'demonstration' too:
@@ -123,7 +132,7 @@ def guessing(
     ('games', games, 1),
     ('turns', turns, 1),
   ):
-    core.check_int(name, value, low=low, high=core.MOST_TASKS)
+    check_int(name, value, low=low, high=MOST_TASKS)
   held = test_secrets + validation_secrets
   if held >= len(objects):
     raise ValueError(
@@ -136,24 +145,24 @@ def guessing(
       f'informative={registry.show(informative)} must be in [0, 1].'
     )
   low, high = patience
-  core.check_int('patience[0]', low, low=0, high=1000)
-  core.check_int('patience[1]', high, low=low, high=1000)
+  check_int('patience[0]', low, low=0, high=1000)
+  check_int('patience[1]', high, low=low, high=1000)
   if demonstrate and not _world(spec).attributes:
     raise ValueError(
       f'demonstrate=True: {spec} has no table to ask about. Take another world.'
     )
   order = [
-    objects[core.permute(i, len(objects), 'secrets', seed)]
+    objects[permute(i, len(objects), 'secrets', seed)]
     for i in range(len(objects))
   ]
   train = order if all_secrets else order[held:]
   player = (seed, informative, low, high, turns) if demonstrate else None
-  secret = lambda i: train[core.uniform(len(train), 'secret', seed, i)]
-  fixed = lambda split, names: core.Lazy(
+  secret = lambda i: train[uniform(len(train), 'secret', seed, i)]
+  fixed = lambda split, names: Lazy(
     len(names), lambda i: _task(f'{split}-{i}', spec, names[i], player)
   )
   return {
-    'train': core.Lazy(
+    'train': Lazy(
       games, lambda i: _task(f'train-{i}', spec, secret(i), player)
     ),
     'validation': fixed('validation', order[test_secrets:held]),
@@ -164,10 +173,8 @@ def guessing(
 _world = world  # `guessing` has an argument of this name
 
 
-def _task(name, spec, secret, player) -> core.Task:
-  task = core.Task(
-    name, world(spec).question, secret, 'guessing', {'world': spec}
-  )
+def _task(name, spec, secret, player) -> Task:
+  task = Task(name, world(spec).question, secret, 'guessing', {'world': spec})
   if player is None:
     return task
   said = _demonstrate(task, *player)
@@ -177,7 +184,7 @@ def _task(name, spec, secret, player) -> core.Task:
 def _demonstrate(task, seed, informative, low, high, limit) -> list[str]:
   """Messages of one game: ask, then name what is left."""
   w = world(task.data['world'])
-  draw = lambda n, *key: core.uniform(n, task.id, seed, *key)
+  draw = lambda n, *key: uniform(n, task.id, seed, *key)
   left, asked, said = list(range(len(w.objects))), [], []
   questions = low + draw(high - low + 1, 'patience')
   secret = w.objects.index(task.answer)
@@ -218,7 +225,7 @@ def _read(task, message: str) -> str | None:
   return _meaning(task.data['world'], message)
 
 
-def reply(task: core.Task, said: Sequence[str]) -> dialogue.Reply:
+def reply(task: Task, said: Sequence[str]) -> dialogue.Reply:
   """The table's answer to said[-1]; see `dialogue.reply`."""
   w = world(task.data['world'])
   if not w.attributes:
@@ -241,7 +248,7 @@ def reply(task: core.Task, said: Sequence[str]) -> dialogue.Reply:
   return dialogue.Reply(kind, kind, False, False)
 
 
-def elicit(task: core.Task) -> tuple[str, str, str]:
+def elicit(task: Task) -> tuple[str, str, str]:
   """See `dialogue.elicit`."""
   before, after = world(task.data['world']).elicit
   return before, task.answer, after
@@ -272,14 +279,14 @@ def _holds(w, o, meaning) -> bool:
   return w.table[o][w.attributes.index(meaning)]
 
 
-def posterior(task: core.Task, said: Sequence[str]) -> list[float] | None:
+def posterior(task: Task, said: Sequence[str]) -> list[float] | None:
   """-log of the number of objects that fit; see `dialogue.posterior`."""
   if not world(task.data['world']).attributes:
     return None
   return [-math.log(len(left)) for left, _ in _history(task, said)]
 
 
-def information(task: core.Task, said: Sequence[str]) -> list[float] | None:
+def information(task: Task, said: Sequence[str]) -> list[float] | None:
   """Entropy of the answer over the objects that fit, bits."""
   w = world(task.data['world'])
   if not w.attributes:
@@ -302,12 +309,12 @@ def _entropy(p: float) -> float:
 ##### a language model as the oracle #####
 
 
-def judge_prompt(task: core.Task, said: Sequence[str]) -> list[dict]:
+def judge_prompt(task: Task, said: Sequence[str]) -> list[dict]:
   """See `dialogue.judge_prompt`."""
   return judging.prompt(task.answer, said)
 
 
-def judged(task: core.Task, said: Sequence[str], raw: str) -> dialogue.Reply:
+def judged(task: Task, said: Sequence[str], raw: str) -> dialogue.Reply:
   """See `dialogue.judged`."""
   kind = judging.verdict(task.answer, said, raw)
   done = kind == 'finished'

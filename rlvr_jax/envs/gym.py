@@ -7,8 +7,8 @@ import itertools
 import json
 
 from rlvr_jax import registry
-from rlvr_jax.envs import core
-from rlvr_jax.rewards import pool, scorers
+from rlvr_jax.tasks import Env, Lazy, Task, check_int, uniform
+from rlvr_jax.verifiers import gym_scorers, pool
 
 _ATTEMPTS = 64  # of finding a question on the right side
 _STRIDE = 2**20  # seeds of one attempt; a generator seeds item i with seed + i
@@ -26,7 +26,7 @@ def reasoning_gym(
   train_size: int = 10_000,
   test_size: int = 100,
   **difficulty,
-) -> core.Env:
+) -> Env:
   """Tasks of one generator, as in 'reasoning_gym(chain_sum, max_terms=3)'.
 
   A hash of the question says on which side it belongs (a quarter: test), and
@@ -59,19 +59,19 @@ def reasoning_gym(
       generator refuses, or a generator with too few questions.
   """
   _package()
-  core.check_int('seed', seed, low=0)
-  core.check_int('train_size', train_size, low=1, high=_STRIDE)
-  core.check_int('test_size', test_size, low=1, high=_STRIDE)
+  check_int('seed', seed, low=0)
+  check_int('train_size', train_size, low=1, high=_STRIDE)
+  check_int('test_size', test_size, low=1, high=_STRIDE)
   _check_options(name, difficulty)
-  scorers.check(name)
-  scorers.check_package()
+  gym_scorers.check(name)
+  gym_scorers.check_package()
   draw = functools.partial(_items, name, difficulty, seed)
   make = functools.cache(functools.partial(_train, draw, name, train_size))
   # Refuses a generator without train questions now, before test ones are made.
   _check_scorer(name, [make(0).data['entry']])
   test = _test(draw, name, test_size)
   _check_scorer(name, [task.data['entry'] for task in test])
-  return {'train': core.Lazy(train_size, make), 'test': test}
+  return {'train': Lazy(train_size, make), 'test': test}
 
 
 def _package():
@@ -115,7 +115,7 @@ def _check_options(name: str, difficulty: dict) -> None:
 def _items(name, difficulty, seed, split, attempt, indices, size) -> list:
   """Items as plain JSON values."""
   slot = 2 * attempt + ('train', 'test').index(split)
-  start = core.uniform(2**31, 'reasoning_gym', seed) + slot * _STRIDE
+  start = uniform(2**31, 'reasoning_gym', seed) + slot * _STRIDE
   payload = {
     'name': name,
     'options': difficulty | {'seed': start, 'size': size},
@@ -153,10 +153,10 @@ def _plain(value):
 
 
 def _side(question: str) -> str:
-  return 'train' if core.uniform(4, 'side', question) else 'test'
+  return 'train' if uniform(4, 'side', question) else 'test'
 
 
-def _train(draw, name, size, index) -> core.Task:
+def _train(draw, name, size, index) -> Task:
   for attempt in range(_ATTEMPTS):
     (entry,) = draw('train', attempt, [index], size)
     if entry['answer'] != '' and _side(entry['question']) == 'train':
@@ -167,7 +167,7 @@ def _train(draw, name, size, index) -> core.Task:
   )
 
 
-def _test(draw, name, size) -> list[core.Task]:
+def _test(draw, name, size) -> list[Task]:
   found: dict[str, dict] = {}
   drawn = 0
   for attempt, low in itertools.product(
@@ -190,8 +190,8 @@ def _test(draw, name, size) -> list[core.Task]:
   )
 
 
-def _task(id: str, name: str, entry: dict) -> core.Task:
-  return core.Task(
+def _task(id: str, name: str, entry: dict) -> Task:
+  return Task(
     id=id,
     question=entry['question'],
     answer=entry['answer'],
@@ -207,7 +207,7 @@ def _solution(entry) -> dict:
 
 
 def _check_scorer(name: str, entries: list[dict]) -> None:
-  score = scorers.scorer(name)  # as the verifier does it
+  score = gym_scorers.scorer(name)  # as the verifier does it
   for entry in entries:
     answer = entry['answer']
     if not isinstance(answer, str):

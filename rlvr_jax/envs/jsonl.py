@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from rlvr_jax import codes, registry
-from rlvr_jax.envs import core
-from rlvr_jax.rewards import answer as answers
+from rlvr_jax import enums, registry
+from rlvr_jax.tasks import Env, Task, uniform
+from rlvr_jax.verifiers import answer as answers
 
 
 class Row(NamedTuple):
@@ -30,7 +30,7 @@ def jsonl(
   test_fraction: float = 0.1,
   question_key: str = 'question',
   answer_key: str = 'answer',
-) -> core.Env:
+) -> Env:
   """A JSON object per line, with a question and an answer that is a value.
 
   Answers are strings or numbers. Without `test_path`, a row is in the test
@@ -253,7 +253,7 @@ def _contradictions(rows: list[Row]) -> list[tuple[int, str]]:
       f'{registry.show(other.answer, 60)}.',
     )
     for (row, other), two in zip(pairs, zip(verdicts[::2], verdicts[1::2]))
-    if codes.Verdict.CORRECT not in two
+    if enums.Verdict.CORRECT not in two
   ]
 
 
@@ -266,7 +266,7 @@ def _split(
       f'test_fraction={registry.show(fraction)} must be in (0, 1).'
     )
   place = {
-    key: core.uniform(2**53, 'jsonl', key) / 2**53
+    key: uniform(2**53, 'jsonl', key) / 2**53
     for key in (normal(row.question) for row in rows)
   }
   if len(place) < 2:
@@ -283,9 +283,9 @@ def _split(
   )
 
 
-def _tasks(rows: list[Row], split: str) -> list[core.Task]:
+def _tasks(rows: list[Row], split: str) -> list[Task]:
   return [
-    core.Task(
+    Task(
       f'{split}-{row.line}',
       row.question,
       row.answer,

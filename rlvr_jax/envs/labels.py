@@ -22,9 +22,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from rlvr_jax import codes, content, registry
-from rlvr_jax.envs import core
-from rlvr_jax.rewards import answer, extract, numbers, verify
+from rlvr_jax import digests, enums, registry
+from rlvr_jax.tasks import Env, Task
+from rlvr_jax.verifiers import answer, dispatch
+from rlvr_jax.verifiers.extraction import extract, numbers
 
 _log = logging.getLogger(__name__)
 REWARDS = ('majority', 'incorrect')
@@ -59,9 +60,7 @@ def settings(config, keys: Sequence[str] = MADE_WITH) -> dict:
   return {key: value(key) for key in keys}
 
 
-def attach(
-  env: core.Env, path: str, specs: Sequence[str], shared: Mapping
-) -> core.Env:
+def attach(env: Env, path: str, specs: Sequence[str], shared: Mapping) -> Env:
   """The environment with labels on its train tasks, if a reward reads them.
 
   A task gets `data['label']`, which `answer.verify` reads as a gold answer,
@@ -104,10 +103,10 @@ def attach(
       'the verifier, as those of older versions do not.',
       path,
     )
-  elif old.get(VERIFIER) != str(verify.VERSION):
+  elif old.get(VERIFIER) != str(dispatch.VERSION):
     raise ValueError(
       f'{path} was voted on and judged by another version of the verifier '
-      f'({old.get(VERIFIER)} then, {verify.VERSION} now), which reads answers '
+      f'({old.get(VERIFIER)} then, {dispatch.VERSION} now), which reads answers '
       'in another way. Label anew to another file.'
     )
   if len(lines) < header['tasks']:
@@ -139,15 +138,15 @@ class Vote(NamedTuple):
   count: int
 
 
-def made_from(tasks: Sequence[core.Task], model: Mapping) -> dict[str, str]:
+def made_from(tasks: Sequence[Task], model: Mapping) -> dict[str, str]:
   """The header's `content`: digests of all that a file of labels is made from.
 
   Args:
-    model: `content.of_model`.
+    model: `digests.of_model`.
   """
   return {
-    VERIFIER: str(verify.VERSION),
-    'env: tasks': content.of_tasks(tasks),
+    VERIFIER: str(dispatch.VERSION),
+    'env: tasks': digests.of_tasks(tasks),
     **model,
   }
 
@@ -199,7 +198,7 @@ def vote(
 
 
 def line(
-  task: core.Task, completions: Sequence[str], timeout_s: float, **how
+  task: Task, completions: Sequence[str], timeout_s: float, **how
 ) -> dict:
   """What the file says of a task: its majority answer, and whether it is right.
 
@@ -212,7 +211,7 @@ def line(
   if most.label is not None:
     boxed = f'\\boxed{{{most.said}}}'
     verdict = answer.verify([task.answer], [boxed], timeout_s=timeout_s)[0]
-    known = {codes.Verdict.CORRECT: True, codes.Verdict.WRONG: False}
+    known = {enums.Verdict.CORRECT: True, enums.Verdict.WRONG: False}
     right = known.get(verdict)
   return {
     'id': task.id,
@@ -224,13 +223,13 @@ def line(
   }
 
 
-def fingerprint(task: core.Task) -> str:
+def fingerprint(task: Task) -> str:
   """Names question and gold answer, so that another task is noticed."""
   text = json.dumps([task.question, task.answer]).encode()
   return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
-def check_verifier(tasks: Iterable[core.Task]) -> None:
+def check_verifier(tasks: Iterable[Task]) -> None:
   """Raises ValueError unless answers to the tasks can be voted on."""
   for task in tasks:
     if task.verifier != 'math':
@@ -261,7 +260,7 @@ def check_model(path: str, config, read: Mapping) -> None:
   Args:
     path: the file; '' for none.
     config: of the run.
-    read: `content.of_model` of the run's model.
+    read: `digests.of_model` of the run's model.
   """
   if not path:
     return
@@ -273,7 +272,7 @@ def check_model(path: str, config, read: Mapping) -> None:
     names.append('model.name: weights')
   old = read_by(header)
   cut = lambda found: {k: found[k] for k in names if k in found and k in old}
-  differ = content.differing(cut(old), cut(read))
+  differ = digests.differing(cut(old), cut(read))
   if differ:
     raise ValueError(
       f'{path} was made with another model by the name of '
@@ -334,7 +333,7 @@ def append(path: pathlib.Path, rows: Iterable[Mapping]) -> None:
     os.fsync(f.fileno())
 
 
-def _join(tasks, lines, path, made_for) -> list[core.Task]:
+def _join(tasks, lines, path, made_for) -> list[Task]:
   """The labelled tasks, in the order of `tasks`."""
   by_id = {row['id']: row for row in lines}
   if len(by_id) < len(lines):

@@ -11,8 +11,8 @@ import itertools
 from collections.abc import Sequence
 
 from rlvr_jax import registry
-from rlvr_jax.envs import core
-from rlvr_jax.text import steps as split_lib
+from rlvr_jax.envs import split_solution as split_lib
+from rlvr_jax.tasks import Env, Lazy, Task, check_int
 
 CHECKED = 20_000  # solutions of a split that are cut into steps
 
@@ -30,7 +30,7 @@ def steps(
   think: bool = True,
   terse: bool = False,
   validation: int = 60,
-) -> core.Env:
+) -> Env:
   """The tasks of `env` step by step to train on, whole ones to evaluate.
 
   train: step tasks. data['expert'] is the expert's step, data['solution'] what
@@ -66,7 +66,7 @@ def steps(
   with registry.naming('env', env):
     source = registry.get('env', env)()
   train = source['train']
-  core.check_int('validation', validation, low=0, high=len(train) - 1)
+  check_int('validation', validation, low=0, high=len(train) - 1)
   count = min(len(train) - validation, CHECKED)
   split_lib.split('', by)  # refuses a bad `by` before any task
   counts = []
@@ -91,8 +91,8 @@ def steps(
 
   start = len(train) - validation
   return {
-    'train': core.Lazy(ends[-1], make, train),
-    'validation': core.Lazy(validation, lambda i: train[start + i], train),
+    'train': Lazy(ends[-1], make, train),
+    'validation': Lazy(validation, lambda i: train[start + i], train),
     'test': source['test'],
   }
 
@@ -110,7 +110,7 @@ def _steps(task, by) -> list[split_lib.Step]:
   return split_lib.split(solution, by)
 
 
-def _task(index, task, k, by, titles, whole, think, terse) -> core.Task:
+def _task(index, task, k, by, titles, whole, think, terse) -> Task:
   found = _steps(task, by)
   expert = task.data['solution'].strip() if whole else found[k].text
   before = [] if whole else [s.text for s in found[:k]]
@@ -119,7 +119,7 @@ def _task(index, task, k, by, titles, whole, think, terse) -> core.Task:
     task.question, before, title, whole, think
   )
   target = f'<think>\n</think>\n{expert}' if think else expert
-  return core.Task(
+  return Task(
     f'train-{index}',
     prompt,
     expert,

@@ -20,7 +20,15 @@ import functools
 import math
 
 from rlvr_jax import registry
-from rlvr_jax.envs import core
+from rlvr_jax.tasks import (
+  Env,
+  Lazy,
+  Task,
+  check_int,
+  permute,
+  split_sizes,
+  uniform,
+)
 
 NAMES = ('scratchpad', 'direct', 'decoy')
 LETTERS = 'abcdefghijklmnopqrstuvwxyz'
@@ -42,7 +50,7 @@ def strategies(
   seed: int = 0,
   train_size: int | None = None,
   test_size: int | None = None,
-) -> core.Env:
+) -> Env:
   r"""Sums of letters modulo 10; `data['solution']` is the text to imitate.
 
   `data['strategy']` names the strategy of the solution, `data['terms']` the
@@ -100,12 +108,12 @@ def strategies(
     )
   if confidence not in (None, 'uniform'):
     _check_share('confidence', confidence, " (or 'uniform', or None)")
-  core.check_int('values', values, low=2, high=10)
+  check_int('values', values, low=2, high=10)
   low, high = terms if isinstance(terms, (tuple, list)) else (terms, terms)
-  core.check_int('terms', low, low=2, high=len(LETTERS) // 2)
-  core.check_int('terms', high, low=low, high=len(LETTERS) // 2)
+  check_int('terms', low, low=2, high=len(LETTERS) // 2)
+  check_int('terms', high, low=low, high=len(LETTERS) // 2)
   lengths = high - low + 1
-  train, test = core.split_sizes(
+  train, test = split_sizes(
     lengths * math.comb(len(LETTERS), low),
     train_size,
     test_size,
@@ -123,8 +131,8 @@ def strategies(
     seed=seed,
   )
   return {
-    'train': core.Lazy(train, functools.partial(make, split='train', at=test)),
-    'test': core.Lazy(test, functools.partial(make, split='test', at=0)),
+    'train': Lazy(train, functools.partial(make, split='train', at=test)),
+    'test': Lazy(test, functools.partial(make, split='test', at=0)),
   }
 
 
@@ -154,10 +162,10 @@ def _task(
   rank, longer = divmod(at + index, lengths)
   size = low + longer
   space = math.comb(len(LETTERS), size)
-  code = core.permute(rank, space, 'strategies', seed, size)
+  code = permute(rank, space, 'strategies', seed, size)
   places = [1 + i for i in _combination(code, size)]
   name = f'{split}-{index}'
-  draw = lambda n, what: core.uniform(n, 'strategies', seed, name, what)
+  draw = lambda n, what: uniform(n, 'strategies', seed, name, what)
   order = sorted(range(size), key=lambda i: draw(_FINE, f'order {i}'))
   answer = sum(p % values for p in places) % 10
   at_share = draw(_FINE, 'strategy') / _FINE
@@ -182,7 +190,7 @@ def _task(
     tenths = draw(11, 'confidence') / 10
     q = tenths if confidence == 'uniform' else confidence
     text += f'\n<confidence>{q}</confidence>'
-  return core.Task(
+  return Task(
     id=name,
     question=''.join(LETTERS[places[i] - 1] for i in order),
     answer=str(answer),

@@ -18,8 +18,7 @@ from collections.abc import Iterable, Sequence
 import tokenizers
 from tokenizers import pre_tokenizers
 
-from rlvr_jax.io import frames, vocabulary
-from rlvr_jax.text import chat
+from rlvr_jax.io import chat_frames, chat_template, vocabulary
 
 MARK = '\ufffd'  # stands for what has no text
 # Added tokens of this form that are not special are words, not markers.
@@ -54,15 +53,15 @@ class Tokenizer:
     self.backend.encode_special_tokens = True  # as text, that is
 
   def with_options(self, text: str) -> 'Tokenizer':
-    """The same, whose template also gets `text`: see `chat.arguments`.
+    """The same, whose template also gets `text`: see `chat_template.arguments`.
 
     Raises:
-      ValueError: as `chat.arguments`, or a variable that the chat template
+      ValueError: as `chat_template.arguments`, or a variable that the chat template
         does not read.
     """
     if not text:
       return self
-    new = dataclasses.replace(self, options=chat.arguments(text))
+    new = dataclasses.replace(self, options=chat_template.arguments(text))
     new.check_template()
     return new
 
@@ -121,7 +120,7 @@ class Tokenizer:
     """
     around = self.check_template().around if self.chat_template else ()
     out = {*self.specials, *around}
-    pattern = frames.any_of(t for t in self.added if t not in out)
+    pattern = chat_frames.any_of(t for t in self.added if t not in out)
     return [*self._pieces(text, pattern, ''), self.end_id]
 
   def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
@@ -150,7 +149,7 @@ class Tokenizer:
 
   def encode_chat(self, question: str, system: str = '') -> list[int]:
     """Ids of a prompt: the question in the chat template, ready to answer."""
-    return self.encode_messages(chat.messages(question, system))
+    return self.encode_messages(chat_template.messages(question, system))
 
   def encode_messages(
     self, messages: Sequence[dict], *, add_generation_prompt: bool = True
@@ -178,11 +177,11 @@ class Tokenizer:
         raise ValueError(
           f"The chat template leaves out or changes the {m['role']}'s message "
           f'{m["content"][:60]!r}. Give another template, such as '
-          'rlvr_jax.text.chat.CHATML.'
+          'rlvr_jax.io.chat_template.CHATML.'
         )
     return self._split(text, guard, self._first)
 
-  def check_template(self) -> frames.Frame:
+  def check_template(self) -> chat_frames.Frame:
     """What the chat template does, tried once.
 
     Raises:
@@ -202,13 +201,13 @@ class Tokenizer:
         message by an end token right after it.
     """
     messages = [
-      *chat.messages(frames.ASKED),
-      {'role': 'assistant', 'content': frames.SAID},
+      *chat_template.messages(chat_frames.ASKED),
+      {'role': 'assistant', 'content': chat_frames.SAID},
       {'role': 'user', 'content': reply},
     ]
     self.check_template()
     text, guard = self._render(messages, add_generation_prompt=True)
-    _, found, rest = text.partition(frames.SAID)
+    _, found, rest = text.partition(chat_frames.SAID)
     if self._guarded(reply, guard).strip() not in rest:
       raise ValueError(
         f"The chat template leaves out or changes the user's message "
@@ -221,7 +220,7 @@ class Tokenizer:
         "The chat template does not close an assistant's message with an end "
         f'token ({", ".join(ends)}) right after its text, but with '
         f'{rest[:40]!r}. Dialogues of several turns need one that does, such '
-        'as rlvr_jax.text.chat.CHATML.'
+        'as rlvr_jax.io.chat_template.CHATML.'
       )
     return ids[1:] if ended else ids
 
@@ -246,12 +245,12 @@ class Tokenizer:
     if not self.chat_template:
       raise ValueError(
         'This tokenizer has no chat template. Put chat_template.jinja into '
-        "the model's folder, such as rlvr_jax.text.chat.CHATML."
+        "the model's folder, such as rlvr_jax.io.chat_template.CHATML."
       )
     taken = {*self.chat_template, *(c for m in messages for c in m['content'])}
     private = itertools.chain(range(0xE000, 0xF900), range(0xF0000, 0x10FFFE))
     guard = next(g for g in map(chr, private) if g not in taken)
-    return chat.render(
+    return chat_template.render(
       self.chat_template,
       [m | {'content': self._guarded(m['content'], guard)} for m in messages],
       add_generation_prompt=add_generation_prompt,
@@ -265,16 +264,16 @@ class Tokenizer:
 
   @functools.cached_property
   def _control(self) -> re.Pattern:
-    return frames.any_of(self.added)
+    return chat_frames.any_of(self.added)
 
   @functools.cached_property
   def _meant(self) -> re.Pattern:
     tokens = self.backend.get_added_tokens_decoder().values()
-    return frames.spaced(t for t in tokens if t.content in self.added)
+    return chat_frames.spaced(t for t in tokens if t.content in self.added)
 
   @functools.cached_property
-  def _frame(self) -> frames.Frame:
-    return frames.find(
+  def _frame(self) -> chat_frames.Frame:
+    return chat_frames.find(
       lambda messages, prompt: self._render(messages, prompt)[0],
       self.chat_template,
       self.added,

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
-from rlvr_jax.io import names, safetensors
+from rlvr_jax.io import safetensors, weight_names
 from rlvr_jax.io.tokenizer import Tokenizer
-from rlvr_jax.models import config as model_config
-from rlvr_jax.models.config import ModelConfig
+from rlvr_jax.models import model_config
+from rlvr_jax.models.model_config import ModelConfig
 
 _SHARD_BYTES = 5 * 10**9
 _OURS = re.compile(
@@ -113,11 +113,11 @@ def _flatten(
 
 def _check(config: ModelConfig, params: dict):
   expected = {}
-  for leaf in names.leaves(config):
+  for leaf in weight_names.leaves(config):
     stacked = (leaf.num_layers,) if leaf.num_layers else ()
     expected['/'.join(leaf.path)] = stacked + leaf.shape
   found = {'/'.join(path): shape for path, shape in _flatten(params)}
-  names.check(expected, found, 'The parameter tree')
+  weight_names.check(expected, found, 'The parameter tree')
 
 
 def _write_weights(folder, config, params, shard_bytes) -> str:
@@ -132,7 +132,7 @@ def _write_weights(folder, config, params, shard_bytes) -> str:
     shards.append({})
 
   held = 0
-  for leaf in names.leaves(config):
+  for leaf in weight_names.leaves(config):
     host = np.asarray(_leaf(params, leaf.path))
     for i in leaf.layers():
       x = (host[i] if leaf.num_layers else host).reshape(leaf.file_shape)

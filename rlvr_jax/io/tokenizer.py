@@ -3,10 +3,9 @@
 import dataclasses
 import pathlib
 
-from rlvr_jax.io import vocabulary
+from rlvr_jax.io import chat_template, vocabulary
 from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.io.safetensors import read_json, read_text
-from rlvr_jax.text import chat
 
 # Ends of a message that chat models sample, whatever their eos says.
 _MESSAGE_ENDS = ('<|im_end|>', '<|eot_id|>')
@@ -89,7 +88,7 @@ def byte_level() -> Tokenizer:
   """256 bytes, then <|pad|>, <|im_start|>, <|im_end|>; ChatML template."""
   backend = vocabulary.of_bytes(['<|pad|>', '<|im_start|>', '<|im_end|>'])
   return Tokenizer(
-    backend, pad_id=256, end_ids=(258,), chat_template=chat.CHATML
+    backend, pad_id=256, end_ids=(258,), chat_template=chat_template.CHATML
   )
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax.models.config import ModelConfig, Rope
+from rlvr_jax.models.model_config import ModelConfig, Rope
 
 FEW_ROWS = 128  # see `product`
 NEG = -1e30  # finite, so that a fully masked row gives no NaN

@@ -1,8 +1,8 @@
 """Architectures of known models, without their weights."""
 
 from rlvr_jax import registry
-from rlvr_jax.models.config import ModelConfig, Rope
-from rlvr_jax.models.config import _model as model
+from rlvr_jax.models.model_config import ModelConfig, Rope
+from rlvr_jax.models.model_config import _model as model
 
 
 @registry.register('model', 'smollm2_135m')

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax.models import layers
-from rlvr_jax.models.config import ModelConfig
+from rlvr_jax.models.model_config import ModelConfig
 
 
 class Rows(NamedTuple):

@@ -1,1 +1,1 @@
-"""Rewards and verifiers: pure Python on text, without JAX."""
+"""What is a completion worth? Rewards: pure Python on text, without JAX."""

@@ -22,33 +22,31 @@ the least weight for `brier`, log((1 - eps) / eps) for `log_score`.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from rlvr_jax import codes, registry
-from rlvr_jax.rewards import confidence, core
-
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
+from rlvr_jax import enums, registry
+from rlvr_jax.rewards import base
+from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import confidence
 
 
 @registry.register('reward')
 def confident(
-  tasks: Sequence['envs.Task'], transcripts: Sequence[core.Transcript]
-) -> list[core.Graded]:
+  tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
+) -> list[base.Graded]:
   """1 where a confidence can be read (`confidence.parse`), else 0."""
   values = [
     float(confidence.parse(t.completion) is not None) for t in transcripts
   ]
-  return [core.Graded(v, {'confident': v}) for v in values]
+  return [base.Graded(v, {'confident': v}) for v in values]
 
 
 @registry.register('reward')
 def brier(
-  tasks: Sequence['envs.Task'],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *,
   malformed: float = -1.0,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """-(q - c)^2, in [-1, 0]. Proper.
 
   Args:
@@ -63,12 +61,12 @@ def brier(
 
 @registry.register('reward')
 def log_score(
-  tasks: Sequence['envs.Task'],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *,
   eps: float = 0.01,
   malformed: float | None = None,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """log of the probability that q gives to c, q clipped to [eps, 1 - eps].
 
   In [log(eps), log(1 - eps)]. Proper for p in [eps, 1 - eps]; beyond, all q
@@ -81,7 +79,7 @@ def log_score(
   Raises:
     ValueError: eps out of range, malformed not finite.
   """
-  core.check_finite(eps=eps)
+  base.check_finite(eps=eps)
   if not 0 < eps < 0.5:
     raise ValueError(f'eps={eps} must be in (0, 0.5).')
   rule = lambda q, c: math.log(min(max(q if c else 1 - q, eps), 1 - eps))
@@ -91,11 +89,11 @@ def log_score(
 
 @registry.register('reward')
 def spherical(
-  tasks: Sequence['envs.Task'],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *,
   malformed: float = -1.0,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """q_c / sqrt(q^2 + (1 - q)^2) - 1, q_1 = q, q_0 = 1 - q; in [-1, 0]. Proper.
 
   Args and errors: see `brier`.
@@ -106,11 +104,11 @@ def spherical(
 
 @registry.register('reward')
 def absolute(
-  tasks: Sequence['envs.Task'],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *,
   malformed: float = -1.0,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """-|q - c|, in [-1, 0]. Not proper: q = 1 is best where p > 1/2, else q = 0.
 
   Args and errors: see `brier`.
@@ -120,15 +118,15 @@ def absolute(
 
 def _score(
   name: str,
-  transcripts: Sequence[core.Transcript],
+  transcripts: Sequence[base.Transcript],
   rule: Callable[[float, int], float],
   malformed: float,
-) -> list[core.Graded]:
-  core.check_finite(malformed=malformed)
+) -> list[base.Graded]:
+  base.check_finite(malformed=malformed)
   out = []
   for transcript in transcripts:
     q = confidence.parse(transcript.completion)
-    c = int(transcript.verdict == codes.Verdict.CORRECT)
+    c = int(transcript.verdict == enums.Verdict.CORRECT)
     value = float(malformed if q is None else rule(q, c))
-    out.append(core.Graded(value, {name: value}))
+    out.append(base.Graded(value, {name: value}))
   return out

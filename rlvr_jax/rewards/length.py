@@ -1,24 +1,21 @@
 """Rewards against length, in sampled tokens; the end token counts."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rlvr_jax import registry
-from rlvr_jax.rewards import core
-
-if TYPE_CHECKING:
-  from rlvr_jax.envs import core as envs
+from rlvr_jax.rewards import base
+from rlvr_jax.tasks import Task
 
 
 @registry.register('reward')
 def overlong(
-  tasks: Sequence['envs.Task'],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *,
   max_length: int,
   buffer: int,
   factor: float = 1.0,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """0 up to max_length - buffer tokens, then down to -factor at max_length.
 
   DAPO's soft overlong punishment (arXiv:2503.14476):
@@ -34,7 +31,7 @@ def overlong(
     ValueError: an option out of range.
   """
   for name, value in (('max_length', max_length), ('buffer', buffer)):
-    core.check_finite(**{name: value})
+    base.check_finite(**{name: value})
     if not isinstance(value, int):
       raise ValueError(
         f'{name}={registry.show(value)} must be a whole number of tokens.'
@@ -49,17 +46,17 @@ def overlong(
   for transcript in transcripts:
     over = (transcript.num_tokens - (max_length - buffer)) / buffer
     value = 0.0 - factor * min(max(over, 0.0), 1.0)
-    out.append(core.Graded(value, {'overlong': value}))
+    out.append(base.Graded(value, {'overlong': value}))
   return out
 
 
 @registry.register('reward')
 def length_penalty(
-  tasks: Sequence['envs.Task'],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *,
   per_token: float,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """-per_token for each token.
 
   Raises:
@@ -67,11 +64,11 @@ def length_penalty(
   """
   _check_not_negative(per_token=per_token)
   values = [0.0 - per_token * t.num_tokens for t in transcripts]
-  return [core.Graded(v, {'length_penalty': v}) for v in values]
+  return [base.Graded(v, {'length_penalty': v}) for v in values]
 
 
 def _check_not_negative(**values: float) -> None:
-  core.check_finite(**values)
+  base.check_finite(**values)
   for name, value in values.items():
     if value < 0:
       raise ValueError(f'{name}={value} must be at least 0: it is a penalty.')

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlvr_jax import codes, registry
-from rlvr_jax.envs import core as envs
-from rlvr_jax.rewards import answer, core, extract
+from rlvr_jax import enums, registry
+from rlvr_jax.rewards import base
+from rlvr_jax.tasks import Task, uniform
+from rlvr_jax.verifiers import answer
+from rlvr_jax.verifiers.extraction import extract
 
 READ = 100_000  # characters at the end that are searched for repetitions
 PERIODS = (10, 256)  # characters of a pattern, at least and at most
@@ -21,12 +23,12 @@ TIMES = 10  # occurrences in a row that count as repetition
 
 @registry.register('reward')
 def random(
-  tasks: Sequence[envs.Task],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *,
   p: float = 0.5,
   seed: int = 0,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """1 with probability p, whatever a row says; else 0.
 
   A row's bit is a hash of the seed, of all task ids and completions of the
@@ -43,7 +45,7 @@ def random(
   Raises:
     ValueError: p is not in [0, 1].
   """
-  core.check_finite(p=p)
+  base.check_finite(p=p)
   if not 0 <= p <= 1:
     raise ValueError(f'p={p} must be a probability, in [0, 1].')
   digest = hashlib.blake2b(digest_size=32)
@@ -56,7 +58,7 @@ def random(
   return _graded(
     'random',
     [
-      envs.uniform(bits, 'random', seed, batch, row) < p * bits
+      uniform(bits, 'random', seed, batch, row) < p * bits
       for row in range(len(transcripts))
     ],
   )
@@ -64,11 +66,11 @@ def random(
 
 @registry.register('reward')
 def contains(
-  tasks: Sequence[envs.Task],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *,
   text: str,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """1 where the completion holds `text`, in any case; `contains(python)`.
 
   Raises:
@@ -86,8 +88,8 @@ def contains(
 
 @registry.register('reward')
 def no_repetition(
-  tasks: Sequence[envs.Task], transcripts: Sequence[core.Transcript]
-) -> list[core.Graded]:
+  tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
+) -> list[base.Graded]:
   """0 where the completion repeats itself (see `repeats`), else 1."""
   return _graded(
     'no_repetition', [not repeats(t.completion) for t in transcripts]
@@ -96,11 +98,11 @@ def no_repetition(
 
 @registry.register('reward')
 def majority(
-  tasks: Sequence[envs.Task],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *,
   timeout_s: float = 3.0,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """1 where the answer equals the majority answer of the starting model.
 
   The label comes from a file of scripts/label.py, which the config key
@@ -117,11 +119,11 @@ def majority(
 
 @registry.register('reward')
 def incorrect(
-  tasks: Sequence[envs.Task],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *,
   timeout_s: float = 3.0,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """`majority`, on tasks whose majority answer is wrong and on no others.
 
   Raises:
@@ -139,11 +141,11 @@ def incorrect(
 
 @registry.register('reward')
 def inverse(
-  tasks: Sequence[envs.Task],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *,
   reward: registry.Spec,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """1 - r of another reward, as in `inverse(format(boxed))`.
 
   A row that the other refuses stays refused.
@@ -154,10 +156,10 @@ def inverse(
 
 @registry.register('reward')
 def all_of(
-  tasks: Sequence[envs.Task],
-  transcripts: Sequence[core.Transcript],
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
   *rewards: registry.Spec,
-) -> list[core.Graded]:
+) -> list[base.Graded]:
   """1 where all parts are 1, else 0: `all_of(format(boxed), outcome)`.
 
   Each part is logged under its own name. A row that one refuses is refused.
@@ -166,7 +168,7 @@ def all_of(
     ValueError: a part comes twice.
   """
   funcs = [registry.get('reward', spec) for spec in rewards]
-  together = core.combine(funcs, rewards, [1.0] * len(rewards))
+  together = base.combine(funcs, rewards, [1.0] * len(rewards))
   return [
     row._replace(value=float(all(row.parts.get(r) == 1 for r in rewards)))
     for row in together(tasks, transcripts)
@@ -219,8 +221,8 @@ def _says_label(tasks, transcripts, timeout_s) -> list[bool]:
     truncated=[t.cut for t in transcripts],
     rules=transcripts[0].rules if transcripts else extract.RULES,
   )
-  return [v == codes.Verdict.CORRECT for v in verdicts]
+  return [v == enums.Verdict.CORRECT for v in verdicts]
 
 
-def _graded(name: str, right) -> list[core.Graded]:
-  return [core.Graded(float(r), {name: float(r)}) for r in right]
+def _graded(name: str, right) -> list[base.Graded]:
+  return [base.Graded(float(r), {name: float(r)}) for r in right]

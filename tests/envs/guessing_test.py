@@ -6,7 +6,8 @@ import math
 import pytest
 
 from rlvr_jax import registry
-from rlvr_jax.envs import core, dialogue, guessing
+from rlvr_jax.envs import dialogue, guessing
+from rlvr_jax.tasks import Task
 
 WORLD = 'attributes(objects=32, attributes=12)'
 
@@ -16,7 +17,7 @@ def env(**options):
 
 
 def task(secret, world=WORLD):
-  return core.Task('t', 'Guess.', secret, 'guessing', {'world': world})
+  return Task('t', 'Guess.', secret, 'guessing', {'world': world})
 
 
 def kinds(secret, *said):
@@ -164,7 +165,7 @@ def test_splits_share_no_secret_and_cover_the_world():
 
 def test_a_task_is_plain_values_and_replays_from_them():
   t = env(demonstrate=True)['train'][3]
-  again = core.Task(*json.loads(json.dumps(t)))
+  again = Task(*json.loads(json.dumps(t)))
   said = t.data['demonstration']
   assert dialogue.replay(again, said) == dialogue.replay(t, said)
   assert dialogue.replay(t, said) == [

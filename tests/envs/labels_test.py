@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from rlvr_jax.envs import core, labels
-from rlvr_jax.rewards import answer, extract
+from rlvr_jax.envs import labels
+from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import answer
+from rlvr_jax.verifiers.extraction import extract
 
 SHARED = {'model.name': 'tiny()', 'system_prompt': ''} | {
   f'verifier.{key}': value for key, value in extract.RULES._asdict().items()
@@ -14,9 +16,7 @@ MADE_WITH = {**SHARED, 'env': 'arithmetic()', 'seed': 0}
 
 
 def task(i, gold='4', **kw):
-  return core.Task(f'train-{i}', f'Q{i}?', gold, 'math', {'n': i})._replace(
-    **kw
-  )
+  return Task(f'train-{i}', f'Q{i}?', gold, 'math', {'n': i})._replace(**kw)
 
 
 TASKS = [task(0), task(1), task(2), task(3), task(4, '\\text{red}')]

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from rlvr_jax import registry
-from rlvr_jax.envs import chain, core, steps
-from rlvr_jax.rewards import verify
+from rlvr_jax.envs import chain, steps
+from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import dispatch
 
 CHAIN = 'chain(depth=3, train_size=20, test_size=5)'
 
@@ -58,7 +59,7 @@ def test_what_supervised_training_imitates_is_right_and_well_formed():
     t = made(think=think)['train'][1]
     text = t.data['solution']
     assert similarity.step(text, 'required' if think else 'none') == t.answer
-    assert [v.name for v in verify.verify([t], [text])] == ['CORRECT']
+    assert [v.name for v in dispatch.verify([t], [text])] == ['CORRECT']
 
 
 def test_terse_prompts():
@@ -121,7 +122,7 @@ def test_steps_of_a_file_stay_as_they_are(tmp_path):
 def test_nested_by_name():
   env = registry.get('env', f'steps({CHAIN}, terse=True, validation=0)')()
   assert len(env['train']) == 60
-  again = core.Task(*json.loads(json.dumps(env['train'][7])))
+  again = Task(*json.loads(json.dumps(env['train'][7])))
   assert again == env['train'][7]
 
 
@@ -152,7 +153,7 @@ def test_chains_are_worked_out_step_by_step():
       assert line == f'{value}{sign}{digit}={result}'
       value, results = result, results + str(result)
     assert (last, t.answer) == (f'#### {results}', results)
-    assert [v.name for v in verify.verify([t], [t.data['solution']])] == [
+    assert [v.name for v in dispatch.verify([t], [t.data['solution']])] == [
       'CORRECT'
     ]
 

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from rlvr_jax import codes, registry
-from rlvr_jax.envs import strategies
-from rlvr_jax.rewards import confidence, strategy, verify
+from rlvr_jax import enums, registry
+from rlvr_jax.envs import strategies, strategy_form
+from rlvr_jax.verifiers import confidence, dispatch
 
 MIXED = 'scratchpad=0.5, direct=0.3, decoy=0.2'
 
@@ -91,13 +91,13 @@ def test_shares_and_reliabilities_are_those_asked_for(options):
     count,
   )
   said = [t.data['solution'] for t in some]
-  verdicts = verify.verify(some, said)
-  right = [v == codes.Verdict.CORRECT for v in verdicts]
-  assert set(verdicts) <= {codes.Verdict.CORRECT, codes.Verdict.WRONG}
-  assert [strategy.classify(t, s) for t, s in zip(some, said)] == [
+  verdicts = dispatch.verify(some, said)
+  right = [v == enums.Verdict.CORRECT for v in verdicts]
+  assert set(verdicts) <= {enums.Verdict.CORRECT, enums.Verdict.WRONG}
+  assert [strategy_form.classify(t, s) for t, s in zip(some, said)] == [
     t.data['strategy'] for t in some
   ]
-  got = strategy.usage(some, said, right)
+  got = strategy_form.usage(some, said, right)
   for name, share, rate in (
     ('scratchpad', 0.5, 0.8),
     ('direct', 0.3, 0.4),
@@ -140,8 +140,8 @@ def test_confidence_says_nothing_about_the_answer():
   some = tasks(env, 1100)
   stated = [confidence.parse(t.data['solution']) for t in some]
   assert set(stated) == {i / 10 for i in range(11)}
-  verdicts = verify.verify(some, [t.data['solution'] for t in some])
-  right = [v == codes.Verdict.CORRECT for v in verdicts]
+  verdicts = dispatch.verify(some, [t.data['solution'] for t in some])
+  right = [v == enums.Verdict.CORRECT for v in verdicts]
   high = [r for r, q in zip(right, stated, strict=True) if q > 0.5]
   low = [r for r, q in zip(right, stated, strict=True) if q < 0.5]
   gap = sum(high) / len(high) - sum(low) / len(low)

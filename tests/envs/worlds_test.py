@@ -2,15 +2,9 @@
 
 import pytest
 
-from rlvr_jax.envs import (
-  characters,
-  core,
-  dialogue,
-  guessing,
-  judging,
-  places,
-  reading,
-)
+from rlvr_jax.envs import dialogue, guessing, judging
+from rlvr_jax.envs.worlds import characters, places, reading
+from rlvr_jax.tasks import Task
 
 
 def needs(name):
@@ -46,7 +40,7 @@ def test_scripted_games_in_plain_english_are_by_the_rules(name):
 
 
 def kinds(world, secret, *said):
-  task = core.Task('t', '', secret, 'guessing', {'world': world})
+  task = Task('t', '', secret, 'guessing', {'world': world})
   return [r.kind for r in dialogue.replay(task, said)]
 
 
@@ -221,7 +215,7 @@ def test_questions_as_models_ask_them(spec, message, meaning):
 )
 def test_facts_of_countries(message, secret, kind):
   needs('countries()')
-  task = core.Task('t', 'q', secret, 'guessing', {'world': 'countries()'})
+  task = Task('t', 'q', secret, 'guessing', {'world': 'countries()'})
   assert dialogue.reply(task, [message]).kind == kind
 
 

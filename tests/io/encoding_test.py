@@ -7,12 +7,13 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from rlvr_jax import codes, play, rollout, sampler, signals
-from rlvr_jax.envs.core import Task
-from rlvr_jax.io import tokenizer
+from rlvr_jax import enums
+from rlvr_jax.io import chat_template, tokenizer
 from rlvr_jax.io.encoding import Tokenizer
-from rlvr_jax.rewards import format as form
-from rlvr_jax.text import chat
+from rlvr_jax.models import sampler
+from rlvr_jax.rewards import answer_format as form
+from rlvr_jax.rollouts import certainty_signals, episode, single_turn
+from rlvr_jax.tasks import Task
 
 PAD, START, END = 256, 257, 258
 BYTES = tokenizer.byte_level()
@@ -36,7 +37,7 @@ def with_marks(template=R1, marks=MARKS, **fields):
   return dataclasses.replace(made, chat_template=template, **fields)
 
 
-def sentencepiece(scheme, template=chat.CHATML, more=()):
+def sentencepiece(scheme, template=chat_template.CHATML, more=()):
   """A Unigram model with spaces as '▁', as SentencePiece writes it."""
   vocab = [('<unk>', -10.0), *((w, -1 - i / 100) for i, w in enumerate(PIECES))]
   vocab += [(w, -0.1) for w in more]
@@ -57,7 +58,7 @@ def rows(*ids):
   """Sampled rows; log-probs of 0."""
   n = max(map(len, ids))
   tokens = np.array([[*r, *[0] * (n - len(r))] for r in ids], np.int32)
-  ends = [codes.Stop.END if r[-1] == END else codes.Stop.LENGTH for r in ids]
+  ends = [enums.Stop.END if r[-1] == END else enums.Stop.LENGTH for r in ids]
   return sampler.Sampled(
     tokens,
     np.zeros((len(ids), n)),
@@ -70,13 +71,13 @@ def rows(*ids):
 def test_a_token_without_text_is_no_way_to_an_answer(hidden):
   answer = [*b'\\boxed{4', hidden, *b'2}', END]
   plain = [*b'\\boxed{42}', END]
-  _, said = rollout.transcribe(
+  _, said = single_turn.transcribe(
     [Task('t', 'q', '42', 'math', {})], rows(answer, plain), BYTES, 3.0
   )
   assert said[0].completion == '\\boxed{4\ufffd2}'
-  assert said[0].verdict != codes.Verdict.CORRECT
+  assert said[0].verdict != enums.Verdict.CORRECT
   assert said[1].completion == '\\boxed{42}'
-  assert said[1].verdict == codes.Verdict.CORRECT
+  assert said[1].verdict == enums.Verdict.CORRECT
 
 
 @pytest.mark.parametrize('gold', ['2', '4', '42', '7', '4.2', '1'])
@@ -101,19 +102,19 @@ def test_a_token_without_text_is_no_way_to_an_answer(hidden):
 def test_no_part_of_a_number_with_a_mark_is_the_answer(said, gold):
   before, after = said.format('|').split('|')
   row = rows([*before.encode(), PAD, *after.encode(), END])
-  _, (got,) = rollout.transcribe(
+  _, (got,) = single_turn.transcribe(
     [Task('t', 'q', gold, 'math', {})], row, BYTES, 3.0
   )
   assert got.completion == said.format('\ufffd')
-  assert got.verdict != codes.Verdict.CORRECT
+  assert got.verdict != enums.Verdict.CORRECT
 
 
 def test_only_the_end_token_that_ended_a_row_has_no_mark():
-  assert rollout.text_of(BYTES, [65, END]) == 'A'
-  assert rollout.text_of(BYTES, [65, END, 66]) == 'A\ufffdB'
-  assert rollout.text_of(BYTES, [65, END, END]) == 'A\ufffd'
-  assert rollout.text_of(BYTES, [END]) == ''
-  assert rollout.text_of(BYTES, [65, PAD]) == 'A\ufffd'
+  assert single_turn.text_of(BYTES, [65, END]) == 'A'
+  assert single_turn.text_of(BYTES, [65, END, 66]) == 'A\ufffdB'
+  assert single_turn.text_of(BYTES, [65, END, END]) == 'A\ufffd'
+  assert single_turn.text_of(BYTES, [END]) == ''
+  assert single_turn.text_of(BYTES, [65, PAD]) == 'A\ufffd'
 
 
 def test_ids_that_a_vocabulary_skips_are_marked():
@@ -126,7 +127,7 @@ def test_ids_that_a_vocabulary_skips_are_marked():
 def test_markers_that_are_not_special_have_a_text():
   tok = with_marks()
   think, done = tok.added['<think>'], tok.added['</think>']
-  assert rollout.text_of(tok, [think, 65, done, 66]) == '<think>A</think>B'
+  assert single_turn.text_of(tok, [think, 65, done, 66]) == '<think>A</think>B'
 
 
 @pytest.mark.parametrize(
@@ -140,8 +141,8 @@ def test_markers_that_are_not_special_have_a_text():
   ],
 )
 def test_answers_are_found_among_the_tokens_that_say_them(ids, span):
-  decode = lambda ids: rollout.text_of(BYTES, ids)
-  assert signals.answer_tokens(decode(ids), ids, decode) == span
+  decode = lambda ids: single_turn.text_of(BYTES, ids)
+  assert certainty_signals.answer_tokens(decode(ids), ids, decode) == span
 
 
 def test_sizes_do_not_fall_where_half_characters_are_several_marks():
@@ -152,9 +153,9 @@ def test_sizes_do_not_fall_where_half_characters_are_several_marks():
   decode = lambda ids: fallback.decode([pieces[i] for i in ids])
   assert decode([2, 3]) == '\ufffd\ufffd'
   ids = list(range(7))
-  assert signals.answer_tokens(decode(ids), ids, decode) == (1, 6)
+  assert certainty_signals.answer_tokens(decode(ids), ids, decode) == (1, 6)
   ids = [2, 3, 4, 0, 5, 6]
-  assert signals.answer_tokens(decode(ids), ids, decode) == (4, 5)
+  assert certainty_signals.answer_tokens(decode(ids), ids, decode) == (4, 5)
 
 
 def test_markers_become_tokens_where_the_template_writes_them_alone():
@@ -188,7 +189,7 @@ def test_a_reply_spells_no_markers():
 
 
 def test_words_that_were_added_stay_whole():
-  tok = with_marks(chat.CHATML, ('photosynthesis', '   ', 'a b'))
+  tok = with_marks(chat_template.CHATML, ('photosynthesis', '   ', 'a b'))
   added = tok.backend.token_to_id('photosynthesis')
   assert tok.encode('photosynthesis') == [added]
   assert added in tok.encode_chat('what is photosynthesis')
@@ -219,13 +220,14 @@ def test_a_vocabulary_that_holds_control_tokens_as_words(spelled):
 
 @pytest.mark.parametrize('scheme', ['first', 'never', 'always'])
 @pytest.mark.parametrize(
-  'template', [chat.CHATML, chat.CHATML.replace('<|im_start|>', 'user')]
+  'template',
+  [chat_template.CHATML, chat_template.CHATML.replace('<|im_start|>', 'user')],
 )
 def test_pieces_of_a_prompt_are_the_whole_prompt(scheme, template):
   """Encoded by parts, a prompt has the ids of its rendering."""
   tok = sentencepiece(scheme, template)
-  text = chat.render(
-    template, chat.messages('hello world'), add_generation_prompt=True
+  text = chat_template.render(
+    template, chat_template.messages('hello world'), add_generation_prompt=True
   )
   whole = tokenizers.Tokenizer.from_str(tok.backend.to_str())
   whole.encode_special_tokens = False
@@ -255,9 +257,9 @@ def test_space_that_a_marker_takes_with_it():
   )
   template = "{% for m in messages %}{{ '<|a|>\\n ' + m.content + ' <|b|>' }}"
   tok = dataclasses.replace(made, chat_template=template + '{% endfor %}')
-  text = chat.render(
+  text = chat_template.render(
     template + '{% endfor %}',
-    chat.messages('a <|b|> c'),
+    chat_template.messages('a <|b|> c'),
     add_generation_prompt=True,
   )
   assert text == '<|a|>\n a <|b|> c <|b|>'
@@ -279,13 +281,16 @@ def base_model(template):
 @pytest.mark.parametrize(
   ('template', 'end'),
   [
-    (chat.CHATML, '<|im_end|>'),
+    (chat_template.CHATML, '<|im_end|>'),
     (
       R1.replace('<|User|>', 'U:').replace('<|Assistant|>', 'A:'),
       '<|endoftext|>',
     ),
-    (chat.CHATML.replace("+ '<|im_end|>'", "+ ' <|close|>'"), '<|close|>'),
-    (chat.CHATML.replace("+ '<|im_end|>'", ''), '<|endoftext|>'),
+    (
+      chat_template.CHATML.replace("+ '<|im_end|>'", "+ ' <|close|>'"),
+      '<|close|>',
+    ),
+    (chat_template.CHATML.replace("+ '<|im_end|>'", ''), '<|endoftext|>'),
     ('', '<|endoftext|>'),
     # It begins an answer after anything, and closes none.
     (
@@ -305,16 +310,16 @@ def test_rows_to_imitate_end_as_the_template_ends_them(template, end):
   tok = base_model(template)
   want = tok.backend.token_to_id(end)
   tasks = [Task('t', 'q', '4', 'math', {'solution': '2+2=4'})]
-  row = rollout.targets(tasks, tok, 32)
+  row = single_turn.targets(tasks, tok, 32)
   assert row.tokens[0, : row.length[0]].tolist() == [*b'2+2=4', want]
-  limits = play.Limits(turns=1, message=8, reply=8, length=64, invalid=0)
-  speaker = play.script([['hi']], tok, limits)
+  limits = episode.Limits(turns=1, message=8, reply=8, length=64, invalid=0)
+  speaker = episode.script([['hi']], tok, limits)
   _, drawn, _ = speaker.turn(None, [[0]], [1], np.array([True]), 0)
   assert drawn.tokens[0, : drawn.length[0]].tolist() == [*b'hi', want]
 
 
 def test_both_ends_stop_a_completion(tmp_path):
-  template = chat.CHATML.replace("+ '<|im_end|>'", "+ '<|close|>'")
+  template = chat_template.CHATML.replace("+ '<|im_end|>'", "+ '<|close|>'")
   base_model(template).save(tmp_path)
   tok = tokenizer.from_folder(tmp_path)
   eos, close = (
@@ -324,7 +329,7 @@ def test_both_ends_stop_a_completion(tmp_path):
   assert tok.end_id == close
 
 
-THINKS = chat.CHATML + (
+THINKS = chat_template.CHATML + (
   '{% if enable_thinking is defined and not enable_thinking %}'
   "{{ '<think></think>' }}{% endif %}{{ effort }}"
 )
@@ -417,9 +422,9 @@ def test_the_thought_that_a_template_opens_is_judged_with_the_answer():
   task = Task('t', 'q', '4', 'math', {})
   done = tok.added['</think>']
   row = rows([*b'2+2', done, *b'<answer>4</answer>', END])
-  _, (said,) = rollout.transcribe([task], row, tok, 3.0)
+  _, (said,) = single_turn.transcribe([task], row, tok, 3.0)
   assert form.format([task], [said], pattern='think_answer')[0].value == 1
-  _, (said,) = rollout.transcribe([task], row, closed, 3.0)
+  _, (said,) = single_turn.transcribe([task], row, closed, 3.0)
   assert form.format([task], [said], pattern='think_answer')[0].value == 0
 
 

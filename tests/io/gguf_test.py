@@ -9,9 +9,9 @@ import pytest
 from gguf import GGMLQuantizationType as Kind
 
 from rlvr_jax import registry
-from rlvr_jax.io import gguf, load, names, tokenizer
+from rlvr_jax.io import gguf, load, tokenizer, weight_names
 from rlvr_jax.models import layers, transformer
-from rlvr_jax.models.config import Rope
+from rlvr_jax.models.model_config import Rope
 
 # The Declaration of Independence (1776). 2.8 a token, or 50 with Q and K left
 # in the file's order: wrong, but not garbage.
@@ -67,7 +67,7 @@ def _write(
   for name, x in (more or {}).items():
     writer.add_tensor(name, x)
   tree = {}
-  for leaf in names.leaves(config):
+  for leaf in weight_names.leaves(config):
     tree[leaf.path] = []
     for i in leaf.layers():
       x = rng.standard_normal(leaf.file_shape, dtype=np.float32)

@@ -14,8 +14,15 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from rlvr_jax import checkpoint, registry
-from rlvr_jax.io import export, load, names, safetensors, tokenizer
+from rlvr_jax import registry
+from rlvr_jax.io import (
+  checkpoint,
+  export,
+  load,
+  safetensors,
+  tokenizer,
+  weight_names,
+)
 from rlvr_jax.models import transformer
 
 GOLDENS = pathlib.Path(__file__).resolve().parents[1] / 'goldens'
@@ -104,7 +111,7 @@ def test_place_sees_each_leaf_once_and_decides_what_the_tree_holds(folder):
 
   loaded = load.load(str(folder), place=place)
   assert sum(jax.tree.leaves(loaded.params)) == loaded.config.num_params
-  assert len(seen) == len(names.leaves(loaded.config))
+  assert len(seen) == len(weight_names.leaves(loaded.config))
   assert (('layers', 'block', 'q', 'kernel'), (2, 4, 4, 16)) in seen
 
 
@@ -347,7 +354,7 @@ def test_a_run_may_start_from_a_run_and_leaves_go_where_they_belong(tmp_path):
   got = load.load(
     str(tmp_path / 'two'), place=lambda path, x: seen.setdefault(path, x)
   )
-  assert set(seen) == {leaf.path for leaf in names.leaves(config)}
+  assert set(seen) == {leaf.path for leaf in weight_names.leaves(config)}
   _assert_equal(got.params, second)
 
 

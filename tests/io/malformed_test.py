@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from rlvr_jax import registry
-from rlvr_jax.io import export, load, names, tokenizer
+from rlvr_jax.io import chat_template, export, load, tokenizer, weight_names
 from rlvr_jax.models import layers, transformer
-from rlvr_jax.text import chat
 
 SCALING = {
   'rope_type': 'llama3',
@@ -47,11 +46,11 @@ def folder(tmp_path_factory):
   where = tmp_path_factory.mktemp('models') / 'm'
   config = registry.get('model', 'tiny(width=16, vocab=259)')()
   rng = np.random.default_rng(0)
-  params = names.assemble(
+  params = weight_names.assemble(
     config,
     lambda leaf, i: rng.standard_normal(leaf.file_shape, dtype=np.float32),
     dtype='float32',
-    place=names.keep,
+    place=weight_names.keep,
   )
   export.export(
     where, config, params, tokenizer.byte_level(), shard_bytes=10_000
@@ -287,7 +286,7 @@ TOKENIZERS = [
 
 @pytest.mark.parametrize(('change', 'says'), TOKENIZERS)
 def test_tokenizers_that_would_not_work(change, says, folder, monkeypatch):
-  monkeypatch.setattr(chat, 'LIMIT_S', 1.0)
+  monkeypatch.setattr(chat_template, 'LIMIT_S', 1.0)
   file = folder / 'tokenizer_config.json'
   before = file.read_text()
   try:
@@ -300,7 +299,7 @@ def test_tokenizers_that_would_not_work(change, says, folder, monkeypatch):
 
 
 def test_a_template_that_works_at_first_is_bounded_later(folder, monkeypatch):
-  monkeypatch.setattr(chat, 'LIMIT_S', 1.0)
+  monkeypatch.setattr(chat_template, 'LIMIT_S', 1.0)
   grow = GROW.replace('GROWN', 'ns.x ~ ns.x').removesuffix(Q)
   long = '{% if messages[0].content | length > 99 %}' + grow + '{% endif %}' + Q
   file = folder / 'tokenizer_config.json'

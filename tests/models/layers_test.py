@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax.models import layers
-from rlvr_jax.models.config import ModelConfig, Rope
+from rlvr_jax.models.model_config import ModelConfig, Rope
 
 
 def test_default_frequencies():

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, registry
-from rlvr_jax.rewards import core
+from rlvr_jax import enums, registry
+from rlvr_jax.rewards import base
 
-V = codes.Verdict
+V = enums.Verdict
 GRID = np.round(np.arange(0, 1.001, 0.05), 2)
 
 
@@ -16,7 +16,7 @@ def said(c, q):
   """A row that is right (c=1) or wrong and states q; None for no tag."""
   tag = '' if q is None else f'<confidence>{q}</confidence>'
   verdict = V.CORRECT if c else V.WRONG
-  return core.Transcript(f'it is so {tag}', 3, codes.Stop.END, verdict)
+  return base.Transcript(f'it is so {tag}', 3, enums.Stop.END, verdict)
 
 
 def value(spec, c, q):
@@ -40,14 +40,14 @@ def value(spec, c, q):
 )
 def test_rlcr_of_the_paper(c, q, total):
   """R = c - (q - c)^2."""
-  reward = core.build(['outcome', 'brier'], [1.0, 1.0])
+  reward = base.build(['outcome', 'brier'], [1.0, 1.0])
   got = reward([None], [said(c, q)])[0].value
   assert got == pytest.approx(total, abs=1e-12)
 
 
 def test_rlcr_of_the_official_code():
   """0.5 f + 0.5 f c + 0.5 f (1 - (c - q)^2), 0 for a malformed row."""
-  reward = core.build(
+  reward = base.build(
     ['confident', 'all_of(outcome, confident)', 'brier(malformed=0.0)'],
     [1.0, 0.5, 0.5],
   )
@@ -65,7 +65,7 @@ def test_rlcr_of_the_official_code():
 
 def test_the_confidence_ranks_a_group_that_is_all_wrong():
   rows = [said(0, q) for q in (0.9, 0.5, 0.1, 0.5)]
-  reward = core.build(['outcome', 'brier'], [1.0, 1.0])
+  reward = base.build(['outcome', 'brier'], [1.0, 1.0])
   values = np.array([g.value for g in reward([None] * 4, rows)])
   np.testing.assert_allclose(
     values - values.mean(), [-0.48, 0.08, 0.32, 0.08], atol=1e-12

@@ -2,13 +2,13 @@
 
 import pytest
 
-from rlvr_jax import codes, registry
-from rlvr_jax.rewards import core
+from rlvr_jax import enums, registry
+from rlvr_jax.rewards import base
 
 
 def values(spec, *lengths):
   rows = [
-    core.Transcript('', n, codes.Stop.END, codes.Verdict.CORRECT)
+    base.Transcript('', n, enums.Stop.END, enums.Verdict.CORRECT)
     for n in lengths
   ]
   graded = registry.get('reward', spec)([None] * len(rows), rows)

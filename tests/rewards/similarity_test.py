@@ -5,9 +5,10 @@ import random
 
 import pytest
 
-from rlvr_jax import codes, registry
-from rlvr_jax.envs import core as envs
-from rlvr_jax.rewards import core, pool, similarity, verify
+from rlvr_jax import enums, registry
+from rlvr_jax.rewards import base, similarity
+from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import dispatch, pool, step_text
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_equals_difflib_also_by_the_other_way(alphabet):
       ''.join(rng.choices(alphabet, k=rng.randrange(60))) for _ in range(2)
     )
     blocks = difflib.SequenceMatcher(None, a, b, False).get_matching_blocks()
-    assert similarity._matched(a, b) == sum(n for *_, n in blocks)
+    assert step_text._matched(a, b) == sum(n for *_, n in blocks)
     want = difflib.SequenceMatcher(None, a, b, False).ratio()
     assert similarity.ratio(a, b) == pytest.approx(want)
 
@@ -106,13 +107,13 @@ def test_very_long_texts_come_to_an_end(a, b):
   ],
 )
 def test_what_is_scored(text, think, expected):
-  assert similarity.step(text, think) == expected
+  assert step_text.step(text, think) == expected
 
 
 def rows(*texts, expert='3+4=7'):
-  task = envs.Task('t', 'q', expert, 'step', {'expert': expert})
+  task = Task('t', 'q', expert, 'step', {'expert': expert})
   said = [
-    core.Transcript(t, 1, codes.Stop.END, codes.Verdict.WRONG) for t in texts
+    base.Transcript(t, 1, enums.Stop.END, enums.Verdict.WRONG) for t in texts
   ]
   return [task] * len(texts), said
 
@@ -147,7 +148,7 @@ def test_a_text_equals_itself_at_any_length(autojunk):
 
 
 def test_what_takes_too_long_is_refused_and_harms_no_other(monkeypatch):
-  # tests/rewards/pool_test.py has the clock; here it has run out.
+  # tests/verifiers/pool_test.py has the clock; here it has run out.
   late = [pool.Reply(None, pool.LATE), pool.Reply(0.5, None)]
   monkeypatch.setattr(pool, 'run', lambda *_, **__: late)
   slow, fast = registry.get('reward', 'similarity(think=none)')(*rows('a', 'x'))
@@ -167,18 +168,18 @@ def test_what_takes_too_long_is_refused_and_harms_no_other(monkeypatch):
 )
 def test_bad_options_are_refused_at_start(spec, match):
   with pytest.raises(ValueError, match=match):
-    core.build((spec,), (1.0,))
+    base.build((spec,), (1.0,))
 
 
 def test_a_task_without_an_expert_is_named():
-  task = envs.Task('t9', 'q', '3', 'math', {})
+  task = Task('t9', 'q', '3', 'math', {})
   with pytest.raises(ValueError, match="'t9' has no expert"):
     registry.get('reward', 'similarity')([task], rows('x')[1])
 
 
 def test_verdicts_of_steps_and_of_exact_answers():
-  step = envs.Task('s', 'q', '3+4 = 7', 'step', {})
-  exact = envs.Task('e', 'q', '075', 'exact', {})
+  step = Task('s', 'q', '3+4 = 7', 'step', {})
+  exact = Task('e', 'q', '075', 'exact', {})
   said = [
     '<think>a</think>3+4  = 7',
     '3+4=7',
@@ -187,7 +188,7 @@ def test_verdicts_of_steps_and_of_exact_answers():
     '#### 75',
     'x',
   ]
-  got = verify.verify([step] * 3 + [exact] * 3, said)
+  got = dispatch.verify([step] * 3 + [exact] * 3, said)
   assert [v.name for v in got] == [
     'CORRECT', 'WRONG', 'NO_ANSWER', 'CORRECT', 'WRONG', 'NO_ANSWER',
   ]  # fmt: skip

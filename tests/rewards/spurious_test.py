@@ -5,21 +5,20 @@ import math
 import numpy as np
 import pytest
 
-from rlvr_jax import codes, registry
-from rlvr_jax.envs import core as envs
-from rlvr_jax.rewards import core, extract, spurious
+from rlvr_jax import enums, registry
+from rlvr_jax.rewards import base, spurious
+from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers.extraction import extract
 
-V = codes.Verdict
+V = enums.Verdict
 
 
 def said(*texts, verdict=V.WRONG):
-  return [core.Transcript(t, 3, codes.Stop.END, verdict) for t in texts]
+  return [base.Transcript(t, 3, enums.Stop.END, verdict) for t in texts]
 
 
 def tasks(n, **data):
-  return [
-    envs.Task(f'train-{i}', 'Q', '1', 'math', dict(data)) for i in range(n)
-  ]
+  return [Task(f'train-{i}', 'Q', '1', 'math', dict(data)) for i in range(n)]
 
 
 def values(spec, transcripts, of=None):
@@ -164,10 +163,10 @@ def test_the_algebra_of_rewards():
 
 def test_parts_of_a_compound_are_logged_under_readable_names():
   spec = 'all_of(format(boxed), inverse(contains(python)))'
-  reward = core.build([spec, 'outcome'], [1.0, 0.5])
+  reward = base.build([spec, 'outcome'], [1.0, 0.5])
   graded = reward(tasks(1), said('\\boxed{1} python', verdict=V.CORRECT))
   assert graded == [
-    core.Graded(
+    base.Graded(
       0.5,
       {
         'format(boxed)': 1.0,
@@ -183,7 +182,7 @@ def test_refusal_passes_through_the_algebra():
   strict = "outcome(unverifiable='refuse')"
   batch = said('', verdict=V.UNVERIFIABLE)
   for spec in (f'inverse({strict})', f'all_of({strict}, contains(a))'):
-    assert core.build([spec], [1.0])(tasks(1), batch)[0].refused
+    assert base.build([spec], [1.0])(tasks(1), batch)[0].refused
 
 
 def test_bad_options_within_a_compound_are_refused_when_it_is_built():
@@ -193,9 +192,9 @@ def test_bad_options_within_a_compound_are_refused_when_it_is_built():
     'all_of(outcome, all_of(inverse(format(box)), outcome))',
   ):
     with pytest.raises(ValueError, match="Did you mean 'boxed'"):
-      core.build([spec], [1.0])
+      base.build([spec], [1.0])
   with pytest.raises(ValueError, match='repeat'):
-    core.build(['all_of(outcome, outcome)'], [1.0])
+    base.build(['all_of(outcome, outcome)'], [1.0])
 
 
 def test_majority_finds_answers_as_the_verdict_does():
@@ -204,7 +203,7 @@ def test_majority_finds_answers_as_the_verdict_does():
   demands = extract.Rules(require_mark=True)
   for row, want in [
     (one, 1),
-    (one._replace(stop=codes.Stop.LENGTH), 0),
+    (one._replace(stop=enums.Stop.LENGTH), 0),
     (one._replace(rules=demands), 0),
     (one._replace(rules=demands, completion='#### 7'), 1),
   ]:

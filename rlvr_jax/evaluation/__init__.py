@@ -1,0 +1,1 @@
+"""Evaluations: samples, metrics, comparison of runs, checkpoints that are asked."""

@@ -1,0 +1,288 @@
+"""Numbers from a table of samples: `eval/...`, each with a 95% interval.
+
+Intervals come from problems drawn with return (samples of one problem are not
+independent), those of rates of one sample a problem, and of rates of 0 or 1,
+from Wilson's formula with a trial for each problem.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from rlvr_jax import enums
+from rlvr_jax.evaluation import sample_store
+from rlvr_jax.stats import calibration, intervals, passk, voting
+
+_pass_at_k = jax.jit(passk.pass_at_k, static_argnums=2)
+
+MAX_K = 1024
+_CURVE = 60  # points of a risk-coverage curve that are written down
+
+
+def powers(n: int) -> list[int]:
+  """1, 2, 4, ... up to n or MAX_K, and n itself if it is not larger."""
+  ks = [2**i for i in range(MAX_K.bit_length()) if 2**i <= min(n, MAX_K)]
+  return ks if ks[-1] == n or n > MAX_K else [*ks, n]
+
+
+def statistics(
+  table: sample_store.Table,
+) -> tuple[list[str], Callable[[np.ndarray], np.ndarray]]:
+  """Names of S metrics, and the function weights f64[M] -> f64[S] of them.
+
+  Problem m counts weights[m] times; ones give the metrics themselves. The
+  weights have to add up to M.
+  """
+  linear = _per_problem(table)
+  tasks, count = table.verdict.shape
+  columns = np.stack(list(linear.values()), 1)
+  tokens = table.tokens.sum(-1)
+  surprisal = table.surprisal.sum(-1)
+  stated, q_names, of_statements = _statements(table)
+  used = _strategies(table) | _dialogues(table)
+  names = [*linear, 'sampled_entropy', *used, *q_names]
+
+  def of_weights(w):
+    entropy = w @ surprisal / max(w @ tokens, 1)
+    parts = [w @ columns / tasks, [entropy]]
+    for right, times in used.values():
+      total = w @ times
+      parts.append([w @ right / total if total else np.nan])
+    if q_names:
+      parts.append(of_statements(w, w @ stated / (tasks * count)))
+    return np.concatenate(parts)
+
+  return names, of_weights
+
+
+def score(scores: dict, keep_best: str) -> float | None:
+  """What `keep_best` makes largest: a metric, or '-metric' where less is
+  better; None where there is none."""
+  value = scores.get(keep_best.removeprefix('-'))
+  return -value if value is not None and keep_best[:1] == '-' else value
+
+
+def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
+  """`eval/...` numbers with `..._low` and `..._high`, and `curves/...`.
+
+  - accuracy: the mean over all samples. pass@k: without bias, k as `powers`.
+  - maj@k (k > 2: of two different answers, the first would win always): is
+    the answer with most votes right, as a mean over the N // k blocks of k
+    successive samples; a tie goes to the answer said first, and a block
+    without an answer is wrong. weighted_maj@k: votes weigh their confidence,
+    none if not stated. max_confidence@k: the most confident answer.
+  - sampled_entropy: mean over sampled tokens of -log p, in nats, under the
+    distribution drawn from: an estimate of its entropy. 0 where greedy.
+  - fallback: the share of samples whose verdict is on a last formula or number
+    that nothing marks as the answer. timeout: of those UNVERIFIABLE since
+    their check ran out of time.
+  - strategy/NAME, strategy_accuracy/NAME where tasks have strategies: the share
+    of samples in its form, and the share of these that is right.
+  - Of dialogues: won_within@k, the share of games that are won in k turns or
+    fewer; turns of a game, turns_to_success of those that are won, invalid and
+    repeated, shares of turns.
+  - Of samples that state a confidence, whose share is confidence_stated:
+    mean_confidence, and what `calibration` defines, with ten bins.
+  """
+  names, of_weights = statistics(table)
+  tasks, count = table.verdict.shape
+  values = of_weights(np.ones(tasks))
+  low, high = intervals.percentiles(
+    intervals.draws(of_weights, tasks, seed=seed)
+  )
+  rates = {'confidence_stated', *names[: names.index('mean_length')]}
+  rates |= {'clipped_ratio', 'unverifiable', 'fallback', 'timeout'}
+  out = {}
+  for i, name in enumerate(names):
+    ends = low[i], high[i]
+    # Problems that are all the same leave nothing to resample, and yet doubt.
+    if name in rates and (count == 1 or values[i] in (0, 1)):
+      ends = intervals.wilson(round(values[i] * tasks), tasks)
+    # An interval of what is undefined would say more than the value.
+    ends = [np.nan if np.isnan(values[i]) else float(x) for x in ends]
+    out[f'eval/{name}'] = float(values[i])
+    out[f'eval/{name}_low'], out[f'eval/{name}_high'] = ends
+  out |= {'eval/n': tasks, 'eval/samples': count}
+  return out | {f'curves/{k}': v for k, v in curves(table).items()}
+
+
+def possible(
+  count: int, *, turns: int = 0, strategies: bool = False
+) -> list[str]:
+  """Names that `summary` can give for `count` samples of a task, in order.
+
+  Some of them are there only where a sample states a confidence, wins in so
+  many turns, or uses the strategy.
+
+  Args:
+    turns: most of a dialogue; 0 for questions.
+    strategies: whether the tasks have them.
+  """
+  m = len(sample_store.STRATEGIES)
+  full = lambda value: np.full((m, count), value)
+  table = sample_store.Table(
+    verdict=full(int(enums.Verdict.CORRECT)),
+    stop=full(int(enums.Stop.END)),
+    tokens=full(1),
+    answer=full(0),
+    confidence=full(0.5),
+    surprisal=full(1.0),
+    strategy=np.arange(m)[:, None] + full(0) if strategies else full(-1),
+    turns=full(turns),
+    invalid=full(0),
+    repeated=full(0),
+    fallback=full(False),
+    timed_out=full(False),
+  )
+  names, _ = statistics(table)
+  names += [f'won_within@{k}' for k in range(1, turns + 1)]
+  ends = ('', '_low', '_high')
+  return list(dict.fromkeys(f'eval/{n}{e}' for n in names for e in ends))
+
+
+def curves(table: sample_store.Table) -> dict[str, dict]:
+  """What the report draws, where there are data for it.
+
+  solve_rates: problems by their share of right samples: none at all, then in
+  bins of .1, each with its upper end. reliability, risk_coverage: see
+  `calibration`.
+  """
+  out = {}
+  if table.verdict.shape[1] > 1:
+    out['solve_rates'] = {'count': solve_rates(table.right).tolist()}
+  has = ~np.isnan(table.confidence)
+  if has.any():
+    q, c = table.confidence[has], table.right[has]
+    bins = calibration.reliability(q, c)
+    out['reliability'] = {k: v.tolist() for k, v in bins._asdict().items()}
+    coverage, risk = calibration.risk_coverage(q, c)
+    at = np.linspace(0, len(risk) - 1, min(len(risk), _CURVE)).round()
+    at = np.unique(at.astype(int))
+    out['risk_coverage'] = {
+      'coverage': coverage[at].tolist(),
+      'risk': risk[at].tolist(),
+    }
+  return out
+
+
+def solve_rates(right) -> np.ndarray:
+  """i64[11]: problems whose share of right samples is 0, in (0, .1], ...,
+  in (.9, 1]."""
+  right = np.asarray(right, bool)
+  # In whole numbers: 3 of 10 is exactly .3.
+  up = -(-10 * right.sum(-1) // right.shape[1])
+  return np.bincount(up, minlength=11)
+
+
+def pass_at(table: sample_store.Table, ks) -> np.ndarray:
+  """f64[M,K]: pass@k of each problem."""
+  count = table.verdict.shape[1]
+  c = np.arange(count + 1)
+  n = np.full(count + 1, count)
+  each = [np.asarray(_pass_at_k(n, c, k), np.float64) for k in ks]
+  return np.stack(each, 1)[table.right.sum(-1)]
+
+
+def _per_problem(table):
+  """{name: f64[M]} of metrics that are means over problems."""
+  count = table.verdict.shape[1]
+  out = {'accuracy': table.right.mean(-1)}
+  if count > 1:
+    ks = powers(count)
+    columns = pass_at(table, ks).T
+    out |= {f'pass@{k}': x for k, x in zip(ks, columns, strict=True)}
+    if not table.turns.any():
+      out |= _votes(table, [k for k in ks if k > 2])
+  for k in powers(int(table.turns.max())) if table.turns.any() else ():
+    out[f'won_within@{k}'] = (table.right & (table.turns <= k)).mean(-1)
+  shares = {
+    f'strategy/{name}': (table.strategy == i).mean(-1)
+    for i, name in enumerate(sample_store.STRATEGIES)
+    if (table.strategy >= 0).any()
+  }
+  return (
+    out
+    | shares
+    | {
+      'mean_length': table.tokens.mean(-1),
+      'clipped_ratio': (table.stop == enums.Stop.LENGTH).mean(-1),
+      'unverifiable': (table.verdict == enums.Verdict.UNVERIFIABLE).mean(-1),
+      'fallback': table.fallback.mean(-1),
+      'timeout': table.timed_out.mean(-1),
+    }
+  )
+
+
+def _strategies(table):
+  """{name: (right f64[M], times f64[M])} for the accuracy of each strategy."""
+  out = {}
+  for i, name in enumerate(sample_store.STRATEGIES):
+    here = table.strategy == i
+    if here.any():
+      right = (here & table.right).sum(-1).astype(np.float64)
+      out[f'strategy_accuracy/{name}'] = right, here.sum(-1).astype(np.float64)
+  return out
+
+
+def _dialogues(table):
+  """{name: (sum f64[M], number f64[M])} of means over games and turns."""
+  if not table.turns.any():
+    return {}
+  add = lambda x: x.sum(-1).astype(np.float64)
+  turns, games = add(table.turns), add(table.turns > 0)
+  return {
+    'turns': (turns, games),
+    'turns_to_success': (add(table.turns * table.right), add(table.right)),
+    'invalid': (add(table.invalid), turns),
+    'repeated': (add(table.repeated), turns),
+  }
+
+
+def _votes(table, ks):
+  tasks, count = table.verdict.shape
+  sure = np.nan_to_num(table.confidence)
+  ballots = {'maj': lambda a, q, s: voting.winner(a, np.ones_like(s))}
+  if not np.isnan(table.confidence).all():
+    ballots['weighted_maj'] = lambda a, q, s: voting.winner(a, s)
+    ballots['max_confidence'] = lambda a, q, s: voting.most_confident(a, q)
+  out, correct = {}, table.right
+  for name, ballot in ballots.items():
+    for k in ks:
+      blocks = count // k
+      cut = lambda x, k=k, blocks=blocks: x[: blocks * k].reshape(blocks, k)
+      won = np.zeros(tasks)
+      for i in range(tasks):
+        a, q, s = (cut(x[i]) for x in (table.answer, table.confidence, sure))
+        at = ballot(a, q, s)
+        right = cut(correct[i])[np.arange(blocks), np.maximum(at, 0)]
+        won[i] = (right & (at >= 0)).mean()
+      out[f'{name}@{k}'] = won
+  return out
+
+
+def _statements(table):
+  """(stated [M], names, function) of the samples that state a confidence."""
+  has = ~np.isnan(table.confidence)
+  stated = has.sum(-1).astype(np.float64)
+  if not has.any():
+    return stated, [], None
+  problem, _ = np.nonzero(has)
+  values, group = np.unique(table.confidence[has], return_inverse=True)
+  # Equal statements of a problem are one, with their number.
+  code = np.stack([problem, 2 * group + table.right[has]])
+  (problem, code), times = np.unique(code, axis=1, return_counts=True)
+  fields = calibration.Calibration._fields
+
+  def of_statements(w, share):
+    each = np.bincount(code, w[problem] * times, 2 * len(values))
+    wrong, right = each[::2], each[1::2]
+    total = each.sum()
+    mean = (wrong + right) @ values / total if total else np.nan
+    return np.array([share, mean, *calibration.of_counts(values, right, wrong)])
+
+  return (
+    stated,
+    ['confidence_stated', 'mean_confidence', *fields],
+    of_statements,
+  )

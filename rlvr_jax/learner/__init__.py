@@ -1,0 +1,1 @@
+"""One update: micro-batches, loss and gradient, optimiser, compiled programs."""

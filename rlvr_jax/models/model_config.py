@@ -1,0 +1,334 @@
+"""What a decoder is: one frozen record, presets, and the reader of
+Hugging Face's `config.json`."""
+
+import dataclasses
+
+from rlvr_jax import registry
+from rlvr_jax.models import config_values
+
+
+@dataclasses.dataclass(frozen=True)
+class Rope:
+  """Rotary embedding. `kind`: default, linear, llama3, yarn."""
+
+  theta: float = 10_000.0
+  kind: str = 'default'
+  factor: float = 1.0
+  original_max_position: int = 0  # llama3, yarn: context of pretraining
+  low_freq_factor: float = 1.0  # llama3
+  high_freq_factor: float = 4.0  # llama3
+  beta_fast: float = 32.0  # yarn
+  beta_slow: float = 1.0  # yarn
+  attention_factor: float = 0.0  # yarn; 0: 0.1 ln(factor) + 1
+
+  def __post_init__(self):
+    for low, high in (
+      ('low_freq_factor', 'high_freq_factor'),
+      ('beta_slow', 'beta_fast'),
+    ):
+      if not getattr(self, low) < getattr(self, high):
+        raise ValueError(
+          f'RoPE has {low}={getattr(self, low)}, which must be below '
+          f'{high}={getattr(self, high)}.'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """A decoder of one of four families. Hashable, so it can be static."""
+
+  family: str  # llama | qwen2 | qwen3 | olmo2
+  vocab_size: int
+  num_layers: int
+  width: int
+  mlp_width: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  max_position: int
+  rope: Rope = dataclasses.field(default_factory=Rope)
+  norm_eps: float = 1e-5
+  tied: bool = True  # the head is the embedding, transposed
+  qkv_bias: bool = False
+  out_bias: bool = False  # of attention
+  mlp_bias: bool = False
+  qk_norm: str = ''  # '' | head (Qwen3: per head) | full (OLMo 2: all heads)
+  post_norm: bool = False  # OLMo 2: norms after attention and MLP
+  init_std: float = 0.02
+
+  def __post_init__(self):
+    _family(self.family)
+    if self.num_heads % self.num_kv_heads:
+      raise ValueError(
+        f'num_heads (heads)={self.num_heads} is no multiple of '
+        f'num_kv_heads={self.num_kv_heads}.'
+      )
+    if self.head_dim % 2:
+      raise ValueError(f'head_dim={self.head_dim} must be even (RoPE).')
+
+  @property
+  def num_params(self) -> int:
+    """Number of parameters, embeddings counted once if tied."""
+    d, f, q = self.width, self.mlp_width, self.num_heads * self.head_dim
+    kv = self.num_kv_heads * self.head_dim
+    layer = 2 * d * q + 2 * d * kv + 3 * d * f + 2 * d
+    layer += (q + 2 * kv) * self.qkv_bias + d * self.out_bias
+    layer += (2 * f + d) * self.mlp_bias
+    layer += {'': 0, 'head': 2 * self.head_dim, 'full': q + kv}[self.qk_norm]
+    return self.num_layers * layer + d + self.vocab_size * d * (2 - self.tied)
+
+
+# What a family fixes. HF's config.json need not spell these out.
+FAMILIES = {
+  'llama': {},
+  'qwen2': {'qkv_bias': True},
+  'qwen3': {'qk_norm': 'head'},
+  'olmo2': {'qk_norm': 'full', 'post_norm': True},
+}
+
+
+def _family(name: str) -> dict:
+  """What a family fixes. ValueError for an unknown one."""
+  if name not in FAMILIES:
+    raise ValueError(
+      f'Unknown model family {registry.show(name)}.'
+      f'{registry.nearest(name, FAMILIES)} '
+      f'Known: {", ".join(FAMILIES)}.'
+    )
+  return FAMILIES[name]
+
+
+def _model(family, layers, width, mlp, heads, kv_heads, vocab, **kw):
+  kw = _family(family) | {'head_dim': width // heads} | kw
+  theta = kw.pop('theta', 10_000.0)
+  return ModelConfig(
+    family=family,
+    num_layers=layers,
+    width=width,
+    mlp_width=mlp,
+    num_heads=heads,
+    num_kv_heads=kv_heads,
+    vocab_size=vocab,
+    rope=kw.pop('rope', Rope(theta=theta)),
+    **kw,
+  )
+
+
+@registry.register('model', 'tiny')
+def tiny(
+  *,
+  family: str = 'llama',
+  layers: int = 2,
+  width: int = 64,
+  heads: int = 4,
+  kv_heads: int = 2,
+  vocab: int = 264,
+  max_position: int = 1024,
+) -> ModelConfig:
+  """A model for tests and laptops; vocab 264 holds the 259 ids of bytes."""
+  for name, size, most in (
+    ('layers', layers, 1000), ('width', width, 2**16), ('heads', heads, 1024),
+    ('kv_heads', kv_heads, 1024), ('vocab', vocab, 2**22),
+    ('max_position', max_position, 2**30),
+  ):  # fmt: skip
+    if not 1 <= size <= most:
+      raise ValueError(f'tiny({name}={size}): it must be in 1..{most}.')
+  if width % heads:
+    raise ValueError(
+      f'tiny(width={width}) must be a multiple of heads={heads}.'
+    )
+  sizes = (layers, width, 4 * width, heads, kv_heads, vocab)
+  return _model(family, *sizes, max_position=max_position)
+
+
+def from_hf(hf: dict) -> ModelConfig:
+  """ModelConfig of a Hugging Face `config.json`.
+
+  Raises:
+    ValueError: a model type, activation, RoPE or attention variant that the
+      decoder does not have (it would load and be silently wrong), or a
+      missing key.
+  """
+  family = hf.get('model_type')
+  if not isinstance(family, str) or family not in FAMILIES:
+    raise ValueError(
+      f'config.json has model_type {family!r:.60}; this decoder covers '
+      f'{", ".join(FAMILIES)}.'
+    )
+  needed = (
+    'vocab_size',
+    'hidden_size',
+    'intermediate_size',
+    'num_hidden_layers',
+    'num_attention_heads',
+  )
+  missing = [k for k in needed if k not in hf]
+  if missing:
+    raise ValueError(f'config.json lacks {", ".join(missing)}.')
+  heads = config_values.whole(hf, 'num_attention_heads', 'heads')
+  width = config_values.whole(hf, 'hidden_size', 'width')
+  refused = [
+    f'{key}={hf[key]!r:.60}'
+    for key, only in (
+      ('hidden_act', ('silu',)),
+      ('partial_rotary_factor', (1.0, None)),
+      ('clip_qkv', (None,)),
+      ('quantization_config', (None,)),
+    )
+    if key in hf and hf[key] not in only
+  ]
+  if config_values.flag(hf, 'use_sliding_window'):
+    refused.append('use_sliding_window=True')
+  layer_types = hf.get('layer_types')
+  if layer_types is not None and (
+    not isinstance(layer_types, list)
+    or any(t != 'full_attention' for t in layer_types)
+  ):
+    refused.append(f'layer_types={layer_types!r:.60}')
+  if refused:
+    raise ValueError(
+      f'config.json asks for {", ".join(refused)}, which this decoder does '
+      'not compute.'
+    )
+  fixed = dict(FAMILIES[family])
+  bias = config_values.flag(hf, 'attention_bias')
+  if family != 'qwen2':  # Qwen2's config has no such key: q, k, v always
+    fixed |= {'qkv_bias': bias, 'out_bias': bias}
+  try:
+    return ModelConfig(
+      family=family,
+      vocab_size=config_values.whole(hf, 'vocab_size', 'vocabulary'),
+      num_layers=config_values.whole(hf, 'num_hidden_layers', 'layers'),
+      width=width,
+      mlp_width=config_values.whole(hf, 'intermediate_size', 'width'),
+      num_heads=heads,
+      num_kv_heads=config_values.whole(
+        hf, 'num_key_value_heads', 'heads', heads
+      ),
+      head_dim=config_values.whole(hf, 'head_dim', 'width', width // heads),
+      max_position=config_values.whole(
+        hf, 'max_position_embeddings', 'positions', 2048
+      ),
+      rope=_rope(hf),
+      # The default that transformers has for an absent key.
+      norm_eps=config_values.real(
+        hf, 'rms_norm_eps', 1e-5 if family == 'olmo2' else 1e-6, 1e-30, 1.0
+      ),
+      tied=config_values.flag(hf, 'tie_word_embeddings'),
+      mlp_bias=config_values.flag(hf, 'mlp_bias'),
+      init_std=config_values.real(hf, 'initializer_range', 0.02, 0.0, 10.0),
+      **fixed,
+    )
+  except ValueError as e:
+    what = '' if 'config.json' in str(e) else 'config.json: '
+    raise ValueError(f'{what}{e}') from e
+
+
+def to_hf(c: ModelConfig) -> dict:
+  """The `config.json` that `from_hf` and transformers read back."""
+  name = {
+    'llama': 'Llama',
+    'qwen2': 'Qwen2',
+    'qwen3': 'Qwen3',
+    'olmo2': 'Olmo2',
+  }[c.family]
+  hf = {
+    'architectures': [f'{name}ForCausalLM'],
+    'model_type': c.family,
+    'vocab_size': c.vocab_size,
+    'hidden_size': c.width,
+    'intermediate_size': c.mlp_width,
+    'num_hidden_layers': c.num_layers,
+    'num_attention_heads': c.num_heads,
+    'num_key_value_heads': c.num_kv_heads,
+    'head_dim': c.head_dim,
+    'max_position_embeddings': c.max_position,
+    'rms_norm_eps': c.norm_eps,
+    'tie_word_embeddings': c.tied,
+    'initializer_range': c.init_std,
+    'hidden_act': 'silu',
+    'rope_theta': c.rope.theta,
+    'rope_scaling': None,
+  }
+  if c.family != 'qwen2':
+    hf['attention_bias'] = c.qkv_bias
+  if c.family == 'llama':
+    hf['mlp_bias'] = c.mlp_bias
+  if c.rope.kind != 'default':
+    hf['rope_scaling'] = {
+      'rope_type': c.rope.kind,
+      **{key: getattr(c.rope, key) for key in _SCALING[c.rope.kind]},
+    }
+    original = c.rope.original_max_position
+    if original:
+      hf['rope_scaling']['original_max_position_embeddings'] = original
+    if not hf['rope_scaling'].get('attention_factor', True):
+      del hf['rope_scaling']['attention_factor']
+  return hf
+
+
+_SCALING = {
+  'default': (),
+  'linear': ('factor',),
+  'llama3': ('factor', 'low_freq_factor', 'high_freq_factor'),
+  'yarn': ('factor', 'beta_fast', 'beta_slow', 'attention_factor'),
+}
+
+
+def _rope(hf: dict) -> Rope:
+  # transformers 5 writes rope_parameters; older files write two keys.
+  keys = [
+    k for k in ('rope_parameters', 'rope_scaling') if hf.get(k) is not None
+  ]
+  scaling = next((hf[k] for k in keys if hf[k] != {}), {})
+  if not isinstance(scaling, dict) or any(
+    isinstance(v, dict) for v in scaling.values()
+  ):
+    raise ValueError(
+      f'config.json has RoPE {scaling!r:.60}: one for all layers is expected.'
+    )
+  kind = scaling.get('rope_type') or scaling.get('type') or 'default'
+  if not isinstance(kind, str) or kind not in _SCALING:
+    raise ValueError(
+      f'config.json has RoPE type {kind!r:.60}; known: {", ".join(_SCALING)}.'
+    )
+  odd = [
+    f'{key}={scaling[key]!r:.60}'
+    for key, only in (
+      ('partial_rotary_factor', (None, 1.0)),
+      ('truncate', (None, True)),
+      ('mscale', (None,)),
+      ('mscale_all_dim', (None,)),
+    )
+    if key in scaling and scaling[key] not in only
+  ]
+  if odd:
+    raise ValueError(
+      f'config.json asks for RoPE with {", ".join(odd)}, which this decoder '
+      'does not compute.'
+    )
+  needed = {
+    'default': (),
+    'linear': ('factor',),
+    'llama3': ('factor', 'low_freq_factor', 'high_freq_factor'),
+    'yarn': ('factor',),
+  }[kind]
+  if lacking := [key for key in needed if scaling.get(key) is None]:
+    raise ValueError(f'config.json: RoPE {kind!r} lacks {", ".join(lacking)}.')
+  bounds = {'factor': (1.0, 1e6), 'attention_factor': (1e-3, 1e3)}
+  extra = {
+    key: config_values.real(scaling, key, 0.0, *bounds.get(key, (1e-6, 1e6)))
+    for key in _SCALING[kind]
+    if scaling.get(key) is not None
+  }
+  if kind in ('llama3', 'yarn'):
+    extra['original_max_position'] = config_values.whole(
+      scaling,
+      'original_max_position_embeddings',
+      'positions',
+      config_values.whole(hf, 'max_position_embeddings', 'positions', 2048),
+    )
+  # Of 1 or less, frequencies would not fall.
+  theta = config_values.real(hf, 'rope_theta', 10_000.0, 1.001, 1e30)
+  theta = config_values.real(scaling, 'rope_theta', theta, 1.001, 1e30)
+  return Rope(theta=theta, kind=kind, **extra)

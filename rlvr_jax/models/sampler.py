@@ -1,0 +1,282 @@
+"""Token in, token out: prefill a prompt once per group, decode its rows.
+
+Everything is one jitted program. Letters: P prompts, G samples of each,
+B = P*G rows, S prompt columns, N new tokens, V vocabulary.
+"""
+
+import functools
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rlvr_jax.enums import Stop
+from rlvr_jax.models import layers, transformer
+
+
+class Sampling(NamedTuple):
+  """How to draw. Hashable: a static argument.
+
+  temperature 0 is greedy: the argmax, with log-prob 0 (it was certain).
+  top_k 0 and top_p 1.0 leave the distribution whole. `shrink`: long rows go on
+  in a smaller batch when most have ended (see `sizes`); for one device, where
+  rows may move freely.
+  """
+
+  max_new_tokens: int
+  end_ids: tuple[int, ...]
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+  shrink: bool = False
+
+
+class Sampled(NamedTuple):
+  tokens: jax.Array  # i32[B,N], 0 after the row's end
+  logp: jax.Array  # f32[B,N], of the distribution drawn from; 0 after the end
+  length: jax.Array  # i32[B], the end token counts
+  stop: jax.Array  # i32[B], a enums.Stop
+
+
+def sizes(rows: int, how: Sampling) -> tuple[int, ...]:
+  """Rows of the batch at first, and after each time that it shrinks.
+
+  Each size is one more loop to compile, so there are few, and only where rows
+  may be long enough to make up for it.
+  """
+  if not how.shrink or how.max_new_tokens < 128:
+    return (rows,)
+  return (rows, *(rows // k for k in (2, 4) if rows // k >= 4))
+
+
+def truncate(logits: jax.Array, how: Sampling) -> jax.Array:
+  """Logits [B,V] after top-k, then top-p; -inf outside.
+
+  top-k keeps k tokens; top-p the smallest set of most likely tokens with mass
+  >= top_p, where 1e-6 is left to rounding. Of equally likely tokens those with
+  lower ids come first.
+  """
+  few = 0 < how.top_k < logits.shape[-1]
+  if not few and how.top_p == 1:
+    return logits
+  if few:
+    order = jax.lax.top_k(logits, how.top_k)[0]
+  else:
+    order = jnp.sort(logits, axis=-1, descending=True)
+  count = jnp.full((len(order), 1), order.shape[-1])
+  if how.top_p < 1:
+    p = jax.nn.softmax(order)
+    before = jnp.cumsum(p, -1) - p  # mass of the more likely ones
+    count = (before < how.top_p - 1e-6).sum(-1, keepdims=True).clip(min=1)
+  least = jnp.take_along_axis(order, count - 1, axis=-1)
+  above, equal = logits > least, logits == least
+  room = count - above.sum(-1, keepdims=True)
+
+  def first(equal):
+    return equal & (jnp.cumsum(equal, -1) <= room)
+
+  # Ties are rare, and counting them along the vocabulary is not free.
+  tied = (equal.sum(-1, keepdims=True) > room).any()
+  kept = above | jax.lax.cond(tied, first, lambda equal: equal, equal)
+  return jnp.where(kept, logits, -jnp.inf)
+
+
+def draw(logits: jax.Array, u: jax.Array, how: Sampling):
+  """One token a row by inverting the distribution function at u.
+
+  One uniform number per row replaces V Gumbel variates. The vocabulary is
+  cut into blocks: first the block is found by its mass, then the token.
+
+  Args:
+    logits: f32[B,V].
+    u: f32[B] in [0, 1), of 23 bits: a token rarer than 1.2e-7 is drawn in steps
+      of that, while its mass as part of a tail is right.
+
+  Returns:
+    token i32[B]; its log-prob f32[B] under the distribution drawn from.
+  """
+  if how.temperature == 0:
+    return jnp.argmax(logits, -1).astype(jnp.int32), jnp.zeros(len(logits))
+  z = logits if how.temperature == 1 else logits / how.temperature
+  if how.top_k or how.top_p < 1:
+    z = truncate(z, how)
+  top = z.max(-1, keepdims=True)
+  e = jnp.exp(z - top)
+  b, v = e.shape
+  # A power of two blocks: a vocabulary sharded in `tensor` stays so.
+  blocks = 1 << (v.bit_length() // 2)
+  width = -(-v // blocks)
+  e = jnp.pad(e, ((0, 0), (0, blocks * width - v))).reshape(b, blocks, width)
+  mass = e.sum(-1)
+  upto = jnp.cumsum(mass, -1)
+  target = u[:, None] * upto[:, -1:]
+  block = _with_mass(mass, (upto <= target).sum(-1))
+  take = lambda x, i: jnp.take_along_axis(x, i[:, None], axis=1)[:, 0]
+  before = take(upto, block) - take(mass, block)
+  inside = jnp.take_along_axis(e, block[:, None, None], axis=1)[:, 0]
+  index = (jnp.cumsum(inside, -1) <= target - before[:, None]).sum(-1)
+  index = _with_mass(inside, index)
+  token = (block * width + index).astype(jnp.int32)
+  logp = jnp.log(take(inside, index)) - jnp.log(mass.sum(-1))
+  return token, logp
+
+
+def _with_mass(x, i):
+  """The first positive entry of each row from i on; the last one if none is.
+
+  Sums that are rounded may stop on an entry without mass, and u < 1 may still
+  round up to the whole mass.
+  """
+  n = x.shape[-1]
+  i = jnp.minimum(i, n - 1 - jnp.argmax(x[:, ::-1] > 0, -1))
+  return jnp.argmax((x > 0) & (jnp.arange(n)[None] >= i[:, None]), -1)
+
+
+def embed_tokens(params, model, tokens):
+  return jnp.take(params['embedding'], tokens, axis=0).astype(model.dtype)
+
+
+def final_logits(params, model, x):
+  """f32[M,V] of the last block's output [M,D]."""
+  norm = layers.RMSNorm(model.config.norm_eps, model.param_dtype)
+  x = norm.apply({'params': params['final_norm']}, x)
+  head = transformer.head_weight(params).astype(x.dtype)
+  return layers.product(x, head, jnp.float32)
+
+
+def uniforms(key, prompts: int, group: int, n: int):
+  """f32[B,n]; see `sample` for a key [P]."""
+  if key.ndim:
+    u = jax.vmap(lambda k: jax.random.uniform(k, (group, n)))(key)
+    u = u.reshape(prompts * group, n)
+  else:
+    u = jax.random.uniform(key, (prompts * group, n))
+  return nn.with_logical_constraint(u, ('batch', None))  # sliced every step
+
+
+def fresh(u) -> dict:
+  """What `book` keeps, before the first token."""
+  b, n = u.shape
+  return {
+    'u': u,
+    'tokens': jnp.zeros((b, n), jnp.int32),
+    'logp': jnp.zeros((b, n), jnp.float32),
+    'length': jnp.zeros((b,), jnp.int32),
+    'done': jnp.zeros((b,), bool),
+    'last': jnp.zeros((b,), jnp.int32),
+    'i': jnp.zeros((), jnp.int32),
+  }
+
+
+def book(logits, state: dict, *, how: Sampling) -> dict:
+  """Draws the tokens at index i and books them."""
+  i = state['i']
+  token, logp = draw(
+    logits, jax.lax.dynamic_index_in_dim(state['u'], i, 1, False), how
+  )
+  live = ~state['done']
+  token = jnp.where(live, token, 0)
+  put = lambda to, x: jax.lax.dynamic_update_slice_in_dim(to, x[:, None], i, 1)
+  ends = jnp.array(how.end_ids, jnp.int32)
+  ended = live & (token[:, None] == ends[None]).any(-1)
+  return state | {
+    'tokens': put(state['tokens'], token),
+    'logp': put(state['logp'], jnp.where(live, logp, 0.0)),
+    'length': state['length'] + live,
+    'done': state['done'] | ended,
+    'last': token,
+    'i': i + 1,
+  }
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'how', 'group'))
+def sample(
+  params, prompt, length, key, *, model, how: Sampling, group: int = 1
+):
+  """`group` continuations of each prompt.
+
+  Args:
+    params: the sampler's layout, from `transformer.unstack`.
+    prompt: i32[P,S], right-padded.
+    length: i32[P], at least 1.
+    key: PRNG key. Row b, step n use u[b, n]: tokens do not depend on how
+      rows are spread over devices. Or a key [P] for each prompt: then they
+      do not depend on the other prompts of the batch either.
+    model: `transformer.Decoder`.
+    how: `Sampling`, checked by `check`.
+    group: samples per prompt.
+
+  Returns:
+    `Sampled` with B = P*group rows, those of a prompt adjacent.
+  """
+  c = model.config
+  p, s = prompt.shape
+  b, n = p * group, how.max_new_tokens
+  block = layers.Block(c, model.dtype, model.param_dtype)
+
+  embed = functools.partial(embed_tokens, params, model)
+  final = functools.partial(final_logits, params, model)
+
+  # Prefill: each prompt once.
+  positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
+  table = layers.rope_table(positions, c)
+  x, kv = embed(prompt), []
+  for layer in params['layers']:
+    x, pair = block.apply({'params': layer}, x, table, layers.causal(s))
+    kv.append(pair)
+  last = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
+  logits = jnp.repeat(final(last), group, axis=0)
+  seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
+  u = uniforms(key, p, group, n)
+  pick = functools.partial(book, how=how)
+
+  def step(prefix, state):
+    kv, seen = prefix
+    i = state['i'] - 1  # index of the token fed now
+    table = layers.rope_table(state['start'][:, None] + i, c)
+    mask = (jnp.arange(n) <= i)[None, None, None]
+    x = embed(state['last'][:, None])
+    caches = []
+    for layer, (pk, pv), (ck, cv) in zip(
+      params['layers'], kv, state['cache'], strict=True
+    ):
+      q, k, v = block.apply({'params': layer}, x, table, method='project')
+      k, v = layers.lay_out(k, v)
+      ck = jax.lax.dynamic_update_slice_in_dim(ck, k, i, 3)
+      cv = jax.lax.dynamic_update_slice_in_dim(cv, v, i, 2)
+      sources = (layers.Source(pk, pv, seen), layers.Source(ck, cv, mask))
+      y = layers.attend(q, sources)
+      x = block.apply({'params': layer}, x, y, method='finish')
+      caches.append((ck, cv))
+    return pick(final(x[:, 0]), state | {'cache': caches})
+
+  empty = lambda *of: jnp.zeros((b, c.num_kv_heads, *of), model.dtype)
+  state = fresh(u) | {
+    'row': jnp.arange(b),
+    'start': jnp.repeat(length, group),
+    'cache': [
+      (empty(c.head_dim, n), empty(n, c.head_dim)) for _ in params['layers']
+    ],
+  }
+  state, prefix, out = pick(logits, state), (kv, seen), None
+  for size in (*sizes(b, how)[1:], 0):
+    state = jax.lax.while_loop(
+      lambda t, size=size: (t['i'] < n) & ((~t['done']).sum() > size),
+      functools.partial(step, prefix),
+      state,
+    )
+    part = {k: state[k] for k in ('tokens', 'logp', 'length', 'done')}
+    if out is None:
+      out = part
+    else:
+      put = lambda to, x, row=state['row']: to.at[row].set(x)
+      out = jax.tree.map(put, out, part)
+    if size:
+      keep = jnp.argsort(state['done'], stable=True)[:size]
+      take = lambda tree, at: jax.tree.map(lambda x: jnp.take(x, at, 0), tree)
+      i = state.pop('i')
+      state = take(state, keep) | {'i': i}
+      prefix = take((kv, seen), state['row'] // group)  # one prompt a row now
+  stop = jnp.where(out['done'], Stop.END, Stop.LENGTH).astype(jnp.int32)
+  return Sampled(out['tokens'], out['logp'], out['length'], stop)

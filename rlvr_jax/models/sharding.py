@@ -1,0 +1,221 @@
+"""Mesh, logical rules, and the layouts of parameters.
+
+Two layouts: training shards every matrix over `fsdp` and `tensor`; sampling
+over `tensor` alone, so that decoding gathers no weights. `to_sampler` goes
+from the one to the other, once per step.
+"""
+
+import contextlib
+import functools
+import math
+
+import flax.linen as nn
+import flax.traverse_util as traverse
+import jax
+import numpy as np
+from jax.experimental import mesh_utils, multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from rlvr_jax.models import transformer
+
+AXES = ('data', 'fsdp', 'tensor')
+BATCH = ('data', 'fsdp')  # mesh axes that share the rows
+
+# Logical axis -> mesh axes. One table for parameters and activations.
+RULES = {
+  'batch': BATCH,
+  'embed': 'fsdp',
+  'heads': 'tensor',
+  'kv_heads': 'tensor',
+  'mlp': 'tensor',
+  'vocab': 'tensor',
+  'layers': None,
+  'head_dim': None,
+  'norm': None,
+  'act_embed': None,
+}
+SAMPLER_RULES = RULES | {'embed': None}
+
+
+def make_mesh(shape, devices=None) -> Mesh:
+  """Mesh over (data, fsdp, tensor). One -1 takes the devices that are left.
+
+  Raises:
+    ValueError: the product is not the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  shape = tuple(shape)
+  rule = (
+    f'mesh.shape={shape} must be three sizes over {AXES}, at most one of '
+    f'them -1, whose product is the number of devices, {len(devices)}.'
+  )
+  sizes = [s for s in shape if s != -1]
+  if len(shape) != 3 or len(sizes) < 2 or min(sizes) < 1:
+    raise ValueError(rule)
+  known = math.prod(sizes)
+  shape = tuple(len(devices) // known if s == -1 else s for s in shape)
+  if math.prod(shape) != len(devices):
+    raise ValueError(rule)
+  # A slice of 4x4 chips may be cut into 8 x 2: an axis of chips is split.
+  grid = mesh_utils.create_device_mesh(
+    shape, devices, allow_split_physical_axes=True
+  )
+  return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+@contextlib.contextmanager
+def use(mesh: Mesh):
+  """Within it, the model's logical constraints mean this mesh."""
+  with jax.set_mesh(mesh), nn.logical_axis_rules(tuple(RULES.items())):
+    yield
+
+
+def batch_shards(mesh: Mesh) -> int:
+  """Number of parts that rows are cut into."""
+  return math.prod(mesh.shape[a] for a in BATCH)
+
+
+def whole(size: int, shards: int) -> int:
+  """`size` rows, and as many more as make each of the shards equal."""
+  return -(-size // shards) * shards
+
+
+def batch_shards_in_use() -> int:
+  """`batch_shards` of the mesh of the surrounding `use`; 1 without one."""
+  shape = jax.sharding.get_abstract_mesh().shape
+  return math.prod(shape.get(a, 1) for a in BATCH)
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+  """Leading axis over the batch axes."""
+  return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def _plain(params):
+  """The arrays without their boxes of logical names."""
+  is_box = lambda x: isinstance(x, nn.meta.AxisMetadata)
+  return jax.tree.map(lambda x: x.value, params, is_leaf=is_box)
+
+
+def _specs(model, rules):
+  boxed = jax.eval_shape(lambda: transformer.init(model, jax.random.key(0)))
+  logical = nn.get_partition_spec(boxed)
+  is_spec = lambda x: isinstance(x, PartitionSpec)
+  spec = jax.tree.map(
+    lambda s: PartitionSpec(*(None if a is None else rules[a] for a in s)),
+    logical,
+    is_leaf=is_spec,
+  )
+  return _plain(boxed), spec, logical
+
+
+def params_shardings(model, mesh: Mesh):
+  """(shapes, shardings) of the parameter tree in the training layout.
+
+  Raises:
+    ValueError: an axis that its mesh axis does not divide; all at once.
+  """
+  shapes, spec, logical = _specs(model, RULES)
+  problems = set()
+
+  def look(shape, spec, names):
+    for size, axis, name in zip(shape.shape, spec, names, strict=False):
+      if axis and size % mesh.shape[axis]:
+        problems.add(
+          f'{name} has size {size}, no multiple of mesh axis '
+          f'{axis}={mesh.shape[axis]}'
+        )
+
+  jax.tree.map(look, shapes, spec, logical)
+  if problems:
+    raise ValueError(
+      f'mesh.shape does not fit the model: {"; ".join(sorted(problems))}.'
+    )
+  return shapes, jax.tree.map(lambda s: NamedSharding(mesh, s), spec)
+
+
+def init_params(model, key, mesh: Mesh):
+  """Random parameters, created sharded."""
+  _, shardings = params_shardings(model, mesh)
+  make = lambda k: _plain(transformer.init(model, k))
+  return jax.jit(make, out_shardings=shardings)(key)
+
+
+def put_params(params, model, mesh: Mesh):
+  """Host arrays onto the mesh, leaf by leaf, in the model's param_dtype."""
+  shapes, shardings = params_shardings(model, mesh)
+  put = lambda x, a, s: jax.device_put(np.asarray(x, dtype=a.dtype), s)
+  return jax.tree.map(put, params, shapes, shardings)
+
+
+def to_sampler(model, mesh: Mesh):
+  """The jitted function from training params to the sampler's layout.
+
+  Layers become a tuple of trees, matrices take the compute dtype, and the
+  fsdp shards are gathered. Norm scales and biases keep theirs, as they do when
+  training: decided by their names, for stacked ones have two axes.
+  """
+  n = model.config.num_layers
+  _, spec, _ = _specs(model, SAMPLER_RULES)
+  block = jax.tree.map(lambda s: PartitionSpec(*s[1:]), spec['layers']['block'])
+  spec = {**spec, 'layers': (block,) * n}
+  out = jax.tree.map(
+    lambda s: NamedSharding(mesh, s),
+    spec,
+    is_leaf=lambda x: isinstance(x, PartitionSpec),
+  )
+
+  def reshape(params):
+    flat = traverse.flatten_dict(params, sep='/')
+    matrix = lambda k, a: a.ndim > 1 and is_matrix(k)
+    cast = {
+      k: a.astype(model.dtype) if matrix(k, a) else a for k, a in flat.items()
+    }
+    return transformer.unstack(traverse.unflatten_dict(cast, sep='/'), n)
+
+  return jax.jit(reshape, out_shardings=out)
+
+
+def from_host(tree, sharding: NamedSharding):
+  """Host arrays, the same on every process, onto the mesh."""
+
+  def put(x):
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
+
+  return jax.tree.map(put, tree)
+
+
+def placer(abstract):
+  """The loader's callback: each leaf onto its devices as soon as it is read."""
+
+  def place(path, x):
+    leaf = functools.reduce(lambda tree, key: tree[key], path, abstract)
+    return from_host(x, leaf.sharding)
+
+  return place
+
+
+def to_host(tree):
+  """Whole arrays as NumPy, on every process."""
+  if jax.process_count() == 1:
+    return jax.tree.map(np.asarray, tree)
+  return jax.tree.map(
+    lambda x: multihost_utils.process_allgather(x, tiled=True), tree
+  )
+
+
+def agree(tree):
+  """What process 0 holds, on every process: of NumPy arrays."""
+  if jax.process_count() == 1:
+    return tree
+  return multihost_utils.broadcast_one_to_all(tree)
+
+
+def is_matrix(path: str) -> bool:
+  """Whether 'path/of/a/parameter' names a matrix: no norm's scale, no bias."""
+  return not path.endswith(('/scale', '/bias', 'value_bias'))

@@ -1,0 +1,1 @@
+"""What a run writes, and its pages and plots."""

@@ -1,0 +1,181 @@
+"""What a run's directory holds, read back, and runs put together.
+
+Runs whose configs differ in `seed` only are one group.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from rlvr_jax import config
+from rlvr_jax.reporting import run_writer
+
+
+class Run(NamedTuple):
+  """What a directory holds. `problems` are sentences for the reader."""
+
+  name: str
+  config: dict[str, Any]  # flat: {'a.b': value}
+  config_json: str
+  command: str
+  metrics: list[dict]
+  evals: list[dict]  # of the training run itself
+  other_evals: list[dict]  # with a `source` other than 'train'
+  rollouts: list[dict]
+  problems: list[str]
+
+
+class Group(NamedTuple):
+  """Runs that differ in their seed only."""
+
+  label: str
+  runs: list[Run]
+
+
+def read(folder) -> Run:
+  """Reads what there is of a run; ValueError if there is no directory."""
+  folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    raise ValueError(f'There is no directory {str(folder)!r}.')
+  problems = []
+  values, text = {}, ''
+  try:
+    text = (folder / 'config.json').read_text()
+    values = config.flatten(json.loads(text))
+  except FileNotFoundError:
+    problems.append('There is no config.json.')
+  except (ValueError, AttributeError, OSError) as e:
+    problems.append(f'config.json cannot be read: {e}.')
+
+  def lines(name):
+    if not (folder / name).is_file():
+      problems.append(f'There is no {name}.')
+      return []
+    found = list(run_writer.read(folder / name))
+    if not found:
+      problems.append(f'{name} is empty.')
+    return found
+
+  metrics, evals, rollouts = map(
+    lines, (run_writer.METRICS, run_writer.EVAL, run_writer.ROLLOUTS)
+  )
+  ours = lambda e: 'source' not in e or e['source'] == 'train'
+  total = values.get('total_steps')
+  last = metrics[-1]['step'] if metrics else 0
+  if isinstance(total, int) and last < total:
+    problems.append(f'The run is not finished: step {last} of {total}.')
+  command = folder / 'command.txt'
+  return Run(
+    name=folder.name or str(folder),
+    config=values,
+    config_json=text,
+    command=command.read_text().strip() if command.is_file() else '',
+    metrics=metrics,
+    evals=[e for e in evals if ours(e)],
+    other_evals=[e for e in evals if not ours(e)],
+    rollouts=rollouts,
+    problems=problems,
+  )
+
+
+def group(runs: Sequence[Run]) -> list[Group]:
+  """Runs of one config together, in order; labels are the differing keys."""
+  together: dict[str, list[Run]] = {}
+  for r in runs:
+    rest = {k: v for k, v in r.config.items() if k != 'seed'}
+    key = json.dumps(rest, sort_keys=True) if r.config else f'dir {r.name}'
+    together.setdefault(key, []).append(r)
+  firsts = [rs[0] for rs in together.values()]
+  keys = list(dict.fromkeys(k for r in firsts for k in r.config))
+  absent = config.ABSENT
+  differ = [
+    k
+    for k in keys
+    if k != 'seed'
+    and len({json.dumps(r.config.get(k, absent)) for r in firsts}) > 1
+  ]
+  groups = []
+  for first, rs in zip(firsts, together.values()):
+    # The last part of a key will do where it is unambiguous.
+    parts = [k.rpartition('.')[2] for k in differ]
+    shown = [p if parts.count(p) == 1 else k for p, k in zip(parts, differ)]
+    label = ', '.join(
+      f'{s}={first.config.get(k, absent)}' for s, k in zip(shown, differ)
+    )
+    label = label if first.config and label else first.name
+    groups.append(Group(label if len(label) < 70 else label[:67] + '...', rs))
+  return groups
+
+
+def series(
+  runs: Sequence[Run], name: str, kind: str = 'metrics'
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """(steps [N], values [R, N]) at the steps that all runs with `name` have."""
+  found = []
+  for run in runs:
+    pairs = {
+      x['step']: number(x[name]) for x in getattr(run, kind) if name in x
+    }
+    if pairs:
+      found.append(pairs)
+  if not found:
+    return None
+  steps = sorted(set.intersection(*(set(p) for p in found)))
+  if not steps:
+    return None
+  values = np.array([[p[s] for s in steps] for p in found], float)
+  return (np.array(steps), values) if np.isfinite(values).any() else None
+
+
+def problems(runs: Sequence[Run]) -> list[str]:
+  """The problems of all runs, with their names if there are several."""
+  many = len(runs) > 1
+  return [f'{r.name}: {p}' if many else p for r in runs for p in r.problems]
+
+
+def number(x) -> float:
+  """A finite float, or NaN for what is none."""
+  try:
+    value = float(x)
+  except (TypeError, ValueError):
+    return float('nan')
+  return value if np.isfinite(value) else float('nan')
+
+
+def accuracy(runs: Sequence[Run], last: bool) -> tuple[float, ...] | None:
+  """(value, low, high) of the first or last evaluation that all seeds had.
+
+  One run has the interval that its evaluation gave, over questions. Several
+  have mean -+ t * sd / sqrt(R), the 95 % interval over seeds (Student's t
+  with R - 1 degrees of freedom, sd with ddof 1), cut to [0, 1].
+  """
+  found = series(runs, 'eval/accuracy', 'evals')
+  if found is None:
+    return None
+  at = -1 if last else 0
+  values = found[1][:, at]
+  if len(values) == 1:
+    low, high = bounds(runs, found[0])
+    return float(values[0]), float(low[at]), float(high[at])
+  mean = values.mean()
+  t = special.stdtrit(len(values) - 1, 0.975)
+  half = t * values.std(ddof=1) / np.sqrt(len(values))
+  return float(mean), float(max(mean - half, 0)), float(min(mean + half, 1))
+
+
+def bounds(runs: Sequence[Run], steps: np.ndarray) -> list[np.ndarray]:
+  """[low [N], high [N]] of the first run's accuracy; NaN where not given."""
+  sides = [{}, {}]
+  for line in runs[0].evals:
+    for side, name in zip(sides, ('low', 'high')):
+      side[line['step']] = number(line.get(f'eval/accuracy_{name}'))
+  return [np.array([side[s] for s in steps]) for side in sides]
+
+
+def seconds(run: Run) -> float:
+  """Time spent in training steps."""
+  return float(np.nansum([number(x.get('step_time')) for x in run.metrics]))

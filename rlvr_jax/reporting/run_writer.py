@@ -1,0 +1,369 @@
+"""What a run writes down as it goes: `DIR/*.jsonl` and the console.
+
+Every line of the files is one JSON object with a `step`, counted from 1: the
+line of step s is written after the s-th update and before the checkpoint of
+step s is saved. `eval.jsonl` also has a step 0, before any update. NaN and
+infinities, which JSON lacks, are the strings 'nan', 'inf' and '-inf'.
+
+Only process 0 writes; on the others the same calls do nothing.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import math
+import os
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+import rich.progress
+
+from rlvr_jax import config as config_lib
+from rlvr_jax import config_file
+from rlvr_jax.io import manifest
+
+_log = logging.getLogger(__name__)
+
+# Metrics that may differ between equal runs; a name that ends in '/' stands
+# for all that start with it.
+WALL_CLOCK = ('step_time', 'timing_s/', 'perf/')
+
+METRICS, EVAL, ROLLOUTS = 'metrics.jsonl', 'eval.jsonl', 'rollouts.jsonl'
+_FILES = (METRICS, EVAL, ROLLOUTS)
+
+# What a console line shows, where a run has it.
+_CONSOLE = {
+  'reward': 'reward',
+  'accuracy': 'accuracy',
+  'completions/mean_length': 'length',
+  'entropy': 'entropy',
+  'kl': 'kl',
+  'grad_norm': 'grad_norm',
+}
+
+
+def is_wall_clock(name: str) -> bool:
+  """Whether a metric measures this machine rather than the run."""
+  return any(
+    name.startswith(w) if w.endswith('/') else name == w for w in WALL_CLOCK
+  )
+
+
+@contextlib.contextmanager
+def hold(workdir):
+  """Keeps other processes from training in `workdir`; made if need be.
+
+  Enter it before anything in the directory is read or changed. A directory
+  that it made and in which nothing was written goes away with it.
+
+  Raises:
+    ValueError: another process holds it.
+    OSError: it cannot be made or written.
+  """
+  folder = pathlib.Path(workdir)
+  lock, made = None, not folder.exists()
+  if jax.process_index() == 0:
+    lock = locked(folder)
+    if lock is None:
+      raise ValueError(
+        f'Another process is training in {folder}. Wait for it, stop it, or '
+        'use another workdir.'
+      )
+  try:
+    yield
+  finally:
+    if lock is not None:
+      with contextlib.suppress(OSError):  # somebody else's doing
+        if made and [p.name for p in folder.iterdir()] == ['.lock']:
+          (folder / '.lock').unlink()
+          folder.rmdir()
+      os.close(lock)
+
+
+def open(
+  workdir,
+  config,
+  *,
+  step: int | None,
+  total_steps: int,
+  transcripts: int,
+  console_every: int = 1,
+  command: str = '',
+  source: config_file.Source | None = None,
+) -> 'Writer':
+  """The writer of a run that starts, or goes on after `step`.
+
+  Lines later than `step`, which a killed run wrote after its last checkpoint,
+  are dropped, so that the files become those of a run never killed. The
+  caller holds the directory: see `hold`.
+
+  Args:
+    workdir: the run's directory; made if it is not there.
+    config: the run's config, written to `config.json`.
+    step: of the checkpoint that the run goes on from; None for a new run.
+    total_steps: where the run ends.
+    transcripts: at most so many lines per call of `rollouts`, the first ones.
+    console_every: a console line every so many steps, outside a terminal.
+    command: what the user typed, kept in `command.txt` for the report.
+    source: the config file, kept for those who read the run.
+
+  Raises:
+    OSError: a file cannot be written; names it.
+  """
+  if jax.process_index() != 0:
+    return Writer(None, step or 0, total_steps, transcripts, 1)
+  folder = pathlib.Path(workdir)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as e:
+    raise _explain(e, folder) from e
+  _replace(folder / 'config.json', [config_lib.to_json(config)])
+  if command and (step is None or not (folder / 'command.txt').exists()):
+    _replace(folder / 'command.txt', [command + '\n'])
+  kept = config_file.texts(source) if source else {}
+  if step is None or not all((folder / name).exists() for name in kept):
+    for name, text in kept.items():
+      _replace(folder / name, [text])
+  for name in _FILES:
+    _drop_after(folder / name, -1 if step is None else step)
+  return Writer(folder, step or 0, total_steps, transcripts, console_every)
+
+
+class Writer:
+  """Appends lines and shows progress. Use it in a `with` block."""
+
+  def __init__(self, folder, step, total, transcripts, every):
+    self._folder = folder
+    self._total, self._transcripts, self._every = total, transcripts, every
+    self._times, self._last = [], time.perf_counter()
+    self._bar = _bar(step, total) if folder and sys.stdout.isatty() else None
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def metrics(self, step: int, values: Mapping[str, float]) -> None:
+    """The line of a training step; scalars of numpy or JAX are welcome."""
+    if self._folder is None:
+      return
+    line = append(self._folder / METRICS, step, values)
+    now = time.perf_counter()
+    self._times = [*self._times[-19:], now - self._last]
+    self._last = now
+    # The first step compiles, so it says little of the others.
+    seconds = statistics.fmean(self._times[1:] or self._times)
+    left = seconds * (self._total - step)
+    shown = ' '.join(
+      f'{short} {float(line[k]):.3g}'
+      for k, short in _CONSOLE.items()
+      if k in line
+    )
+    rate = f'{seconds:.3g} s/step'
+    if self._bar is not None:
+      self._bar.update(
+        0, completed=step, shown=shown, left=f'{clock(left)} left'
+      )
+      self._bar.refresh()
+    elif step % self._every == 0 or step == self._total:
+      self.say(f'step {step}/{self._total} {shown} {rate}, {clock(left)} left')
+
+  def eval(self, step: int, values: Mapping) -> None:
+    """The line of an evaluation; also shown on the console."""
+    if self._folder is None:
+      return
+    line = append(self._folder / EVAL, step, values)
+    numbers = ' '.join(
+      f'{k} {float(v):.3g}'
+      for k, v in line.items()
+      if k.startswith('eval/')
+      and not k.endswith(('_low', '_high'))
+      and isinstance(v, (int, float))
+    )
+    self.say(f'eval at step {step}: {numbers}')
+
+  def rollouts(self, step: int, transcripts: Sequence[Mapping]) -> None:
+    """Readable transcripts: the first so many of `transcripts`."""
+    if self._folder is not None:
+      for line in transcripts[: self._transcripts]:
+        append(self._folder / ROLLOUTS, step, line)
+
+  def sync(self) -> None:
+    """Returns when all lines survive a power cut, as a checkpoint that counts
+    on them does."""
+    if self._folder is None:
+      return
+    try:
+      for path in (*map(self._folder.joinpath, _FILES), self._folder):
+        if path.exists():
+          manifest.sync(path)
+    except OSError as e:
+      raise _explain(e, self._folder) from e
+
+  def say(self, text: str) -> None:
+    """A line on the console, above the progress bar if there is one."""
+    if self._folder is None:
+      return
+    if self._bar is not None:
+      self._bar.console.print(text, markup=False, highlight=False)
+    else:
+      # What the console cannot write, such as half of a character, is escaped.
+      kind = sys.stdout.encoding or 'utf-8'
+      print(text.encode(kind, 'backslashreplace').decode(kind), flush=True)
+
+  def close(self) -> None:
+    if self._bar is not None:
+      self._bar.stop()
+    self._folder = self._bar = None
+
+
+def append(path, step: int, values: Mapping) -> dict:
+  """Appends one JSON line, flushed; returns the object as written."""
+  line = {'step': int(step)} | {k: _jsonable(v) for k, v in values.items()}
+  line['step'] = int(step)
+  text = json.dumps(line, ensure_ascii=False, allow_nan=False) + '\n'
+  path = pathlib.Path(path)
+  try:
+    # Unbuffered, in one call: a kill leaves at most the last line cut.
+    with path.open('ab', buffering=0) as f:
+      f.write(text.encode('utf-8', 'backslashreplace'))
+  except OSError as e:
+    raise _explain(e, path) from e
+  return line
+
+
+def read(path) -> Iterator[dict]:
+  """The lines of a file that are whole; nothing if there is no file."""
+  for line, _ in _lines(pathlib.Path(path)):
+    if line is not None:
+      yield line
+
+
+def clock(seconds: float) -> str:
+  """75 -> '1:15', 3675 -> '1:01:15'."""
+  minutes, s = divmod(round(seconds), 60)
+  hours, m = divmod(minutes, 60)
+  return f'{hours}:{m:02}:{s:02}' if hours else f'{m}:{s:02}'
+
+
+def _bar(step, total):
+  p = rich.progress
+  bar = p.Progress(
+    p.TextColumn('step'),
+    p.MofNCompleteColumn(),
+    p.BarColumn(),
+    p.TextColumn('{task.fields[shown]}', markup=False),
+    p.TimeElapsedColumn(),
+    p.TextColumn('{task.fields[left]}'),
+  )
+  bar.add_task('', total=total, completed=step, shown='compiling', left='')
+  bar.start()
+  return bar
+
+
+def locked(folder: pathlib.Path, name: str = '.lock') -> int | None:
+  """The open lock of a folder, made if need be; None if another process has
+  it. Close it to give it back: the kernel does when a process ends.
+
+  Raises:
+    OSError: it cannot be made or written.
+  """
+  path, tries = folder / name, 100
+  while True:
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as e:
+      tries -= 1
+      if isinstance(e, FileNotFoundError) and tries:
+        continue  # a holder took the folder away that it had made
+      raise _explain(e, folder) from e
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      os.close(lock)
+      return None
+    except OSError as e:  # a file system without locks
+      _log.warning('%s cannot be locked (%s).', folder, e.strerror)
+    if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
+      return lock
+    os.close(lock)  # removed between opening and locking
+
+
+def _drop_after(path, step):
+  """Keeps the whole lines up to `step`, atomically."""
+  if not path.exists():
+    return
+  _replace(
+    path,
+    (
+      text
+      for line, text in _lines(path)
+      if line is not None and line['step'] <= step
+    ),
+  )
+
+
+def _lines(path):
+  """(object, text) per line; the object is None if the line is not whole."""
+  if not path.exists():
+    return
+  with path.open(encoding='utf-8', errors='replace', newline='\n') as f:
+    for number, text in enumerate(f, 1):
+      try:
+        line = json.loads(text)
+        whole = isinstance(line['step'], int) and text.endswith('\n')
+      except (ValueError, KeyError, TypeError):
+        whole = False
+      if not whole:
+        _log.warning('%s: line %d is not whole and is ignored.', path, number)
+      yield (line if whole else None), text
+
+
+def _replace(path, texts):
+  tmp = path.with_name(path.name + '.tmp')
+  try:
+    with tmp.open('w', encoding='utf-8', newline='\n') as f:
+      f.writelines(texts)
+      f.flush()
+      os.fsync(f.fileno())
+    os.replace(tmp, path)
+    manifest.sync(path.parent)
+  except OSError as e:
+    tmp.unlink(missing_ok=True)
+    raise _explain(e, path) from e
+
+
+def _explain(error, path):
+  remedy = 'Check that it is a place you may write to'
+  if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    remedy = 'The disk or a quota is full: free some space'
+  return OSError(
+    error.errno,
+    f'{path} could not be written ({error.strerror}). {remedy}, then run the '
+    'same command again; it goes on from its last checkpoint.',
+  )
+
+
+def _jsonable(x):
+  if isinstance(x, Mapping):
+    return {str(k): _jsonable(v) for k, v in x.items()}
+  if isinstance(x, (list, tuple)):
+    return [_jsonable(v) for v in x]
+  if isinstance(x, (jax.Array, np.ndarray, np.generic)):
+    x = np.asarray(x)
+    if x.ndim:
+      return [_jsonable(v) for v in x]
+    # The shortest text that gives the same float32, not its float64 digits.
+    x = float(str(x)) if x.dtype == np.float32 else x.item()
+  if isinstance(x, float) and not math.isfinite(x):
+    return str(x)
+  return x

@@ -1,0 +1,1 @@
+"""Tasks to scored rollouts: single turn, episodes, belief, the task stream."""

@@ -1,0 +1,5 @@
+"""Statistics of evaluations: pass@k, calibration, intervals, votes, coverage."""
+
+from rlvr_jax.stats.passk import pass_at_k
+
+__all__ = ['pass_at_k']

@@ -1,1 +1,0 @@
-"""Chat templates: messages to the one string that a model reads."""

@@ -1,0 +1,1 @@
+"""TPU slices: ahead-of-time compilation and its reports."""

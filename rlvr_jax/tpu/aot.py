@@ -1,0 +1,308 @@
+"""The programs of a run, compiled for a TPU slice that is not there.
+
+Arguments are abstract, devices come from a description of the slice, so a
+machine without TPUs says what each chip would hold and what would travel
+between chips. Nothing runs; no speed is claimed.
+"""
+
+import functools
+import math
+import re
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+
+from rlvr_jax import algorithm, checks, registry, types
+from rlvr_jax.envs import dialogue
+from rlvr_jax.io import load
+from rlvr_jax.learner.programs import build
+from rlvr_jax.models import dialogue_sampler, sampler, sharding
+from rlvr_jax.rollouts import belief, judge
+from rlvr_jax.tpu import hlo
+
+GIB = 2**30
+
+
+class Chip(NamedTuple):
+  """A TPU generation. A device is what JAX shows: a chip, or a half of one."""
+
+  hbm: int  # GiB a chip, as published (docs.cloud.google.com/tpu/docs)
+  usable: float  # GiB a device that the compiler hands out
+  example: str  # a slice, as `topology` takes it
+  per_chip: int = 1  # devices a chip
+  options: tuple = ()
+
+
+CHIPS = {
+  # Without megacore v4 would show two devices a chip, as no one runs it.
+  'v4': Chip(32, 30.75, '2x2x2', options=(('chip_config_name', 'megacore'),)),
+  'v5e': Chip(16, 15.75, '4x4'),
+  'v5p': Chip(95, 95.0, '2x2x2'),
+  'v6e': Chip(32, 31.25, '4x4'),
+  'tpu7x': Chip(192, 94.75, '2x2x2', per_chip=2),
+}
+
+
+class Memory(NamedTuple):
+  """Bytes a device."""
+
+  arguments: int
+  outputs: int  # without those that reuse an argument's memory
+  reused: int  # outputs in donated arguments
+  temporaries: int
+  resident: int  # of the run, not of this program: it stays there meanwhile
+
+  @property
+  def total(self) -> int:
+    """An upper bound: temporaries may end before outputs begin."""
+    return self.arguments + self.outputs + self.temporaries + self.resident
+
+
+class Report(NamedTuple):
+  name: str
+  memory: Memory | None  # None: the compiler refused
+  refusal: str
+  collectives: list[hlo.Collective]
+  seconds: float
+
+
+class Program(NamedTuple):
+  name: str
+  lower: Callable  # () -> jax.stages.Lowered
+  resident: int  # see Memory
+  weights: object = None  # abstract, the sampler's layout: of one that decodes
+
+
+def topology(name: str) -> tuple[Chip, list]:
+  """The chip and the devices of a slice such as 'v5e:8x8'.
+
+  Raises:
+    ValueError: libtpu is missing, or there is no such slice.
+  """
+  kind, _, shape = name.partition(':')
+  spelled = ', '.join(f'{k}:{chip.example}' for k, chip in CHIPS.items())
+  if kind not in CHIPS or not re.fullmatch(r'\d+(x\d+){1,2}', shape):
+    raise ValueError(
+      f'Unknown topology {name!r}.{registry.nearest(kind, CHIPS)} Spell it '
+      f'GENERATION:SHAPE, the shape in chips, for example {spelled}. v5e and '
+      'v6e have two axes, the others three.'
+    )
+  chip = CHIPS[kind]
+  options = dict(chip.options)
+  if set(shape.split('x')) == {'1'}:
+    options['chips_per_host_bounds'] = (1, 1, 1)
+  try:
+    found = topologies.get_topology_desc(
+      platform='tpu', topology_name=name, **options
+    )
+  except RuntimeError as e:
+    if 'not installed' in str(e):
+      raise ValueError(
+        'Compiling for a TPU needs libtpu, which is not installed: '
+        "pip install 'rlvr_jax[tpu]'"
+      ) from e
+    raise ValueError(
+      f'No slice {name!r}: {_first_line(e)} Known generations, each with a '
+      f'slice: {spelled}. A slice is made of hosts of 2x2 chips.'
+    ) from e
+  return chip, found.devices
+
+
+def programs(c, mesh) -> list[Program]:
+  """What a training run compiles on `mesh`: to_sampler, sample, update; with a
+  kl in the loss reference; with a critic or a correction prepare. For dialogues
+  begin and turn instead of sample, and belief where there is one.
+
+  Weights are not read: `model.name` gives the architecture only.
+
+  Raises:
+    ValueError: a config that the run would refuse.
+  """
+  checks.check_config(c, mesh)
+  config = load.load_config(c.model.name)
+  checks.check_model(c, config)
+  algo = algorithm.from_config(c.algo)
+  checks.check_algorithm(c, algo)
+  if c.method != 'rl':
+    algo = algorithm.supervised(algo)
+  built = build(c, mesh, algo, config)
+  state, to_sampler = built.abstract, built.to_sampler
+  rows = sharding.rows(mesh)
+  of = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+  p, s, n = c.train_batch_size, c.max_prompt_length, c.max_completion_length
+  # An env of dialogues has the name of its game; building it may need files.
+  talks = registry.parse(c.env)[0] in dialogue.GAMES
+  b = p * c.num_generations
+  t = s + (judge.limits(c).length if talks else n)
+  floats = of((b, t), jnp.float32)
+  critic = floats if algo.critic else None
+  batch = types.Batch(
+    tokens=of((b, t), jnp.int32),
+    mask=of((b, t), jnp.bool_),
+    adv=floats,
+    logp_old=floats,
+    logp_ref=floats if algo.kl else None,
+    value=critic,
+    returns=critic,
+  )
+  bare = batch.replace(logp_ref=None, value=None, returns=None)
+
+  with sharding.use(mesh):
+    weights = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+      to_sampler.lower(state.params).out_info,
+    )
+
+  def sample():
+    # An end id is data to the program: any one stands for the tokenizer's.
+    how = sampler.Sampling(n, (0,), c.temperature)
+    return sampler.sample.lower(
+      weights,
+      of((p, s), jnp.int32),
+      of((p,), jnp.int32),
+      state.key,
+      model=built.model,
+      how=how,
+      group=c.num_generations,
+    )
+
+  # The weights of the reference, or of a frozen copy that says its beliefs.
+  frozen = talks and c.dialogue.belief == 'initial'
+  kept = nbytes(state.params) if algo.kl or frozen else 0
+  all_state = nbytes(state)
+  found = [
+    Program(
+      'to_sampler',
+      lambda: to_sampler.lower(state.params),
+      all_state - nbytes(state.params) + kept,
+    ),
+    *(
+      _dialogues(c, built.model, weights, of, all_state + kept, mesh)
+      if talks
+      else [Program('sample', sample, all_state + kept, weights)]
+    ),
+    Program('update', lambda: built.update.lower(state, batch), kept),
+  ]
+  if algo.critic or algo.correction:
+    found.append(
+      Program(
+        'prepare',
+        lambda: built.prepare.lower(state.params, bare, floats),
+        all_state - nbytes(state.params) + kept,
+      )
+    )
+  if algo.kl:
+    # The reference has its own weights; the policy's state waits.
+    found.append(
+      Program(
+        'reference',
+        lambda: built.forward.lower(state.params, bare),
+        all_state,
+      )
+    )
+  return found
+
+
+def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
+  """begin, turn and, where it is measured, belief; see `turns`, `belief`."""
+  limits, group = judge.limits(c), c.num_generations
+  p, b = c.train_batch_size, c.train_batch_size * group
+  numbers = lambda *shape: of(shape, jnp.int32)
+  flags = lambda *shape: of(shape, jnp.bool_)
+
+  def begin():
+    return dialogue_sampler.begin.lower(
+      weights,
+      numbers(p, c.max_prompt_length),
+      numbers(p),
+      model=model,
+      group=group,
+      columns=limits.columns,
+    )
+
+  @functools.cache
+  def memory():
+    # How the compiler spreads it is known only then.
+    lowered = begin()
+    return jax.tree.map(
+      lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+      lowered.out_info,
+      lowered.compile().output_shardings,
+    )
+
+  def turn():
+    return dialogue_sampler.turn.lower(
+      weights,
+      memory(),
+      numbers(b, limits.fed),
+      numbers(b),
+      flags(b),
+      jax.eval_shape(lambda: jax.random.key(0)),
+      model=model,
+      how=sampler.Sampling(limits.message, (0,), c.temperature),
+    )
+
+  def believe():
+    probe = b, c.dialogue.max_elicit_length
+    moments = b, limits.turns + 1
+    return belief.measure.lower(
+      weights,
+      memory(),
+      numbers(*moments),
+      flags(*moments),
+      numbers(*probe),
+      flags(*probe),
+      model=model,
+      chunk=c.logits_chunk,
+    )
+
+  found = [
+    Program('begin', begin, resident),
+    Program('turn', turn, resident, weights),
+  ]
+  if c.dialogue.belief:
+    found.append(Program('belief', believe, resident))
+  return found
+
+
+def nbytes(tree) -> int:
+  """Bytes a device of abstract arrays with shardings."""
+  total = 0
+  for x in jax.tree.leaves(tree):
+    if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+      continue  # a PRNG key: a few bytes
+    shard = x.sharding.shard_shape(x.shape)
+    total += math.prod(shard) * np.dtype(x.dtype).itemsize
+  return total
+
+
+def compile_program(program: Program, mesh) -> Report:
+  """Lowers and compiles. A program too large for the chip is a `refusal`."""
+  started = time.perf_counter()
+  took = lambda: time.perf_counter() - started
+  try:
+    with sharding.use(mesh):
+      compiled = program.lower().compile()
+  except jax.errors.JaxRuntimeError as e:
+    if 'RESOURCE_EXHAUSTED' not in str(e):
+      raise
+    return Report(program.name, None, _first_line(e), [], took())
+  m = compiled.memory_analysis()
+  memory = Memory(
+    arguments=m.argument_size_in_bytes,
+    outputs=m.output_size_in_bytes - m.alias_size_in_bytes,
+    reused=m.alias_size_in_bytes,
+    temporaries=m.temp_size_in_bytes,
+    resident=program.resident,
+  )
+  found = hlo.collectives(compiled.as_text())
+  return Report(program.name, memory, '', found, took())
+
+
+def _first_line(e):
+  return str(e).strip().splitlines()[0].rstrip('.') + '.'

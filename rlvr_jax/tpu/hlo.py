@@ -1,0 +1,147 @@
+"""What travels between chips, read from the text of a compiled program."""
+
+import math
+import re
+from typing import NamedTuple
+
+import jax
+
+from rlvr_jax.models import sharding
+
+COLLECTIVES = (
+  'all-gather',
+  'all-reduce',
+  'reduce-scatter',
+  'all-to-all',
+  'ragged-all-to-all',
+  'collective-permute',
+  'collective-broadcast',
+)
+# Those that can bring a shard of a weight to another chip whole.
+MOVES = ('all-gather', 'all-to-all', 'ragged-all-to-all', 'collective-permute')
+
+
+class Collective(NamedTuple):
+  kind: str
+  shapes: tuple[tuple[str, tuple[int, ...]], ...]  # (dtype, shape) a device
+  bytes: int  # of the result a device
+  in_loop: bool  # inside the body of a while loop
+
+
+_HEAD = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) \(.*\{$')
+_CALLS = re.compile(
+  r'(?:calls|to_apply|body|condition|branch_computations|'
+  r'called_computations|true_computation|false_computation)='
+  r'(\{[^}]*\}|%?[\w.\-]+)'
+)
+_BODY = re.compile(r'\bbody=%?([\w.\-]+)')
+_OP = re.compile(rf' ({"|".join(COLLECTIVES)})(-start)?\(')
+_SHAPE = re.compile(r'\b([a-z]+\d+\w*|pred)\[([\d,]*)\]')
+
+
+def collectives(text: str) -> list[Collective]:
+  """The collectives in the text of a compiled program.
+
+  Each is counted once, also in the body of a loop that runs it many times.
+  The compiler copies one into each fusion that it overlaps with: copies share
+  a channel, so they count once too.
+  """
+  lines, calls, bodies, at = {}, {}, set(), ''
+  for line in text.splitlines():
+    if head := _HEAD.match(line):
+      at = head[1]
+      lines[at], calls[at] = [], set()
+    elif at and ' = ' in line:
+      for called in _CALLS.findall(line):
+        calls[at] |= set(re.findall(r'[\w.\-]+', called))
+      bodies |= set(_BODY.findall(line))
+      if _OP.search(line):
+        lines[at].append(line)
+  looped, todo = set(), list(bodies)
+  while todo:
+    name = todo.pop()
+    if name in calls and name not in looped:
+      looped.add(name)
+      todo += calls[name]
+  found = {}
+  for name, some in lines.items():
+    for line in some:
+      one = _collective(line, name, name in looped)
+      channel = re.search(r'channel_id=\d+', line)
+      key = channel[0] if channel else f'{name}: {line}'
+      found.setdefault((key, one.kind, one.shapes), one)
+  return list(found.values())
+
+
+def _collective(line, computation, in_loop):
+  op = _OP.search(line)
+  shapes = [
+    (dtype, tuple(int(d) for d in dims.split(',') if d))
+    for dtype, dims in _SHAPE.findall(line[line.index(' = ') : op.start()])
+  ]
+  if op[2] and op[1] != 'all-reduce':
+    # Starts return (operands, results, tokens): keep the results.
+    data = [s for s in shapes if s != ('u32', ())]
+    shapes = data[len(data) // 2 :]
+  # The TPU compiler writes reduce-scatter as a fusion around an all-reduce.
+  kind = op[1]
+  if kind == 'all-reduce' and 'all-reduce-scatter' in computation:
+    kind = 'reduce-scatter'
+  size = sum(math.prod(dims) * _itemsize(dtype) for dtype, dims in shapes)
+  return Collective(kind, tuple(shapes), size, in_loop)
+
+
+def _itemsize(dtype):
+  bits = re.search(r'\d+', dtype)
+  return 1 if dtype == 'pred' else max(int(bits[0]) // 8, 1)
+
+
+def weight_moves(found: list[Collective], params, mesh) -> list[str]:
+  """Collectives in loop bodies whose result has the shape of a weight.
+
+  Args:
+    found: in the program whose loop decodes.
+    params: abstract, the sampler's layout.
+
+  Returns:
+    one line each, with the weight's name; none in a healthy program.
+  """
+  known = {}
+  for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+    name = '/'.join(str(getattr(k, 'key', getattr(k, 'idx', k))) for k in path)
+    name = re.sub(r'layers/\d+', 'layers/*', name)
+    if not sharding.is_matrix(
+      name
+    ):  # a vector, of heads or not: too small to matter
+      continue
+    dtype = {'bfloat16': 'bf16', 'float32': 'f32'}[str(leaf.dtype)]
+    for shape in _forms(leaf.shape, mesh.shape['tensor']):
+      known.setdefault((dtype, shape), name)
+  lines = []
+  for c in found:
+    if not c.in_loop or c.kind not in MOVES:
+      continue
+    for dtype, shape in c.shapes:
+      key = dtype, tuple(sorted(d for d in shape if d > 1))
+      if key in known:
+        size = ','.join(map(str, shape))
+        lines.append(f'{c.kind} of {dtype}[{size}]: {known[key]}')
+  return lines
+
+
+def _forms(shape, tensor):
+  """Sorted shapes that a matrix may have on a device, in any reshaping to
+  two axes, whole or cut in `tensor`."""
+  if len(shape) < 2:
+    return set()
+  merged = [shape]
+  for i in range(1, len(shape)):
+    merged.append((math.prod(shape[:i]), math.prod(shape[i:])))
+  forms = set()
+  for dims in merged:
+    for i in range(len(dims)):
+      for cut in {1, tensor}:
+        if dims[i] % cut == 0:
+          form = [d // cut if j == i else d for j, d in enumerate(dims)]
+          forms.add(tuple(sorted(d for d in form if d > 1)))
+  return forms

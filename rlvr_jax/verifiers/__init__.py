@@ -1,0 +1,1 @@
+"""Is this text right? Verifiers of answers, pure Python on text, without JAX."""

@@ -1,0 +1,192 @@
+r"""Does an expression reach the target with the given numbers?
+
+The grammar, over exact fractions (own parser: nothing evaluates the text):
+
+  sum   = prod (('+' | '-') prod)*
+  prod  = sign (('*' | '/') sign)*
+  sign  = ('+' | '-') sign | atom
+  atom  = digits | '(' sum ')' | '\frac' '{' sum '}' '{' sum '}'
+
+Also read: × · ÷ −, \times \cdot \div, \left \right, square brackets and
+braces for parentheses, a tail '= target'.
+"""
+
+import collections
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from rlvr_jax import enums
+from rlvr_jax.verifiers.extraction import extract
+
+SIZE = 1000  # characters of an expression
+DEPTH = 50  # parentheses and signs within each other
+
+USES = ('exactly_once', 'at_most_once')
+_SPELLING = {
+  '\\times': '*',
+  '\\cdot': '*',
+  '\\div': '/',
+  '\\left': '',
+  '\\right': '',
+  '\\dfrac': '\\frac',
+  '\\tfrac': '\\frac',
+  '\\{': '(',
+  '\\}': ')',
+  '\\(': '',
+  '\\)': '',
+  '\\[': '',
+  '\\]': '',
+  '\\,': '',
+  '**': '^',  # a power, or bold type: neither is arithmetic here
+  '×': '*',
+  '·': '*',
+  '÷': '/',
+  '−': '-',
+  '–': '-',
+  '$': '',
+  '`': '',
+}
+_REPLACE = re.compile('|'.join(map(re.escape, _SPELLING)))
+_TOKEN = re.compile(r'\s*(\d{1,9}(?![\d.])|\\frac(?![a-zA-Z])|[-+*/()\[\]{}])')
+_CLOSES = {'(': ')', '[': ']', '{': '}'}
+# A stretch of a line that could be an expression.
+_STRETCH = re.compile(r'(?:[-+*/()\[\]{}=\d\s]|\\frac(?![a-zA-Z]))+')
+_TRIM = re.compile(r'^(?:[\s+*/=]|-\s)+|[-+*/=\s]+$')  # a bullet, a dash
+_OPERATION = re.compile(r'[\d)\]}]\s*[-+*/]\s*[-+(\[{\\\d]|\\frac')
+
+
+def verify(
+  numbers: Sequence[int],
+  target: int,
+  completion: str,
+  *,
+  use: str = 'exactly_once',
+) -> enums.Verdict:
+  r"""Judges the expression in a completion.
+
+  Read from what follows a thought: the last `<answer>`; else the last `\boxed{}`; else the last line
+  that has an expression, its last one. A tail '= n' must name the target.
+
+  Args:
+    numbers: the numbers of the task, at least 1 each, repeats allowed.
+    target: the value to reach; compared exactly.
+    use: 'exactly_once' (all numbers: the rule of TinyZero and reasoning-gym)
+      or 'at_most_once' (the television game: some may be left over).
+
+  Returns:
+    CORRECT; WRONG, also for an answer that is no expression; NO_ANSWER; or
+    UNVERIFIABLE if the answer is longer or deeper than what is read.
+
+  Raises:
+    ValueError: unknown `use`.
+  """
+  if use not in USES:
+    raise ValueError(f'use={use!r}: choose one of {", ".join(USES)}.')
+  completion = extract.reply(completion)
+  try:
+    text = extract.tagged(completion)
+    inner = extract.boxed(text or completion)
+    if inner is not None:
+      text = inner
+    text = _expression(completion) if text is None else _respell(text)
+    if not text:
+      return enums.Verdict.NO_ANSWER
+    if len(text) > SIZE:
+      return enums.Verdict.UNVERIFIABLE
+    left, *right = text.rstrip(' .').split('=')
+    value, used = evaluate(left)
+    reached = value == target
+    if right:
+      reached &= len(right) == 1 and evaluate(right[0])[0] == target
+  except (extract.TooLong, RecursionError):
+    return enums.Verdict.UNVERIFIABLE
+  except (ValueError, ZeroDivisionError):
+    return enums.Verdict.WRONG
+  given, taken = collections.Counter(numbers), collections.Counter(used)
+  allowed = taken == given if use == 'exactly_once' else taken <= given
+  return enums.Verdict.CORRECT if reached and allowed else enums.Verdict.WRONG
+
+
+def evaluate(text: str) -> tuple[Fraction, list[int]]:
+  """The exact value of an expression, and the numbers in it, as they come.
+
+  Raises:
+    ValueError: not in the grammar. ZeroDivisionError.
+    RecursionError: deeper than `DEPTH`.
+  """
+  tokens, at = [], 0
+  text = text.rstrip()
+  while at < len(text):
+    match = _TOKEN.match(text, at)
+    if match is None:
+      raise ValueError(f'{text[at : at + 20]!r} is not arithmetic.')
+    tokens.append(match[1])
+    at = match.end()
+  value, end = _sum(tokens, 0, 0)
+  if end != len(tokens):
+    raise ValueError(f'{tokens[end]!r} is out of place.')
+  return value, [int(t) for t in tokens if t.isdigit()]
+
+
+def _sum(tokens, at, depth):
+  value, at = _product(tokens, at, depth)
+  while at < len(tokens) and tokens[at] in '+-':
+    sign = 1 if tokens[at] == '+' else -1
+    term, at = _product(tokens, at + 1, depth)
+    value += sign * term
+  return value, at
+
+
+def _product(tokens, at, depth):
+  value, at = _signed(tokens, at, depth)
+  while at < len(tokens) and tokens[at] in '*/':
+    operator = tokens[at]
+    factor, at = _signed(tokens, at + 1, depth)
+    value = value * factor if operator == '*' else value / factor
+  return value, at
+
+
+def _signed(tokens, at, depth):
+  if depth > DEPTH:
+    raise RecursionError
+  if at >= len(tokens):
+    raise ValueError('It ends too early.')
+  token = tokens[at]
+  if token in '+-':
+    value, at = _signed(tokens, at + 1, depth + 1)
+    return (value if token == '+' else -value), at
+  if token.isdigit():
+    return Fraction(int(token)), at + 1
+  if token == '\\frac':
+    top, at = _group(tokens, at + 1, depth)
+    bottom, at = _group(tokens, at, depth)
+    return top / bottom, at
+  return _group(tokens, at, depth)
+
+
+def _group(tokens, at, depth):
+  if at >= len(tokens) or tokens[at] not in _CLOSES:
+    raise ValueError('A bracket is missing.')
+  close = _CLOSES[tokens[at]]
+  value, at = _sum(tokens, at + 1, depth + 1)
+  if at >= len(tokens) or tokens[at] != close:
+    raise ValueError(f'{close!r} is missing.')
+  return value, at + 1
+
+
+def _respell(text: str) -> str:
+  return _REPLACE.sub(lambda m: _SPELLING[m[0]], text).strip()
+
+
+def _expression(text: str) -> str | None:
+  """The last stretch with an operation, in the last line that has one."""
+  for line in reversed(text[-extract.TAIL :].splitlines()):
+    if not any(c.isdigit() for c in line):
+      continue
+    line = _respell(line.replace('**', ' '))
+    stretches = [_TRIM.sub('', m[0]) for m in _STRETCH.finditer(line)]
+    stretches = [s for s in stretches if _OPERATION.search(s)]
+    if stretches:
+      return stretches[-1]
+  return None

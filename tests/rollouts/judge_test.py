@@ -1,0 +1,127 @@
+"""Who answers in a dialogue, and what the winning turn is worth."""
+
+import types as builtin
+
+import jax
+import numpy as np
+import pytest
+
+from rlvr_jax import config
+from rlvr_jax.envs import guessing, judging
+from rlvr_jax.io import tokenizer as tokenizers
+from rlvr_jax.models import sampler
+from rlvr_jax.rollouts import episode, judge
+from rlvr_jax.tasks import Task
+
+BYTES = tokenizers.byte_level()
+CONFIG = 'configs/studies/twenty_questions/twenty_questions.py'
+TASK = Task(
+  't',
+  guessing.world('attributes()').question,
+  'ba',
+  'guessing',
+  {'world': 'attributes()'},
+)
+
+
+def settings(*changes):
+  return config.load(CONFIG, list(changes))
+
+
+def oracle(monkeypatch, c, says):
+  """An oracle whose model says `says`; and the calls to it."""
+  calls = []
+
+  def sample(params, prompt, length, key, *, model, how):
+    calls.append((prompt, length, how))
+    ids = [*BYTES.encode(says), BYTES.end_ids[0]][: how.max_new_tokens]
+    tokens = np.zeros((len(prompt), how.max_new_tokens), np.int32)
+    tokens[:, : len(ids)] = ids
+    size = np.full(len(prompt), len(ids))
+    return sampler.Sampled(tokens, tokens * 0.0, size, size)
+
+  monkeypatch.setattr(sampler, 'sample', sample)
+  return judge.oracle(c, (None, None, BYTES), lambda x: x), calls
+
+
+def test_a_model_answers_and_is_verified(monkeypatch):
+  c = settings('dialogue.oracle=smollm2')
+  answer, calls = oracle(monkeypatch, c, 'No, it is not')
+  said = [['Is it red?'], ['Is it ba?'], ['Hello']]
+  replies = answer([TASK] * 3, said)
+  assert [r.kind for r in replies] == ['no', 'finished', 'invalid']
+  assert replies[1].won
+  prompt, length, how = calls[0]
+  assert how.temperature == 0
+  text = BYTES.decode(prompt[0, : length[0]])
+  assert 'Is it red?' in text
+  assert 'secret: ba' in text
+
+
+def test_without_a_model_the_table_answers():
+  answer = judge.oracle(settings(), None, None)
+  assert answer is episode.table
+  assert [r.kind for r in answer([TASK], [['=ba']])] == ['finished']
+
+
+def test_the_oracles_limits(monkeypatch):
+  c = settings(
+    'dialogue.oracle_batch_size=2',
+    'dialogue.max_oracle_length=2',
+    'dialogue.max_oracle_prompt=700',
+  )
+  answer, calls = oracle(monkeypatch, c, 'yes')
+  replies = answer([TASK] * 3, [['Is it red?']] * 3)
+  assert [r.kind for r in replies] == ['invalid'] * 3  # 'ye' is no word
+  assert [p.shape for p, *_ in calls] == [(2, 700)] * 2
+  short = settings('dialogue.max_oracle_prompt=20')
+  answer, _ = oracle(monkeypatch, short, 'yes')
+  with pytest.raises(ValueError, match=r'max_oracle_prompt is 20'):
+    answer([TASK], [['Is it red?']])
+
+
+def test_a_wordy_player_fills_no_oracle(monkeypatch):
+  c = settings('dialogue.max_oracle_prompt=800')
+  answer, calls = oracle(monkeypatch, c, 'yes')
+  said = [f'{i} {"word " * 30}?' for i in range(9)] + [
+    'Is it\nThe secret: red?'
+  ]
+  (reply,) = answer([TASK], [said])
+  assert reply.kind == 'yes'
+  prompt, length, _ = calls[0]
+  text = BYTES.decode(prompt[0, : length[0]])
+  assert '- 8 word' in text  # the newest of them
+  assert '- 0 word' not in text
+  assert 'The question: Is it The secret: red?' in text
+
+
+def test_a_judge_may_think_first():
+  assert (
+    judging.verdict('cat', ['Is it red?'], '<think>no</think> Yes') == 'yes'
+  )
+
+
+@pytest.mark.parametrize('on_win', [False, True])
+def test_the_winning_turn_moves_the_belief_if_asked(monkeypatch, on_win):
+  c = settings(
+    'num_generations=2', f'dialogue.belief_on_win={on_win}', 'env=guessing()'
+  )
+  seen = np.array([[-3.0, -2, -1, 0] + [0] * 5, [-3, -2, -1, -0.5] + [0] * 5])
+  out = judge.collect(
+    c,
+    [TASK],
+    episode.script(
+      [['a?', 'b?', '=ba'], ['a?', '=da', '=fa']], BYTES, judge.limits(c)
+    ),
+    encode=lambda t: BYTES.encode_chat(t.question),
+    tokenizer=BYTES,
+    answer=episode.table,
+    reward=lambda tasks, said: [
+      builtin.SimpleNamespace(value=0.0, parts={}, refused=False) for _ in said
+    ],
+    believe=lambda *_: seen.copy(),
+  )
+  won, lost = out.score.belief[0]
+  np.testing.assert_array_equal(won[:4], [-3, -2, -1, 0 if on_win else -1])
+  np.testing.assert_array_equal(lost[:4], [-3, -2, -1, -0.5])
+  assert jax.tree.leaves(out.score.turns)[0].sum() == 6

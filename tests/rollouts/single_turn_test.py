@@ -1,0 +1,387 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlvr_jax import algorithm, enums, types
+from rlvr_jax.evaluation import sample_store
+from rlvr_jax.io import tokenizer as tokenizers
+from rlvr_jax.models import sampler
+from rlvr_jax.ops import ratio
+from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import single_turn
+from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import pool
+from rlvr_jax.verifiers.extraction import extract
+
+BYTES = tokenizers.byte_level()
+END = BYTES.end_ids[0]
+TASKS = [Task('a', '3+4', '7', 'math', {}), Task('b', '2+2', '4', 'math', {})]
+NEW = 6  # new tokens at most
+
+
+def encode(task):
+  return BYTES.encode(task.question)
+
+
+def says(*texts):
+  """A sampler that says these; log-prob of token n is -n/8; no text: cut."""
+
+  def sample(prompt, length):
+    rows = [[*BYTES.encode(t), END][:NEW] for t in texts]
+    tokens = np.zeros((len(rows), NEW), np.int32)
+    for row, ids in zip(tokens, rows):
+      row[: len(ids)] = ids
+    length = np.array([len(r) for r in rows])
+    inside = np.arange(NEW) < length[:, None]
+    logp = np.where(inside, -np.arange(NEW) / 8, 0).astype(np.float32)
+    stop = [enums.Stop.END if r[-1] == END else enums.Stop.LENGTH for r in rows]
+    return sampler.Sampled(tokens, logp, length, np.array(stop))
+
+  return sample
+
+
+def collect(*texts, reward=None, tasks=TASKS, **kw):
+  kw = {'encode': encode, 'max_prompt_length': 5, 'timeout_s': 3.0} | kw
+  return single_turn.collect(
+    tasks,
+    says(*texts),
+    tokenizer=BYTES,
+    reward=reward or base.combine([base.outcome], ['outcome'], [1.0]),
+    group=len(texts) // len(tasks),
+    **kw,
+  )
+
+
+def test_encode_prompts_pads_on_the_right():
+  tasks = [TASKS[0], TASKS[1]._replace(question='2')]
+  tokens, length = single_turn.encode_prompts(tasks, encode, 4)
+  np.testing.assert_array_equal(
+    tokens, [[ord('3'), ord('+'), ord('4'), 0], [ord('2'), 0, 0, 0]]
+  )
+  np.testing.assert_array_equal(length, [3, 1])
+
+
+@pytest.mark.parametrize('question', ['23+456', ''])
+def test_a_prompt_that_does_not_fit_is_named_with_the_remedy(question):
+  task = TASKS[1]._replace(question=question)
+  with pytest.raises(ValueError) as error:
+    single_turn.encode_prompts([TASKS[0], task], encode, 5)
+  for word in ("'b'", f'has {len(question)} tokens', 'length is 5', 'Raise'):
+    assert word in str(error.value)
+
+
+def test_to_rollout_by_hand():
+  prompt = np.array([[11, 12, 13], [21, 0, 0]])
+  sampled = sampler.Sampled(
+    tokens=np.array([[1, 2], [3, 0], [4, 5], [6, 7]]),
+    logp=np.array([[-1, -2], [-3, 0], [-4, -5], [-6, -7]], np.float32),
+    length=np.array([2, 1, 2, 2]),
+    stop=np.array([2, 1, 1, 2]),
+  )
+  got = single_turn.to_rollout(prompt, np.array([3, 1]), sampled, 2)
+  np.testing.assert_array_equal(
+    got.tokens,
+    [
+      [[11, 12, 13, 1, 2], [11, 12, 13, 3, 0]],
+      [[21, 4, 5, 0, 0], [21, 6, 7, 0, 0]],
+    ],
+  )
+  np.testing.assert_array_equal(
+    got.turn,
+    [
+      [[-1, -1, -1, 0, 0], [-1, -1, -1, 0, -1]],
+      [[-1, 0, 0, -1, -1], [-1, 0, 0, -1, -1]],
+    ],
+  )
+  np.testing.assert_array_equal(
+    got.logp,
+    [
+      [[0, 0, 0, -1, -2], [0, 0, 0, -3, 0]],
+      [[0, -4, -5, 0, 0], [0, -6, -7, 0, 0]],
+    ],
+  )
+  np.testing.assert_array_equal(got.length, [[5, 4], [3, 3]])
+  np.testing.assert_array_equal(got.stop, [[2, 1], [1, 2]])
+
+
+def test_collect_gives_tokens_verdicts_and_rewards_of_the_same_row():
+  got = collect('7', '8', '5', '4')
+  end = [END, 0, 0, 0, 0]
+  want = [[[*b'3+4', *t, *end] for t in (b'7', b'8')]]
+  want += [[[*b'2+2', *t, *end] for t in (b'5', b'4')]]
+  np.testing.assert_array_equal(got.rollout.tokens[..., :9], want)
+  np.testing.assert_array_equal(got.score.reward[..., 0], [[1, 0], [0, 1]])
+  right, wrong = enums.Verdict.CORRECT, enums.Verdict.WRONG
+  np.testing.assert_array_equal(
+    got.score.verdict, [[right, wrong], [wrong, right]]
+  )
+  assert [[t.completion for t in g] for g in got.transcripts] == [
+    ['7', '8'],
+    ['5', '4'],
+  ]
+  # The end token counts, and its text is dropped.
+  assert {t.num_tokens for g in got.transcripts for t in g} == {2}
+  np.testing.assert_array_equal(got.rollout.length, np.full((2, 2), 5))
+
+
+def test_a_row_that_is_cut_says_so():
+  got = collect('7', '123456789', '5', '4')
+  cut = got.transcripts[0][1]
+  assert (cut.completion, cut.num_tokens) == ('123456', NEW)
+  assert cut.stop == enums.Stop.LENGTH
+  assert got.rollout.stop[0, 1] == enums.Stop.LENGTH
+
+
+def test_what_a_limit_cut_counts_only_where_it_is_marked():
+  """'7 or more' of 6 characters is no 7: nobody said that it is the answer."""
+  texts = ['so 7', 'so 7 + ', '####7\n', 'so $7$ ', '####4\n', '4']
+  got = collect(*texts)
+  right, none = enums.Verdict.CORRECT, enums.Verdict.NO_ANSWER
+  np.testing.assert_array_equal(
+    got.score.verdict, [[right, none, right], [none, right, right]]
+  )
+  said = [t for group in got.transcripts for t in group]
+  assert [t.cut for t in said] == [False, True, True, True, True, False]
+  assert [t.fallback for t in said] == [True, False, False, False, False, True]
+  found = single_turn.metrics([got], np.array([True, True]))
+  assert found['verdict/fallback'] == pytest.approx(2 / 6)
+  assert [x['fallback'] for x in single_turn.lines(got, 'train', 2)] == [
+    True,
+    False,
+  ]
+
+
+def test_checks_that_run_out_of_time_are_counted(monkeypatch):
+  def run(kind, payloads, timeout_s):
+    assert kind == 'math'
+    late = [pool.Reply(None, pool.LATE), pool.Reply(None, pool.DIED)]
+    return [late[0] if '3' in p['answer'] else late[1] for p in payloads]
+
+  monkeypatch.setattr(pool, 'run', run)
+  got = collect('$x-3$', '7', '$y+1$', '4')
+  unsure = enums.Verdict.UNVERIFIABLE
+  assert got.score.verdict.tolist() == [
+    [unsure, enums.Verdict.CORRECT],
+    [unsure, enums.Verdict.CORRECT],
+  ]
+  said = [t for group in got.transcripts for t in group]
+  assert [t.timed_out for t in said] == [True, False, False, False]
+  found = single_turn.metrics([got], np.array([True, True]))
+  assert found['verdict/timeout'] == 1 / 4
+  assert found['verdict/unverifiable'] == 2 / 4
+
+
+def test_a_mark_can_be_demanded():
+  rules = extract.Rules(require_mark=True)
+  got = collect('so 7', '####7\n', '4', '5', rules=rules)
+  right, none = enums.Verdict.CORRECT, enums.Verdict.NO_ANSWER
+  np.testing.assert_array_equal(
+    got.score.verdict, [[none, right], [none, none]]
+  )
+  said = [t for group in got.transcripts for t in group]
+  assert {t.fallback for t in said} == {False}
+  # Votes and labels read by the same rules.
+  records = [sample_store.record(TASKS[0], t, 1.0) for t in said]
+  assert [r['answer'] for r in records] == [None, '7', None, None]
+
+
+def refuse_eights(tasks, transcripts):
+  return [
+    base.Graded(0.0, {}, refused=True)
+    if '8' in t.completion
+    else base.Graded(float(len(t.completion)), {'length': 1.0})
+    for t in transcripts
+  ]
+
+
+def test_a_refused_row_leaves_its_group():
+  """The other rows get what they would get in a group without it."""
+  got = collect('1', '8', '333', '1', '22', '333', reward=refuse_eights)
+  np.testing.assert_array_equal(
+    got.score.turns[..., 0], [[True, False, True], [True] * 3]
+  )
+  adv = algorithm.advantages(ALGORITHM, got.rollout, got.score)
+  # Group one: values 1 and 3 about their mean 2; group two: 1, 2, 3.
+  want = [[-1, 0, 1], [-1, 0, 1]]
+  np.testing.assert_allclose(adv.min(-1) + adv.max(-1), want, atol=1e-6)
+  assert not np.asarray(adv[0, 1]).any()
+  told = single_turn.metrics([got], np.array([True, True]))
+  assert told['rewards/refused'] == pytest.approx(1 / 6)
+  assert told['reward'] == pytest.approx((1 + 3 + 1 + 2 + 3) / 5)
+  # Standard deviations 1 and sqrt(2/3).
+  assert told['reward_std'] == pytest.approx((1 + np.sqrt(2 / 3)) / 2)
+
+
+def test_a_reward_that_is_not_finite_is_refused_and_counted():
+  nan_on_eight = lambda tasks, transcripts: [
+    base.Graded(float('nan') if '8' in t.completion else 1.0, {})
+    for t in transcripts
+  ]
+  reward = base.combine([nan_on_eight, base.outcome], ['a', 'b'], [1.0, 1.0])
+  got = collect('7', '8', '4', '5', reward=reward)
+  np.testing.assert_array_equal(
+    got.score.turns[..., 0], [[True, False], [True, True]]
+  )
+  assert np.isfinite(got.score.reward).all()
+  told = single_turn.metrics([got], np.array([False, True]))
+  assert told['rewards/refused'] == 0.25
+  assert told['rewards/a'] == 1.0
+
+
+def test_weights_of_rewards_move_the_reward_and_not_the_accuracy():
+  length = lambda tasks, transcripts: [
+    base.Graded(float(t.num_tokens), {}) for t in transcripts
+  ]
+  told = []
+  for weight in (0.0, 1.0, -5.0):
+    reward = base.combine([base.outcome, length], ['right', 'n'], [1.0, weight])
+    got = collect('7', '8', '55', '44', reward=reward)
+    told.append(single_turn.metrics([got], np.array([True, True])))
+  assert [m['accuracy'] for m in told] == [0.25] * 3
+  # Mean length 2.5, end tokens counted; parts are never weighted.
+  assert [m['reward'] for m in told] == [0.25, 2.75, -12.25]
+  assert {m['rewards/n'] for m in told} == {2.5}
+
+
+def test_metrics_have_their_known_values():
+  one = collect('7', '7', '', '5')
+  two = collect('8', '7', '4', '1234567')
+  got = single_turn.metrics([one, two], np.array([False, False, True, True]))
+  want = {
+    'reward': 4 / 8,
+    'reward_std': (0 + 0 + 0.5 + 0.5) / 4,
+    'rewards/outcome': 0.5,
+    'rewards/refused': 0.0,
+    'accuracy': 4 / 8,
+    'verdict/correct': 4 / 8,
+    'verdict/wrong': 2 / 8,
+    'verdict/no_answer': 2 / 8,  # a row that is cut marks none
+    'verdict/unverifiable': 0.0,
+    'verdict/fallback': 6 / 8,
+    'verdict/timeout': 0.0,
+    'frac_reward_zero_std': 0.5,
+    'frac_groups_all_fail': 0.25,
+    'frac_groups_all_pass': 0.25,
+    'completions/mean_length': (6 * 2 + 1 + 6) / 8,
+    'completions/clipped_ratio': 1 / 8,
+  }
+  assert got == pytest.approx(want)
+
+
+def test_metrics_say_which_strategies_were_used_where_tasks_have_them():
+  data = {'strategy': 'direct', 'terms': 2}
+  sums = [t._replace(data=data) for t in TASKS]
+  rules = extract.Rules(truncated='read')  # the first fills the limit
+  got = collect('#### 7', '7', '#### 5', '#### 4', tasks=sums, rules=rules)
+  told = single_turn.metrics([got], np.array([True, True]))
+  assert told['strategy/direct'] == 0.75
+  assert told['strategy/none'] == 0.25
+  assert told['strategy_accuracy/direct'] == pytest.approx(2 / 3)
+  plain = single_turn.metrics(
+    [collect('7', '8', '5', '4')], np.array([True, True])
+  )
+  assert not any(name.startswith('strategy') for name in plain)
+
+
+ALGORITHM = algorithm.Algorithm(
+  credit=lambda reward, belief, turns: reward,
+  estimate=lambda score, valid: jnp.where(
+    valid, score - (score * valid).sum() / jnp.maximum(valid.sum(), 1), 0.0
+  ),
+  surrogate=lambda logp, old, adv, mask: (-adv * logp, {}),
+  aggregate=lambda x, mask: ratio.Ratio(
+    (x * mask).sum(), mask.sum().astype(jnp.float32)
+  ),
+  kl=None,
+  kl_weight=0.0,
+)
+
+
+def test_select_keeps_the_chosen_groups_in_order():
+  one, two = collect('7', '8', '5', '4'), collect('9', '7', '1', '2')
+  keep = [np.array([False, True]), np.array([True, True])]
+  got, scored = single_turn.select([one, two], keep, 2)
+  sources = [(one, 1), (two, 0)]  # the third is surplus
+  for name in ('tokens', 'length', 'turn', 'logp', 'stop'):
+    want = np.stack([getattr(c.rollout, name)[p] for c, p in sources])
+    np.testing.assert_array_equal(getattr(got, name), want)
+  for name in ('reward', 'turns', 'verdict'):
+    want = np.stack([getattr(c.score, name)[p] for c, p in sources])
+    np.testing.assert_array_equal(getattr(scored, name), want)
+
+
+def test_select_pads_with_groups_that_weigh_nothing():
+  one = collect('7', '8', '5', '4')
+  got, scored = single_turn.select([one], [np.array([True, False])], 4)
+  types.check_rollout(got, scored)
+  assert got.tokens.shape == (4, *one.rollout.tokens.shape[1:])
+  assert (got.turn[1:] == -1).all()
+  assert not scored.turns[1:].any()
+  assert (got.length[1:] == 1).all()
+  assert not np.asarray(algorithm.informative(ALGORITHM, scored))[1:].any()
+  adv = np.asarray(algorithm.advantages(ALGORITHM, got, scored))
+  assert not adv[1:].any()
+  assert adv[0].any()
+
+
+def test_select_of_nothing_is_padding_alone():
+  one = collect('7', '7', '4', '4')
+  got, scored = single_turn.select([one], [np.array([False, False])], 2)
+  types.check_rollout(got, scored)
+  assert not scored.turns.any()
+  assert (got.turn == -1).all()
+  # Parts of several collections may be empty too.
+  again, _ = single_turn.select([one, one], [np.zeros(2, bool)] * 2, 2)
+  np.testing.assert_array_equal(again.tokens, got.tokens)
+
+
+def test_ids_beyond_the_vocabulary_have_a_mark_for_text():
+  known = BYTES.encode('7')
+  assert single_turn.text_of(BYTES, np.array(known)) == '7'
+  assert (
+    single_turn.text_of(BYTES, np.array([260, *known, 263])) == '\ufffd7\ufffd'
+  )
+  assert single_turn.text_of(BYTES, np.array([], int)) == ''
+  assert single_turn.text_of(BYTES, np.array([BYTES.vocab_size])) == '\ufffd'
+
+
+def test_clock_hears_the_stages_in_order():
+  heard = []
+  collect('7', '8', '5', '4', clock=heard.append)
+  assert heard == ['rollout', 'reward']
+
+
+def test_lines_are_the_first_rows():
+  got = single_turn.lines(collect('7', '8', '5', '4'), 'train', 3)
+  assert [(x['id'], x['completion'], x['reward']) for x in got] == [
+    ('a', '7', 1.0),
+    ('a', '8', 0.0),
+    ('b', '5', 0.0),
+  ]
+  assert got[0] == {
+    'split': 'train',
+    'id': 'a',
+    'question': '3+4',
+    'answer': '7',
+    'completion': '7',
+    'tokens': 2,
+    'verdict': 'CORRECT',
+    'fallback': True,
+    'timed_out': False,
+    'stop': 'END',
+    'reward': 1.0,
+    'parts': {'outcome': 1.0},
+  }
+  assert single_turn.lines(collect('7', '8', '5', '4'), 'train', 0) == []
+
+
+@pytest.mark.parametrize(
+  ('low', 'kept'), [(0.0, True), (0.01, True), (0.0115, False)]
+)
+def test_groups_that_vary_by_the_std_divided_by_their_number(low, kept):
+  """SRL's filter; the sample std, 0.01195, would keep the last one."""
+  values = (0.52, 0.50, 0.51, 0.49, 0.50, 0.50, 0.48, 0.50)
+  group = [base.Graded(v, {}) for v in values]
+  equal = [base.Graded(0.5, {})] * 7 + [base.Graded(0.0, {}, refused=True)]
+  c = single_turn.Collected([], None, None, [], [group, equal])
+  assert single_turn.varied(c, low).tolist() == [kept, low == 0]

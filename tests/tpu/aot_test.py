@@ -1,0 +1,204 @@
+"""Ahead-of-time compilation for TPU slices, on a machine without TPUs."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from rlvr_jax import config as config_lib
+from rlvr_jax.models import sharding
+from rlvr_jax.tpu import aot, hlo
+
+ROOT = pathlib.Path(aot.__file__).parents[2]
+needs_libtpu = pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None,
+  reason="needs libtpu: pip install 'rlvr_jax[tpu]'",
+)
+
+TEXT = """HloModule jit_f
+
+%gathering (p: bf16[4,64]) -> bf16[8,64] {
+  %p = bf16[4,64]{1,0} parameter(0)
+  ROOT %ag = bf16[8,64]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=3
+}
+
+%copy.of.gathering (p: bf16[4,64]) -> bf16[8,64] {
+  %p = bf16[4,64]{1,0} parameter(0)
+  ROOT %ag.2 = bf16[8,64]{1,0} all-gather(%p), channel_id=3
+}
+
+%all-reduce-scatter.1 (p: f32[16]) -> f32[8] {
+  %p = f32[16]{0} parameter(0)
+  %ar = f32[16]{0} all-reduce(%p), channel_id=9, to_apply=%add
+}
+
+%body (s: (bf16[4,64])) -> (bf16[4,64]) {
+  %f = bf16[8,64]{1,0} fusion(%x), kind=kLoop, calls=%gathering
+  %g = bf16[8,64]{1,0} fusion(%x), kind=kLoop, calls=%copy.of.gathering
+  %cp = (f32[2,4]{1,0}, f32[2,4]{1,0}, u32[], u32[]) collective-permute-start(%y), channel_id=4
+}
+
+ENTRY %main (a: f32[8]) -> f32[8] {
+  %w = (bf16[4,64]{1,0}) while(%t), condition=%cond, body=%body
+  %r = (f32[8]{0}, f32[2]{0}) all-reduce(%a, %b), channel_id=5, to_apply=%add
+  %s = f32[8]{0} fusion(%a), kind=kCustom, calls=%all-reduce-scatter.1
+}
+"""
+
+
+def test_collectives_of_a_text():
+  found = {
+    (c.kind, c.shapes, c.bytes, c.in_loop) for c in hlo.collectives(TEXT)
+  }
+  assert found == {
+    ('all-gather', (('bf16', (8, 64)),), 1024, True),
+    ('collective-permute', (('f32', (2, 4)),), 32, True),
+    ('all-reduce', (('f32', (8,)), ('f32', (2,))), 40, False),
+    ('reduce-scatter', (('f32', (16,)),), 64, False),
+  }
+  assert len(hlo.collectives(TEXT)) == 4
+
+
+def test_activations_in_the_shape_of_a_bias_are_no_weights():
+  mesh = sharding.make_mesh((1, 2, 4))
+  found = [
+    hlo.Collective('all-gather', (('f32', (128, 4, 1)),), 2048, True),
+    hlo.Collective('all-gather', (('f32', (64, 128)),), 32_768, True),
+  ]
+  leaf = lambda *shape: jax.ShapeDtypeStruct(shape, 'float32')
+  params = {'layers': [{'k': {'bias': leaf(4, 128), 'kernel': leaf(64, 128)}}]}
+  assert hlo.weight_moves(found, params, mesh) == [
+    'all-gather of f32[64,128]: layers/*/k/kernel'
+  ]
+
+
+def test_bytes_a_device_of_abstract_arrays():
+  mesh = sharding.make_mesh((1, 4, 2))
+  put = lambda shape, dtype, *spec: jax.ShapeDtypeStruct(
+    shape, dtype, sharding=NamedSharding(mesh, PartitionSpec(*spec))
+  )
+  tree = [
+    put((8, 6), jnp.float32, 'fsdp', 'tensor'),  # 2 x 3 floats
+    put((10,), jnp.bfloat16),  # whole everywhere
+  ]
+  assert aot.nbytes(tree) == 2 * 3 * 4 + 10 * 2
+
+
+@pytest.mark.parametrize('name', ['v5e', 'v9:2x2', 'v5e:8', 'v5e:4by4', ''])
+def test_a_topology_that_nobody_spells_so(name):
+  with pytest.raises(ValueError, match=r'v5e:4x4.*v6e:4x4'):
+    aot.topology(name)
+
+
+@pytest.fixture
+def small(monkeypatch):
+  """A small model's programs on four v5e chips, fsdp 2 x tensor 2."""
+  monkeypatch.setenv('TPU_SKIP_MDS_QUERY', '1')
+  monkeypatch.setenv('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+  c = config_lib.load(
+    str(ROOT / 'configs' / 'tiny.py'),
+    [
+      'model.name=tiny(layers=2, width=512, heads=8, kv_heads=2)',
+      'model.dtype=bfloat16',
+      'mesh.shape=(1, 2, 2)',
+      'train_batch_size=4',
+      'groups_per_micro_batch=2',
+      'eval.batch_size=4',
+      'num_generations=8',
+      'max_completion_length=16',
+    ],
+  )
+  _, devices = aot.topology('v5e:2x2')
+  mesh = sharding.make_mesh(c.mesh.shape, devices)
+  return lambda: (c, mesh, {p.name: p for p in aot.programs(c, mesh)})
+
+
+@needs_libtpu
+def test_the_decode_loop_gathers_no_weights(small):
+  _, mesh, programs = small()
+  sample = programs['sample']
+  report = aot.compile_program(sample, mesh)
+  assert hlo.weight_moves(report.collectives, sample.weights, mesh) == []
+  # Tensor parallelism is there, so the loop was indeed looked into.
+  assert any(c.kind == 'all-reduce' and c.in_loop for c in report.collectives)
+  # The weights lie whole in fsdp and cut in tensor.
+  assert report.memory.arguments >= aot.nbytes(sample.weights)
+
+
+@needs_libtpu
+def test_dialogues_are_programs_of_their_own(small):
+  c, mesh, _ = small()
+  c.env = "guessing(world='attributes()')"
+  c.dialogue.max_turns, c.dialogue.belief = 3, 'current'
+  c.reward_funcs = ('win(1.0)',)
+  programs = {p.name: p for p in aot.programs(c, mesh)}
+  assert list(programs) == ['to_sampler', 'begin', 'turn', 'belief', 'update']
+  report = aot.compile_program(programs['turn'], mesh)
+  assert (
+    hlo.weight_moves(report.collectives, programs['turn'].weights, mesh) == []
+  )
+  # The games' memory goes in and comes out in the same place.
+  assert report.memory.reused > 0
+  assert aot.compile_program(programs['belief'], mesh).memory is not None
+
+
+@needs_libtpu
+def test_weights_gathered_in_the_decode_loop_are_found(small, monkeypatch):
+  monkeypatch.setattr(sharding, 'SAMPLER_RULES', sharding.RULES)
+  _, mesh, programs = small()
+  sample = programs['sample']
+  report = aot.compile_program(sample, mesh)
+  moves = hlo.weight_moves(report.collectives, sample.weights, mesh)
+  assert any('layers/*/' in line for line in moves)
+
+
+def run(*args):
+  return subprocess.run(
+    [sys.executable, 'scripts/aot_compile.py', *args],
+    cwd=ROOT,
+    env=dict(os.environ, JAX_NUM_CPU_DEVICES='1'),
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
+
+
+@needs_libtpu
+def test_too_large_a_config_exits_1_and_says_by_how_much():
+  done = run(
+    '--config=configs/gsm8k.py:qwen2.5_7b',
+    '--topology=v5e:2x2',
+    '--only=to_sampler',
+    '--config.mesh.shape=(1,4,1)',
+  )
+  assert done.returncode == 1
+  assert 'to_sampler does not fit' in done.stderr
+  assert 'larger tensor in mesh.shape' in done.stderr
+
+
+@needs_libtpu
+def test_a_mesh_that_does_not_divide_the_model_exits_1():
+  done = run(
+    '--config=configs/gsm8k.py:qwen2.5_1.5b',
+    '--topology=v5e:4x4',
+    '--config.mesh.shape=(1,-1,4)',
+  )
+  assert done.returncode == 1
+  assert 'kv_heads has size 2, no multiple of mesh axis tensor=4' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is not None, reason='libtpu is installed'
+)
+def test_without_libtpu_it_names_the_extra():
+  done = run('--config=configs/tiny.py', '--topology=v5e:2x2')
+  assert done.returncode == 1
+  assert 'rlvr_jax[tpu]' in done.stderr
