@@ -28,11 +28,15 @@ SMALL = (
 
 
 def script(name):
+  return module(name).main
+
+
+def module(name):
   path = ROOT / 'scripts' / f'{name}.py'
   spec = importlib.util.spec_from_file_location(f'{name}_script', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.main
+  loaded = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(loaded)
+  return loaded
 
 
 def forget():
@@ -228,6 +232,15 @@ def test_functions_that_changed_are_refused_when_a_run_goes_on(run):
     assert f'{file} changed since. Bring them back from' in str(e.value)
     assert 'config.py, or use a new workdir' in str(e.value)
   config_file.check(workdir, None)  # a config that came from no file
+
+
+def test_a_sweep_does_not_go_on_with_functions_that_changed(run):
+  workdir, file = run
+  file.write_text(_FILE.replace('BONUS = 1.0', 'BONUS = 2.0'))
+  sweep = module('sweep')
+  planned = {workdir.name: sweep.Run(str(file), [])}
+  with pytest.raises(ValueError, match=r'other functions: BONUS of .*mine\.py'):
+    sweep.execute(workdir.parent, planned, 1)
 
 
 def test_where_the_copy_is_gone_the_file_will_do(run):
