@@ -10,6 +10,7 @@ runs from people whose code you would run.
 
 import ast
 import contextlib
+import difflib
 import functools
 import importlib
 import json
@@ -284,9 +285,11 @@ def must_exist(path: pathlib.Path) -> None:
   folder = path.parent if path.parent.is_dir() else pathlib.Path('configs')
   found = sorted(folder.rglob('*.py')) if folder.is_dir() else []
   names = [str(p) for p in found if p.name not in ('__init__.py', 'common.py')]
+  by_name = {pathlib.Path(name).name: name for name in names}
+  like = difflib.get_close_matches(path.name, by_name, n=1, cutoff=0.5)
+  guess = f' Did you mean {by_name[like[0]]!r}?' if like else ''
   raise ValueError(
-    f'No config file {registry.show(str(path))}.'
-    f'{registry.nearest(str(path), names)} There are: '
+    f'No config file {registry.show(str(path))}.{guess} There are: '
     f'{", ".join(names) or f"none in {folder}"}.'
   )
 
