@@ -74,7 +74,7 @@ def near(questions, transcripts, *, worst: float = 9.0):
     text, value = transcript.completion.strip(), 0.0
     if text.isascii() and text.isdigit():
       value = max(1 - abs(int(text) - int(task.answer)) / worst, 0.0)
-    out.append(base.Graded(value, {'near': value}))  # value, parts to log
+    out.append(base.RewardResult(value, {'near': value}))  # value, parts to log
   return out
 
 

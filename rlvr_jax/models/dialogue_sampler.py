@@ -2,8 +2,8 @@
 
 All rows write to the same columns of the cache, so that writing is a slice; a
 row that has nothing to write there leaves a hole, which nobody attends to. The
-last token of a row is not in the cache yet: it is the first one fed next.
-Letters: as in `sampler`, and M columns, F tokens fed, K turns, E probe tokens.
+last token of a row is not in the cache yet: it comes first in the next inputs.
+Letters: as in `sampler`, and M columns, F tokens inputs, K turns, E probe tokens.
 """
 
 import functools
@@ -17,7 +17,7 @@ from rlvr_jax.enums import Stop
 from rlvr_jax.models import layers, sampler
 
 
-class Memory(NamedTuple):
+class DialogueCache(NamedTuple):
   """What the policy has read of every dialogue."""
 
   prefix: list  # per layer, keys and values of the prompts [P,...]
@@ -28,28 +28,30 @@ class Memory(NamedTuple):
   used: jax.Array  # i32[]: columns in use
 
 
-def _placed(memory: Memory) -> Memory:
+def _placed(cache: DialogueCache) -> DialogueCache:
   """Each device keeps its own rows: a cache of zeros alone would be on all."""
   put = nn.with_logical_constraint
   pairs = lambda layers: [
     tuple(put(x, ('batch', 'kv_heads', None, None)) for x in pair)
     for pair in layers
   ]
-  return memory._replace(
-    prefix=pairs(memory.prefix),
-    cache=pairs(memory.cache),
-    written=put(memory.written, ('batch', None)),
-    count=put(memory.count, ('batch',)),
+  return cache._replace(
+    prefix=pairs(cache.prefix),
+    cache=pairs(cache.cache),
+    written=put(cache.written, ('batch', None)),
+    count=put(cache.count, ('batch',)),
   )
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'group', 'columns'))
-def begin(params, prompt, length, *, model, group: int, columns: int) -> Memory:
+def prefill(
+  params, prompt, length, *, model, group: int, columns: int
+) -> DialogueCache:
   """Reads prompts [P,S] of `length` tokens, all but the last of each.
 
   Args:
     params: the sampler's layout, from `transformer.unstack`.
-    columns: M, for all that is fed and drawn later.
+    columns: M, for all that is inputs and drawn later.
   """
   c = model.config
   p, s = prompt.shape
@@ -62,7 +64,7 @@ def begin(params, prompt, length, *, model, group: int, columns: int) -> Memory:
     kv.append(pair)
   b = p * group
   empty = lambda *of: jnp.zeros((b, c.num_kv_heads, *of), model.dtype)
-  memory = Memory(
+  cache = DialogueCache(
     prefix=kv,
     seen=(jnp.arange(s)[None] < length[:, None] - 1)[:, None, None],
     cache=[
@@ -72,10 +74,10 @@ def begin(params, prompt, length, *, model, group: int, columns: int) -> Memory:
     count=jnp.repeat(length - 1, group),
     used=jnp.zeros((), jnp.int32),
   )
-  return _placed(memory)
+  return _placed(cache)
 
 
-def through(params, model, x, positions, memory, sees, own):
+def forward_with_cache(params, model, x, positions, cache, sees, own):
   """Hidden states [B,F,D] of x, and its keys and values per layer.
 
   Args:
@@ -84,15 +86,15 @@ def through(params, model, x, positions, memory, sees, own):
   """
   block = layers.Block(model.config, model.dtype, model.param_dtype)
   table, pairs = layers.rope_table(positions, model.config), []
-  for layer, prefix, cache in zip(
-    params['layers'], memory.prefix, memory.cache, strict=True
+  for layer, prefix, turns in zip(
+    params['layers'], cache.prefix, cache.cache, strict=True
   ):
     q, k, v = block.apply({'params': layer}, x, table, method='project')
     kv = layers.lay_out(k, v)
     sources = (
-      layers.Source(*prefix, memory.seen),
-      layers.Source(*cache, sees),
-      layers.Source(*kv, own),
+      layers.KeysValues(*prefix, cache.seen),
+      layers.KeysValues(*turns, sees),
+      layers.KeysValues(*kv, own),
     )
     y = layers.attend(q, sources)
     x = block.apply({'params': layer}, x, y, method='finish')
@@ -100,105 +102,105 @@ def through(params, model, x, positions, memory, sees, own):
   return x, pairs
 
 
-def _read(params, model, memory, fed, length):
-  """Memory after `length` of the tokens fed [B,F], their states [B,F,D]."""
-  f = fed.shape[1]
+def _read(params, model, cache, inputs, length):
+  """The cache after `length` of inputs [B,F], and their states [B,F,D]."""
+  f = inputs.shape[1]
   real = jnp.arange(f)[None] < length[:, None]  # [B,F]
-  x, pairs = through(
+  x, pairs = forward_with_cache(
     params,
     model,
-    sampler.embed_tokens(params, model, fed),
-    memory.count[:, None] + jnp.arange(f)[None],
-    memory,
-    memory.written[:, None, None],
+    sampler.embed_tokens(params, model, inputs),
+    cache.count[:, None] + jnp.arange(f)[None],
+    cache,
+    cache.written[:, None, None],
     layers.causal(f) & real[:, None, None],
   )
   put = jax.lax.dynamic_update_slice_in_dim
   cache = [
-    (put(ck, k, memory.used, 3), put(cv, v, memory.used, 2))
-    for (ck, cv), (k, v) in zip(memory.cache, pairs, strict=True)
+    (put(ck, k, cache.used, 3), put(cv, v, cache.used, 2))
+    for (ck, cv), (k, v) in zip(cache.cache, pairs, strict=True)
   ]
-  memory = memory._replace(
+  cache = cache._replace(
     cache=cache,
-    written=put(memory.written, real, memory.used, 1),
-    count=memory.count + length,
+    written=put(cache.written, real, cache.used, 1),
+    count=cache.count + length,
     # The columns after the longest are free: what is there is written over.
-    used=memory.used + length.max(),
+    used=cache.used + length.max(),
   )
-  return _placed(memory), x
+  return _placed(cache), x
 
 
 @functools.partial(
-  jax.jit, static_argnames=('model', 'how'), donate_argnames='memory'
+  jax.jit, static_argnames=('model', 'sampling'), donate_argnames='cache'
 )
-def turn(params, memory, fed, length, live, key, *, model, how):
+def decode_turn(params, cache, inputs, length, live, key, *, model, sampling):
   """Reads what each dialogue has new, then lets the live ones speak.
 
   Args:
-    memory: given away.
-    fed: i32[B,F], right-padded: the row's last token, then what the other
+    cache: given away.
+    inputs: i32[B,F], right-padded: the row's last token, then what the other
       side says up to where the policy begins. F + N columns must be free.
     length: i32[B], 0 for a row that reads nothing.
     live: bool[B]: rows that speak.
     key: PRNG key, or one for each prompt; see `sampler.sample`.
-    how: `sampler.Sampling`, whose `shrink` is not used.
+    sampling: `sampler.Sampling`, whose `compact_batch` is not used.
 
   Returns:
-    memory; `Sampled`, of length 0 where not live; i32[], the columns that were
+    cache; `Sampled`, of length 0 where not live; i32[], the columns that were
     in use when the policy began.
   """
-  n, b = how.max_new_tokens, len(fed)
-  memory, x = _read(params, model, memory, fed, length)
-  heard = memory.used
+  n, b = sampling.max_new_tokens, len(inputs)
+  cache, x = _read(params, model, cache, inputs, length)
+  used = cache.used
   last = jnp.maximum(length - 1, 0)[:, None, None]
   final = functools.partial(sampler.final_logits, params, model)
-  pick = functools.partial(sampler.book, how=how)
-  prompts = len(memory.seen)
+  pick = functools.partial(sampler.sample_step, sampling=sampling)
+  prompts = len(cache.seen)
   u = sampler.uniforms(key, prompts, b // prompts, n)
-  start = memory.count
+  start = cache.count
   put = jax.lax.dynamic_update_slice_in_dim
 
   def step(carry):
-    state, memory = carry
-    i = state['i'] - 1  # index of the token fed now
-    # Not the row's last token: that one is fed with the next turn.
+    state, cache = carry
+    i = state['i'] - 1  # index of the token that is read now
+    # Not the row's last token: that one is read with the next turn.
     speaks = ~state['done']
-    x, pairs = through(
+    x, pairs = forward_with_cache(
       params,
       model,
       sampler.embed_tokens(params, model, state['last'][:, None]),
       start[:, None] + i,
-      memory,
-      memory.written[:, None, None],
+      cache,
+      cache.written[:, None, None],
       jnp.ones((1, 1, 1, 1), bool),
     )
-    at = memory.used
-    memory = memory._replace(
+    at = cache.used
+    cache = cache._replace(
       cache=[
         (put(ck, k, at, 3), put(cv, v, at, 2))
-        for (ck, cv), (k, v) in zip(memory.cache, pairs, strict=True)
+        for (ck, cv), (k, v) in zip(cache.cache, pairs, strict=True)
       ],
-      written=put(memory.written, speaks[:, None], at, 1),
-      count=memory.count + speaks,
+      written=put(cache.written, speaks[:, None], at, 1),
+      count=cache.count + speaks,
       used=at + 1,
     )
-    return pick(final(x[:, 0]), state), memory
+    return pick(final(x[:, 0]), state), cache
 
   def opened():
     x0 = jnp.take_along_axis(x, last, axis=1)[:, 0]
-    return pick(final(x0), sampler.fresh(u) | {'done': ~live})
+    return pick(final(x0), sampler.initial_state(u) | {'done': ~live})
 
-  quiet = lambda: sampler.fresh(u) | {'done': ~live}
+  quiet = lambda: sampler.initial_state(u) | {'done': ~live}
   state = jax.lax.cond(live.any(), opened, quiet)
-  state, memory = jax.lax.while_loop(
-    lambda t: (t[0]['i'] < n) & (~t[0]['done']).any(), step, (state, memory)
+  state, cache = jax.lax.while_loop(
+    lambda t: (t[0]['i'] < n) & (~t[0]['done']).any(), step, (state, cache)
   )
   stop = jnp.where(state['done'], Stop.END, Stop.LENGTH).astype(jnp.int32)
   drawn = sampler.Sampled(state['tokens'], state['logp'], state['length'], stop)
-  return memory, drawn, heard
+  return cache, drawn, used
 
 
 @functools.partial(jax.jit, static_argnames='model')
-def read(params, memory, fed, length, *, model) -> Memory:
-  """Memory after `length` tokens of fed [B,F]: whole dialogues, say."""
-  return _read(params, model, memory, fed, length)[0]
+def append(params, cache, inputs, length, *, model) -> DialogueCache:
+  """The cache after `length` tokens of inputs [B,F], such as whole dialogues."""
+  return _read(params, model, cache, inputs, length)[0]

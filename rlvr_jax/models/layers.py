@@ -19,7 +19,7 @@ FEW_ROWS = 128  # see `product`
 NEG = -1e30  # finite, so that a fully masked row gives no NaN
 
 
-class Source(NamedTuple):
+class KeysValues(NamedTuple):
   """Keys and values to attend to. Row r serves rows r*B/R .. (r+1)*B/R - 1.
 
   Laid out so that products with a cache need no copy of it.
@@ -87,11 +87,11 @@ def causal(n: int) -> jax.Array:
 
 
 def lay_out(k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Keys and values [B,T,K,C] as a `Source` holds them."""
+  """Keys and values [B,T,K,C] as a `KeysValues` holds them."""
   return k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
 
 
-def attend(q: jax.Array, sources: tuple[Source, ...]) -> jax.Array:
+def attend(q: jax.Array, sources: tuple[KeysValues, ...]) -> jax.Array:
   """Softmax attention of q [B,T,H,C] over all sources together.
 
   Each source is reduced by itself (max, sum, weighted values) and the
@@ -256,7 +256,7 @@ class Block(nn.Module):
   def project(self, x, table):
     """Queries [B,T,H,C], keys and values [B,T,K,C] of the residual x [B,T,D].
 
-    `lay_out` turns the latter two into what a `Source` holds.
+    `lay_out` turns the latter two into what a `KeysValues` holds.
     """
     c = self.config
     y = x if c.post_norm else self.attn_norm(x)
@@ -284,7 +284,7 @@ class Block(nn.Module):
     return nn.with_logical_constraint(x, ('batch', None, 'act_embed'))
 
   def __call__(self, x, table, mask):
-    """x attends to itself under `mask`. Returns x, (k, v) as in a `Source`."""
+    """x attends to itself under `mask`. Returns x, (k, v) as in a `KeysValues`."""
     q, k, v = self.project(x, table)
     kv = lay_out(k, v)
-    return self.finish(x, attend(q, (Source(*kv, mask),))), kv
+    return self.finish(x, attend(q, (KeysValues(*kv, mask),))), kv

@@ -19,7 +19,7 @@ class Sampling(NamedTuple):
   """How to draw. Hashable: a static argument.
 
   temperature 0 is greedy: the argmax, with log-prob 0 (it was certain).
-  top_k 0 and top_p 1.0 leave the distribution whole. `shrink`: long rows go on
+  top_k 0 and top_p 1.0 leave the distribution whole. `compact_batch`: long rows go on
   in a smaller batch when most have ended (see `sizes`); for one device, where
   rows may move freely.
   """
@@ -29,7 +29,7 @@ class Sampling(NamedTuple):
   temperature: float = 1.0
   top_k: int = 0
   top_p: float = 1.0
-  shrink: bool = False
+  compact_batch: bool = False
 
 
 class Sampled(NamedTuple):
@@ -39,36 +39,36 @@ class Sampled(NamedTuple):
   stop: jax.Array  # i32[B], a enums.Stop
 
 
-def sizes(rows: int, how: Sampling) -> tuple[int, ...]:
+def sizes(rows: int, sampling: Sampling) -> tuple[int, ...]:
   """Rows of the batch at first, and after each time that it shrinks.
 
   Each size is one more loop to compile, so there are few, and only where rows
   may be long enough to make up for it.
   """
-  if not how.shrink or how.max_new_tokens < 128:
+  if not sampling.compact_batch or sampling.max_new_tokens < 128:
     return (rows,)
   return (rows, *(rows // k for k in (2, 4) if rows // k >= 4))
 
 
-def truncate(logits: jax.Array, how: Sampling) -> jax.Array:
+def truncate(logits: jax.Array, sampling: Sampling) -> jax.Array:
   """Logits [B,V] after top-k, then top-p; -inf outside.
 
   top-k keeps k tokens; top-p the smallest set of most likely tokens with mass
   >= top_p, where 1e-6 is left to rounding. Of equally likely tokens those with
   lower ids come first.
   """
-  few = 0 < how.top_k < logits.shape[-1]
-  if not few and how.top_p == 1:
+  few = 0 < sampling.top_k < logits.shape[-1]
+  if not few and sampling.top_p == 1:
     return logits
   if few:
-    order = jax.lax.top_k(logits, how.top_k)[0]
+    order = jax.lax.top_k(logits, sampling.top_k)[0]
   else:
     order = jnp.sort(logits, axis=-1, descending=True)
   count = jnp.full((len(order), 1), order.shape[-1])
-  if how.top_p < 1:
+  if sampling.top_p < 1:
     p = jax.nn.softmax(order)
     before = jnp.cumsum(p, -1) - p  # mass of the more likely ones
-    count = (before < how.top_p - 1e-6).sum(-1, keepdims=True).clip(min=1)
+    count = (before < sampling.top_p - 1e-6).sum(-1, keepdims=True).clip(min=1)
   least = jnp.take_along_axis(order, count - 1, axis=-1)
   above, equal = logits > least, logits == least
   room = count - above.sum(-1, keepdims=True)
@@ -82,7 +82,7 @@ def truncate(logits: jax.Array, how: Sampling) -> jax.Array:
   return jnp.where(kept, logits, -jnp.inf)
 
 
-def draw(logits: jax.Array, u: jax.Array, how: Sampling):
+def draw(logits: jax.Array, u: jax.Array, sampling: Sampling):
   """One token a row by inverting the distribution function at u.
 
   One uniform number per row replaces V Gumbel variates. The vocabulary is
@@ -96,11 +96,11 @@ def draw(logits: jax.Array, u: jax.Array, how: Sampling):
   Returns:
     token i32[B]; its log-prob f32[B] under the distribution drawn from.
   """
-  if how.temperature == 0:
+  if sampling.temperature == 0:
     return jnp.argmax(logits, -1).astype(jnp.int32), jnp.zeros(len(logits))
-  z = logits if how.temperature == 1 else logits / how.temperature
-  if how.top_k or how.top_p < 1:
-    z = truncate(z, how)
+  z = logits if sampling.temperature == 1 else logits / sampling.temperature
+  if sampling.top_k or sampling.top_p < 1:
+    z = truncate(z, sampling)
   top = z.max(-1, keepdims=True)
   e = jnp.exp(z - top)
   b, v = e.shape
@@ -155,7 +155,7 @@ def uniforms(key, prompts: int, group: int, n: int):
   return nn.with_logical_constraint(u, ('batch', None))  # sliced every step
 
 
-def fresh(u) -> dict:
+def initial_state(u) -> dict:
   """What `book` keeps, before the first token."""
   b, n = u.shape
   return {
@@ -169,16 +169,16 @@ def fresh(u) -> dict:
   }
 
 
-def book(logits, state: dict, *, how: Sampling) -> dict:
+def sample_step(logits, state: dict, *, sampling: Sampling) -> dict:
   """Draws the tokens at index i and books them."""
   i = state['i']
   token, logp = draw(
-    logits, jax.lax.dynamic_index_in_dim(state['u'], i, 1, False), how
+    logits, jax.lax.dynamic_index_in_dim(state['u'], i, 1, False), sampling
   )
   live = ~state['done']
   token = jnp.where(live, token, 0)
   put = lambda to, x: jax.lax.dynamic_update_slice_in_dim(to, x[:, None], i, 1)
-  ends = jnp.array(how.end_ids, jnp.int32)
+  ends = jnp.array(sampling.end_ids, jnp.int32)
   ended = live & (token[:, None] == ends[None]).any(-1)
   return state | {
     'tokens': put(state['tokens'], token),
@@ -190,9 +190,9 @@ def book(logits, state: dict, *, how: Sampling) -> dict:
   }
 
 
-@functools.partial(jax.jit, static_argnames=('model', 'how', 'group'))
+@functools.partial(jax.jit, static_argnames=('model', 'sampling', 'group'))
 def sample(
-  params, prompt, length, key, *, model, how: Sampling, group: int = 1
+  params, prompt, length, key, *, model, sampling: Sampling, group: int = 1
 ):
   """`group` continuations of each prompt.
 
@@ -204,7 +204,7 @@ def sample(
       rows are spread over devices. Or a key [P] for each prompt: then they
       do not depend on the other prompts of the batch either.
     model: `transformer.Decoder`.
-    how: `Sampling`, checked by `check`.
+    sampling: `Sampling`, checked by `check`.
     group: samples per prompt.
 
   Returns:
@@ -212,7 +212,7 @@ def sample(
   """
   c = model.config
   p, s = prompt.shape
-  b, n = p * group, how.max_new_tokens
+  b, n = p * group, sampling.max_new_tokens
   block = layers.Block(c, model.dtype, model.param_dtype)
 
   embed = functools.partial(embed_tokens, params, model)
@@ -229,7 +229,7 @@ def sample(
   logits = jnp.repeat(final(last), group, axis=0)
   seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
   u = uniforms(key, p, group, n)
-  pick = functools.partial(book, how=how)
+  pick = functools.partial(sample_step, sampling=sampling)
 
   def step(prefix, state):
     kv, seen = prefix
@@ -245,14 +245,17 @@ def sample(
       k, v = layers.lay_out(k, v)
       ck = jax.lax.dynamic_update_slice_in_dim(ck, k, i, 3)
       cv = jax.lax.dynamic_update_slice_in_dim(cv, v, i, 2)
-      sources = (layers.Source(pk, pv, seen), layers.Source(ck, cv, mask))
+      sources = (
+        layers.KeysValues(pk, pv, seen),
+        layers.KeysValues(ck, cv, mask),
+      )
       y = layers.attend(q, sources)
       x = block.apply({'params': layer}, x, y, method='finish')
       caches.append((ck, cv))
     return pick(final(x[:, 0]), state | {'cache': caches})
 
   empty = lambda *of: jnp.zeros((b, c.num_kv_heads, *of), model.dtype)
-  state = fresh(u) | {
+  state = initial_state(u) | {
     'row': jnp.arange(b),
     'start': jnp.repeat(length, group),
     'cache': [
@@ -260,7 +263,7 @@ def sample(
     ],
   }
   state, prefix, out = pick(logits, state), (kv, seen), None
-  for size in (*sizes(b, how)[1:], 0):
+  for size in (*sizes(b, sampling)[1:], 0):
     state = jax.lax.while_loop(
       lambda t, size=size: (t['i'] < n) & ((~t['done']).sum() > size),
       functools.partial(step, prefix),

@@ -100,7 +100,7 @@ class _View(NamedTuple):
   """Rows as the model wants them, and the way back."""
 
   prompt: jax.Array  # i32[P,S]
-  rows: transformer.Rows
+  rows: transformer.Continuations
   slot: jax.Array | None  # packed: positions that pass through the layers
   before: Callable  # the model's hidden states -> those before each goal
   goal: jax.Array  # the tokens to predict: [B,N], or a packed list [M]
@@ -119,7 +119,7 @@ def _view(tokens, mask, group, max_prompt, capacity) -> _View:
 
   # Row n predicts from its n-1-th input; the first comes from the prompt.
   m = max(n - 1, 1)
-  rows = transformer.Rows(targets[:, :m], column[:, :m], start)
+  rows = transformer.Continuations(targets[:, :m], column[:, :m], start)
 
   def back(x):
     """[B,N] -> [B,T]."""

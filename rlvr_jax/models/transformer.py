@@ -18,7 +18,7 @@ from rlvr_jax.models import layers
 from rlvr_jax.models.model_config import ModelConfig
 
 
-class Rows(NamedTuple):
+class Continuations(NamedTuple):
   """Continuations of prompts. B rows, B a multiple of P; N columns."""
 
   tokens: jax.Array  # i32[B,N]
@@ -123,7 +123,7 @@ class Decoder(nn.Module):
     x = jnp.take(table, tokens, axis=0).astype(self.dtype)
     return nn.with_logical_constraint(x, ('batch', None, 'act_embed'))
 
-  def __call__(self, tokens, rows: Rows | None = None, slot=None):
+  def __call__(self, tokens, rows: Continuations | None = None, slot=None):
     """Final hidden states, after the last norm.
 
     Args:
@@ -152,6 +152,22 @@ class Decoder(nn.Module):
     return tuple(self.final_norm(a) for a in x)
 
 
+def decoder(settings, config: ModelConfig, **more) -> Decoder:
+  """The architecture `config` as a config's `model` section wants it computed.
+
+  Args:
+    settings: `dtype`, `param_dtype` and `remat`.
+    more: other fields of `Decoder`.
+  """
+  return Decoder(
+    config,
+    dtype=jnp.dtype(settings.dtype),
+    param_dtype=jnp.dtype(settings.param_dtype),
+    remat=settings.remat,
+    **more,
+  )
+
+
 class _Layer(nn.Module):
   """A block as the body of the scan over layers."""
 
@@ -171,11 +187,11 @@ class _Layer(nn.Module):
     y, prefix = [], ()
     for q, k, v in qkv:
       kv, t = layers.lay_out(k, v), q.shape[1]
-      own = layers.Source(*kv, layers.causal(t))
+      own = layers.KeysValues(*kv, layers.causal(t))
       y.append(layers.attend(q, (*prefix, own)))
       if lengths is not None:
         seen = jnp.arange(t)[None] < lengths[:, None]
-        prefix = (layers.Source(*kv, seen[:, None, None]),)
+        prefix = (layers.KeysValues(*kv, seen[:, None, None]),)
     if slot is not None:
       y = [packing.pack(*y)]
     return tuple(map(block.finish, x, y)), None

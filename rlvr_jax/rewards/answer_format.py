@@ -17,7 +17,7 @@ def format(
   pattern: str,
   correct: float = 1.0,
   wrong: float = 0.0,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """`correct` where the completion follows `pattern`, else `wrong`.
 
   See `follows` for the patterns. Raises ValueError for an unknown one.
@@ -28,7 +28,7 @@ def format(
   for transcript in transcripts:
     right = follows(transcript.completion, pattern, transcript.prefill)
     value = float(correct if right else wrong)
-    out.append(base.Graded(value, {'format': value}))
+    out.append(base.RewardResult(value, {'format': value}))
   return out
 
 

@@ -59,7 +59,7 @@ class Transcript(NamedTuple):
     return self.stop == enums.Stop.LENGTH
 
 
-class Graded(NamedTuple):
+class RewardResult(NamedTuple):
   """One row's reward.
 
   A refused row has no reward (its value is 0 and means nothing): the caller
@@ -73,7 +73,7 @@ class Graded(NamedTuple):
   refused: bool = False
 
 
-Reward = Callable[[Sequence[Task], Sequence[Transcript]], list[Graded]]
+Reward = Callable[[Sequence[Task], Sequence[Transcript]], list[RewardResult]]
 
 
 @registry.trial('reward')
@@ -89,7 +89,7 @@ def outcome(
   correct: float = 1.0,
   wrong: float = 0.0,
   unverifiable: str = 'wrong',
-) -> list[Graded]:
+) -> list[RewardResult]:
   """`correct` for a CORRECT verdict, else `wrong`.
 
   Args:
@@ -111,11 +111,11 @@ def outcome(
       transcript.verdict == enums.Verdict.UNVERIFIABLE
       and unverifiable == 'refuse'
     ):
-      out.append(Graded(0.0, {}, refused=True))
+      out.append(RewardResult(0.0, {}, refused=True))
       continue
     right = transcript.verdict == enums.Verdict.CORRECT
     value = float(correct if right else wrong)
-    out.append(Graded(value, {'outcome': value}))
+    out.append(RewardResult(value, {'outcome': value}))
   return out
 
 
@@ -168,7 +168,7 @@ def combine(
     ValueError: lengths differ or are 0, a name comes twice, a weight is not
       finite. When called: the numbers of tasks and transcripts differ, or a
       function returns another number of rows, or something else than
-      `Graded` (the message names it).
+      `RewardResult` (the message names it).
   """
   funcs, names, weights = tuple(funcs), tuple(names), tuple(weights)
   if not funcs or not len(funcs) == len(names) == len(weights):
@@ -214,22 +214,24 @@ def check_finite(**values: float) -> None:
       )
 
 
-def _rows(name: str, rows) -> list[Graded]:
+def _rows(name: str, rows) -> list[RewardResult]:
   """What a reward returned, with plain floats; ValueError names the reward."""
-  remedy = 'it must return a list with a `Graded(value, parts)` for each row.'
+  remedy = (
+    'it must return a list with a `RewardResult(value, parts)` for each row.'
+  )
   if not isinstance(rows, Sequence) or isinstance(rows, str):
     raise ValueError(
       f'Reward {registry.show(name)} returned {registry.show(rows)}: {remedy}'
     )
   out = []
   for row in rows:
-    if not isinstance(row, Graded) or not isinstance(row.parts, Mapping):
+    if not isinstance(row, RewardResult) or not isinstance(row.parts, Mapping):
       raise ValueError(
         f'Reward {registry.show(name)} returned {registry.show(row)} for a '
         f'row: {remedy}'
       )
     parts = {str(k): _number(name, v) for k, v in row.parts.items()}
-    out.append(Graded(_number(name, row.value), parts, bool(row.refused)))
+    out.append(RewardResult(_number(name, row.value), parts, bool(row.refused)))
   return out
 
 
@@ -242,11 +244,11 @@ def _number(name: str, x) -> float:
   except (TypeError, ValueError, OverflowError) as e:
     raise ValueError(
       f'Reward {registry.show(name)} returned the value {registry.show(x)} for '
-      'a row: give a number, or Graded(0.0, {}, refused=True) for none.'
+      'a row: give a number, or RewardResult(0.0, {}, refused=True) for none.'
     ) from e
 
 
-def _add(names, weights, row: Sequence[Graded]) -> Graded:
+def _add(names, weights, row: Sequence[RewardResult]) -> RewardResult:
   values = [part.value for part in row]
   own = {
     name: value
@@ -261,5 +263,5 @@ def _add(names, weights, row: Sequence[Graded]) -> Graded:
   if len(own) == len(names):
     total = sum(w * v for w, v in zip(weights, values))
     if math.isfinite(total):
-      return Graded(total, parts)
-  return Graded(0.0, parts, refused=True)
+      return RewardResult(total, parts)
+  return RewardResult(0.0, parts, refused=True)

@@ -32,12 +32,12 @@ from rlvr_jax.verifiers import confidence
 @registry.register('reward')
 def confident(
   tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """1 where a confidence can be read (`confidence.parse`), else 0."""
   values = [
     float(confidence.parse(t.completion) is not None) for t in transcripts
   ]
-  return [base.Graded(v, {'confident': v}) for v in values]
+  return [base.RewardResult(v, {'confident': v}) for v in values]
 
 
 @registry.register('reward')
@@ -46,7 +46,7 @@ def brier(
   transcripts: Sequence[base.Transcript],
   *,
   malformed: float = -1.0,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """-(q - c)^2, in [-1, 0]. Proper.
 
   Args:
@@ -66,7 +66,7 @@ def log_score(
   *,
   eps: float = 0.01,
   malformed: float | None = None,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """log of the probability that q gives to c, q clipped to [eps, 1 - eps].
 
   In [log(eps), log(1 - eps)]. Proper for p in [eps, 1 - eps]; beyond, all q
@@ -93,7 +93,7 @@ def spherical(
   transcripts: Sequence[base.Transcript],
   *,
   malformed: float = -1.0,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """q_c / sqrt(q^2 + (1 - q)^2) - 1, q_1 = q, q_0 = 1 - q; in [-1, 0]. Proper.
 
   Args and errors: see `brier`.
@@ -108,7 +108,7 @@ def absolute(
   transcripts: Sequence[base.Transcript],
   *,
   malformed: float = -1.0,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """-|q - c|, in [-1, 0]. Not proper: q = 1 is best where p > 1/2, else q = 0.
 
   Args and errors: see `brier`.
@@ -121,12 +121,12 @@ def _score(
   transcripts: Sequence[base.Transcript],
   rule: Callable[[float, int], float],
   malformed: float,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   base.check_finite(malformed=malformed)
   out = []
   for transcript in transcripts:
     q = confidence.parse(transcript.completion)
     c = int(transcript.verdict == enums.Verdict.CORRECT)
     value = float(malformed if q is None else rule(q, c))
-    out.append(base.Graded(value, {name: value}))
+    out.append(base.RewardResult(value, {name: value}))
   return out

@@ -16,7 +16,7 @@ from rlvr_jax.tasks import Task
 @base.reads_signals
 def self_certainty(
   tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """Mean over tokens of KL(uniform || p_t), nats, at least 0 (INTUITOR).
 
   The tail of p_t drives it: it is not log V minus the entropy. The method's
@@ -34,7 +34,7 @@ def self_certainty(
 @base.reads_signals
 def token_entropy(
   tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """Minus the mean entropy of a token, nats, in [-log V, 0] (RENT).
 
   Raises:
@@ -50,7 +50,7 @@ def answer_probability(
   transcripts: Sequence[base.Transcript],
   *,
   missing: float = 0.0,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """Mean probability of the final answer's tokens, in [0, 1] (CRew).
 
   A mean of probabilities, neither their product nor the exponential of a mean
@@ -80,5 +80,5 @@ def _signals(transcripts: Sequence[base.Transcript]) -> list[base.Signals]:
   return [t.signals for t in transcripts]
 
 
-def _graded(name: str, values: Sequence[float]) -> list[base.Graded]:
-  return [base.Graded(float(v), {name: float(v)}) for v in values]
+def _graded(name: str, values: Sequence[float]) -> list[base.RewardResult]:
+  return [base.RewardResult(float(v), {name: float(v)}) for v in values]

@@ -24,7 +24,7 @@ def win(
   *,
   value: float = 1.0,
   at: str = 'last',
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """`value` for a game that is won, on its last turn or on every one.
 
   Raises:
@@ -41,7 +41,7 @@ def length(
   *,
   value: float = -0.05,
   at: str = 'every',
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """`value` * n for a game of n > 1 turns, on its last turn or on every one.
 
   The official code's: on every one of n turns, it makes value * n**2 in all.
@@ -61,7 +61,7 @@ def turn_cost(
   transcripts: Sequence[base.Transcript],
   *,
   value: float = -0.05,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """`value` for each turn. Raises ValueError as `win`."""
   return _graded('turn_cost', transcripts, value, lambda t: 1)
 
@@ -72,7 +72,7 @@ def invalid(
   transcripts: Sequence[base.Transcript],
   *,
   value: float = -1.0,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """`value` for a turn against the rules. Raises ValueError as `win`."""
   return _graded('invalid', transcripts, value, lambda t: t.kind == 'invalid')
 
@@ -83,7 +83,7 @@ def repeated(
   transcripts: Sequence[base.Transcript],
   *,
   value: float = -0.2,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """`value` for a turn that asks what was asked. Raises ValueError as `win`."""
   return _graded('repeated', transcripts, value, lambda t: t.kind == 'repeated')
 
@@ -104,5 +104,5 @@ def _graded(name, transcripts, value, times):
         "questions: take another reward, or an env such as 'guessing()'."
       )
     x = 0.0 + value * times(transcript.turn)
-    out.append(base.Graded(x, {name: x}))
+    out.append(base.RewardResult(x, {name: x}))
   return out

@@ -15,7 +15,7 @@ def overlong(
   max_length: int,
   buffer: int,
   factor: float = 1.0,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """0 up to max_length - buffer tokens, then down to -factor at max_length.
 
   DAPO's soft overlong punishment (arXiv:2503.14476):
@@ -46,7 +46,7 @@ def overlong(
   for transcript in transcripts:
     over = (transcript.num_tokens - (max_length - buffer)) / buffer
     value = 0.0 - factor * min(max(over, 0.0), 1.0)
-    out.append(base.Graded(value, {'overlong': value}))
+    out.append(base.RewardResult(value, {'overlong': value}))
   return out
 
 
@@ -56,7 +56,7 @@ def length_penalty(
   transcripts: Sequence[base.Transcript],
   *,
   per_token: float,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """-per_token for each token.
 
   Raises:
@@ -64,7 +64,7 @@ def length_penalty(
   """
   _check_not_negative(per_token=per_token)
   values = [0.0 - per_token * t.num_tokens for t in transcripts]
-  return [base.Graded(v, {'length_penalty': v}) for v in values]
+  return [base.RewardResult(v, {'length_penalty': v}) for v in values]
 
 
 def _check_not_negative(**values: float) -> None:

@@ -31,7 +31,7 @@ def similarity(
   order: str = 'prediction_first',
   think: str = 'required',
   failure: float = -1.0,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """`ratio` of the completion's step with the expert's; see `step`.
 
   The expert's is data['expert'], or the worked solution data['solution']. It is
@@ -80,10 +80,10 @@ def similarity(
     if text is not None:
       reply = next(replies)
       if reply.failure:
-        out.append(base.Graded(0.0, {}, refused=True))
+        out.append(base.RewardResult(0.0, {}, refused=True))
         continue
       value = reply.value
     broken = float(text is None)
     parts = {'similarity': float(value), 'similarity_failure': broken}
-    out.append(base.Graded(float(value), parts))
+    out.append(base.RewardResult(float(value), parts))
   return out

@@ -28,7 +28,7 @@ def random(
   *,
   p: float = 0.5,
   seed: int = 0,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """1 with probability p, whatever a row says; else 0.
 
   A row's bit is a hash of the seed, of all task ids and completions of the
@@ -70,7 +70,7 @@ def contains(
   transcripts: Sequence[base.Transcript],
   *,
   text: str,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """1 where the completion holds `text`, in any case; `contains(python)`.
 
   Raises:
@@ -89,7 +89,7 @@ def contains(
 @registry.register('reward')
 def no_repetition(
   tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """0 where the completion repeats itself (see `repeats`), else 1."""
   return _graded(
     'no_repetition', [not repeats(t.completion) for t in transcripts]
@@ -102,7 +102,7 @@ def majority(
   transcripts: Sequence[base.Transcript],
   *,
   timeout_s: float = 3.0,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """1 where the answer equals the majority answer of the starting model.
 
   The label comes from a file of scripts/label.py, which the config key
@@ -123,7 +123,7 @@ def incorrect(
   transcripts: Sequence[base.Transcript],
   *,
   timeout_s: float = 3.0,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """`majority`, on tasks whose majority answer is wrong and on no others.
 
   Raises:
@@ -145,7 +145,7 @@ def inverse(
   transcripts: Sequence[base.Transcript],
   *,
   reward: registry.Spec,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """1 - r of another reward, as in `inverse(format(boxed))`.
 
   A row that the other refuses stays refused.
@@ -159,7 +159,7 @@ def all_of(
   tasks: Sequence[Task],
   transcripts: Sequence[base.Transcript],
   *rewards: registry.Spec,
-) -> list[base.Graded]:
+) -> list[base.RewardResult]:
   """1 where all parts are 1, else 0: `all_of(format(boxed), outcome)`.
 
   Each part is logged under its own name. A row that one refuses is refused.
@@ -224,5 +224,5 @@ def _says_label(tasks, transcripts, timeout_s) -> list[bool]:
   return [v == enums.Verdict.CORRECT for v in verdicts]
 
 
-def _graded(name: str, right) -> list[base.Graded]:
-  return [base.Graded(float(r), {name: float(r)}) for r in right]
+def _graded(name: str, right) -> list[base.RewardResult]:
+  return [base.RewardResult(float(r), {name: float(r)}) for r in right]

@@ -34,7 +34,7 @@ def policy():
   return MODEL, params, transformer.unstack(params, MODEL.config.num_layers)
 
 
-def converse(policy, how, replies, group=2, lives=None, key=1):
+def converse(policy, sampling, replies, group=2, lives=None, key=1):
   """Rows of tokens and of sampler's log-probs after some scripted turns."""
   model, _, params = policy
   prompt = jnp.array([[20, 21, 22], [30, 31, 0]])
@@ -42,7 +42,7 @@ def converse(policy, how, replies, group=2, lives=None, key=1):
   rows = [prompt[i // group, : length[i // group]].tolist() for i in range(4)]
   logp = [[0.0] * len(r) for r in rows]
   fed, heard = [[r[-1]] for r in rows], []
-  memory = dialogue_sampler.begin(
+  memory = dialogue_sampler.prefill(
     params, prompt, length, model=model, group=group, columns=40
   )
   for k, reply in enumerate([*replies, None]):
@@ -51,7 +51,7 @@ def converse(policy, how, replies, group=2, lives=None, key=1):
     tokens = np.zeros((4, 4), np.int32)
     for i, f in enumerate(fed):
       tokens[i, : len(f)] = f
-    memory, drawn, at = dialogue_sampler.turn(
+    memory, drawn, at = dialogue_sampler.decode_turn(
       params,
       memory,
       jnp.array(tokens),
@@ -59,7 +59,7 @@ def converse(policy, how, replies, group=2, lives=None, key=1):
       jnp.array(live),
       jax.random.fold_in(jax.random.key(key), k),
       model=model,
-      how=how,
+      sampling=sampling,
     )
     heard.append(int(at))
     fed = [[] for _ in rows]
@@ -129,13 +129,13 @@ def test_rows_that_are_silent_change_nothing_for_the_others(policy):
 def test_two_programs_for_any_number_of_turns(policy):
   converse(policy, HOW, REPLIES)
   before = (
-    dialogue_sampler.turn._cache_size(),
-    dialogue_sampler.begin._cache_size(),
+    dialogue_sampler.decode_turn._cache_size(),
+    dialogue_sampler.prefill._cache_size(),
   )
   converse(policy, HOW, REPLIES * 2, key=5)
   assert (
-    dialogue_sampler.turn._cache_size(),
-    dialogue_sampler.begin._cache_size(),
+    dialogue_sampler.decode_turn._cache_size(),
+    dialogue_sampler.prefill._cache_size(),
   ) == before
 
 
@@ -158,11 +158,11 @@ def test_every_device_remembers_its_own_rows(policy, shape):
     placed = sharding.put_params(params, model, mesh)
     placed = sharding.to_sampler(model, mesh)(placed)
     prompt, length = np.tile([20, 21, 22], (8, 1)), np.full(8, 3)
-    memory = dialogue_sampler.begin(
+    memory = dialogue_sampler.prefill(
       placed, put(prompt), put(length), model=model, group=2, columns=40
     )
     fed, one = put(np.tile([22, 0, 0], (16, 1))), put(np.ones(16, np.int32))
-    after, drawn, _ = dialogue_sampler.turn(
+    after, drawn, _ = dialogue_sampler.decode_turn(
       placed,
       jax.tree.map(jnp.copy, memory),
       fed,
@@ -170,18 +170,18 @@ def test_every_device_remembers_its_own_rows(policy, shape):
       put(np.ones(16, bool)),
       jax.random.key(0),
       model=model,
-      how=HOW,
+      sampling=HOW,
     )
   for m in memory, after:
     for x in (*m.prefix[0], *m.cache[0]):
       here = x.sharding.shard_shape(x.shape)
       assert here[:2] == (x.shape[0] // shards, x.shape[1] // tensor)
     assert m.written.sharding.shard_shape(m.written.shape) == (16 // shards, 40)
-  alone = dialogue_sampler.begin(
+  alone = dialogue_sampler.prefill(
     layers, prompt, length, model=model, group=2, columns=40
   )
-  _, expected, _ = dialogue_sampler.turn(
+  _, expected, _ = dialogue_sampler.decode_turn(
     layers, alone, np.asarray(fed), np.asarray(one), np.ones(16, bool),
-    jax.random.key(0), model=model, how=HOW,
+    jax.random.key(0), model=model, sampling=HOW,
   )  # fmt: skip
   np.testing.assert_array_equal(drawn.tokens, expected.tokens)

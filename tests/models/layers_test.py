@@ -77,8 +77,8 @@ def test_attention_over_sources_equals_attention_over_all_keys():
   got = jax.jit(layers.attend)(
     q,
     (
-      layers.Source(*layers.lay_out(*shared), seen[:, None, None]),
-      layers.Source(*layers.lay_out(*own), causal[None, None]),
+      layers.KeysValues(*layers.lay_out(*shared), seen[:, None, None]),
+      layers.KeysValues(*layers.lay_out(*own), causal[None, None]),
     ),
   )
   for row in range(b):

@@ -37,12 +37,14 @@ def layers():
   return transformer.unstack(params(), MODEL.config.num_layers)
 
 
-program = jax.jit(sampler.sample, static_argnames=('model', 'how', 'group'))
+program = jax.jit(
+  sampler.sample, static_argnames=('model', 'sampling', 'group')
+)
 
 
-def sample(how, prompt=PROMPT, length=LENGTH, key=KEY, group=1):
+def sample(sampling, prompt=PROMPT, length=LENGTH, key=KEY, group=1):
   out = program(
-    layers(), prompt, length, key, model=MODEL, how=how, group=group
+    layers(), prompt, length, key, model=MODEL, sampling=sampling, group=group
   )
   return jax.tree.map(np.asarray, out)
 
@@ -127,7 +129,9 @@ def grouped():
     t: sampler.Sampling(N, tuple(range(8, 16)), temperature=t)
     for t in (1.0, 0.6)
   }
-  return hows, {t: sample(how, group=GROUP) for t, how in hows.items()}
+  return hows, {
+    t: sample(sampling, group=GROUP) for t, sampling in hows.items()
+  }
 
 
 @pytest.mark.parametrize('temperature', [1.0, 0.6])
@@ -183,8 +187,8 @@ def test_rows_go_on_in_smaller_batches(grouped, monkeypatch):
   want = outs[1.0]
   live = (want.length[:, None] > np.arange(N)[None]).sum(0)
   assert {8, 7, 5, 4} == {*live}
-  monkeypatch.setattr(sampler, 'sizes', lambda rows, how: (8, 7, 4))
-  got = sample(hows[1.0]._replace(shrink=True), group=GROUP)
+  monkeypatch.setattr(sampler, 'sizes', lambda rows, sampling: (8, 7, 4))
+  got = sample(hows[1.0]._replace(compact_batch=True), group=GROUP)
   np.testing.assert_allclose(got.logp, want.logp, atol=1e-5)
   for name in ('tokens', 'length', 'stop'):
     np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
@@ -193,7 +197,7 @@ def test_rows_go_on_in_smaller_batches(grouped, monkeypatch):
 def test_only_long_rows_on_one_device_shrink():
   long = FREE._replace(max_new_tokens=256)
   assert sampler.sizes(64, long) == (64,)
-  long = long._replace(shrink=True)
+  long = long._replace(compact_batch=True)
   assert sampler.sizes(64, long) == (64, 32, 16)
   assert sampler.sizes(8, long) == (8, 4)
   assert sampler.sizes(1, long) == (1,)
@@ -231,7 +235,7 @@ def test_another_prompt_of_the_same_shape_compiles_nothing(grouped):
     program(
       layers(), PROMPT, LENGTH, KEY, group=GROUP,
       model=transformer.Decoder(MODEL.config),
-      how=sampler.Sampling(N, tuple(range(8, 16)), 1.0),
+      sampling=sampler.Sampling(N, tuple(range(8, 16)), 1.0),
     )  # fmt: skip
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
@@ -243,21 +247,21 @@ def test_another_prompt_of_the_same_shape_compiles_nothing(grouped):
 
 ##### draw and truncate #####
 
-draw = jax.jit(sampler.draw, static_argnames='how')
+draw = jax.jit(sampler.draw, static_argnames='sampling')
 
 
-def truncated(logits, how):
+def truncated(logits, sampling):
   """Log-probs [B,V] of what is kept."""
-  return np.asarray(jax.nn.log_softmax(sampler.truncate(logits, how)))
+  return np.asarray(jax.nn.log_softmax(sampler.truncate(logits, sampling)))
 
 
 LAST = np.nextafter(np.float32(1), np.float32(0))  # the largest u there is
 
 
-def draw_at(z, u, how=FREE):
+def draw_at(z, u, sampling=FREE):
   """Draws from the one distribution z [V] at all of u."""
   u = np.asarray(u, np.float32)
-  token, logp = draw(np.tile(np.float32(z), (len(u), 1)), u, how=how)
+  token, logp = draw(np.tile(np.float32(z), (len(u), 1)), u, sampling=sampling)
   return np.asarray(token), np.asarray(logp)
 
 
@@ -366,8 +370,8 @@ P = np.array([0.1, 0.4, 0.05, 0.25, 0.2])
   ],
 )
 def test_truncation_keeps_the_known_tokens_renormalised(change, kept):
-  how = FREE._replace(**change)
-  got = truncated(jnp.log(P)[None], how)[0]
+  sampling = FREE._replace(**change)
+  got = truncated(jnp.log(P)[None], sampling)[0]
   want = np.full(5, -np.inf)
   want[kept] = np.log(P[kept] / P[kept].sum())
   np.testing.assert_allclose(got, want, atol=1e-6)
@@ -401,16 +405,16 @@ def test_of_equal_tokens_no_more_are_kept_than_asked_for(p, change, kept):
   """Beside a row without ties, which keeps what it would keep alone."""
   p = np.array(p)
   other = np.arange(1, len(p) + 1) / np.arange(1, len(p) + 1).sum()
-  how = FREE._replace(**change)
+  sampling = FREE._replace(**change)
   rows = jnp.log(jnp.array([p, other]))
-  got = truncated(rows, how)
+  got = truncated(rows, sampling)
   want = np.full(len(p), -np.inf)
   want[list(kept)] = np.log(p[list(kept)] / p[list(kept)].sum())
   np.testing.assert_allclose(got[0], want, atol=1e-6)
-  alone = truncated(rows[1:], how)
+  alone = truncated(rows[1:], sampling)
   np.testing.assert_allclose(got[1:], alone, atol=1e-6)
   # What is drawn is of the kept, and as likely as it is said to be.
-  token, logp = draw_at(np.log(p), (np.arange(200) + 0.5) / 200, how)
+  token, logp = draw_at(np.log(p), (np.arange(200) + 0.5) / 200, sampling)
   assert set(token) == set(kept)
   np.testing.assert_allclose(logp, want[token], atol=1e-6)
 

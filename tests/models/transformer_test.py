@@ -47,7 +47,7 @@ def _plain(model, params):
 def test_rows_that_share_a_prompt_equal_the_plain_forward(family):
   model, params = _model(family)
   positions = np.repeat(LENGTH, 2)[:, None] + np.arange(5)
-  rows = transformer.Rows(
+  rows = transformer.Continuations(
     jnp.asarray(ROWS), jnp.asarray(positions), jnp.asarray(LENGTH)
   )
   _, got = _apply(model, params, jnp.asarray(PROMPT), rows)
@@ -58,7 +58,7 @@ def test_packed_positions_equal_unpacked_ones():
   model, params = _model('llama')
   width = np.array([5, 2, 0, 4])  # tokens of each row; the rest is padding
   positions = np.repeat(LENGTH, 2)[:, None] + np.arange(5)
-  rows = transformer.Rows(*map(jnp.asarray, (ROWS, positions, LENGTH)))
+  rows = transformer.Continuations(*map(jnp.asarray, (ROWS, positions, LENGTH)))
   s = PROMPT.shape[1]
   prompt = np.flatnonzero(np.arange(s) < LENGTH[:, None])
   slot = np.flatnonzero(np.arange(5) < width[:, None])

@@ -101,8 +101,8 @@ def test_as_a_reward_it_ignores_the_verdict():
     ]
   ]
   assert reward([None] * 2, batch) == [
-    base.Graded(1.0, {'format': 1.0}),
-    base.Graded(-1.0, {'format': -1.0}),
+    base.RewardResult(1.0, {'format': 1.0}),
+    base.RewardResult(-1.0, {'format': -1.0}),
   ]
 
 

@@ -17,7 +17,7 @@ def rows(*verdicts, text=''):
 
 def const(*values):
   def reward(tasks, transcripts):
-    return [base.Graded(v, {}) for v in values]
+    return [base.RewardResult(v, {}) for v in values]
 
   return reward
 
@@ -26,7 +26,7 @@ def test_outcome_of_every_verdict():
   batch = rows(V.CORRECT, V.WRONG, V.NO_ANSWER, V.UNVERIFIABLE)
   plain = base.outcome([None] * 4, batch)
   assert [g.value for g in plain] == [1, 0, 0, 0]
-  assert plain[0] == base.Graded(1.0, {'outcome': 1.0}, refused=False)
+  assert plain[0] == base.RewardResult(1.0, {'outcome': 1.0}, refused=False)
   signed = registry.get('reward', 'outcome(correct=2, wrong=-1)')
   assert [g.value for g in signed([None] * 4, batch)] == [2, -1, -1, -1]
   strict = base.outcome([None] * 4, batch, unverifiable='refuse')
@@ -42,8 +42,8 @@ def test_combine_weighs_the_sum_and_not_the_parts():
   reward = base.combine([const(1, 0), const(0.5, 4)], ['a', 'b'], [2, -0.25])
   out = reward([None] * 2, rows(V.CORRECT, V.WRONG))
   assert out == [
-    base.Graded(1.875, {'a': 1.0, 'b': 0.5}),
-    base.Graded(-1.0, {'a': 0.0, 'b': 4.0}),
+    base.RewardResult(1.875, {'a': 1.0, 'b': 0.5}),
+    base.RewardResult(-1.0, {'a': 0.0, 'b': 4.0}),
   ]
 
 
@@ -70,8 +70,8 @@ def test_a_value_that_is_not_finite_refuses_its_row_alone(bad, weight):
   )
   out = reward([None] * 3, rows(V.CORRECT, V.CORRECT, V.WRONG))
   assert [g.refused for g in out] == [False, True, False]
-  assert out[1] == base.Graded(0.0, {'b': 2.0}, refused=True)
-  assert out[0] == out[2] == base.Graded(weight + 2, {'a': 1.0, 'b': 2.0})
+  assert out[1] == base.RewardResult(0.0, {'b': 2.0}, refused=True)
+  assert out[0] == out[2] == base.RewardResult(weight + 2, {'a': 1.0, 'b': 2.0})
 
 
 def test_refusal_survives_and_overflow_is_refused():
@@ -79,14 +79,16 @@ def test_refusal_survives_and_overflow_is_refused():
   strict = registry.get('reward', "outcome(unverifiable='refuse')")
   inner = base.combine([strict], ['outcome'], [1])
   outer = base.combine([inner, const(1)], ['x', 'y'], [1, 1])
-  assert outer([None], batch) == [base.Graded(0.0, {'y': 1.0}, refused=True)]
+  assert outer([None], batch) == [
+    base.RewardResult(0.0, {'y': 1.0}, refused=True)
+  ]
   huge = base.combine([const(1e308)], ['huge'], [1e10])
   assert huge([None], batch)[0].refused
 
 
 def test_zero_is_a_reward_and_not_a_missing_one():
   out = base.combine([const(0.0)], ['a'], [1])([None], rows(V.WRONG))
-  assert out == [base.Graded(0.0, {'a': 0.0}, refused=False)]
+  assert out == [base.RewardResult(0.0, {'a': 0.0}, refused=False)]
 
 
 def test_a_wrong_number_of_rows_names_the_function():
@@ -120,7 +122,7 @@ def test_rewards_by_name():
     registry.get('reward', 'format')
 
 
-G = base.Graded
+G = base.RewardResult
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_parts_of_a_compound_are_logged_under_readable_names():
   reward = base.build([spec, 'outcome'], [1.0, 0.5])
   graded = reward(tasks(1), said('\\boxed{1} python', verdict=V.CORRECT))
   assert graded == [
-    base.Graded(
+    base.RewardResult(
       0.5,
       {
         'format(boxed)': 1.0,
