@@ -9,6 +9,7 @@ setuptools.setup(
   license='Apache-2.0',
   python_requires='>=3.11,<3.14',
   packages=setuptools.find_packages(include=['rlvr_jax', 'rlvr_jax.*']),
+  package_data={'rlvr_jax.reporting': ['templates/*']},
   install_requires=[
     'absl-py>=2.1',
     'flax>=0.12,<0.13',
@@ -34,6 +35,7 @@ setuptools.setup(
       'pytest-timeout>=2.4',
       'pytest-xdist>=3.8,<4',
       'ruff==0.17.6',
+      'setuptools>=65',
     ],
     'tpu': ['jax[tpu]>=0.10,<0.11'],
     'cuda': ['jax[cuda13]>=0.10,<0.11'],

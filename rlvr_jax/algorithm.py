@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlvr_jax import config_limits, registry, types
+from rlvr_jax.enums import Verdict
 from rlvr_jax.ops import estimators, masked
 from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops import value as value_ops
@@ -134,6 +136,29 @@ def advantages(
     estimate = jax.vmap(estimate)
   adv = jax.vmap(estimate, in_axes=tuple(axes), out_axes=-1)(*args)
   return jax.vmap(jax.vmap(_spread))(adv, turn)
+
+
+def token_weights(
+  algorithm: Algorithm,
+  method: str,
+  rollout: types.Rollout,
+  score: types.Score,
+) -> np.ndarray:
+  """f32[P,G,T]: what multiplies -log pi of a token, up to the surrogate.
+
+  The advantage for method 'rl', and 1 for the others, of which 'rejection'
+  counts correct rows only. A critic's advantages come later, see
+  `learner.train_step.prepare`: here they are the rewards at the ends of turns.
+  """
+  if method == 'rl':
+    if algorithm.critic is not None:
+      return np.asarray(turn_rewards(rollout, score))
+    return np.asarray(advantages(algorithm, rollout, score))
+  kept = np.asarray(score.verdict) == Verdict.CORRECT
+  if method != 'rejection':
+    kept = np.ones_like(kept)
+  sampled = np.asarray(rollout.turn) >= 0
+  return (sampled & kept[..., None]).astype(np.float32)
 
 
 def turn_rewards(rollout: types.Rollout, score: types.Score) -> jax.Array:

@@ -12,7 +12,7 @@ from rlvr_jax.models import sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
 from rlvr_jax.rewards import base, dialogue_turns
-from rlvr_jax.rollouts import episode, judge, single_turn, task_stream
+from rlvr_jax.rollouts import episode, imitation, task_stream
 from rlvr_jax.tasks import Lazy
 
 CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
@@ -127,16 +127,6 @@ def check_algorithm(c, algo) -> None:
     )
 
 
-def check_model(c, config) -> None:
-  """ValueError if rows are longer than the model's positions."""
-  longest = c.max_prompt_length + c.max_completion_length
-  if longest > config.max_position:
-    raise ValueError(
-      f'max_prompt_length + max_completion_length = {longest} is more than '
-      f"the model's {config.max_position} positions."
-    )
-
-
 def check_memory(c, config) -> None:
   """ValueError where even the least that a run needs is more than there is.
 
@@ -171,20 +161,10 @@ def check_memory(c, config) -> None:
     )
 
 
-def check_oracle(c, config) -> None:
-  """ValueError if what the oracle reads and says is beyond its positions."""
-  longest = c.dialogue.max_oracle_prompt + c.dialogue.max_oracle_length
-  if longest > config.max_position:
-    raise ValueError(
-      f'dialogue.max_oracle_prompt + max_oracle_length = {longest} is more '
-      f"than the oracle's {config.max_position} positions."
-    )
-
-
-def check_dialogue(c, algo, talks: bool, config) -> None:
+def check_dialogue(c, algo, is_dialogue: bool, config) -> None:
   """ValueError for what only dialogues have, or cannot have."""
   wants = registry.parse(c.algo.credit)[0] == 'delta_belief'
-  if wants and c.method == 'rl' and not (talks and c.dialogue.belief):
+  if wants and c.method == 'rl' and not (is_dialogue and c.dialogue.belief):
     raise ValueError(
       f'algo.credit={show(c.algo.credit)} needs the belief before and after '
       "each turn: set dialogue.belief to 'current' or 'initial', in an "
@@ -192,7 +172,7 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
     )
   named = [n for s in c.reward_funcs for n in registry.named('reward', s)]
   of_turns = [n for n in named if hasattr(dialogue_turns, n)]
-  if not talks:
+  if not is_dialogue:
     if of_turns:
       raise ValueError(
         f'Reward {show(of_turns[0])} is for turns of a dialogue; '
@@ -202,8 +182,8 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
     return
   if base.needs_signals(c.reward_funcs):
     raise ValueError(
-      f'reward_funcs={c.reward_funcs}: one of them reads the probabilities of '
-      'a single answer, which a dialogue has not.'
+      f"reward_funcs={c.reward_funcs}: one of them reads the policy's probabilities of "
+      'single answers only; this env is a dialogue.'
     )
   if 'greedy' in estimators.takes(algo.estimate):
     raise ValueError(
@@ -211,8 +191,8 @@ def check_dialogue(c, algo, talks: bool, config) -> None:
       'which a dialogue has not. Take another estimator.'
     )
   for when, most in (
-    ('dialogue.max_turns', judge.limits(c)),
-    ('eval.max_turns', judge.limits(c, evaluating=True)),
+    ('dialogue.max_turns', episode.dialogue_limits(c)),
+    ('eval.max_turns', episode.dialogue_limits(c, evaluating=True)),
   ):
     longest = c.max_prompt_length + most.length + most.fed
     if longest > config.max_position:
@@ -265,7 +245,7 @@ def check_tasks(c, tasks, evaluated, encode, tokenizer) -> None:
   task_stream.check_prompts(some + evaluated, encode, c.max_prompt_length)
   if c.method == 'sft':
     if dialogue.is_dialogue(tasks[0]):
-      scripts = judge.demonstrations(some, 1)
-      episode.script(scripts, tokenizer, judge.limits(c))
+      scripts = imitation.demonstrations(some, 1)
+      episode.scripted_actor(scripts, tokenizer, episode.dialogue_limits(c))
     else:
-      single_turn.targets(some, tokenizer, c.max_completion_length)
+      imitation.targets(some, tokenizer, c.max_completion_length)

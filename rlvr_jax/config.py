@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
+import numpy as np
 from ml_collections import config_dict
 
 from rlvr_jax import config_limits, registry
@@ -160,9 +161,29 @@ def read_json(path) -> dict:
   return values
 
 
+def jsonable(x):
+  """What JSON can hold of mappings, sequences, numbers and arrays.
+
+  NaN and infinities, which JSON lacks, become 'nan', 'inf' and '-inf'.
+  """
+  if isinstance(x, Mapping):
+    return {str(k): jsonable(v) for k, v in x.items()}
+  if isinstance(x, (tuple, list)):
+    return [jsonable(v) for v in x]
+  if hasattr(x, '__array__'):  # of numpy or JAX
+    x = np.asarray(x)
+    if x.ndim:
+      return [jsonable(v) for v in x]
+    # The shortest text that gives the same float32, not its float64 digits.
+    x = float(str(x)) if x.dtype == np.float32 else x.item()
+  if isinstance(x, float) and not math.isfinite(x):
+    return str(x)
+  return x
+
+
 def to_json(config) -> str:
   """Indented JSON, keys sorted; NaN and infinities as strings."""
-  return json.dumps(_jsonable(_plain(config)), indent=2, allow_nan=False) + '\n'
+  return json.dumps(jsonable(_plain(config)), indent=2, allow_nan=False) + '\n'
 
 
 def diff(old, new) -> dict[str, tuple[Any, Any]]:
@@ -171,7 +192,7 @@ def diff(old, new) -> dict[str, tuple[Any, Any]]:
   Compares what JSON keeps, so a tuple equals a list. A key that one of them
   lacks has the value `ABSENT` there.
   """
-  old, new = (flatten(_jsonable(_plain(c))) for c in (old, new))
+  old, new = (flatten(jsonable(_plain(c))) for c in (old, new))
   keys = [*old, *(k for k in new if k not in old)]
   pairs = {k: (old.get(k, ABSENT), new.get(k, ABSENT)) for k in keys}
   return {k: (a, b) for k, (a, b) in pairs.items() if not _same(a, b)}
@@ -346,16 +367,6 @@ def _plain(config):
   if isinstance(config, config_dict.ConfigDict):
     return config.copy_and_resolve_references().to_dict()
   return config
-
-
-def _jsonable(x):
-  if isinstance(x, Mapping):
-    return {k: _jsonable(v) for k, v in x.items()}
-  if isinstance(x, (tuple, list)):
-    return [_jsonable(v) for v in x]
-  if isinstance(x, float) and not math.isfinite(x):
-    return str(x)
-  return x
 
 
 def _from_jsonable(x):

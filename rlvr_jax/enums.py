@@ -18,3 +18,14 @@ class Stop(enum.IntEnum):
   NONE = 0  # the row never ran (padding)
   END = 1  # the model said an end token
   LENGTH = 2  # the limit on new tokens cut it
+
+
+class Stream(enum.IntEnum):
+  """Who owns which random stream: fold_in(key(seed), stream).
+
+  The initial weights take key(seed) itself.
+  """
+
+  EVALUATION = 1  # then by task and round: `evaluation.evaluate.keys`
+  ROLLOUTS = 2  # then by step and attempt: `rollouts.collector`
+  LABELS = 3  # then by place in the split and round: scripts/label.py

@@ -7,6 +7,7 @@ data and models in the checkpoints: see `content`.
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from rlvr_jax import config, digests, registry
 from rlvr_jax.envs import labels
@@ -35,11 +36,37 @@ MAY_CHANGE = (
 )
 
 
-UNKNOWN = (
-  'WARNING: the checkpoint does not say from which data and weights it was '
-  'computed, as those of older versions do not: whether these are still the '
-  'same is not known. From now on it is written down.'
-)
+class Progress(NamedTuple):
+  """How far a run is; in each of its checkpoints, beside the arrays.
+
+  Attributes:
+    step: the last one that was done.
+    position: in the stream of tasks, see `rollouts.task_stream`.
+    skipped: updates in a row that were skipped, up to now.
+    refused: steps in a row of which rewards refused every row, up to now.
+    score: of keep_best, where this step was evaluated.
+  """
+
+  step: int = 0
+  position: int = 0
+  skipped: int = 0
+  refused: int = 0
+  score: float | None = None
+
+  @classmethod
+  def of(cls, extra: Mapping) -> 'Progress':
+    """From what a checkpoint holds besides arrays."""
+    return cls(*(extra[name] for name in cls._fields))
+
+  def after_rewards(self, method: str, metrics: Mapping) -> 'Progress':
+    """The same after a step with these metrics, before it is evaluated."""
+    every = method == 'rl' and metrics['rewards/refused'] == 1
+    return self._replace(refused=self.refused + 1 if every else 0, score=None)
+
+  @property
+  def failures(self) -> int:
+    """Failures in a row, of either kind."""
+    return max(self.skipped, self.refused)
 
 
 def check_config(workdir, new, *, newer: bool = False) -> None:
@@ -103,12 +130,11 @@ def check_content(c, workdir, extra: Mapping | None, now: Mapping) -> None:
   """Raises ValueError if a run would go on with other tasks or models.
 
   Args:
-    extra: of the checkpoint that it goes on from; None if there is none. One
-      of an older version, without content, is not compared.
+    extra: of the checkpoint that it goes on from; None if there is none.
     now: {'KEY: what': digest}. Only these keys are compared, so that what is
       known early is checked before the rest is read.
   """
-  if extra is None or 'content' not in extra:
+  if extra is None:
     return
   key = lambda name: name.partition(':')[0]
   keys, values = {key(name) for name in now}, config.flatten(c)

@@ -68,7 +68,6 @@ class TrainState:
   step: Array  # i32[]
   params: Any
   opt_state: Any
-  key: Array  # PRNG key
 
 
 def check_rollout(rollout: Rollout, score: Score) -> None:

@@ -22,22 +22,31 @@ def run(repeats: int, dtype: str, seed: int = 0) -> dict:
 
   from rlvr_jax.envs import guessing
   from rlvr_jax.io import load
-  from rlvr_jax.models import sampler, sharding, transformer
-  from rlvr_jax.rollouts import belief, episode
+  from rlvr_jax.io.frozen_model import FrozenModel
+  from rlvr_jax.models import sharding, transformer
 
   mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
   loaded = load.load('smollm2', dtype='float32')
   model = transformer.Decoder(loaded.config, dtype=jnp.dtype(dtype))
   params = sharding.put_params(loaded.params, model, mesh)
-  params = sharding.to_sampler(model, mesh)(params)
-  tokenizer = loaded.tokenizer
+  asked = FrozenModel(
+    model,
+    loaded.tokenizer,
+    sampler_params=sharding.to_sampler(model, mesh)(params),
+  )
   tasks = guessing.guessing(world='characters()')['test']
-  tasks = [tasks[i] for i in range(8)]
+  with sharding.use(mesh):
+    return _measure(asked, [tasks[i] for i in range(8)], seed, repeats)
+
+
+def _measure(asked, tasks, seed, repeats):
+  from rlvr_jax.io import frozen_model
+  from rlvr_jax.models import sampler
+  from rlvr_jax.rollouts import belief, episode
+
   limits = episode.Limits(TURNS, MESSAGE, 16, TURNS * (MESSAGE + 16), 0)
-  put = lambda x: jnp.asarray(x)
-  how = sampler.Sampling(MESSAGE, tokenizer.end_ids)
-  encode = lambda task: tokenizer.encode_chat(task.question)
-  shared = dict(model=model, tokenizer=tokenizer, put=put)
+  sampling = sampler.Sampling(MESSAGE, asked.tokenizer.end_ids)
+  encode = lambda task: asked.tokenizer.encode_chat(task.question)
   out = {
     'games_s': [],
     'belief_s': [],
@@ -45,61 +54,51 @@ def run(repeats: int, dtype: str, seed: int = 0) -> dict:
     'tokens': [],
     'turns': [],
   }
+  length = 0
   for i in range(repeats + 1):
     start = time.perf_counter()
-    speaker = episode.policy(
-      params,
-      model=model,
-      how=how,
-      put=put,
-      key=jax.random.key(seed + i),
-      group=8,
-      limits=limits,
-    )
-    games, session, heard = episode.play(
+    key = jax.random.key(seed + i)
+    actor = episode.policy_actor(asked, sampling, key, group=8, limits=limits)
+    episodes, session, bounds = episode.run_episodes(
       tasks,
-      speaker,
+      actor,
       encode=encode,
-      tokenizer=tokenizer,
+      tokenizer=asked.tokenizer,
       group=8,
       max_prompt_length=256,
       limits=limits,
     )
     played = time.perf_counter()
-    belief.beliefs(
-      games,
+    belief.elicit(
+      episodes,
       session,
-      heard,
-      params,
+      bounds,
+      asked,
       max_turns=TURNS,
       elicit_length=8,
       chunk=1024,
-      **shared,
     )
     believed = time.perf_counter()
     del session
-    tokens = sum(sum(g.counts) for g in games)
+    tokens = sum(sum(g.counts) for g in episodes)
     # One shape in all repeats: the length of the first, which compiles.
-    length = -(-tokens // 64) if i == 0 else length
-    prompt, size = _prompts(tasks, encode)
+    length = length or -(-tokens // 64)
     begin = time.perf_counter()
-    drawn = sampler.sample(
-      params,
-      put(prompt),
-      put(size),
-      jax.random.key(seed + i),
-      model=model,
-      how=sampler.Sampling(length, ()),
+    sampled = frozen_model.sample(
+      asked,
+      *_prompts(tasks, encode),
+      key,
+      sampler.Sampling(length, ()),
       group=8,
     )
-    jax.block_until_ready(drawn)
+    jax.block_until_ready(sampled)
     single = time.perf_counter() - begin
     if i:
       out['games_s'].append(played - start)
       out['belief_s'].append(believed - played)
       out['single_s'].append(single * tokens / (64 * length))
       out['tokens'].append(tokens)
-      out['turns'].append(sum(len(g.said) for g in games))
+      out['turns'].append(sum(len(g.messages) for g in episodes))
   return out
 
 

@@ -21,8 +21,8 @@ import common
 
 from rlvr_jax import algorithm, registry, types
 from rlvr_jax.io import load
-from rlvr_jax.learner import micro_batch, optimizer, train_step
-from rlvr_jax.models import sampler, sharding, transformer
+from rlvr_jax.learner import optimizer, train_step
+from rlvr_jax.models import micro_batch, sampler, sharding, transformer
 from rlvr_jax.rollouts import single_turn
 
 MAX_PROMPT = 64
@@ -105,7 +105,7 @@ def train(args, record, side, end):
   tx = optimizer.make_optimizer(Adam(rate), total_updates=1)
   abstract = train_step.abstract_state(side.model, tx, '.*', side.mesh)
   state = train_step.new_state(
-    side.params, args.seed, tx=tx, trainable='.*', abstract=abstract
+    side.params, tx=tx, trainable='.*', abstract=abstract
   )
   side.params = None  # donated
   update = jax.jit(
@@ -117,7 +117,7 @@ def train(args, record, side, end):
       schedule=lambda _: rate,
       temperature=1.0,
       trainable='.*',
-      shapes=micro_batch.Shapes(case.samples, MAX_PROMPT, 1, 2048, True),
+      shapes=(micro_batch.Shapes(case.samples, MAX_PROMPT, 1, 2048, True),),
     ),
     donate_argnums=0,
     out_shardings=(train_step.shardings_of(abstract), None),
@@ -143,7 +143,7 @@ def train(args, record, side, end):
     )
     adv = np.asarray(algorithm.advantages(algo, rolled, score))
     batch = sharding.from_host(types.flatten(rolled, adv, False), rows)
-    state, metrics = update(state, batch)
+    state, metrics = update(state, (batch,))
     jax.block_until_ready(state)
     gap = float(metrics['sampler_trainer/logp_diff_max'])
     if args.dtype == 'float32' and not gap < 1e-3:

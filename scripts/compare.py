@@ -92,52 +92,58 @@ def run(flags, own, configs, say) -> dict:
     own: configs that models are made by: a random start depends on its seed.
     configs: what they are asked.
   """
-  from rlvr_jax import checks
-  from rlvr_jax.evaluation import compare, policy
+  from rlvr_jax import experiment
+  from rlvr_jax.evaluation import (
+    checkpoint_eval,
+    compare,
+    evaluate,
+    perplexity,
+  )
+  from rlvr_jax.io import frozen_model
   from rlvr_jax.models import sharding
 
   # Layouts may differ; tasks and prompts may not.
-  meshes = [sharding.make_mesh(c.mesh.shape) for c in configs]
-  for c, mesh in zip(configs, meshes, strict=True):
-    checks.check_config(c, mesh)
-  tasks = policy.tasks_of(configs[1])
+  xs = [experiment.open(c) for c in configs]
+  tasks = xs[1].eval_tasks
   some = tasks[: flags.ppl_tasks]
   dirs, steps = (flags.base, flags.other), [flags.step_base, flags.step_other]
   names, tables, said, found, prompts = ('base', 'other'), [], {}, {}, []
 
   def load(i):
-    return policy.load(
-      own[i], dirs[i], steps[i], meshes[i], scoring=bool(flags.ppl_tasks)
+    return frozen_model.load_checkpoint(
+      own[i], dirs[i], steps[i], xs[i].mesh, scoring=bool(flags.ppl_tasks)
     )
 
   def score(i, asked, of):
-    values = policy.perplexities(configs[i], asked, said[of], meshes[i])
+    values = perplexity.perplexities(configs[i], asked, said[of], xs[i].mesh)
     key = f'{names[of]}_under_{names[i]}'
     found[key] = compare.median(values, len(some))
 
   for i in (0, 1):
     say(f'{names[i]}: {dirs[i]}')
-    with sharding.use(meshes[i]):
+    with sharding.use(xs[i].mesh):
       asked = load(i)
       steps[i] = asked.step
       tables.append(
-        policy.evaluated(configs[i], asked, tasks, dirs[i], meshes[i], say)
+        checkpoint_eval.evaluate_checkpoint(
+          configs[i], asked, tasks, dirs[i], xs[i].mesh, say, xs[i].oracle
+        )
       )
       if some and flags.ppl_samples:
-        prompts.append([asked.encode(configs[i], t) for t in some])
+        prompts.append(list(map(evaluate.encoder(configs[i], asked), some)))
         if prompts[-1] != prompts[0]:
           raise ValueError(
             'Base and other encode the same task to other tokens, so neither '
             "can score the other's responses. Give --ppl_tasks=0."
           )
-        said[i] = policy.responses(
-          configs[i], asked, some, flags.ppl_samples, meshes[i]
+        said[i] = perplexity.responses(
+          configs[i], asked, some, flags.ppl_samples, xs[i].mesh
         )
         for of in range(i + 1):
           score(i, asked, of)
       del asked
   if said:
-    with sharding.use(meshes[0]):
+    with sharding.use(xs[0].mesh):
       score(0, load(0), 1)
   result = compare.compare(*tables, [t.id for t in tasks], k=flags.k)
   for name, i in zip(names, (0, 1), strict=True):
@@ -168,7 +174,7 @@ def main(argv) -> int:
   try:
     flags, own, configs = parse(argv)
     from rlvr_jax.evaluation import compare
-    from rlvr_jax.reporting import run_writer
+    from rlvr_jax.reporting import pages, run_writer
 
     result = run(flags, own, configs, lambda text: print(text, flush=True))
     folder = pathlib.Path(flags.other)
@@ -184,9 +190,9 @@ def main(argv) -> int:
         'temperature': configs[1].eval.temperature,
       },
     )
-    page = folder / 'compare-{}-{}.html'.format(*(s['step'] for s in sides))
-    page.write_text(compare.html(result, names), errors='backslashreplace')
-    print(f'added to {folder / "compare.jsonl"}; page: {page}')
+    out = folder / 'compare-{}-{}.html'.format(*(s['step'] for s in sides))
+    pages.save(out, compare.html(result, names))
+    print(f'added to {folder / "compare.jsonl"}; page: {out}')
   except (ValueError, OSError, RuntimeError) as e:
     print(f'error: {e}', file=sys.stderr)
     return 1

@@ -40,19 +40,19 @@ def parse(argv):
 def run(c, workdir, step, say=print) -> tuple[int, dict]:
   """(step, metrics) of the policy at `step` on eval.split, with the digest of
   its tasks."""
-  from rlvr_jax import checks, digests
-  from rlvr_jax.evaluation import eval_metrics, policy
+  from rlvr_jax import digests, experiment
+  from rlvr_jax.evaluation import checkpoint_eval, eval_metrics
   from rlvr_jax.models import sharding
 
-  mesh = sharding.make_mesh(c.mesh.shape)
-  checks.check_config(c, mesh)
-  tasks = policy.tasks_of(c)
-  with sharding.use(mesh):
-    asked = policy.load(c, workdir, step, mesh)
-    table = policy.evaluated(c, asked, tasks, workdir, mesh, say)
+  x = experiment.open(c)
+  with sharding.use(x.mesh):
+    asked = x.checkpoint(workdir, step)
+    table = checkpoint_eval.evaluate_checkpoint(
+      c, asked, x.eval_tasks, workdir, x.mesh, say, x.oracle
+    )
   return asked.step, {
     **eval_metrics.summary(table),
-    'tasks': digests.of_tasks(tasks),
+    'tasks': digests.of_tasks(x.eval_tasks),
   }
 
 

@@ -78,20 +78,21 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
   """Writes a line for each task to `out`; see `labels.line`."""
   import jax
 
-  from rlvr_jax import checks
-  from rlvr_jax.evaluation import evaluate, policy
-  from rlvr_jax.models import sampler, sharding
-  from rlvr_jax.rollouts import single_turn, task_stream
+  from rlvr_jax import experiment
+  from rlvr_jax.enums import Stream
+  from rlvr_jax.evaluation import evaluate
+  from rlvr_jax.io import frozen_model
+  from rlvr_jax.models import sharding
+  from rlvr_jax.rollouts import collector, single_turn, task_stream
 
-  mesh = sharding.make_mesh(c.mesh.shape)
-  checks.check_config(c, mesh)
-  split = checks.environment(c)['train']
+  x = experiment.open(c)
+  split = x.env['train']
   count = min(limit or len(split), len(split))
   tasks = [split[i] for i in range(count)]
   labels.check_verifier(tasks)
   batch, group = c.train_batch_size, c.num_generations
-  with sharding.use(mesh):
-    asked = policy.load(c, out.parent, 0, mesh)
+  with sharding.use(x.mesh):
+    asked = x.checkpoint(out.parent, 0)
     header = {
       'made_with': labels.settings(c),
       'samples': samples,
@@ -103,19 +104,11 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
       say(f'{out} has {done} of {count} tasks')
     if done == count:
       return
-    model, tokenizer = asked.model, asked.tokenizer
-    params = asked.drawing
-    encode = lambda task: asked.encode(c, task)
+    tokenizer, encode = asked.tokenizer, evaluate.encoder(c, asked)
     task_stream.check_prompts(tasks, encode, c.max_prompt_length)
-    how = sampler.Sampling(
-      c.max_completion_length,
-      tokenizer.end_ids,
-      c.temperature,
-      shrink=mesh.size == 1,
-    )
-    base = jax.random.fold_in(jax.random.key(c.seed), 3)
-    put = lambda x: sharding.from_host(x, sharding.rows(mesh))
-    tell = evaluate.countdown((count - done) * samples, say)
+    sampling = collector.training_sampling(c, tokenizer.end_ids, x.mesh)
+    base = jax.random.fold_in(jax.random.key(c.seed), Stream.LABELS)
+    tell = evaluate.eta((count - done) * samples, say)
     tell(0)
     say(f'{count - done} tasks x {samples} samples')
     for start in range(done, count, batch):
@@ -128,18 +121,12 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
       for round_ in range(-(-samples // group)):
         # Of the place in the split, so that a resumed run draws the same.
         key = jax.random.fold_in(jax.random.fold_in(base, start), round_)
-        drawn = sampler.sample(
-          params,
-          put(prompt),
-          put(length),
-          key,
-          model=model,
-          how=how,
-          group=group,
+        drawn = frozen_model.sample(
+          asked, prompt, length, key, sampling, group=group
         )
         drawn = sharding.to_host(drawn)
         drawn = type(drawn)(
-          *(np.asarray(x)[: len(some) * group] for x in drawn)
+          *(np.asarray(field)[: len(some) * group] for field in drawn)
         )
         _, rows = single_turn.transcribe(
           some,

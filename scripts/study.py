@@ -24,7 +24,6 @@ import re
 import sys
 
 import numpy as np
-from scipy import special
 
 from rlvr_jax.reporting import plots, run_reader
 
@@ -119,18 +118,6 @@ def chosen(found, patterns: list[str]) -> list[str]:
   return names
 
 
-def interval(values) -> tuple[float, float]:
-  """(mean, half width of the 95% interval); NaN width for one value."""
-  x = np.asarray(list(values), float)
-  x = x[np.isfinite(x)]
-  if not len(x):
-    return float('nan'), float('nan')
-  if len(x) == 1:
-    return float(x[0]), float('nan')
-  t = special.stdtrit(len(x) - 1, 0.975)
-  return float(x.mean()), float(t * x.std(ddof=1) / np.sqrt(len(x)))
-
-
 def values(
   some: dict[int, run_reader.Run], name: str, at: int
 ) -> dict[int, float]:
@@ -141,63 +128,57 @@ def values(
 
 
 def cell(numbers, sign: str = '') -> str:
-  mean, half = interval(list(numbers))
+  mean, half = run_reader.student(numbers)
   if np.isnan(mean):
     return '-'
   text = f'{mean:{sign}.3f}'
   return text if np.isnan(half) else f'{text} ± {half:.3f}'
 
 
+def markdown(says: str, head: list[str], rows) -> str:
+  """A sentence and a table."""
+  top, *rest = (f'| {" | ".join(row)} |' for row in (head, *rows))
+  return '\n'.join([says, '', top, '|' + '---|' * len(head), *rest, ''])
+
+
 def tables(found, names: list[str], control: str) -> str:
   """Markdown."""
-  short = [name.removeprefix('eval/') for name in names]
+  head = ['arm', 'seeds', *(name.removeprefix('eval/') for name in names)]
   first = next(iter(next(iter(found.values())).values())).evals[-1]
-  lines = [
-    f'{first["eval/n"]} problems, {first["eval/samples"]} samples of each; '
-    'before → after, mean ± half of the 95% interval over seeds.',
-    '',
-    f'| arm | seeds | {" | ".join(short)} |',
-    '|---|---|' + '---|' * len(names),
-  ]
+  rows = []
   for arm, some in found.items():
     cells = [
-      f'{cell(interval(values(some, n, 0).values())[:1])} → '
+      f'{cell(run_reader.student(values(some, n, 0).values())[:1])} → '
       f'{cell(values(some, n, -1).values())}'
       for n in names
     ]
-    lines.append(f'| {arm} | {len(some)} | {" | ".join(cells)} |')
+    rows.append([arm, str(len(some)), *cells])
+  says = (
+    f'{first["eval/n"]} problems, {first["eval/samples"]} samples of each; '
+    'before → after, mean ± half of the 95% interval over seeds.'
+  )
+  text = markdown(says, head, rows)
   if not control:
-    return '\n'.join(lines) + '\n'
+    return text
   if control not in found:
     raise ValueError(f'No arm {control!r}. There are: {", ".join(found)}.')
-  lines += [
-    '',
-    f'After, minus {control} with the same seed:',
-    '',
-    f'| arm | seeds | {" | ".join(short)} |',
-    '|---|---|' + '---|' * len(names),
-  ]
+  rows = []
   for arm, some in found.items():
     both = sorted(some.keys() & found[control].keys())
     if arm == control or not both:
       continue
-    cells = []
-    for name in names:
-      a, b = values(some, name, -1), values(found[control], name, -1)
-      cells.append(cell([a[s] - b[s] for s in both], '+'))
-    lines.append(f'| {arm} | {len(both)} | {" | ".join(cells)} |')
-  return '\n'.join(lines) + '\n'
+    pairs = [
+      (values(some, n, -1), values(found[control], n, -1)) for n in names
+    ]
+    cells = [cell([a[s] - b[s] for s in both], '+') for a, b in pairs]
+    rows.append([arm, str(len(both)), *cells])
+  says = f'After, minus {control} with the same seed:'
+  return f'{text}\n{markdown(says, head, rows)}'
 
 
 def courses(found, overs: list[str]) -> str:
   """Markdown: training metrics, first and last eighth of the steps, and all."""
-  lines = [
-    'While training: mean of the first eighth of the steps → of the last one; '
-    'in brackets, of all steps.',
-    '',
-    f'| arm | {" | ".join(overs)} |',
-    '|---|' + '---|' * len(overs),
-  ]
+  rows = []
   for arm, some in found.items():
     cells = []
     for name in overs:
@@ -207,13 +188,17 @@ def courses(found, overs: list[str]) -> str:
         continue
       y = course[1]
       part = max(y.shape[1] // 8, 1)
-      start = interval(np.nanmean(y[:, :part], 1))[0]
+      start = run_reader.student(np.nanmean(y[:, :part], 1))[0]
       cells.append(
         f'{start:.3f} → {cell(np.nanmean(y[:, -part:], 1))} '
         f'({cell(np.nanmean(y, 1))})'
       )
-    lines.append(f'| {arm} | {" | ".join(cells)} |')
-  return '\n'.join(lines) + '\n'
+    rows.append([arm, *cells])
+  says = (
+    'While training: mean of the first eighth of the steps → of the last one; '
+    'in brackets, of all steps.'
+  )
+  return markdown(says, ['arm', *overs], rows)
 
 
 def curves(some: dict[int, run_reader.Run], at: int) -> tuple[list, list]:
@@ -228,87 +213,60 @@ def curves(some: dict[int, run_reader.Run], at: int) -> tuple[list, list]:
 
 def draw(found, names: list[str], overs: list[str], out: pathlib.Path) -> None:
   """The plot, a PNG."""
-  import matplotlib
+  with plots.sheet(out, 1 + len(overs)) as (left, *rights):
+    lines = _pass_at_k(found)
+    if lines:
+      plots.panel(left, lines, percent=True, across='k', unit='pass@k')
+    else:
+      _first_metric(left, found, names[0])
+    for i, (over, right) in enumerate(zip(overs, rights, strict=True)):
+      shown = []
+      for j, (arm, some) in enumerate(found.items()):
+        course = run_reader.series(list(some.values()), over)
+        if course is not None:
+          steps, y = course
+          width = max(len(steps) // 20, 1)
+          smooth = np.stack([plots.smooth(row, width) for row in y], 1)
+          shown.append(_band(arm, steps, smooth, j))
+      legend = not lines and i == 0  # one for all
+      plots.panel(right, shown, unit=f'{over}, training', legend=legend)
 
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
 
-  panels = 1 + len(overs)
-  rows = -(-panels // 3)
-  columns = -(-panels // rows)
-  fig, axes = pyplot.subplots(
-    rows,
-    columns,
-    figsize=(6 * columns, 4.6 * rows),
-    dpi=110,
-    layout='constrained',
-    squeeze=False,
-  )
-  for ax in axes.flat[panels:]:
-    ax.remove()
-  left, *rights = axes.flat[:panels]
-  before, curved = {}, False
+def _pass_at_k(found):
+  """Curves after training and, in grey, those of the different starts; none
+  where no arm has several k."""
+  after, before = [], {}
   for i, (arm, some) in enumerate(found.items()):
-    color = plots.COLORS[i % len(plots.COLORS)]
-    style = '-' if i < len(plots.COLORS) else '--'
     ks, points = curves(some, -1)
-    if len(ks) > 1:
-      curved = True
-      band(left, ks, points, color, style, arm)
-      began, start = curves(some, 0)
-      if began:
-        key = tuple(round(interval(p)[0], 2) for p in start)
-        before.setdefault(key, (began, start))
-    else:
-      mean, half = interval(list(values(some, names[0], -1).values()))
-      left.errorbar([mean], [-i], xerr=[half], fmt='o', color=color)
-      left.plot(
-        [interval(list(values(some, names[0], 0).values()))[0]], [-i], '|',
-        color='grey', markersize=14,
-      )  # fmt: skip
-    for over, right in zip(overs, rights, strict=True):
-      course = run_reader.series(list(some.values()), over)
-      if course is not None:
-        steps, y = course
-        width = max(len(steps) // 20, 1)
-        y = np.stack([plots.smooth(row, width) for row in y], 1)
-        band(right, steps, y, color, style, arm)
-  if curved:
-    for ks, points in before.values():
-      mean = [interval(p)[0] for p in points]
-      left.plot(ks, mean, color='grey', linestyle=':', label='before')
-    left.set_xscale('log', base=2)
-    left.set_xlabel('k')
-    left.set_ylabel('pass@k')
-    left.set_ylim(-0.02, 1.02)  # intervals may reach beyond what can be
-    if len(before) > 1:  # one label for all
-      handles, labels = left.get_legend_handles_labels()
-      shown = dict(zip(labels, handles, strict=True))
-      left.legend(shown.values(), shown.keys(), fontsize=8, frameon=False)
-    else:
-      left.legend(fontsize=8, frameon=False)
-  else:
-    left.set_yticks([-i for i in range(len(found))], list(found))
-    left.set_xlabel(f'{names[0]}; grey: before')
-  for over, right in zip(overs, rights, strict=True):
-    right.set_xlabel('step')
-    right.set_ylabel(f'{over}, training')
-  if not curved:
-    rights[0].legend(fontsize=8, frameon=False)
-  for ax in (left, *rights):
-    ax.spines[['top', 'right']].set_visible(False)
-    ax.grid(alpha=0.25)
-  fig.savefig(out)
+    if ks:
+      after.append(_band(arm, ks, points, i))
+    ks, points = curves(some, 0)
+    if ks:
+      start = _band('' if before else 'before', ks, points, None)
+      start = start._replace(low=None, high=None)
+      before.setdefault(tuple(start.y.round(2)), start)
+  several = any(len(line.x) > 1 for line in after)
+  return [*after, *before.values()] if several else []
 
 
-def band(ax, x, points, color, style, label):
+def _band(label, x, points, color):
   """Mean over seeds and its 95% interval, from a list of seeds at each x."""
-  mean, half = np.array([interval(p) for p in points]).T
-  ax.plot(x, mean, color=color, linestyle=style, label=label)
-  ax.fill_between(
-    x, mean - np.nan_to_num(half), mean + np.nan_to_num(half),
-    color=color, alpha=0.15, linewidth=0,
-  )  # fmt: skip
+  mean, half = np.array([run_reader.student(p) for p in points]).T
+  half = np.nan_to_num(half)
+  x = np.array(x)
+  return plots.Line(label, x, mean, mean - half, mean + half, color=color)
+
+
+def _first_metric(ax, found, name):
+  """A point with its interval for each arm, and a grey tick for its start."""
+  plots.bare(ax)
+  for i, some in enumerate(found.values()):
+    mean, half = run_reader.student(values(some, name, -1).values())
+    ax.errorbar([mean], [-i], xerr=[half], fmt='o', color=plots.color(i))
+    start, _ = run_reader.student(values(some, name, 0).values())
+    ax.plot([start], [-i], '|', color='grey', markersize=14)
+  ax.set_yticks([-i for i in range(len(found))], list(found))
+  ax.set_xlabel(f'{name}; grey: before')
 
 
 def main(argv=None) -> int:

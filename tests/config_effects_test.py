@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from rlvr_jax import algorithm, checks, config, enums, registry, train, types
-from rlvr_jax.evaluation import evaluate, policy
-from rlvr_jax.io import chat_template, load
+from rlvr_jax.evaluation import evaluate
+from rlvr_jax.io import chat_template, frozen_model, load
 from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import judge, task_stream
+from rlvr_jax.rollouts import episode, task_stream
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = f'{ROOT}/configs/tiny.py:smoke'
@@ -180,7 +180,7 @@ def traced(*changes):
   )
   built = programs.build(c, mesh, algo, load.load_config(c.model.name))
   with sharding.use(mesh):
-    texts = [jax.make_jaxpr(built.update)(built.abstract, batch)]
+    texts = [jax.make_jaxpr(built.update)(built.abstract, (batch,))]
     if algo.critic or algo.correction:
       texts.append(
         jax.make_jaxpr(built.prepare)(built.abstract.params, batch, of())
@@ -210,7 +210,10 @@ def test_the_same_config_makes_the_same_programs():
 
 @pytest.mark.parametrize('key', DIALOGUES)
 def test_keys_of_dialogues(key):
-  both = lambda c: (judge.limits(c), judge.limits(c, evaluating=True))
+  both = lambda c: (
+    episode.dialogue_limits(c),
+    episode.dialogue_limits(c, evaluating=True),
+  )
   assert both(settings(f'{key}={DIALOGUES[key]}')) != both(settings())
 
 
@@ -250,7 +253,7 @@ def inputs(*changes):
     turn * 0, zeros + 4, turn, turn * 0.0, np.array([[1, 2]])
   )
   algo = algorithm.from_config(c.algo)
-  rows = batches.batch(c, algo, rolled, score)
+  rows = batches.make_batch(c, algo, rolled, score)
   return repr((prompts, graded, rows.mask, rows.adv, loaded.config))
 
 
@@ -264,7 +267,7 @@ def test_arguments_of_templates_reach_training_and_asking(tmp_path):
   mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
   for start in (
     lambda: train.train(c, tmp_path),
-    lambda: policy.load(c, tmp_path, 0, mesh),
+    lambda: frozen_model.load_checkpoint(c, tmp_path, 0, mesh),
   ):
     with pytest.raises(ValueError, match="does not read 'effort'"):
       start()

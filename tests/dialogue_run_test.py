@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from rlvr_jax import config, train
+from rlvr_jax import config, experiment, train
 from rlvr_jax.envs import dialogue
-from rlvr_jax.evaluation import policy, sample_store
+from rlvr_jax.evaluation import checkpoint_eval, sample_store
 from rlvr_jax.models import sharding
-from rlvr_jax.rollouts import judge
+from rlvr_jax.rollouts import episode
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'{ROOT}/configs/twenty_questions.py'
@@ -134,15 +134,14 @@ def test_an_evaluation_may_have_more_turns(whole, tmp_path):
   again = tmp_path / 'run'
   shutil.copytree(folder, again)
   c = config.load(f'{CONFIG}:credit=delta_belief', [*SMALL, 'eval.max_turns=5'])
-  mesh = sharding.make_mesh(c.mesh.shape)
-  with sharding.use(mesh):
-    found = policy.load(c, again, None, mesh)
-    table = policy.evaluated(
-      c, found, policy.tasks_of(c), again, mesh, lambda line: None
+  x = experiment.open(c)
+  with sharding.use(x.mesh):
+    table = checkpoint_eval.evaluate_checkpoint(
+      c, x.checkpoint(again, None), x.eval_tasks, again, x.mesh, lambda _: None
     )
   assert isinstance(table, sample_store.Table)
   np.testing.assert_array_equal(table.turns, 5)
-  assert judge.limits(c, evaluating=True).length == -(-128 * 5 // 3)
+  assert episode.dialogue_limits(c, evaluating=True).length == -(-128 * 5 // 3)
 
 
 @pytest.mark.parametrize(

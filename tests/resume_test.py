@@ -87,7 +87,7 @@ class _Plain(dict):
 def test_the_newest_checkpoint_that_can_be_read_is_asked(tmp_path):
   saved(tmp_path, resume.remember(_Plain(_CONFIG), {}), 1)
   saved(tmp_path, resume.remember(_Plain(_CONFIG), {}), 2)
-  (tmp_path / 'checkpoints' / '2' / 'extra.json').write_text('{}')
+  (tmp_path / 'checkpoints' / '2' / 'extra/extra.json').write_text('{}')
   with pytest.raises(ValueError, match='seed: 0 -> 7'):
     resume.check_config(tmp_path, _CONFIG | {'seed': 7})
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import algorithm, enums, registry, source, train, types
+from rlvr_jax import algorithm, enums, registry, train, types
 from rlvr_jax import config as config_lib
-from rlvr_jax.io import tokenizer
+from rlvr_jax.io import frozen_model, tokenizer
 from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding
-from rlvr_jax.rollouts import single_turn
+from rlvr_jax.rollouts import imitation
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizer.byte_level()
@@ -39,7 +39,7 @@ def task(name, solution=None):
 
 
 def test_targets_are_the_solutions_and_their_end():
-  got = single_turn.targets([task('a', 'so 7'), task('b', '7')], BYTES, 6)
+  got = imitation.targets([task('a', 'so 7'), task('b', '7')], BYTES, 6)
   end = BYTES.end_ids[0]
   assert got.tokens[0].tolist() == [*b'so 7', end, 0]
   assert got.tokens[1].tolist() == [ord('7'), end, 0, 0, 0, 0]
@@ -53,7 +53,7 @@ def test_targets_are_the_solutions_and_their_end():
 )
 def test_a_task_that_cannot_be_imitated_is_named(bad, message):
   with pytest.raises(ValueError, match=message):
-    single_turn.targets([task('a', '7'), bad], BYTES, 6)
+    imitation.targets([task('a', '7'), bad], BYTES, 6)
 
 
 def rolled():
@@ -86,29 +86,25 @@ def settings(method):
 
 @pytest.mark.parametrize('method', ['sft', 'distill'])
 def test_every_token_of_what_is_imitated_weighs_one(method):
-  got = batches.batch(settings(method), None, *rolled())
+  got = batches.make_batch(settings(method), None, *rolled())
   want = rolled()[0].turn.reshape(4, 4) >= 0
   np.testing.assert_array_equal(got.mask, want)
   np.testing.assert_array_equal(got.adv, np.float32(want))
 
 
 def test_rejection_trains_correct_rows_and_counts_no_others():
-  got = batches.batch(settings('rejection'), None, *rolled())
+  got = batches.make_batch(settings('rejection'), None, *rolled())
   want = (rolled()[0].turn >= 0) & np.array([True, False])[:, None]
   np.testing.assert_array_equal(got.mask, want.reshape(4, 4))
 
 
 def test_teachers_must_share_the_vocabulary():
-  c = namespaces.SimpleNamespace(
-    teacher=namespaces.SimpleNamespace(name='a'),
-    model=namespaces.SimpleNamespace(name='b'),
-  )
-  source.check_vocabulary(c, source.Teacher(), BYTES)
-  source.check_vocabulary(c, source.Teacher(tokenizer=BYTES), BYTES)
+  policy = ('model.name', 'b', BYTES)
+  frozen_model.check_same_vocabulary(('teacher.name', 'a', BYTES), policy)
   other = tokenizer.byte_level()
   other = type(other)(other.backend, other.pad_id, (65,))
   with pytest.raises(ValueError, match=r"teacher\.name='a' and model.name='b'"):
-    source.check_vocabulary(c, source.Teacher(tokenizer=other), BYTES)
+    frozen_model.check_same_vocabulary(('teacher.name', 'a', other), policy)
 
 
 # --- whole runs -----------------------------------------------------------
@@ -232,7 +228,7 @@ def test_the_programs_of_a_run_fit_together(estimate, surrogate):
     params = built.abstract.params
     batch, _ = jax.eval_shape(built.prepare, params, batch, rows)
     batch = batch.replace(logp_ref=rows)
-    state, metrics = jax.eval_shape(built.update, built.abstract, batch)
+    state, metrics = jax.eval_shape(built.update, built.abstract, (batch,))
   assert metrics['loss'].shape == ()
   assert jax.tree.map(lambda x: x.shape, state) == jax.tree.map(
     lambda x: x.shape, built.abstract
@@ -267,7 +263,9 @@ def test_the_best_checkpoint_is_what_a_run_is_as_a_model(run, tmp_path):
   (folder,) = [p.parent for p in tmp_path.rglob('config.json')]
   found = checkpoint.steps(folder)
   extras = [
-    json.loads((folder / 'checkpoints' / str(s) / 'extra.json').read_text())
+    json.loads(
+      (folder / 'checkpoints' / str(s) / 'extra/extra.json').read_text()
+    )
     for s in found
   ]
   lines = (folder / 'eval.jsonl').read_text().splitlines()

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from rlvr_jax import config, resume, train
+from rlvr_jax import config, train
 from rlvr_jax.envs import labels
 from rlvr_jax.io import checkpoint
 from rlvr_jax.verifiers import dispatch
@@ -127,21 +127,6 @@ def test_config_json_cannot_be_lost(run):
   assert contents(run.dir) == before
   run.go('total_steps=2')
   assert (run.dir / 'config.json').exists()
-
-
-def test_checkpoints_of_older_versions_go_on_and_say_so(
-  run, capsys, monkeypatch
-):
-  with monkeypatch.context() as m:
-    m.setattr(resume, 'remember', lambda *_: {})
-    run.go()
-  write(run.train, 0, gold='8')
-  capsys.readouterr()
-  run.go('total_steps=2')
-  assert resume.UNKNOWN in capsys.readouterr().out
-  write(run.train, 0)
-  with pytest.raises(ValueError, match='tasks to train on'):
-    run.go('total_steps=3')
 
 
 def test_a_teacher_is_remembered_too(run, tmp_path, save_model):

@@ -68,7 +68,7 @@ def on_line(path, step, _):
     send(fault)  # before the checkpoint of this step
 wrap(run_writer, 'append', after=on_line)
 if fault == 'save':  # arrays are written, the seal is not
-  wrap(manifest, 'write', before=lambda p, _: p.stem == value and kill())
+  wrap(manifest, 'write', before=lambda p: p.stem == value and kill())
 
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -192,7 +192,7 @@ def test_a_run_killed_again_and_again_equals_one_never_stopped(runs):
   assert all(m['update_skipped'] == 0 for m in metrics)
   assert any(m['resample_batches'] > 0 for m in metrics)
   assert any(m['kl'] > 0 for m in metrics)
-  extra = [folder / x / 'checkpoints' / '6' / 'extra.json' for x in 'ab']
+  extra = [folder / x / 'checkpoints' / '6' / 'extra/extra.json' for x in 'ab']
   assert extra[0].read_text() == extra[1].read_text()
 
 
@@ -538,7 +538,7 @@ def test_damaged_files_are_refused_at_start(main, save_model, tmp_path, capsys):
 def test_a_workdir_belongs_to_one_config_and_one_process(
   main, tmp_path, capsys
 ):
-  stray = tmp_path / 'checkpoints' / '5.tmp'  # what another process saves
+  stray = tmp_path / 'checkpoints' / '5.orbax-checkpoint-tmp'  # by another
   stray.mkdir(parents=True)
   with run_writer.hold(tmp_path):
     assert main(tmp_path) == 1

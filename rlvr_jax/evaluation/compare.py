@@ -151,35 +151,22 @@ def html(result: Mapping, names: Sequence[str]) -> str:
     if curve['k']:
       columns = (curve[x] for x in ('k', 'value', 'low', 'high'))
       lines.append(plots.Line(name, *map(np.array, columns), color=color))
-  figures = ''
+  drawn = None
   if lines:
     source = plots.chart(lines, percent=True, wide=True, across='k')
     note = 'Unbiased estimates; bands are 95 % intervals over problems.'
-    figures = pages.figure('', source, note, wide=True)
-  head = ['', *names, 'difference', '95 % interval of the difference']
-  sets = result['coverage']
-  kinds = {
-    'kept': 'both solve',
-    'lost': f'only {names[0]} solves',
-    'gained': f'only {names[1]} solves',
-    'neither': 'neither solves',
-  }
-  folds = ''.join(
-    pages.fold(f'{len(sets[kind])} {text}', pages.code('\n'.join(sets[kind])))
-    for kind, text in kinds.items()
+    drawn = pages.Figure('', source, note, wide=True)
+  return pages.render(
+    'compare.html',
+    title=f'{names[0]} against {names[1]}',
+    subtitle=f'{result["n"]} problems x {result["samples"]} samples',
+    names=names,
+    curves=drawn,
+    rows=rows(result),
+    facts=facts(result),
+    k=result['k'],
+    solved=result['coverage'],
   )
-  n, count, k = result['n'], result['samples'], result['k']
-  title = f'{names[0]} against {names[1]}'
-  body = [
-    pages.header(title, f'{n} problems x {count} samples'),
-    pages.section('pass@k', figures),
-    pages.section('Metrics', pages.table(head, rows(result))),
-    pages.section(
-      'In short', pages.table(['', 'value', '95 %'], facts(result))
-    ),
-    pages.section(f'Problems solved in {k} samples', folds),
-  ]
-  return pages.document(title, ''.join(body))
 
 
 def rows(result: Mapping) -> list[list[str]]:

@@ -1,16 +1,22 @@
-"""Checkpoints: arrays by orbax, and proof that they are whole.
+"""Checkpoints: orbax's `CheckpointManager`, and proof that they are whole.
 
-    DIR/checkpoints/STEP/state/         orbax, one entry per array
-                        /extra.json     small values: data position, best, ...
-                        /manifest.json  names, shapes, sizes, checksums
+    DIR/checkpoints/STEP/state/                the arrays, one entry each
+                        /extra/extra.json      data position, best score, ...
+                        /_CHECKPOINT_METADATA  orbax's, with names and shapes
+                        /manifest.json         sizes and checksums of all these
 
-A checkpoint is written to `STEP.tmp`. The manifest is its last file; then the
-folder is renamed, and only then are older ones removed. A kill at any moment
-leaves every folder with a plain number whole. Every file is verified against
-the manifest before it is read.
+The manager copies the arrays, writes them in the background from all processes,
+renames a folder when it is complete and only then retires older ones. A kill at
+any moment leaves every folder with a plain number whole. What is not left to it:
+
+- Proof. orbax notices no flipped byte, and syncs neither its small files nor
+  the rename: a power cut could take the new checkpoint and the one it replaced.
+  `_Sealed` does both, `load` verifies every file before it reads.
+- Scores for `keep_best`: it would read them from files that may be damaged.
+- Reading, as a manager belongs to the processes that train.
 """
 
-import concurrent.futures
+import contextlib
 import errno
 import functools
 import json
@@ -18,7 +24,6 @@ import logging
 import math
 import os
 import pathlib
-import re
 import shutil
 import sys
 from typing import Any
@@ -32,15 +37,19 @@ from rlvr_jax.io import manifest
 
 _log = logging.getLogger(__name__)
 _said: set[pathlib.Path] = set()  # damaged folders that were named
+_EXTRA = 'extra/extra.json'
+_UNFINISHED = ocp.path.atomicity.TMP_DIR_SUFFIX
+_RETIRED = 'retired'  # the folder of those that need not be kept
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXT = ('No space left', 'Disk quota', 'File too large', 'EXHAUSTED')
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def open(workdir, *, max_to_keep: int, keep_best: str | None = None):
-  """The `Checkpointer` of the one process group that trains in `workdir`.
+class Checkpointer(contextlib.AbstractContextManager):
+  """Saves in the background, one at a time. Use it in a `with` block.
 
-  Removes what a killed run left half-written. Programs that only read call
-  `load` instead, which touches nothing.
+  It is for the processes that train in `workdir`; others call `load`. Removes
+  what a killed run left half-written, and says so.
 
   Args:
     workdir: the run's directory.
@@ -48,43 +57,50 @@ def open(workdir, *, max_to_keep: int, keep_best: str | None = None):
     keep_best: a key of `extra`; the checkpoint where it is largest is kept
       besides. None keeps the newest only.
   """
-  if max_to_keep < 1:
-    raise ValueError(
-      f'max_to_keep is {max_to_keep}; a run needs at least 1 checkpoint to '
-      'go on from.'
-    )
-  # What orbax logs as an error, with its stack, is raised by `wait` as well.
-  logging.getLogger('absl').addFilter(_no_orbax_errors)
-  logging.getLogger('asyncio').addFilter(_no_failed_writes)
-  if getattr(sys.unraisablehook, 'func', None) is not _no_late_writes:
-    sys.unraisablehook = functools.partial(_no_late_writes, sys.unraisablehook)
-  root = _root(workdir)
-  if jax.process_index() == 0:
-    root.mkdir(parents=True, exist_ok=True)
-    for stray in root.glob('*.tmp'):
-      whole = re.fullmatch(r'\d+', stray.stem) and manifest.fault(stray) is None
-      if whole and not stray.with_suffix('').exists():
-        os.rename(stray, stray.with_suffix(''))  # killed just before this
-      else:
-        shutil.rmtree(stray, ignore_errors=True)
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices('checkpoints cleaned')
-  return Checkpointer(workdir, max_to_keep, keep_best)
 
-
-class Checkpointer:
-  """Saves in the background, one at a time. Use it in a `with` block."""
-
-  def __init__(self, workdir, max_to_keep, keep_best):
-    self._root = _root(workdir)
+  def __init__(self, workdir, *, max_to_keep, keep_best: str | None = None):
+    if max_to_keep < 1:
+      raise ValueError(
+        f'max_to_keep is {max_to_keep}; a run needs at least 1 checkpoint to '
+        'go on from.'
+      )
+    _quieten_orbax()
     self._workdir = workdir
+    self._root = _root(workdir)
     self._max_to_keep = max_to_keep
     self._keep_best = keep_best
-    self._pool = concurrent.futures.ThreadPoolExecutor(1)
-    self._pending = None
+    self._step = None  # of the last save
+    self._damaged = []  # steps that `restore` passed over
+    for folder in self._root.glob(f'*{_UNFINISHED}'):
+      _log.warning('%s was not completed and is removed.', folder)
+    # Compression costs more time than the bytes it saves on weights.
+    arrays = ocp.PyTreeCheckpointHandler(use_compression=False)
+    item, name = _EXTRA.split('/')
+    handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    handlers.add('state', ocp.args.PyTreeSave, arrays)
+    handlers.add(item, ocp.args.JsonSave, ocp.JsonCheckpointHandler(name))
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=self,
+      todelete_subdir=_RETIRED,  # a kill leaves none half-removed
+      cleanup_tmp_directories=True,
+      temporary_path_class=_Sealed,
+      # A folder that cannot be made is an error, not a wait that times out.
+      async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+      lightweight_initialize=True,  # reads no file that may be damaged
+    )
+    self._manager = ocp.CheckpointManager(
+      self._root.absolute(), options=options, handler_registry=handlers
+    )
+    self._remove(_RETIRED)
 
-  def __enter__(self):
-    return self
+  def should_preserve(self, checkpoints, *, context) -> list[bool]:
+    """The manager's `PreservationPolicy`."""
+    del context
+    keep = {c.step for c in checkpoints[-self._max_to_keep :]}
+    if self._keep_best is not None:
+      new = {checkpoints[-1].step: checkpoints[-1].metrics}  # not written yet
+      keep.add(best(self._workdir, self._keep_best, new))
+    return [c.step in keep for c in checkpoints]
 
   def __exit__(self, *_):
     self.close()
@@ -92,117 +108,156 @@ class Checkpointer:
   def save(self, step: int, state: Any, extra: dict) -> None:
     """Starts to save a pytree of arrays; returns when they are copied.
 
-    The caller may donate `state` right after. Collective over processes.
+    The caller may donate `state` and change `extra` right after. Collective
+    over processes.
 
     Raises:
-      OSError: this save, or the one before it, found the disk full. Earlier
-        checkpoints are intact and nothing half-written stays.
+      OSError: this save, or the one before it, found the disk full or was not
+        permitted. Earlier checkpoints are intact, nothing half-written stays.
       RuntimeError: it failed for another reason, which is named.
+      ValueError: it would not be the newest; or arrays share a name.
     """
     self.wait()
-    step = int(step)
-    tmp = self._root / f'{step}.tmp'
-    arrays = _flatten(state)
+    arrays = {
+      # orbax reads host arrays later, so it gets copies.
+      k: x if isinstance(x, jax.Array) else np.array(x)
+      for k, x in _flatten(state).items()
+    }
+    self._step = step = int(step)
     try:
-      if jax.process_index() == 0:
-        shutil.rmtree(tmp, ignore_errors=True)
-        tmp.mkdir(parents=True)
-        (tmp / 'extra.json').write_text(json.dumps(extra))
-      if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f'checkpoint {step}')
-      # Compression costs more time than the bytes it saves on weights.
-      saver = ocp.AsyncCheckpointer(
-        ocp.PyTreeCheckpointHandler(use_compression=False)
-      )
-      saver.save(
-        (tmp / 'state').resolve(),
-        args=ocp.args.PyTreeSave({k: _data(v) for k, v in arrays.items()}),
+      while self._damaged:
+        self._manager.delete(self._damaged.pop())
+      saved = self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.PyTreeSave(arrays),
+          extra=ocp.args.JsonSave(json.loads(json.dumps(extra))),
+        ),
+        custom_metadata={k: _describe(x) for k, x in arrays.items()},
+        metrics=extra,
       )
     except Exception as e:
-      raise _explain(e, tmp) from e
-    described = {k: _describe(v) for k, v in arrays.items()}
-    self._pending = self._pool.submit(self._finish, saver, tmp, described)
-
-  def _finish(self, saver, tmp, arrays):
-    try:
-      saver.wait_until_finished()
-      if jax.process_index() == 0:
-        manifest.write(tmp, arrays)
-        final = tmp.with_suffix('')
-        if final.exists():
-          os.rename(final, f'{final}.old.tmp')
-        os.rename(tmp, final)
-        manifest.sync(self._root)
-        self._retire(int(final.name))
-    except Exception as e:
-      raise _explain(e, tmp) from e
-    finally:
-      saver.close()
-
-  def _retire(self, step):
-    """Removes what need not be kept, once `step` is safely there."""
-    found = steps(self._workdir)
-    # Later steps are unusable ones, which the restore passed over.
-    older = [s for s in found if s <= step]
-    keep = set(older[-self._max_to_keep :])
-    if self._keep_best is not None:
-      keep |= {best(self._workdir, self._keep_best)}
-    for s in found:
-      if s not in keep:
-        # Renamed first: a kill while deleting leaves no partial checkpoint.
-        os.rename(self._root / str(s), self._root / f'{s}.old.tmp')
-    for stray in self._root.glob('*.old.tmp'):
-      shutil.rmtree(stray, ignore_errors=True)
+      raise self._failed(e) from e
+    if not saved:
+      raise ValueError(
+        f'{self._root} has checkpoints of steps {steps(self._workdir)}, and '
+        f'that of step {step} would not be the newest: restore first and save '
+        'later steps, or use a new workdir.'
+      )
 
   def restore(self, abstract: Any):
-    """(state, extra, step) of the newest usable checkpoint, see `load`."""
+    """(state, extra, step) of the newest usable checkpoint, see `load`.
+
+    Newer ones, which are damaged, are removed at the next save.
+    """
     self.wait()
-    return load(self._workdir, abstract)
+    found = load(self._workdir, abstract)
+    if found is not None:
+      self._damaged = [s for s in self._manager.all_steps() if s > found[2]]
+    return found
 
   def wait(self) -> None:
     """Returns when the last save is on disk; raises what it raised."""
-    pending, self._pending = self._pending, None
-    if pending is not None:
-      pending.result()
+    try:
+      self._manager.wait_until_finished()
+    except Exception as e:
+      raise self._failed(e) from e
+    self._remove(_RETIRED)
 
   def close(self) -> None:
     try:
       self.wait()
     finally:
-      self._pool.shutdown()
+      self._manager.close()
+
+  def _failed(self, error):
+    """The same failure, with the path and what to do."""
+    self._remove(f'{self._step}{_UNFINISHED}')
+    self._manager.reload()  # what it meant to retire is still there
+    text = ' '.join(str(error).split())
+    cause = f'Cause: {type(error).__name__}: {text[-300:]}'
+    what = f'The checkpoint of step {self._step} could not be written to'
+    code = getattr(error, 'errno', None)
+    if code in _FULL or any(t in text for t in _FULL_TEXT):
+      code = errno.ENOSPC
+      why = (
+        'the disk is full, or a quota or file size limit is reached. Free some '
+        'space, lower max_to_keep or take a workdir on a larger disk'
+      )
+    elif code in _REFUSED:
+      why = 'it is not permitted. Let this user write there'
+    else:
+      return RuntimeError(
+        f'{what} {self._root}. Earlier checkpoints are intact. {cause}'
+      )
+    kept = steps(self._workdir)
+    kept = f'the checkpoint of step {kept[-1]}' if kept else 'its start'
+    return OSError(
+      code,
+      f'{what} {self._root}: {why}, then run the same command again: it goes '
+      f'on from {kept}; later steps are lost. {cause}',
+    )
+
+  def _remove(self, name):
+    if jax.process_index() == 0:
+      shutil.rmtree(self._root / name, ignore_errors=True)
+
+
+class _Sealed(ocp.path.atomicity.AtomicRenameTemporaryPath):
+  """The folder of a step, or of an item in it, until it gets its name.
+
+  `AsyncOptions.post_finalization_callback` would come before the last bytes.
+  """
+
+  async def finalize(self):
+    tmp, final = pathlib.Path(self.get()), pathlib.Path(self.get_final())
+    if final.name.isdecimal():  # of a step
+      self._checkpoint_metadata_store.wait_until_finished()
+      manifest.write(tmp)
+    os.rename(tmp, final)
+    manifest.sync(final.parent)
+
+
+open = Checkpointer
 
 
 def steps(workdir) -> list[int]:
   """The steps that have a checkpoint, ascending; unverified."""
   root = _root(workdir)
   names = [p.name for p in root.iterdir()] if root.is_dir() else []
-  return sorted(int(n) for n in names if re.fullmatch(r'\d+', n))
+  return sorted(int(name) for name in names if name.isdecimal())
 
 
-def best(workdir, key: str) -> int | None:
+def best(workdir, key: str, new: dict | None = None) -> int | None:
   """The step whose `extra` has the largest finite `key`, the latest of equal
   ones; None if none has it. A checkpoint whose extra.json is damaged counts
-  as one without, which is said once."""
-  scores = []
-  for s in steps(workdir):
-    folder = _root(workdir) / str(s)
-    found = manifest.extra(folder)
-    if found is None and folder not in _said:
-      _said.add(folder)
-      _log.warning('%s is damaged: it has no score for keep_best.', folder)
-    value = (found or {}).get(key)
-    if isinstance(value, (int, float)) and math.isfinite(value):
-      scores.append((value, s))
+  as one without, which is said once. `new` is {step: extra} of more steps."""
+  scores = [
+    (x[key], step)
+    for step, x in (_extras(workdir) | (new or {})).items()
+    if isinstance(x.get(key), (int, float)) and math.isfinite(x[key])
+  ]
   return max(scores)[1] if scores else None
 
 
 def extra(workdir) -> dict | None:
   """The small values of the newest checkpoint that has them whole; arrays are
   not looked at. None if there is none."""
-  found = (
-    manifest.extra(_root(workdir) / str(s)) for s in steps(workdir)[::-1]
-  )
-  return next((x for x in found if x is not None), None)
+  found = _extras(workdir)
+  return found[max(found)] if found else None
+
+
+def _extras(workdir):
+  found = {}
+  for step in steps(workdir):
+    folder = _root(workdir) / str(step)
+    fault = manifest.fault(folder, only=_EXTRA)
+    if fault is None:
+      found[step] = json.loads((folder / _EXTRA).read_text())
+    elif folder not in _said:
+      _said.add(folder)
+      _log.warning('%s is damaged: %s.', folder, fault)
+  return found
 
 
 def load(
@@ -226,51 +281,51 @@ def load(
     RuntimeError: there are checkpoints and none is usable.
     ValueError: no such step; or names, shapes or dtypes differ (all named).
   """
-  found = steps(workdir)
+  root, found = _root(workdir), steps(workdir)
   if step is not None and step not in found:
+    begun = (root / f'{step}{_UNFINISHED}').exists()
     raise ValueError(
-      f'{_root(workdir)} has no checkpoint of step {step}. It has: '
+      f'{root} has no checkpoint of step {step}'
+      f'{" (it was begun and not completed)" if begun else ""}. It has: '
       f'{", ".join(map(str, found)) or "none"}.'
     )
   if not found:
     return None
-  chosen = _newest_whole(workdir, found if step is None else [step])
-  folder = _root(workdir) / str(chosen)
-  saved = manifest.read(folder)['arrays']
-  wanted = _flatten(abstract)
-  _check_same(folder, saved, wanted, partial)
-
-  items, args = {}, {}
-  for name, leaf in wanted.items():
-    sharding = getattr(leaf, 'sharding', None)
-    if sharding is None:
-      sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    data = jax.eval_shape(_data, leaf)
-    items[name] = jax.ShapeDtypeStruct(data.shape, data.dtype)
-    args[name] = ocp.ArrayRestoreArgs(
-      sharding=sharding, global_shape=data.shape, dtype=data.dtype
+  chosen = _newest_whole(root, found if step is None else [step])
+  folder = (root / str(chosen)).absolute()
+  first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  wanted = {
+    k: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=getattr(x, 'sharding', None) or first
     )
+    for k, x in _flatten(abstract).items()
+  }
+  _check_same(folder, wanted, partial)
   reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
   arrays = reader.restore(
-    (folder / 'state').resolve(),
-    args=ocp.args.PyTreeRestore(items, args, partial_restore=partial),
+    folder / 'state',
+    args=ocp.args.PyTreeRestore(
+      wanted,
+      ocp.checkpoint_utils.construct_restore_args(wanted),
+      partial_restore=partial,
+    ),
   )
   reader.close()
-  leaves = []
-  for name in wanted:
-    key_impl = saved[name]['key_impl']
-    x = arrays[name]
-    leaves.append(jax.random.wrap_key_data(x, impl=key_impl) if key_impl else x)
-  state = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
-  extra = json.loads((folder / 'extra.json').read_text())
-  return state, extra, chosen
+  state = jax.tree.unflatten(
+    jax.tree.structure(abstract), [arrays[k] for k in wanted]
+  )
+  return state, json.loads((folder / _EXTRA).read_text()), chosen
 
 
-def _newest_whole(workdir, candidates):
-  root, chosen, faults = _root(workdir), -1, []
+def _newest_whole(root, candidates):
+  chosen, faults = -1, []
   if jax.process_index() == 0:
     for step in reversed(candidates):
-      fault = manifest.fault(root / str(step))
+      try:
+        fault = manifest.fault(root / str(step))
+      except PermissionError as e:  # an earlier one would lose steps
+        faults.append(f'step {step}: {e}')
+        break
       if fault is None:
         chosen = step
         break
@@ -288,15 +343,17 @@ def _newest_whole(workdir, candidates):
   return chosen
 
 
-def _check_same(folder, saved, wanted, partial):
-  want = {k: _describe(v) for k, v in wanted.items()}
+def _check_same(folder, wanted, partial):
+  saved = ocp.metadata.get_step_metadata(folder).custom_metadata
+  want = {k: _describe(x) for k, x in wanted.items()}
   lines = [f'{k}: missing in the checkpoint' for k in want if k not in saved]
   if not partial:
     lines += [f'{k}: only in the checkpoint' for k in saved if k not in want]
-  for name in sorted(want.keys() & saved.keys()):
-    old, new = (f'{d["dtype"]}{d["shape"]}' for d in (saved[name], want[name]))
-    if old != new:
-      lines.append(f'{name}: {old} in the checkpoint, {new} wanted')
+  lines += [
+    f'{k}: {saved[k]} in the checkpoint, {want[k]} wanted'
+    for k in sorted(want.keys() & saved.keys())
+    if saved[k] != want[k]
+  ]
   if lines:
     raise ValueError(
       f'The checkpoint {folder} does not fit this model and optimizer. Use '
@@ -319,67 +376,22 @@ def _flatten(tree):
   return {n: leaf for n, (_, leaf) in zip(names, pairs)}
 
 
-def _is_key(x):
-  return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _data(x):
-  """What orbax gets: PRNG keys as their words, host arrays as copies."""
-  if not isinstance(x, (jax.Array, jax.ShapeDtypeStruct)):
-    return np.array(x)
-  return jax.random.key_data(x) if _is_key(x) else x
-
-
 def _describe(x):
-  x = x if hasattr(x, 'shape') else np.asarray(x)
-  key = isinstance(x, jax.Array) and _is_key(x)
-  return {
-    'dtype': str(x.dtype),
-    'shape': list(x.shape),
-    'key_impl': str(jax.random.key_impl(x)) if key else None,
-  }
+  return f'{x.dtype}{list(x.shape)}'
 
 
-def _explain(error, tmp):
-  """The same failure, with the path and what to do; cleans `tmp` away."""
-  if jax.process_index() == 0:
-    shutil.rmtree(tmp, ignore_errors=True)
-  step, root = tmp.stem, tmp.parent
-  text = ' '.join(str(error).split())
-  cause = f'{type(error).__name__}: {text[-300:]}'
-  full = getattr(error, 'errno', None) in _FULL
-  full = full or any(t in text for t in _FULL_TEXT)
-  text = f'The checkpoint of step {step} could not be written to {root}'
-  if full:
-    kept = steps(root.parent)
-    lost = (
-      f'it goes on from the checkpoint of step {kept[-1]}; later steps are lost'
-      if kept
-      else 'it starts anew; there is no earlier checkpoint'
-    )
-    return OSError(
-      errno.ENOSPC,
-      f'{text}: the disk is full, or a quota or file size limit is reached. '
-      'Free some space, lower max_to_keep or take a workdir on a larger disk, '
-      f'then run the same command again: {lost}. Cause: {cause}',
-    )
-  return RuntimeError(f'{text}. Earlier checkpoints are intact. Cause: {cause}')
-
-
-def _no_orbax_errors(record):
-  return record.levelno < logging.ERROR or 'orbax' not in record.pathname
-
-
-def _no_failed_writes(record):
-  # Of several writes that fail, orbax awaits the first one.
-  return 'Error writing' not in record.getMessage()
-
-
-def _no_late_writes(hook, unraisable):
-  # The other writes, which end when nobody waits for them any more: their
-  # threads print a stack each, before the one message that says it all.
-  if 'Event loop is closed' not in str(unraisable.exc_value):
-    hook(unraisable)
+@functools.cache
+def _quieten_orbax():
+  """What fails is raised by `wait`; orbax prints several stacks besides, and
+  warns of a wait that was asked for."""
+  logging.getLogger('absl').addFilter(lambda r: 'orbax' not in r.pathname)
+  # Of several writes that fail it awaits the first one. The others end when
+  # nobody waits for them any more.
+  late = 'Error writing'
+  logging.getLogger('asyncio').addFilter(lambda r: late not in r.getMessage())
+  hook = sys.unraisablehook
+  closed = lambda x: 'Event loop is closed' in str(x.exc_value)
+  sys.unraisablehook = lambda x: None if closed(x) else hook(x)
 
 
 def _root(workdir):

@@ -8,57 +8,47 @@ import os
 import pathlib
 import zlib
 
+_NAME = 'manifest.json'
+_FORMAT = 2  # of the folders that are sealed
 
-def write(folder: pathlib.Path, arrays: dict) -> None:
-  """Seals a folder: `arrays` and the checksum of every file, on disk."""
+
+def write(folder: pathlib.Path) -> None:
+  """Seals a folder: all its files, and their checksums, are on the disk."""
   paths = sorted(p for p in folder.rglob('*') if p.is_file())
   files = {str(p.relative_to(folder)): _checksum(p) for p in paths}
-  body = json.dumps({'arrays': arrays, 'files': files})
-  path = folder / 'manifest.json'
+  body = json.dumps({'format': _FORMAT, 'files': files})
+  path = folder / _NAME
   # Its second line is the checksum of its first.
   path.write_text(f'{body}\n{zlib.crc32(body.encode()):08x}')
-  for p in [*paths, path, *{p.parent for p in paths}]:
+  for p in [*paths, path, *{p.parent for p in [*paths, path]}]:
     sync(p)
 
 
-def read(folder: pathlib.Path) -> dict:
-  """{'arrays': ..., 'files': ...}; ValueError or OSError if it is bad."""
-  body, crc = (folder / 'manifest.json').read_text().splitlines()
-  if f'{zlib.crc32(body.encode()):08x}' != crc:
-    raise ValueError('its checksum differs')
-  return json.loads(body)
+def fault(folder: pathlib.Path, only: str = '') -> str | None:
+  """What is wrong with a folder, or with its file `only`; None if whole.
 
-
-def extra(folder: pathlib.Path) -> dict | None:
-  """What extra.json of a checkpoint holds; None if it is missing or not what
-  was sealed. Cheap: no array is read."""
-  path = folder / 'extra.json'
+  Raises:
+    PermissionError: a file may not be read, which is no damage.
+  """
+  name = _NAME
   try:
-    if _checksum(path) != read(folder)['files'][path.name]:
-      return None
-    found = json.loads(path.read_text())
-  except (ValueError, OSError, KeyError, TypeError):
-    return None
-  return found if isinstance(found, dict) else None
-
-
-def fault(folder: pathlib.Path) -> str | None:
-  """What is wrong with a folder, or None."""
-  if not (folder / 'manifest.json').exists():
-    return 'manifest.json is missing, so it was never completed'
-  try:
-    files = read(folder)['files']
-  except (ValueError, OSError) as e:
-    return f'manifest.json cannot be read ({e})'
-  for name, expected in files.items():
-    try:
-      found = _checksum(folder / name)
-    except OSError as e:
-      return f'{name} cannot be read ({e.strerror})'
-    if found[0] != expected[0]:
-      return f'{name} has {found[0]} bytes instead of {expected[0]}'
-    if found != expected:
-      return f'{name} has changed: its checksum differs'
+    body, crc = (folder / name).read_text().splitlines()
+    if f'{zlib.crc32(body.encode()):08x}' != crc:
+      raise ValueError('its checksum differs')
+    sealed = json.loads(body)
+    if sealed.get('format') != _FORMAT:
+      return 'another version of this program wrote it'
+    for name in [only] if only else sealed['files']:
+      found, expected = _checksum(folder / name), sealed['files'][name]
+      if found[0] != expected[0]:
+        return f'{name} has {found[0]} bytes instead of {expected[0]}'
+      if found != expected:
+        return f'{name} has changed: its checksum differs'
+  except PermissionError as e:
+    text = f'{folder / name} may not be read: let this user read it'
+    raise PermissionError(e.errno, text) from e
+  except (OSError, ValueError) as e:
+    return f'{name} cannot be read ({getattr(e, "strerror", e)})'
   return None
 
 

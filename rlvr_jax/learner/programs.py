@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax.learner import micro_batch, optimizer, train_step
-from rlvr_jax.models import sharding, transformer
+from rlvr_jax.learner import optimizer, train_step
+from rlvr_jax.models import micro_batch, sharding, transformer
 
 
 class Programs(NamedTuple):
@@ -20,20 +19,9 @@ class Programs(NamedTuple):
   abstract: Any
   tx: Any
   to_sampler: Callable  # training parameters -> the sampler's
-  update: Callable  # (state, batch, teacher's parameters or None, look)
+  update: Callable  # (state, batches, teacher's parameters or None, look)
   forward: Callable  # (parameters, batch) -> Outputs
   prepare: Callable  # (parameters, batch, reward) -> batch, metrics
-
-
-def decoder(c, config, **more) -> transformer.Decoder:
-  """The policy of a config's `model` section."""
-  return transformer.Decoder(
-    config,
-    dtype=jnp.dtype(c.dtype),
-    param_dtype=jnp.dtype(c.param_dtype),
-    remat=c.remat,
-    **more,
-  )
 
 
 def prompts_per_micro_batch(c, mesh) -> int:
@@ -60,7 +48,9 @@ def build(
     teacher: whose distribution `update` is to match, if any.
     certainty: whether `forward` computes the self-certainty.
   """
-  model = decoder(c.model, config, value_head=algo.critic is not None)
+  model = transformer.decoder(
+    c.model, config, value_head=algo.critic is not None
+  )
   updates = c.total_steps * c.num_iterations
   tx = optimizer.make_optimizer(c.optimizer, updates, c.seed)
   abstract = train_step.abstract_state(model, tx, c.optimizer.trainable, mesh)
@@ -75,18 +65,19 @@ def build(
       pack=mesh.size == 1,
     ),
   )
+  of_update = shared | {'shapes': (shared['shapes'],)}
 
-  def update(state, batch, teacher_params=None, look=True):
+  def update(state, batches, teacher_params=None, look=True):
     return train_step.update(
       state,
-      batch,
+      batches,
       algorithm=algo,
       tx=tx,
       schedule=optimizer.make_schedule(c.optimizer, updates),
       trainable=c.optimizer.trainable,
       teacher=None if teacher is None else (teacher, teacher_params),
       look=look,
-      **shared,
+      **of_update,
     )
 
   rows = sharding.rows(mesh)
@@ -100,10 +91,7 @@ def build(
       donate_argnums=0,
       out_shardings=(train_step.shardings_of(abstract), None),
     ),
-    forward=jax.jit(
-      functools.partial(micro_batch.forward, certainty=certainty, **shared),
-      out_shardings=rows,
-    ),
+    forward=micro_batch.scorer(mesh=mesh, certainty=certainty, **shared),
     prepare=jax.jit(
       functools.partial(train_step.prepare, algorithm=algo, **shared),
       out_shardings=(rows, None),

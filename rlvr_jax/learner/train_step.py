@@ -1,6 +1,7 @@
 """One update: micro-batches, gradient sums, one division, the optimiser."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,8 @@ import optax
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
-from rlvr_jax.learner import micro_batch, optimizer
-from rlvr_jax.models import sharding
+from rlvr_jax.learner import optimizer
+from rlvr_jax.models import micro_batch, sharding
 from rlvr_jax.ops import masked
 from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops.ratio import Ratio, divide
@@ -201,7 +202,7 @@ def gradients(
 
 def update(
   state: types.TrainState,
-  batch: types.Batch,
+  batches: Sequence[types.Batch],
   *,
   algorithm,
   model,
@@ -209,11 +210,14 @@ def update(
   schedule,
   temperature: float,
   trainable: str,
-  shapes: micro_batch.Shapes,
+  shapes: Sequence[micro_batch.Shapes],
   teacher=None,
   look=True,
 ):
-  """One optimiser step on a batch; `teacher` and `look` are of `gradients`.
+  """One optimiser step on one or several batches; others: see `gradients`.
+
+  The gradient is the sum over the batches, each divided by its own
+  denominator; so is the loss. Metrics are means over the tokens of all.
 
   Parameters and optimiser state stay as they were, and `update_skipped` is 1,
   where one of these is not finite:
@@ -231,29 +235,40 @@ def update(
   `update/moved_frac` is the share of trained parameters that are another
   number now.
 
+  Args:
+    batches: rows of different lengths may be in different batches.
+    shapes: of each batch.
+
   Returns:
     the new state; dict of f32[] metrics. Means over no tokens are NaN.
   """
-  loss, ratios, grads = gradients(
-    state.params,
-    batch,
-    algorithm=algorithm,
-    model=model,
-    temperature=temperature,
-    trainable=trainable,
-    shapes=shapes,
-    teacher=teacher,
-    look=look,
-  )
+  parts = [
+    gradients(
+      state.params,
+      batch,
+      algorithm=algorithm,
+      model=model,
+      temperature=temperature,
+      trainable=trainable,
+      shapes=of,
+      teacher=teacher,
+      look=look,
+    )
+    for batch, of in zip(batches, shapes, strict=True)
+  ]
+  loss, ratios, grads = functools.reduce(_add, parts)
   norm, gap = optax.tree.norm(grads), ratios['sampler_trainer/logp_diff_max']
   trained, frozen = optimizer.split(state.params, trainable)
   updates, opt_state = tx.update(grads, state.opt_state, trained)
   moved = optax.apply_updates(trained, updates)
   entropy = ratios['entropy']
-  told = masked.keep(batch.logp_old, batch.mask), entropy.num, gap.num
+  logp_old = [masked.keep(b.logp_old, b.mask) for b in batches]
+  told = logp_old, entropy.num, gap.num
   finite = _finite((loss, norm, told, opt_state)) & _sound(moved, trained)
   empty = norm == 0
-  unwanted = (batch.mask & (batch.adv < 0)).any()
+  unwanted = functools.reduce(
+    jnp.logical_or, [(b.mask & (b.adv < 0)).any() for b in batches]
+  )
   stuck = empty & unwanted & (entropy.num == 0) & (entropy.den > 0)
   skipped = ~finite | stuck
   apply = ~skipped & ~empty
@@ -277,9 +292,16 @@ def update(
     step=state.step + 1,
     params=optimizer.join(choose(moved, trained), frozen),
     opt_state=choose(opt_state, state.opt_state),
-    key=state.key,
   )
   return state, metrics
+
+
+def _add(one, other):
+  """Sums of what `gradients` returns; of the largest gap, the larger one."""
+  name = 'sampler_trainer/logp_diff_max'
+  gap = Ratio(*map(jnp.maximum, one[1][name], other[1][name]))
+  loss, ratios, grads = jax.tree.map(jnp.add, one, other)
+  return loss, ratios | {name: gap}, grads
 
 
 def _finite(tree):
@@ -309,12 +331,7 @@ def _moved(new, old):
 
 def abstract_state(model, tx, trainable: str, mesh) -> types.TrainState:
   """The state's shapes and shardings; moments lie where their parameter is."""
-  shapes, shardings = sharding.params_shardings(model, mesh)
-  params = jax.tree.map(
-    lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
-    shapes,
-    shardings,
-  )
+  params = sharding.abstract_params(model, mesh)
   trained, _ = optimizer.split(params, trainable)
   alone = sharding.replicated(mesh)
 
@@ -327,12 +344,10 @@ def abstract_state(model, tx, trainable: str, mesh) -> types.TrainState:
   opt_state = jax.tree_util.tree_map_with_path(
     place, jax.eval_shape(tx.init, trained)
   )
-  key = jax.eval_shape(jax.random.key, 0)
   return types.TrainState(
     step=jax.ShapeDtypeStruct((), jnp.int32, sharding=alone),
     params=params,
     opt_state=opt_state,
-    key=jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=alone),
   )
 
 
@@ -340,7 +355,7 @@ def shardings_of(abstract):
   return jax.tree.map(lambda x: x.sharding, abstract)
 
 
-def new_state(params, seed: int, *, tx, trainable: str, abstract):
+def new_state(params, *, tx, trainable: str, abstract):
   """The state of a run that starts. `params` are donated."""
 
   def make(params):
@@ -348,7 +363,6 @@ def new_state(params, seed: int, *, tx, trainable: str, abstract):
       step=jnp.zeros((), jnp.int32),
       params=params,
       opt_state=tx.init(optimizer.split(params, trainable)[0]),
-      key=jax.random.key(seed),
     )
 
   return jax.jit(make, out_shardings=shardings_of(abstract), donate_argnums=0)(

@@ -2,6 +2,7 @@
 Hugging Face's `config.json`."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from rlvr_jax import registry
 from rlvr_jax.models import config_values
@@ -332,3 +333,19 @@ def _rope(hf: dict) -> Rope:
   theta = config_values.real(hf, 'rope_theta', 10_000.0, 1.001, 1e30)
   theta = config_values.real(scaling, 'rope_theta', theta, 1.001, 1e30)
   return Rope(theta=theta, kind=kind, **extra)
+
+
+def check_positions(
+  config: ModelConfig, lengths: Mapping[str, int], whose: str = 'the model'
+) -> None:
+  """Raises ValueError if rows are longer than the model has positions.
+
+  Args:
+    lengths: tokens of the parts of a row, by the config key that limits each.
+  """
+  longest = sum(lengths.values())
+  if longest > config.max_position:
+    raise ValueError(
+      f"{' + '.join(lengths)} = {longest} is more than {whose}'s "
+      f'{config.max_position} positions. Lower one of them.'
+    )

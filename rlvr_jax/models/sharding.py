@@ -12,6 +12,7 @@ import math
 import flax.linen as nn
 import flax.traverse_util as traverse
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -138,6 +139,14 @@ def params_shardings(model, mesh: Mesh):
   return shapes, jax.tree.map(lambda s: NamedSharding(mesh, s), spec)
 
 
+def abstract_params(model, mesh: Mesh):
+  """Shapes, dtypes and shardings of the parameters in the training layout."""
+  return jax.tree.map(
+    lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
+    *params_shardings(model, mesh),
+  )
+
+
 def init_params(model, key, mesh: Mesh):
   """Random parameters, created sharded."""
   _, shardings = params_shardings(model, mesh)
@@ -190,6 +199,15 @@ def from_host(tree, sharding: NamedSharding):
   return jax.tree.map(put, tree)
 
 
+def to_mesh(tree):
+  """Host arrays [B,...], their rows cut over the mesh of the surrounding `use`;
+  without one, whole on the default device."""
+  mesh = jax.sharding.get_mesh()
+  if mesh.empty:
+    return jax.tree.map(jnp.asarray, tree)
+  return from_host(tree, rows(mesh))
+
+
 def placer(abstract):
   """The loader's callback: each leaf onto its devices as soon as it is read."""
 
@@ -209,7 +227,7 @@ def to_host(tree):
   )
 
 
-def agree(tree):
+def broadcast_from_host0(tree):
   """What process 0 holds, on every process: of NumPy arrays."""
   if jax.process_count() == 1:
     return tree

@@ -152,6 +152,22 @@ class Decoder(nn.Module):
     return tuple(self.final_norm(a) for a in x)
 
 
+def decoder(settings, config: ModelConfig, **more) -> Decoder:
+  """The architecture `config` as a config's `model` section wants it computed.
+
+  Args:
+    settings: `dtype`, `param_dtype` and `remat`.
+    more: other fields of `Decoder`.
+  """
+  return Decoder(
+    config,
+    dtype=jnp.dtype(settings.dtype),
+    param_dtype=jnp.dtype(settings.param_dtype),
+    remat=settings.remat,
+    **more,
+  )
+
+
 class _Layer(nn.Module):
   """A block as the body of the scan over layers."""
 

@@ -36,22 +36,23 @@ def say(log, c, s: int, metrics: dict) -> None:
     )
 
 
-def error(c, s: int, extra: dict, metrics: dict, kept: list[int]) -> Exception:
-  """Why a run ends that had `max_skipped_updates` steps of a kind in a row.
+def error(c, progress, metrics: dict, kept: list[int]) -> Exception:
+  """Why a run ends that had `max_skipped_updates` failures of a kind in a row.
 
   Args:
-    extra: `skipped` updates and `refused` steps, in a row up to step s.
+    progress: `resume.Progress`.
     kept: steps of its checkpoints.
   """
-  if extra['skipped'] >= c.max_skipped_updates:
+  step = progress.step
+  if progress.skipped >= c.max_skipped_updates:
     return FloatingPointError(
-      f'{extra["skipped"]} updates in a row had {_SKIPPED}, up to step {s}. '
+      f'{progress.skipped} updates in a row had {_SKIPPED}, up to step {step}. '
       f'Parameters stayed as they were. Checkpoints kept: {kept}. Lower '
       'optimizer.learning_rate in a new workdir, or look at rollouts.jsonl.'
     )
   return RuntimeError(
-    f'{refusal(c, metrics)} in each of {extra["refused"]} steps in a row, up '
-    f'to step {s}, so there was nothing to learn from. Checkpoints kept: '
+    f'{refusal(c, metrics)} in each of {progress.refused} steps in a row, up '
+    f'to step {step}, so there was nothing to learn from. Checkpoints kept: '
     f'{kept}. Look at rollouts.jsonl and change reward_funcs in a new workdir, '
     'or raise max_skipped_updates to wait for longer.'
   )

@@ -11,14 +11,11 @@ from rlvr_jax.reporting.run_reader import Group, number, series
 MOST = 8  # evaluations whose curves are drawn
 
 
-def section(groups: Sequence[Group]) -> str:
-  """What there are data to draw of, and a table of all metrics."""
-  drawn, said = figures(_evaluations(groups)), table(groups)
-  return drawn + ('<h3>All metrics</h3>' if drawn and said else '') + said
+def section(groups: Sequence[Group]) -> dict:
+  """{figures, head, rows}: plots, and a table of all metrics.
 
-
-def table(groups: Sequence[Group]) -> str:
-  """First and last values; of several configs the last ones."""
+  The table has the first and last values; of several configs the last ones.
+  """
   columns = []
   for g in groups:
     if len(groups) > 1:
@@ -29,13 +26,17 @@ def table(groups: Sequence[Group]) -> str:
   names = dict.fromkeys(
     k for _, c in columns for k in c if re.match(r'eval/(?!.*_(low|high)$)', k)
   )
-  rows = [
-    [n.removeprefix('eval/'), *(_cell(c, n) for _, c in columns)] for n in names
-  ]
-  return pages.table(['', *(h for h, _ in columns)], rows) if rows else ''
+  return {
+    'figures': figures(_evaluations(groups)),
+    'head': ['', *(h for h, _ in columns)],
+    'rows': [
+      [n.removeprefix('eval/'), *(_cell(c, n) for _, c in columns)]
+      for n in names
+    ],
+  }
 
 
-def figures(evaluations: Sequence[tuple[str, Mapping]]) -> str:
+def figures(evaluations: Sequence[tuple[str, Mapping]]) -> list[pages.Figure]:
   """Plots of evaluations (name, line of eval.jsonl), each where it has data.
 
   pass@k with its band, risk over coverage, reliability diagrams, and
@@ -52,7 +53,7 @@ def figures(evaluations: Sequence[tuple[str, Mapping]]) -> str:
   if budgets:
     source = plots.chart(budgets, percent=True, across='k')
     note = 'Unbiased estimates, 95 % intervals over problems.'
-    drawn.append(pages.figure('pass@k', source, note))
+    drawn.append(pages.Figure('pass@k', source, note))
   found = lambda kind: [
     (i, name, {k: _array(x) for k, x in e[f'curves/{kind}'].items()})
     for i, (name, e) in some
@@ -65,18 +66,18 @@ def figures(evaluations: Sequence[tuple[str, Mapping]]) -> str:
   if risks:
     source = plots.chart(risks, percent=True, across='share answered')
     note = 'Share of errors when only the most confident are answered.'
-    drawn.append(pages.figure('Risk and coverage', source, note))
+    drawn.append(pages.Figure('Risk and coverage', source, note))
   for i, name, c in found('reliability'):
     count = c.pop('count').astype(int)
-    source = plots.reliability(count, **c, color=i)
+    source = plots.reliability(count, **c, index=i)
     note = f'{count.sum()} statements; grey bars count them.'
-    drawn.append(pages.figure(f'Reliability: {name}', source, note))
+    drawn.append(pages.Figure(f'Reliability: {name}', source, note))
   for i, name, c in found('solve_rates'):
     labels = ['0', *(f'≤{x / 10:g}' for x in range(1, 11))]
-    source = plots.bars(c['count'].astype(int), labels, color=i)
+    source = plots.bars(c['count'].astype(int), labels, index=i)
     note = 'Problems by the share of their samples that is right.'
-    drawn.append(pages.figure(f'Solve rates: {name}', source, note))
-  return f'<div class="grid">{"".join(drawn)}</div>' if drawn else ''
+    drawn.append(pages.Figure(f'Solve rates: {name}', source, note))
+  return drawn
 
 
 def _evaluations(groups):

@@ -1,4 +1,4 @@
-"""Charts as SVG data URIs that read well on light and dark pages."""
+"""Charts that read well on light and dark pages: SVG data URIs, or a PNG."""
 
 import base64
 import contextlib
@@ -33,7 +33,12 @@ class Line(NamedTuple):
   low: np.ndarray | None = None  # [N]
   high: np.ndarray | None = None  # [N]
   raw: np.ndarray | None = None  # [N]
-  color: int = 0
+  color: int | None = 0  # place in COLORS; None: a grey reference
+
+
+def color(i: int) -> str:
+  """The i-th colour; they repeat."""
+  return COLORS[i % len(COLORS)]
 
 
 def smooth(y: np.ndarray, window: int) -> np.ndarray:
@@ -49,54 +54,67 @@ def smooth(y: np.ndarray, window: int) -> np.ndarray:
   return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def chart(
+def chart(lines: Sequence[Line], *, wide: bool = False, **options) -> str:
+  """An `<img>` source: `data:image/svg+xml;base64,...`.
+
+  Args:
+    lines: curves.
+    wide: across the page instead of half of it.
+    options: of `panel`.
+  """
+  with _canvas((8.4, 3.1) if wide else (4.6, 2.6)) as (fig, ax):
+    panel(ax, lines, **options)
+    return _source(fig)
+
+
+def panel(
+  ax,
   lines: Sequence[Line],
   *,
   percent: bool = False,
   log: bool = False,
   stacked: bool = False,
   unit: str = '',
-  wide: bool = False,
   across: str = 'step',
-) -> str:
-  """An `<img>` source: `data:image/svg+xml;base64,...`.
+  legend: bool = True,
+) -> None:
+  """Draws curves on axes.
 
   Args:
+    ax: of matplotlib.
     lines: curves.
     percent: values are shares, shown from 0 to 100 %.
     log: logarithmic axis; values that are not positive are left out.
     stacked: areas on top of each other, for parts of a whole.
     unit: what the vertical axis counts.
-    wide: across the page instead of half of it.
     across: what x is: 'step'; 'k', a number of samples, on a logarithmic
       axis; or anything else that goes from 0 to 100 %.
+    legend: above the axes, where there are several lines.
   """
-  with _canvas(wide) as (fig, ax):
-    lines = [_thin(line) for line in lines]
-    if stacked:
-      ax.stackplot(
-        lines[0].x,
-        [np.nan_to_num(line.y) for line in lines],
-        labels=[line.label for line in lines],
-        colors=[COLORS[line.color % len(COLORS)] for line in lines],
-        alpha=0.75,
-        linewidth=0,
-      )
-    else:
-      for line in lines:
-        _draw(ax, line, log)
-    _axes(ax, lines, percent, log, stacked, unit)
-    _across(ax, lines, across)
-    return _source(fig)
-
-
-def bars(counts: np.ndarray, labels: Sequence[str], color: int = 0) -> str:
-  """An `<img>` source: a bar with its count above it for each label."""
-  with _canvas(False) as (fig, ax):
-    _bare(ax)
-    drawn = ax.bar(
-      labels, counts, color=COLORS[color % len(COLORS)], width=0.85
+  lines = [_thin(line) for line in lines]
+  if stacked:
+    ax.stackplot(
+      lines[0].x,
+      [np.nan_to_num(line.y) for line in lines],
+      labels=[line.label for line in lines],
+      colors=[color(line.color) for line in lines],
+      alpha=0.75,
+      linewidth=0,
     )
+  else:
+    for line in lines:
+      _draw(ax, line, log)
+  _axes(ax, lines, percent, log, stacked, unit)
+  _across(ax, lines, across)
+  if legend and len(lines) > 1:
+    _legend(ax, max(len(line.label) for line in lines))
+
+
+def bars(counts: np.ndarray, labels: Sequence[str], index: int = 0) -> str:
+  """An `<img>` source: a bar with its count above it for each label."""
+  with _canvas() as (fig, ax):
+    bare(ax)
+    drawn = ax.bar(labels, counts, color=color(index), width=0.85)
     ax.bar_label(drawn, [str(n) if n else '' for n in counts], fontsize=7)
     ax.tick_params(axis='x', labelsize=7)
     ax.set_ylabel('problems')
@@ -108,7 +126,7 @@ def reliability(
   count: np.ndarray,
   confidence: np.ndarray,
   accuracy: np.ndarray,
-  color: int = 0,
+  index: int = 0,
 ) -> str:
   """An `<img>` source: accuracy over mean confidence in equal bins of [0, 1].
 
@@ -116,14 +134,14 @@ def reliability(
   bin.
   """
   bins = len(count)
-  with _canvas(False, (3, 1)) as (fig, (ax, below)):
-    _bare(ax)
-    _bare(below)
+  shape = {'nrows': 2, 'sharex': True, 'height_ratios': (3, 1)}
+  with _canvas(**shape) as (fig, (ax, below)):
+    bare(ax)
+    bare(below)
     ax.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle='--')
     some = np.asarray(count) > 0
     x, y = np.asarray(confidence)[some], np.asarray(accuracy)[some]
-    paint = COLORS[color % len(COLORS)]
-    ax.plot(x, y, color=paint, linewidth=1.7, marker='o', markersize=4)
+    ax.plot(x, y, color=color(index), linewidth=1.7, marker='o', markersize=4)
     ax.set(ylim=(-0.02, 1.02), ylabel='accuracy')
     middle = (np.arange(bins) + 0.5) / bins
     drawn = below.bar(middle, count, 0.85 / bins, color=_INK, alpha=0.4)
@@ -134,8 +152,22 @@ def reliability(
 
 
 @contextlib.contextmanager
-def _canvas(wide, rows=None):
-  """(figure, axes): one, or several that share x, as high as `rows` says."""
+def sheet(path, count: int):
+  """Axes [count] of one picture, written to `path` (a PNG) in the end."""
+  rows = -(-count // 3)
+  columns = -(-count // rows)
+  size = (5.2 * columns, 3.6 * rows)
+  shape = {'nrows': rows, 'ncols': columns, 'squeeze': False}
+  with _canvas(size, **shape) as (fig, axes):
+    for ax in axes.flat[count:]:
+      ax.remove()
+    yield axes.flat[:count]
+    fig.savefig(path, dpi=130)
+
+
+@contextlib.contextmanager
+def _canvas(size=(4.6, 2.6), **shape):
+  """(figure, axes), the axes as `Figure.subplots` gives them."""
   style = {
     'svg.hashsalt': 'rlvr_jax',
     'font.size': 9,
@@ -147,13 +179,8 @@ def _canvas(wide, rows=None):
     'ytick.color': _INK,
   }
   with matplotlib.rc_context(style):
-    fig = figure.Figure(
-      figsize=(8.4, 3.1) if wide else (4.6, 2.6), layout='constrained'
-    )
-    if rows is None:
-      yield fig, fig.add_subplot()
-    else:
-      yield fig, fig.subplots(len(rows), sharex=True, height_ratios=rows)
+    fig = figure.Figure(figsize=size, layout='constrained')
+    yield fig, fig.subplots(**shape)
 
 
 def _source(fig):
@@ -164,20 +191,23 @@ def _source(fig):
 
 
 def _draw(ax, line, log):
-  color = COLORS[line.color % len(COLORS)]
-  # Another dash for each round through the colours.
-  dash = ('-', '--', ':')[line.color // len(COLORS) % 3]
+  if line.color is None:
+    paint, dash = _INK, ':'
+  else:
+    paint = color(line.color)
+    # Another dash for each round through the colours.
+    dash = ('-', '--', '-.')[line.color // len(COLORS) % 3]
   keep = lambda y: np.where(y > 0, y, np.nan) if log else y
   few = np.isfinite(line.y).sum() <= 25
   if line.low is not None:
     low, high = keep(line.low), keep(line.high)
-    ax.fill_between(line.x, low, high, color=color, alpha=0.18, linewidth=0)
+    ax.fill_between(line.x, low, high, color=paint, alpha=0.18, linewidth=0)
   if line.raw is not None:
-    ax.plot(line.x, keep(line.raw), color=color, alpha=0.28, linewidth=0.8)
+    ax.plot(line.x, keep(line.raw), color=paint, alpha=0.28, linewidth=0.8)
   ax.plot(
     line.x,
     keep(line.y),
-    color=color,
+    color=paint,
     linestyle=dash,
     linewidth=1.7,
     marker='o' if few else None,
@@ -186,7 +216,8 @@ def _draw(ax, line, log):
   )
 
 
-def _bare(ax):
+def bare(ax) -> None:
+  """No frame, and faint lines across."""
   ax.spines[['top', 'right']].set_visible(False)
   ax.grid(True, axis='y', color=_INK, alpha=0.22, linewidth=0.6)
   ax.set_axisbelow(True)
@@ -210,7 +241,7 @@ def _across(ax, lines, across):
 
 
 def _axes(ax, lines, percent, log, stacked, unit):
-  _bare(ax)
+  bare(ax)
   ax.set_ylabel(unit)
   ax.margins(x=0.015)
   if percent:
@@ -224,18 +255,19 @@ def _axes(ax, lines, percent, log, stacked, unit):
     ax.set_yscale('log')
   if stacked:
     ax.set_ylim(bottom=0)
-  if len(lines) > 1:
-    longest = max(len(n.label) for n in lines)
-    ax.legend(
-      loc='lower left',
-      bbox_to_anchor=(0, 1.0),
-      ncols=1 if longest > 36 else 2 if longest > 18 else 3,
-      frameon=False,
-      fontsize=8,
-      handlelength=1.2,
-      borderpad=0,
-      columnspacing=1.2,
-    )
+
+
+def _legend(ax, longest):
+  ax.legend(
+    loc='lower left',
+    bbox_to_anchor=(0, 1.0),
+    ncols=1 if longest > 36 else 2 if longest > 18 else 3,
+    frameon=False,
+    fontsize=8,
+    handlelength=1.2,
+    borderpad=0,
+    columnspacing=1.2,
+  )
 
 
 def _thin(line):
@@ -245,5 +277,6 @@ def _thin(line):
     return line
   at = np.unique(np.linspace(0, n - 1, _MAX_POINTS).round().astype(int))
   cut = lambda y: None if y is None else np.asarray(y)[at]
-  low, high, raw = cut(line.low), cut(line.high), cut(line.raw)
-  return Line(line.label, cut(line.x), cut(line.y), low, high, raw, line.color)
+  return line._replace(
+    **{k: cut(getattr(line, k)) for k in ('x', 'y', 'low', 'high', 'raw')}
+  )

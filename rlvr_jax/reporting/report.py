@@ -19,10 +19,6 @@ from rlvr_jax.reporting import eval_page, pages, plots, run_writer
 from rlvr_jax.reporting import run_reader as runs_lib
 from rlvr_jax.reporting.run_reader import accuracy, number, seconds, series
 
-# Names under which a config may say what is trained on what, best first.
-_MODEL = ('model', 'model.name', 'model.path', 'model.spec')
-_TASK = ('env', 'env.name', 'env.train', 'task', 'data.name')
-
 
 def build(dirs: Sequence[str], out) -> pathlib.Path:
   """Writes the page of the runs in `dirs` to `out`, atomically.
@@ -40,41 +36,34 @@ def build(dirs: Sequence[str], out) -> pathlib.Path:
       'metrics.jsonl, eval.jsonl or rollouts.jsonl, as scripts/train.py '
       'writes them.'
     )
-  out = pathlib.Path(out)
-  out.parent.mkdir(parents=True, exist_ok=True)
-  tmp = out.with_name(out.name + '.tmp')
-  tmp.write_text(html(runs), encoding='utf-8', errors='backslashreplace')
-  os.replace(tmp, out)
-  return out
+  return pages.save(out, html(runs))
 
 
 def html(runs: Sequence[runs_lib.Run]) -> str:
   """The page, as text."""
   groups = runs_lib.group(runs)
-  models, tasks = (
-    ', '.join(dict.fromkeys(_first(r.config, keys) for r in runs))
-    for keys in (_MODEL, _TASK)
+  model, task = _names(runs, 'model.name'), _names(runs, 'env')
+  several = len(groups) > 1
+  return pages.render(
+    'report.html',
+    title=f'{model} on {task}' if model and task else runs[0].name,
+    subtitle=_subtitle(groups),
+    notices=runs_lib.problems(runs),
+    cards=[] if several else _cards(groups[0]),
+    results=_results(groups) if several else [],
+    colors=[plots.color(i) for i in range(len(groups))],
+    accuracy=_accuracy(groups),
+    training=list(_panels(groups)),
+    bands=len(runs) > 1,
+    evaluation=eval_page.section(groups),
+    transcripts=_transcripts(groups),
+    reproduce=_reproduce(groups),
   )
-  title = f'{models} on {tasks}' if models and tasks else groups[0].runs[0].name
-  parts = [
-    pages.header(title, _subtitle(groups)),
-    pages.notices(runs_lib.problems(runs)),
-    pages.cards(_cards(groups[0])) if len(groups) == 1 else '',
-    pages.section('Results', _results(groups)) if len(groups) > 1 else '',
-    pages.section('Held-out accuracy', _accuracy(groups)),
-    pages.section('Training', _training(groups)),
-    pages.section('Evaluation', eval_page.section(groups)),
-    pages.section('Transcripts', _transcripts(groups)),
-    pages.section('Reproduce', _reproduce(groups)),
-  ]
-  return pages.document(title, ''.join(parts))
 
 
-def _first(values, keys):
-  for key in keys:
-    if isinstance(values.get(key), str):
-      return values[key]
-  return ''
+def _names(runs, key):
+  found = dict.fromkeys(str(r.config[key]) for r in runs if key in r.config)
+  return ', '.join(found)
 
 
 def _subtitle(groups):
@@ -119,15 +108,14 @@ def _cards(g):
 
 def _results(groups):
   rows = []
-  for i, g in enumerate(groups):
+  for g in groups:
     before, after = (accuracy(g.runs, last) for last in (False, True))
     gain = after[0] - before[0] if after else float('nan')
     spent = np.mean([seconds(r) for r in g.runs])
     evals = series(g.runs, 'eval/accuracy', 'evals')
     rows.append(
       [
-        pages.swatch(plots.COLORS[i % len(plots.COLORS)])
-        + pages.escape(g.label),
+        g.label,
         str(len(g.runs)),
         '' if evals is None else str(evals[0][-1]),
         _with_interval(before)[0],
@@ -137,17 +125,7 @@ def _results(groups):
         run_writer.clock(float(spent)),
       ]
     )
-  head = [
-    '',
-    'seeds',
-    'step',
-    'before',
-    'after',
-    '95 % interval',
-    'gain',
-    'time',
-  ]
-  return pages.table(head, rows, html_first=True)
+  return rows
 
 
 def _accuracy(groups):
@@ -164,14 +142,14 @@ def _accuracy(groups):
     y = values.mean(0)
     lines.append(plots.Line(g.label, steps, y, low, high, color=i))
   if not lines:
-    return ''
+    return None
   note = (
     'Band: lowest to highest seed; one seed: 95 % interval over questions.'
     if len(groups) > 1 or len(groups[0].runs) > 1
     else 'Band: 95 % interval over the questions.'
   )
   src = plots.chart(lines, percent=True, wide=True)
-  return pages.figure('', src, note, wide=True)
+  return pages.Figure('', src, note, wide=True)
 
 
 def _lines(g, name, label, color):
@@ -190,18 +168,6 @@ def _lines(g, name, label, color):
     return [plots.Line(label, steps, mean_s, low, high, color=color)]
   raw = mean if window > 1 else None
   return [plots.Line(label, steps, mean_s, raw=raw, color=color)]
-
-
-def _training(groups):
-  panels = ''.join(_panels(groups))
-  if not panels:
-    return ''
-  note = 'Lines are means over a thirtieth of the run around each step.'
-  if len(groups) > 1 or len(groups[0].runs) > 1:
-    note += ' Bands go from the lowest seed to the highest.'
-  else:
-    note += ' Faint lines are single steps.'
-  return pages.note(note) + f'<div class="grid">{panels}</div>'
 
 
 def _panels(groups):
@@ -240,20 +206,20 @@ def _panels(groups):
       lines = []
       for m in metrics:
         lines += _lines(groups[0], m, m.rpartition('/')[2], len(lines))
-      same = len({len(n.x) for n in lines}) == 1
-      stacked = options.get('stacked', False) and same
+      charts = {title: lines}
+      if len({len(n.x) for n in lines}) > 1:
+        options = options | {'stacked': False}
+    else:
+      options = options | {'stacked': False}
+      charts = {
+        f'{title}: {m}' if len(metrics) > 1 else title: [
+          n for i, g in enumerate(groups) for n in _lines(g, m, g.label, i)
+        ]
+        for m in metrics
+      }
+    for name, lines in charts.items():
       if lines:
-        src = plots.chart(lines, **(options | {'stacked': stacked}))
-        yield pages.figure(title, src, '')
-      continue
-    for m in metrics:
-      lines = [
-        n for i, g in enumerate(groups) for n in _lines(g, m, g.label, i)
-      ]
-      if lines:
-        src = plots.chart(lines, **(options | {'stacked': False}))
-        name = f'{title}: {m}' if len(metrics) > 1 else title
-        yield pages.figure(name, src, '')
+        yield pages.Figure(name, plots.chart(lines, **options))
 
 
 def _correct(t):
@@ -270,7 +236,6 @@ def _name(enum, value):
 
 def _transcript(t, heading):
   facts = [
-    _name(enums.Verdict, t.get('verdict')),
     *([f'reward {number(t["reward"]):.3g}'] if 'reward' in t else []),
     f'{t.get("tokens")} tokens',
     f'stop: {_name(enums.Stop, t.get("stop"))}',
@@ -278,20 +243,28 @@ def _transcript(t, heading):
   parts = t.get('parts')
   if isinstance(parts, dict):
     facts += [f'{k} {number(v):.3g}' for k, v in parts.items()]
-  heading = f'{heading}, step {t["step"]}' if heading else f'step {t["step"]}'
-  return pages.transcript(heading, facts, t.get('completion', ''), _correct(t))
+  return {
+    'heading': ', '.join(filter(None, (heading, f'step {t["step"]}'))),
+    'verdict': _name(enums.Verdict, t.get('verdict')),
+    'correct': _correct(t),
+    'facts': facts,
+    'text': t.get('completion', ''),
+  }
+
+
+def _question(t, sides):
+  asked = {name: t.get(name, '') for name in ('question', 'answer')}
+  return asked | {'sides': sides}
 
 
 def _transcripts(groups):
-  body = []
+  parts = []
   for g in groups:
     run = next((r for r in g.runs if r.rollouts), None)
-    if run is None:
-      continue
-    if len(groups) > 1:
-      body.append(f'<h3>{pages.escape(g.label)}</h3>')
-    body.append(_run_transcripts(run, 6 if len(groups) == 1 else 2))
-  return ''.join(body)
+    if run is not None:
+      part = _run_transcripts(run, 6 if len(groups) == 1 else 2)
+      parts.append(part | {'label': g.label if len(groups) > 1 else ''})
+  return parts
 
 
 def _run_transcripts(run, limit):
@@ -308,10 +281,11 @@ def _run_transcripts(run, limit):
   both = [k for k in reversed(first) if k in last]
   if len(steps) < 2 or not both:
     shown = [t for t in run.rollouts if t['step'] == run.rollouts[-1]['step']]
-    return ''.join(
-      pages.question(t, [_transcript(t, str(t.get('split', '')))])
+    questions = [
+      _question(t, [_transcript(t, str(t.get('split', '')))])
       for t in shown[:limit]
-    )
+    ]
+    return {'note': '', 'questions': questions}
   kinds = {
     'became correct': (False, True),
     'became wrong': (True, False),
@@ -324,8 +298,8 @@ def _run_transcripts(run, limit):
   }
   counts = ', '.join(f'{len(v)} {k}' for k, v in found.items())
   each = [k for v in found.values() for k in v[: 2 if limit > 4 else 1]]
-  body = [
-    pages.question(
+  questions = [
+    _question(
       last[k], [_transcript(first[k], 'before'), _transcript(last[k], 'after')]
     )
     for k in each[:limit]
@@ -334,21 +308,17 @@ def _run_transcripts(run, limit):
     f'Of {len(both)} held-out questions with transcripts, {counts}. '
     'Shown: the first of each kind.'
   )
-  return pages.note(note) + ''.join(body)
+  return {'note': note, 'questions': questions}
 
 
 def _reproduce(groups):
-  body = []
+  """(commands, title of the config, config in JSON) of each config."""
+  parts = []
   for g in groups:
     r = g.runs[0]
     if not r.config:
       continue
-    commands = [x.command for x in g.runs if x.command]
-    commands.append(
-      '# or, with the config below saved as config.json:\n'
-      'python scripts/train.py --config=config.json --workdir=DIR'
-    )
+    commands = '\n'.join(x.command for x in g.runs if x.command)
     name = f'Config: {g.label}' if len(groups) > 1 else 'Config'
-    body.append(pages.code('\n'.join(commands)))
-    body.append(pages.fold(name, pages.code(r.config_json.strip())))
-  return ''.join(body)
+    parts.append((commands, name, r.config_json.strip()))
+  return parts

@@ -5,7 +5,7 @@ Runs whose configs differ in `seed` only are one group.
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -150,8 +150,7 @@ def accuracy(runs: Sequence[Run], last: bool) -> tuple[float, ...] | None:
   """(value, low, high) of the first or last evaluation that all seeds had.
 
   One run has the interval that its evaluation gave, over questions. Several
-  have mean -+ t * sd / sqrt(R), the 95 % interval over seeds (Student's t
-  with R - 1 degrees of freedom, sd with ddof 1), cut to [0, 1].
+  have the interval over seeds of `student`, cut to [0, 1].
   """
   found = series(runs, 'eval/accuracy', 'evals')
   if found is None:
@@ -161,10 +160,23 @@ def accuracy(runs: Sequence[Run], last: bool) -> tuple[float, ...] | None:
   if len(values) == 1:
     low, high = bounds(runs, found[0])
     return float(values[0]), float(low[at]), float(high[at])
-  mean = values.mean()
-  t = special.stdtrit(len(values) - 1, 0.975)
-  half = t * values.std(ddof=1) / np.sqrt(len(values))
-  return float(mean), float(max(mean - half, 0)), float(min(mean + half, 1))
+  mean, half = student(values)
+  return mean, max(mean - half, 0.0), min(mean + half, 1.0)
+
+
+def student(values: Iterable[float]) -> tuple[float, float]:
+  """(mean, half width of its 95% interval) of independent values.
+
+  The half width is t * sd / sqrt(n): Student's t with n - 1 degrees of
+  freedom, sd with ddof 1; NaN for one value. Values that are not finite are
+  left out; without any, both are NaN.
+  """
+  x = np.asarray(list(values), float)
+  x = x[np.isfinite(x)]
+  if len(x) < 2:
+    return float(x[0]) if len(x) else float('nan'), float('nan')
+  t = special.stdtrit(len(x) - 1, 0.975)
+  return float(x.mean()), float(t * x.std(ddof=1) / np.sqrt(len(x)))
 
 
 def bounds(runs: Sequence[Run], steps: np.ndarray) -> list[np.ndarray]:

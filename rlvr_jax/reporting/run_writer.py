@@ -13,7 +13,6 @@ import errno
 import fcntl
 import json
 import logging
-import math
 import os
 import pathlib
 import statistics
@@ -22,7 +21,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
-import numpy as np
 import rich.progress
 
 from rlvr_jax import config as config_lib
@@ -220,7 +218,7 @@ class Writer:
 
 def append(path, step: int, values: Mapping) -> dict:
   """Appends one JSON line, flushed; returns the object as written."""
-  line = {'step': int(step)} | {k: _jsonable(v) for k, v in values.items()}
+  line = {'step': int(step)} | config_lib.jsonable(values)
   line['step'] = int(step)
   text = json.dumps(line, ensure_ascii=False, allow_nan=False) + '\n'
   path = pathlib.Path(path)
@@ -344,19 +342,3 @@ def _explain(error, path):
     f'{path} could not be written ({error.strerror}). {remedy}, then run the '
     'same command again; it goes on from its last checkpoint.',
   )
-
-
-def _jsonable(x):
-  if isinstance(x, Mapping):
-    return {str(k): _jsonable(v) for k, v in x.items()}
-  if isinstance(x, (list, tuple)):
-    return [_jsonable(v) for v in x]
-  if isinstance(x, (jax.Array, np.ndarray, np.generic)):
-    x = np.asarray(x)
-    if x.ndim:
-      return [_jsonable(v) for v in x]
-    # The shortest text that gives the same float32, not its float64 digits.
-    x = float(str(x)) if x.dtype == np.float32 else x.item()
-  if isinstance(x, float) and not math.isfinite(x):
-    return str(x)
-  return x

@@ -7,13 +7,14 @@ Letters: as in `turns`, and K turns, E tokens of such a probe.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax.envs import dialogue
+from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import (
   dialogue_sampler,
   layers,
@@ -22,7 +23,8 @@ from rlvr_jax.models import (
   transformer,
 )
 from rlvr_jax.ops import logprob
-from rlvr_jax.rollouts.episode import Game
+from rlvr_jax.rollouts import episode
+from rlvr_jax.rollouts.episode import Episode
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'chunk'))
@@ -80,7 +82,7 @@ def measure(
   return jax.lax.map(at, moments).T
 
 
-def probes(games, tokenizer, size: int) -> tuple[np.ndarray, np.ndarray]:
+def probes(episodes, tokenizer, size: int) -> tuple[np.ndarray, np.ndarray]:
   """What the policy is made to say of the truth: ids i32[B,E], and which of
   them are the truth's, bool[B,E].
 
@@ -90,9 +92,9 @@ def probes(games, tokenizer, size: int) -> tuple[np.ndarray, np.ndarray]:
   Raises:
     ValueError: more than `size` = E tokens, or none before the truth.
   """
-  tokens = np.zeros((len(games), size), np.int32)
-  wanted = np.zeros((len(games), size), bool)
-  for row, g in enumerate(games):
+  tokens = np.zeros((len(episodes), size), np.int32)
+  wanted = np.zeros((len(episodes), size), bool)
+  for row, g in enumerate(episodes):
     before, truth, after = dialogue.elicit(g.task)
     ids, inside = tokenizer.encode_between(before, truth, after)
     if not after:
@@ -109,15 +111,12 @@ def probes(games, tokenizer, size: int) -> tuple[np.ndarray, np.ndarray]:
   return tokens, wanted
 
 
-def beliefs(
-  games: Sequence[Game],
+def elicit(
+  episodes: Sequence[Episode],
   session,
   bounds,
-  params,
+  asked: FrozenModel,
   *,
-  model,
-  tokenizer,
-  put,
   max_turns: int,
   elicit_length: int,
   chunk: int,
@@ -127,56 +126,109 @@ def beliefs(
   After its last turn a row keeps its value.
 
   Args:
-    session, bounds: of `play` with these parameters, or of `recall`.
+    session, bounds: of `run_episodes` with this model, or of
+      `replay_into_cache`.
   """
-  b, moments = len(games), max_turns + 1
-  tokens, wanted = probes(games, tokenizer, elicit_length)
-  alive = np.array([[k <= len(g.said) for k in range(moments)] for g in games])
+  b, moments = len(episodes), max_turns + 1
+  tokens, wanted = probes(episodes, asked.tokenizer, elicit_length)
+  alive = np.array(
+    [[k <= len(g.messages) for k in range(moments)] for g in episodes]
+  )
   bounds = np.broadcast_to(bounds, (b, np.shape(bounds)[-1]))
   more = moments - bounds.shape[1]
   bounds = np.pad(bounds, [(0, 0), (0, max(more, 0))], mode='edge')
+  to_mesh = sharding.to_mesh
   out = measure(
-    params,
+    asked.sampler_params,
     session,
-    put(bounds[:, :moments]),
-    put(alive),
-    put(tokens),
-    put(wanted),
-    model=model,
+    to_mesh(bounds[:, :moments]),
+    to_mesh(alive),
+    to_mesh(tokens),
+    to_mesh(wanted),
+    model=asked.model,
     chunk=chunk,
   )
   out = np.array(sharding.to_host(out))
-  for row, g in enumerate(games):
-    out[row, len(g.said) :] = out[row, len(g.said)]
+  for row, g in enumerate(episodes):
+    out[row, len(g.messages) :] = out[row, len(g.messages)]
   return out
 
 
-def recall(games, params, *, model, put, group, max_prompt_length, limits):
-  """(session, bounds) of another model that has read these games."""
-  p = len(games) // group
+def replay_into_cache(
+  episodes,
+  asked: FrozenModel,
+  *,
+  group: int,
+  max_prompt_length: int,
+  limits: episode.Limits,
+):
+  """(session, bounds) of another model that has read these episodes."""
+  p = len(episodes) // group
   prompt = np.zeros((p, max_prompt_length), np.int32)
-  length = np.array([g.heard[0] for g in games[::group]], np.int32)
-  for i, g in enumerate(games[::group]):
+  length = np.array([g.context_ends[0] for g in episodes[::group]], np.int32)
+  for i, g in enumerate(episodes[::group]):
     prompt[i, : length[i]] = g.tokens[: length[i]]
   # The last reply may reach beyond the limit on what is trained.
-  fed = np.zeros((len(games), limits.columns), np.int32)
-  size = np.zeros(len(games), np.int32)
-  moments = max(len(g.heard) for g in games)
-  bounds = np.zeros((len(games), moments), np.int32)
-  for row, g in enumerate(games):
-    start = g.heard[0] - 1
-    ids = [*g.tokens, *g.rest][start:]
-    fed[row, : len(ids)], size[row] = ids, len(ids)
-    heard = [h - start for h in g.heard]
+  inputs = np.zeros((len(episodes), limits.columns), np.int32)
+  size = np.zeros(len(episodes), np.int32)
+  moments = max(len(g.context_ends) for g in episodes)
+  bounds = np.zeros((len(episodes), moments), np.int32)
+  for row, g in enumerate(episodes):
+    start = g.context_ends[0] - 1
+    ids = [*g.tokens, *g.last_reply][start:]
+    inputs[row, : len(ids)], size[row] = ids, len(ids)
+    heard = [h - start for h in g.context_ends]
     bounds[row] = heard + heard[-1:] * (moments - len(heard))
   session = dialogue_sampler.begin(
-    params,
-    put(prompt),
-    put(length),
-    model=model,
+    asked.sampler_params,
+    sharding.to_mesh(prompt),
+    sharding.to_mesh(length),
+    model=asked.model,
     group=group,
     columns=limits.columns,
   )
-  return dialogue_sampler.read(
-    params, session, put(fed), put(size), model=model
-  ), bounds
+  session = dialogue_sampler.read(
+    asked.sampler_params,
+    session,
+    sharding.to_mesh(inputs),
+    sharding.to_mesh(size),
+    model=asked.model,
+  )
+  return session, bounds
+
+
+def make_belief_fn(
+  c, policy: FrozenModel, initial: FrozenModel | None
+) -> Callable | None:
+  """(episodes, session, bounds) -> f32[B,K+1], by c.dialogue.belief.
+
+  Args:
+    policy: which has spoken in the episodes, for 'current'.
+    initial: the policy as it was before training, for 'initial'.
+  """
+  if not c.dialogue.belief:
+    return None
+  limits = episode.dialogue_limits(c)
+  ask = functools.partial(
+    elicit,
+    max_turns=limits.turns,
+    elicit_length=c.dialogue.max_elicit_length,
+    chunk=c.logits_chunk,
+  )
+  if c.dialogue.belief == 'current':
+    return lambda episodes, session, bounds: ask(
+      episodes, session, bounds, policy
+    )
+
+  def by_initial(episodes, session, bounds):
+    del session, bounds  # the policy's own
+    again = replay_into_cache(
+      episodes,
+      initial,
+      group=c.num_generations,
+      max_prompt_length=c.max_prompt_length,
+      limits=limits,
+    )
+    return ask(episodes, *again, initial)
+
+  return by_initial

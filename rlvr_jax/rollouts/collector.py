@@ -1,138 +1,217 @@
-"""One batch of tasks to rollouts with rewards: questions, or dialogues."""
+"""Rollouts of one step: sampled, scored, and sampled again where too few count."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
+from rlvr_jax.enums import Stream
+from rlvr_jax.envs import dialogue
+from rlvr_jax.io import frozen_model
+from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sampler, sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import episode, judge, single_turn
+from rlvr_jax.rollouts import (
+  belief,
+  episode,
+  episode_scores,
+  groups,
+  imitation,
+  single_turn,
+  task_stream,
+)
+from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
 
 
-def make(
-  c,
-  algo,
-  run,
-  *,
-  talks: bool,
-  encode: Callable,
-  tokenizer,
-  reward: base.Reward,
-  teacher,
-  answer: Callable,
-  frozen,
-  how: sampler.Sampling,
-  put: Callable,
-) -> Callable:
-  """(tasks, params to sample with, to train, key, clock) -> Collected.
+def training_sampling(c, end_ids, mesh) -> sampler.Sampling:
+  """How a config samples what it trains on."""
+  return sampler.Sampling(
+    c.max_completion_length, end_ids, c.temperature, shrink=mesh.size == 1
+  )
 
-  Args:
-    run: `programs.Programs`.
-    talks: whether the tasks are dialogues.
-    teacher: `source.Teacher`.
-    answer: who replies in a dialogue, from `judge.oracle`.
-    frozen: the initial policy's parameters, where its beliefs are asked for.
-    how: how the policy samples.
+
+class Collection(NamedTuple):
+  """Rollouts of one step.
+
+  Attributes:
+    rollout, score: of the P groups to train on.
+    parts: all that was sampled, kept or not; more than one part where groups
+      without signal were sampled again.
+    metrics: means over all that was sampled.
+    position: in the stream of tasks, after these.
   """
 
-  def draw(params, prompt, length, key, how, group, model=run.model):
-    out = sampler.sample(
-      params, put(prompt), put(length), key, model=model, how=how, group=group
-    )
-    return sharding.to_host(out)
+  rollout: types.Rollout
+  score: types.Score
+  parts: list[groups.Collected]
+  metrics: dict[str, float]
+  position: int
 
-  def view(params):
-    """The policy's own view of a rollout, where a reward asks for it."""
-    if not base.needs_signals(c.reward_funcs):
-      return None
-    zeros = lambda r: np.zeros(r.tokens.shape, np.float32)
-    batch = lambda r: put(types.flatten(r, zeros(r), False))
-    return lambda r: sharding.to_host(run.forward(params, batch(r)))
 
-  def questions(tasks, params, trained, key, clock):
-    sample, greedy = samplers(
-      c, algo, tasks, tokenizer, teacher, params, draw, key, how
+class Collector(NamedTuple):
+  """Makes the rollouts of a step; see `__call__`.
+
+  Attributes:
+    policy: what is trained; its weights are given with each call.
+    teacher: who writes in its place where c.method says so; may be None.
+    oracle: from `oracle.make_oracle`, for dialogues.
+    initial: the policy before training, where its beliefs are asked for.
+    forward: (parameters, batch) -> Outputs, for rewards that read the
+      policy's own probabilities.
+  """
+
+  config: Any
+  algorithm: algorithms.Algorithm
+  policy: FrozenModel
+  reward: base.Reward
+  tasks: Sequence[Task]
+  sampling: sampler.Sampling
+  teacher: FrozenModel | None
+  oracle: Callable
+  initial: FrozenModel | None
+  forward: Callable
+
+  def __call__(
+    self, sampler_params, params, step: int, position: int, clock: Callable
+  ) -> Collection:
+    """Groups of `step`; sampled again while too few carry gradient.
+
+    Args:
+      sampler_params, params: the policy's weights, in both layouts.
+      position: in the stream of tasks.
+      clock: called with the name of the stage that ends.
+    """
+    c = self.config
+    is_dialogue = dialogue.is_dialogue(self.tasks[0])
+    collect = self._dialogues if is_dialogue else self._single_turn
+    policy = self.policy._replace(sampler_params=sampler_params, params=params)
+    key = jax.random.fold_in(jax.random.key(c.seed), Stream.ROLLOUTS)
+    key = jax.random.fold_in(key, step)
+    parts, keep, spread = [], [], []
+    for attempt in range(1 + c.max_resample_batches):
+      tasks = task_stream.tasks_at(
+        self.tasks, seed=c.seed, position=position, count=c.train_batch_size
+      )
+      position += c.train_batch_size
+      part = collect(tasks, policy, jax.random.fold_in(key, attempt), clock)
+      part = part._replace(score=sharding.broadcast_from_host0(part.score))
+      parts.append(part)
+      weights = algorithms.token_weights(
+        self.algorithm, c.method, part.rollout, part.score
+      )
+      keep.append(
+        (weights != 0).any((1, 2))
+        & groups.has_reward_spread(part, c.min_reward_std)
+      )
+      spread.append(
+        np.asarray(algorithms.informative(self.algorithm, part.score))
+      )
+      if sum(k.sum() for k in keep) >= c.train_batch_size:
+        break
+    metrics = groups.metrics(parts, np.concatenate(spread))
+    if is_dialogue:
+      metrics |= episode_scores.metrics(parts)
+    rollout, score = parts[0].rollout, parts[0].score
+    if c.max_resample_batches:
+      metrics['resample_batches'] = len(parts) - 1
+      rollout, score = groups.select(parts, keep, c.train_batch_size)
+    return Collection(rollout, score, parts, metrics, position)
+
+  def _encode(self, task: Task) -> list[int]:
+    return self.policy.tokenizer.encode_chat(
+      task.question, self.config.system_prompt
     )
+
+  def _writer(self, policy: FrozenModel) -> FrozenModel:
+    """Who writes the rows: see `learner.batches`."""
+    if self.config.method == 'rl' or self.teacher is None:
+      return policy
+    return self.teacher
+
+  def _single_turn(self, tasks, policy, key, clock) -> groups.Collected:
+    c, writer = self.config, self._writer(policy)
+
+    def sample(prompt, length, sampling=self.sampling, group=c.num_generations):
+      out = frozen_model.sample(
+        writer, prompt, length, key, sampling, group=group
+      )
+      return sharding.to_host(out)
+
+    def solutions(prompt, length):
+      del prompt, length
+      return imitation.targets(tasks, policy.tokenizer, c.max_completion_length)
+
+    def greedy(prompt, length):
+      return sample(prompt, length, self.sampling._replace(temperature=0.0), 1)
+
+    def policy_outputs(rollout):
+      unweighted = np.zeros(rollout.tokens.shape, np.float32)
+      batch = sharding.to_mesh(types.flatten(rollout, unweighted, False))
+      return sharding.to_host(self.forward(policy.params, batch))
+
+    compares = 'greedy' in estimators.takes(self.algorithm.estimate)
     return single_turn.collect(
       tasks,
-      sample,
-      encode=encode,
-      tokenizer=tokenizer,
-      reward=reward,
+      solutions if c.method == 'sft' else sample,
+      encode=self._encode,
+      tokenizer=policy.tokenizer,
+      reward=self.reward,
       group=c.num_generations,
       max_prompt_length=c.max_prompt_length,
       timeout_s=c.verify_timeout_s,
       rules=extract.rules_of(c.verifier),
-      greedy=greedy,
-      view=view(trained),
+      greedy=greedy if c.method == 'rl' and compares else None,
+      policy_outputs=policy_outputs
+      if base.needs_signals(c.reward_funcs)
+      else None,
       clock=clock,
     )
 
-  def dialogues(tasks, params, trained, key, clock):
-    del trained
-    return judge.collect(
-      c,
-      tasks,
-      speaker(
-        c,
-        tasks,
-        tokenizer,
-        teacher,
-        params,
+  def _dialogues(self, tasks, policy, key, clock) -> groups.Collected:
+    c, limits = self.config, episode.dialogue_limits(self.config)
+    if c.method == 'sft':
+      scripts = imitation.demonstrations(tasks, c.num_generations)
+      actor = episode.scripted_actor(scripts, policy.tokenizer, limits)
+    else:
+      actor = episode.policy_actor(
+        self._writer(policy),
+        self.sampling._replace(shrink=False),
         key,
-        how._replace(shrink=False),
-        model=run.model,
-        put=put,
-      ),
-      encode=encode,
-      tokenizer=tokenizer,
-      answer=answer,
-      reward=reward,
-      believe=judge.believer(
-        c, params, frozen, model=run.model, tokenizer=tokenizer, put=put
-      ),
-      clock=clock,
+        group=c.num_generations,
+        limits=limits,
+      )
+    episodes, session, bounds = episode.run_episodes(
+      tasks,
+      actor,
+      encode=self._encode,
+      tokenizer=policy.tokenizer,
+      group=c.num_generations,
+      max_prompt_length=c.max_prompt_length,
+      limits=limits,
+      oracle=self.oracle,
     )
-
-  return dialogues if talks else questions
-
-
-def samplers(c, algo, tasks, tokenizer, teacher, params, draw, key, how):
-  """(sample, greedy or None) for `single_turn.collect` on these tasks."""
-  if c.method == 'sft':
-    rows = single_turn.targets(tasks, tokenizer, c.max_completion_length)
-    return (lambda prompt, length: rows), None
-  model = {}
-  if c.method != 'rl' and teacher.model is not None:
-    params, model = teacher.sampler, {'model': teacher.model}
-
-  def sample(prompt, length):
-    return draw(params, prompt, length, key, how, c.num_generations, **model)
-
-  if c.method != 'rl' or 'greedy' not in estimators.takes(algo.estimate):
-    return sample, None
-  best = how._replace(temperature=0.0)
-  return sample, lambda prompt, length: draw(
-    params, prompt, length, key, best, 1
-  )
-
-
-def speaker(c, tasks, tokenizer, teacher, params, key, how, *, model, put):
-  """Who plays the games of a batch: see the table in `source`."""
-  if c.method == 'sft':
-    lines = judge.demonstrations(tasks, c.num_generations)
-    return episode.script(lines, tokenizer, judge.limits(c))
-  if c.method != 'rl' and teacher.model is not None:
-    params, model = teacher.sampler, teacher.model
-  return episode.policy(
-    params,
-    model=model,
-    how=how,
-    put=put,
-    key=key,
-    group=c.num_generations,
-    limits=judge.limits(c),
-  )
+    clock('rollout')
+    believed, elicit = None, belief.make_belief_fn(c, policy, self.initial)
+    if elicit is not None:
+      believed = elicit(episodes, session, bounds)
+      if not c.dialogue.belief_on_win:
+        for row, g in enumerate(episodes):
+          if g.won:
+            n = len(g.messages)
+            believed[row, n:] = believed[row, n - 1]
+      clock('belief')
+    out = episode_scores.collect(
+      episodes,
+      episode_scores.grade(episodes, self.reward),
+      believed,
+      group=c.num_generations,
+      max_turns=limits.turns,
+      columns=c.max_prompt_length + limits.length,
+    )
+    clock('reward')
+    return out

@@ -1,4 +1,4 @@
-"""Games as what the loop learns from, and as what people read of them."""
+"""Finished dialogues to training arrays, metrics and log records."""
 
 from collections.abc import Sequence
 
@@ -7,35 +7,35 @@ import numpy as np
 from rlvr_jax import enums, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import single_turn
-from rlvr_jax.rollouts.episode import Game
+from rlvr_jax.rollouts import groups
+from rlvr_jax.rollouts.episode import Episode
 
 
 def grade(
-  games: Sequence[Game], reward: base.Reward
+  episodes: Sequence[Episode], reward: base.Reward
 ) -> list[list[base.Graded]]:
   """Each turn's reward: a turn is a row of its own for `reward`."""
   rows = []
-  for g in games:
+  for g in episodes:
     sizes = g.counts
-    for k, (text, reply) in enumerate(zip(g.said, g.replies, strict=True)):
-      what = base.Turn(
+    for k, (text, reply) in enumerate(zip(g.messages, g.replies, strict=True)):
+      turn = base.Turn(
         index=k,
-        turns=len(g.said),
+        turns=len(g.messages),
         kind=reply.kind,
         won=g.won,
-        last=k + 1 == len(g.said),
+        last=k + 1 == len(g.messages),
       )
-      said = base.Transcript(text, sizes[k], g.stops[k], g.verdict, turn=what)
-      rows.append((g.task, said))
+      one = base.Transcript(text, sizes[k], g.stops[k], g.verdict, turn=turn)
+      rows.append((g.task, one))
   graded = iter(reward([t for t, _ in rows], [s for _, s in rows]))
-  return [[next(graded) for _ in g.said] for g in games]
+  return [[next(graded) for _ in g.messages] for g in episodes]
 
 
-def transcript(g: Game) -> base.Transcript:
+def transcript(g: Episode) -> base.Transcript:
   """The whole game as one completion: the policy's messages, line by line."""
   return base.Transcript(
-    completion='\n'.join(g.said),
+    completion='\n'.join(g.messages),
     num_tokens=sum(g.counts),
     stop=g.stops[-1] if g.stops else enums.Stop.NONE,
     verdict=g.verdict,
@@ -54,38 +54,38 @@ def total(graded: Sequence[base.Graded]) -> base.Graded:
   )
 
 
-def to_rollout(games, group: int, columns: int) -> types.Rollout:
+def to_rollout(episodes, group: int, columns: int) -> types.Rollout:
   """Rows [P,G,columns], right-padded."""
-  b = len(games)
+  b = len(episodes)
   tokens = np.zeros((b, columns), np.int32)
   turn = np.full((b, columns), -1, np.int32)
   logp = np.zeros((b, columns), np.float32)
-  for row, g in enumerate(games):
+  for row, g in enumerate(episodes):
     n = len(g.tokens)
     tokens[row, :n], turn[row, :n], logp[row, :n] = g.tokens, g.turn, g.logp
   cut = lambda x: np.asarray(x).reshape(-1, group, *np.shape(x)[1:])
   return types.Rollout(
     tokens=cut(tokens),
-    length=cut(np.array([len(g.tokens) for g in games], np.int32)),
+    length=cut(np.array([len(g.tokens) for g in episodes], np.int32)),
     turn=cut(turn),
     logp=cut(logp),
     stop=cut(
-      np.array([g.stops[-1] if g.stops else 0 for g in games], np.int32)
+      np.array([g.stops[-1] if g.stops else 0 for g in episodes], np.int32)
     ),
   )
 
 
 def collect(
-  games: Sequence[Game],
+  episodes: Sequence[Episode],
   graded: Sequence[Sequence[base.Graded]],
   belief: np.ndarray | None,
   *,
   group: int,
   max_turns: int,
   columns: int,
-) -> single_turn.Collected:
+) -> groups.Collected:
   """Games with their rewards as what the loop learns from and writes down."""
-  b = len(games)
+  b = len(episodes)
   reward = np.zeros((b, max_turns), np.float32)
   took = np.zeros((b, max_turns), bool)
   for row, turns_ in enumerate(graded):
@@ -95,27 +95,29 @@ def collect(
       )
   cut = lambda x: x.reshape(-1, group, *x.shape[1:])
   lists = lambda x: [x[i : i + group] for i in range(0, b, group)]
-  rolled = to_rollout(games, group, columns)
+  rollout = to_rollout(episodes, group, columns)
   believed = [None] * b if belief is None else list(belief)
-  scored = types.Score(
+  score = types.Score(
     reward=cut(reward),
     turns=cut(took),
     belief=None if belief is None else cut(belief),
-    verdict=cut(np.array([g.verdict for g in games], np.int32)),
+    verdict=cut(np.array([g.verdict for g in episodes], np.int32)),
   )
-  types.check_rollout(rolled, scored)
-  return single_turn.Collected(
-    tasks=[g.task for g in games[::group]],
-    rollout=rolled,
-    score=scored,
-    transcripts=lists([transcript(g) for g in games]),
+  types.check_rollout(rollout, score)
+  return groups.Collected(
+    tasks=[g.task for g in episodes[::group]],
+    rollout=rollout,
+    score=score,
+    transcripts=lists([transcript(g) for g in episodes]),
     graded=lists([total(x) for x in graded]),
-    games=lists(list(zip(games, graded, believed, strict=True))),
-    more=lists([record(*x) for x in zip(games, graded, believed, strict=True)]),
+    episodes=lists(list(zip(episodes, graded, believed, strict=True))),
+    log_fields=lists(
+      [record(*x) for x in zip(episodes, graded, believed, strict=True)]
+    ),
   )
 
 
-def metrics(parts: Sequence[single_turn.Collected]) -> dict[str, float]:
+def metrics(parts: Sequence[groups.Collected]) -> dict[str, float]:
   """Means over every game, and over every turn, that was played.
 
   turns/gain: bits that a question is expected to bring, under the exact
@@ -123,26 +125,28 @@ def metrics(parts: Sequence[single_turn.Collected]) -> dict[str, float]:
   belief/correlation between the two over all moments but those after a win:
   where there is one.
   """
-  every = [x for c in parts for group in c.games for x in group]
+  every = [x for c in parts for group in c.episodes for x in group]
   mean = lambda x: float(np.mean(x)) if len(x) else float('nan')
   kinds = [r.kind for g, _, _ in every for r in g.replies]
   out = {
-    'turns/mean': mean([len(g.said) for g, _, _ in every]),
-    'turns/to_success': mean([len(g.said) for g, _, _ in every if g.won]),
+    'turns/mean': mean([len(g.messages) for g, _, _ in every]),
+    'turns/to_success': mean([len(g.messages) for g, _, _ in every if g.won]),
     'turns/invalid': mean([k == 'invalid' for k in kinds]),
     'turns/repeated': mean([k == 'repeated' for k in kinds]),
   }
-  gains = [dialogue.information(g.task, g.said) for g, _, _ in every]
+  gains = [dialogue.information(g.task, g.messages) for g, _, _ in every]
   if gains and gains[0] is not None:
     out['turns/gain'] = mean([x for row in gains for x in row])
-  believed = [(g, b[: len(g.said) + 1]) for g, _, b in every if b is not None]
+  believed = [
+    (g, b[: len(g.messages) + 1]) for g, _, b in every if b is not None
+  ]
   if believed:
     out['belief/first'] = mean([b[0] for _, b in believed])
     out['belief/last'] = mean([b[-1] for _, b in believed])
-    exact = [dialogue.posterior(g.task, g.said) for g, _ in believed]
+    exact = [dialogue.posterior(g.task, g.messages) for g, _ in believed]
     if exact[0] is not None:
       # After a winning turn no belief was asked for, unless belief_on_win.
-      before_end = lambda g, x: x[: len(g.said) + 1 - g.won]
+      before_end = lambda g, x: x[: len(g.messages) + 1 - g.won]
       x = np.concatenate([before_end(g, b) for g, b in believed])
       y = np.concatenate(
         [before_end(g, e) for (g, _), e in zip(believed, exact, strict=True)]
@@ -155,10 +159,12 @@ def metrics(parts: Sequence[single_turn.Collected]) -> dict[str, float]:
   return out
 
 
-def record(game: Game, graded, belief) -> dict:
+def record(game: Episode, graded, belief) -> dict:
   """What rollouts.jsonl says of a game's turns."""
   lines = []
-  for k, (said, reply) in enumerate(zip(game.said, game.replies, strict=True)):
+  for k, (said, reply) in enumerate(
+    zip(game.messages, game.replies, strict=True)
+  ):
     line = {'said': said, 'reply': reply.text, 'kind': reply.kind}
     if graded is not None:
       line |= {'reward': graded[k].value, 'parts': graded[k].parts}

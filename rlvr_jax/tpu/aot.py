@@ -17,15 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 
-from rlvr_jax import algorithm, checks, registry, types
-from rlvr_jax.envs import dialogue
-from rlvr_jax.io import load
-from rlvr_jax.learner.programs import build
+from rlvr_jax import experiment, registry, types
 from rlvr_jax.models import dialogue_sampler, sampler, sharding
-from rlvr_jax.rollouts import belief, judge
+from rlvr_jax.rollouts import belief, episode
 from rlvr_jax.tpu import hlo
 
 GIB = 2**30
+KEY = jax.eval_shape(lambda: jax.random.key(0))
 
 
 class Chip(NamedTuple):
@@ -123,22 +121,14 @@ def programs(c, mesh) -> list[Program]:
   Raises:
     ValueError: a config that the run would refuse.
   """
-  checks.check_config(c, mesh)
-  config = load.load_config(c.model.name)
-  checks.check_model(c, config)
-  algo = algorithm.from_config(c.algo)
-  checks.check_algorithm(c, algo)
-  if c.method != 'rl':
-    algo = algorithm.supervised(algo)
-  built = build(c, mesh, algo, config)
+  x = experiment.Experiment(c, mesh)
+  built, algo, is_dialogue = x.programs, x.algorithm, x.is_dialogue
   state, to_sampler = built.abstract, built.to_sampler
   rows = sharding.rows(mesh)
   of = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
   p, s, n = c.train_batch_size, c.max_prompt_length, c.max_completion_length
-  # An env of dialogues has the name of its game; building it may need files.
-  talks = registry.parse(c.env)[0] in dialogue.GAMES
   b = p * c.num_generations
-  t = s + (judge.limits(c).length if talks else n)
+  t = s + (episode.dialogue_limits(c).length if is_dialogue else n)
   floats = of((b, t), jnp.float32)
   critic = floats if algo.critic else None
   batch = types.Batch(
@@ -165,15 +155,18 @@ def programs(c, mesh) -> list[Program]:
       weights,
       of((p, s), jnp.int32),
       of((p,), jnp.int32),
-      state.key,
+      KEY,
       model=built.model,
       how=how,
       group=c.num_generations,
     )
 
   # The weights of the reference, or of a frozen copy that says its beliefs.
-  frozen = talks and c.dialogue.belief == 'initial'
+  frozen = is_dialogue and c.dialogue.belief == 'initial'
   kept = nbytes(state.params) if algo.kl or frozen else 0
+  teacher = None
+  if x.matched is not None:
+    teacher = sharding.abstract_params(x.matched, mesh)
   all_state = nbytes(state)
   found = [
     Program(
@@ -183,10 +176,12 @@ def programs(c, mesh) -> list[Program]:
     ),
     *(
       _dialogues(c, built.model, weights, of, all_state + kept, mesh)
-      if talks
+      if is_dialogue
       else [Program('sample', sample, all_state + kept, weights)]
     ),
-    Program('update', lambda: built.update.lower(state, batch), kept),
+    Program(
+      'update', lambda: built.update.lower(state, (batch,), teacher), kept
+    ),
   ]
   if algo.critic or algo.correction:
     found.append(
@@ -210,7 +205,7 @@ def programs(c, mesh) -> list[Program]:
 
 def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
   """begin, turn and, where it is measured, belief; see `turns`, `belief`."""
-  limits, group = judge.limits(c), c.num_generations
+  limits, group = episode.dialogue_limits(c), c.num_generations
   p, b = c.train_batch_size, c.train_batch_size * group
   numbers = lambda *shape: of(shape, jnp.int32)
   flags = lambda *shape: of(shape, jnp.bool_)
@@ -242,7 +237,7 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
       numbers(b, limits.fed),
       numbers(b),
       flags(b),
-      jax.eval_shape(lambda: jax.random.key(0)),
+      KEY,
       model=model,
       how=sampler.Sampling(limits.message, (0,), c.temperature),
     )

@@ -201,7 +201,7 @@ def test_time_left_counts_only_what_was_drawn(monkeypatch):
   now = iter([0.0, 1.0, 10.0, 30.0])
   monkeypatch.setattr(evaluate.time, 'monotonic', lambda: next(now))
   said = []
-  tell = evaluate.countdown(100, said.append)
+  tell = evaluate.eta(100, said.append)
   for done in (40, 41, 50, 100):
     tell(done)
   # 10 in 10 s, so 50 take 50 s more.

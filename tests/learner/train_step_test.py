@@ -9,8 +9,8 @@ import pytest
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import enums, registry, types
-from rlvr_jax.learner import micro_batch, optimizer, train_step
-from rlvr_jax.models import sharding, token_logprobs, transformer
+from rlvr_jax.learner import optimizer, train_step
+from rlvr_jax.models import micro_batch, sharding, token_logprobs, transformer
 from rlvr_jax.ops import ratio
 
 VOCAB, S, N, GROUP, P = 40, 4, 5, 2, 4
@@ -507,7 +507,7 @@ def trained():
       schedule=optimizer.make_schedule(section, 10),
       temperature=1.0,
       trainable=trainable,
-      shapes=shapes(2),
+      shapes=(shapes(2),),
     ),
     donate_argnums=0,
     out_shardings=(train_step.shardings_of(abstract), None),
@@ -516,14 +516,14 @@ def trained():
   def new():
     held = sharding.put_params(params(), MODEL, MESH)
     return train_step.new_state(
-      held, 0, tx=tx, trainable=trainable, abstract=abstract
+      held, tx=tx, trainable=trainable, abstract=abstract
     )
 
   # With rules of sharding, as a run has them.
   def run(state, rows):
     with sharding.use(MESH):
       rows = sharding.from_host(rows, sharding.rows(MESH))
-      return update(state, rows)
+      return update(state, (rows,))
 
   return new, run, update, abstract
 
@@ -589,7 +589,6 @@ def test_what_is_not_finite_leaves_the_state_as_it_was(trained, fault):
       step=state.step,
       params={**state.params, 'final_norm': bad},
       opt_state=state.opt_state,
-      key=state.key,
     )
   before = bits((state.params, state.opt_state))
   state, metrics = run(state, rows)
@@ -634,13 +633,11 @@ def updater(tx, model=MODEL):
       schedule=lambda i: 1e-3,
       temperature=1.0,
       trainable='.*',
-      shapes=shapes(2),
+      shapes=(shapes(2),),
     )
   )
   held = sharding.put_params(params(), model, MESH)
-  state = train_step.new_state(
-    held, 0, tx=tx, trainable='.*', abstract=abstract
-  )
+  state = train_step.new_state(held, tx=tx, trainable='.*', abstract=abstract)
   return state, update
 
 
@@ -653,6 +650,47 @@ def wild(rate):
   return optimizer.make_optimizer(section, 10)
 
 
+def test_several_batches_are_one_update_on_the_sum_of_their_gradients():
+  """Each is divided by its own denominator; shapes may differ."""
+  tx, every = optax.sgd(1.0), '.*'
+  part = lambda rows, t: jax.tree.map(lambda x: x[rows, :t], batch())
+  # Of one prompt each; the second is cut behind its last trained token.
+  last = int(np.flatnonzero(batch().mask[G:].any(0))[-1])
+  parts = (part(slice(0, G), T), part(slice(G, 2 * G), last + 1))
+  how = dict(
+    algorithm=algorithm(), model=MODEL, temperature=1.0, trainable=every
+  )
+  grads = [
+    train_step.gradients(params(), p, shapes=shapes(1), **how) for p in parts
+  ]
+  held = sharding.put_params(params(), MODEL, MESH)
+  abstract = train_step.abstract_state(MODEL, tx, every, MESH)
+  state, metrics = train_step.update(
+    train_step.new_state(held, tx=tx, trainable=every, abstract=abstract),
+    parts,
+    tx=tx,
+    schedule=lambda i: 1.0,
+    shapes=(shapes(1),) * 2,
+    **how,
+  )
+  assert float(metrics['loss']) == pytest.approx(
+    sum(float(loss) for loss, _, _ in grads), rel=1e-6
+  )
+  entropy = [ratios['entropy'] for _, ratios, _ in grads]
+  assert float(metrics['entropy']) == pytest.approx(
+    float(sum(r.num for r in entropy) / sum(r.den for r in entropy)), rel=1e-6
+  )
+  gap = 'sampler_trainer/logp_diff_max'
+  assert float(metrics[gap]) == pytest.approx(
+    max(float(ratios[gap].num) for _, ratios, _ in grads)
+  )
+  new, _ = optimizer.split(state.params, every)
+  old, _ = optimizer.split(params(), every)
+  for name, x in new.items():
+    moved = grads[0][2][name] + grads[1][2][name]
+    np.testing.assert_allclose(x, old[name] - moved, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize('fault', ['nan', 'inf', 'moment'])
 def test_an_update_that_is_not_finite_is_not_made(fault):
   """Loss and gradient are finite: what the optimiser makes of them is not."""
@@ -662,9 +700,9 @@ def test_an_update_that_is_not_finite_is_not_made(fault):
   if fault == 'moment':
     spoil = lambda x: x.at[(0,) * x.ndim].set(jnp.inf) if x.ndim else x
     opt_state = jax.tree.map(spoil, state.opt_state)
-    state = types.TrainState(state.step, state.params, opt_state, state.key)
+    state = types.TrainState(state.step, state.params, opt_state)
   before = bits((state.params, state.opt_state))
-  state, metrics = update(state, batch())
+  state, metrics = update(state, (batch(),))
   numbers = told(metrics)
   assert bits((state.params, state.opt_state)) == before
   assert numbers['update_skipped'] == 1
@@ -676,7 +714,7 @@ def test_an_update_that_is_not_finite_is_not_made(fault):
 def test_parameters_that_are_finite_and_say_nothing_are_not_taken():
   state, update = updater(wild(3 * train_step.LARGEST))
   before = bits((state.params, state.opt_state))
-  state, metrics = update(state, batch())
+  state, metrics = update(state, (batch(),))
   assert bits((state.params, state.opt_state)) == before
   assert told(metrics)['update_skipped'] == 1
   # Those that are large already may shrink.
@@ -698,7 +736,6 @@ def test_a_ruined_policy_is_seen_where_no_group_has_a_gradient(trained, fault):
       step=state.step,
       params={**state.params, 'final_norm': bad},
       opt_state=state.opt_state,
-      key=state.key,
     )
   _, metrics = run(state, rows)
   numbers = told(metrics)
@@ -719,7 +756,6 @@ def test_a_policy_that_cannot_be_moved_is_told(trained, adv, skipped):
       'embedding': embedding.at[7].multiply(9.0),
     },
     opt_state=state.opt_state,
-    key=state.key,
   )
   zeros = np.zeros((B, T), np.float32)
   _, metrics = run(
@@ -752,7 +788,7 @@ def test_weights_kept_in_bfloat16_train_as_far_as_in_float32():
     start, update = updater(tx, model)
     state, told_ = start, []
     for _ in range(20):
-      state, metrics = update(state, batch())
+      state, metrics = update(state, (batch(),))
       told_.append(told(metrics)['update/moved_frac'])
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {dtype}
     assert {x.dtype for x in jax.tree.leaves(state.opt_state) if x.ndim} == {

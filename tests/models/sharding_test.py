@@ -10,8 +10,8 @@ import pytest
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import registry, types
-from rlvr_jax.learner import micro_batch, optimizer, train_step
-from rlvr_jax.models import sampler, sharding, transformer
+from rlvr_jax.learner import optimizer, train_step
+from rlvr_jax.models import micro_batch, sampler, sharding, transformer
 
 S, N, GROUP, P = 4, 4, 2, 16
 MODEL = transformer.Decoder(
@@ -90,17 +90,17 @@ def run(shape):
         schedule=lambda i: 1e-3,
         temperature=1.0,
         trainable='.*',
-        shapes=micro_batch.Shapes(GROUP, S, P // 2, 16, pack=mesh.size == 1),
+        shapes=(micro_batch.Shapes(GROUP, S, P // 2, 16, pack=mesh.size == 1),),
       ),
       donate_argnums=0,
       out_shardings=(train_step.shardings_of(abstract), None),
     )
     state = train_step.new_state(
-      params, 0, tx=tx, trainable='.*', abstract=abstract
+      params, tx=tx, trainable='.*', abstract=abstract
     )
     told = []
     for _ in range(2):
-      state, metrics = update(state, batch)
+      state, metrics = update(state, (batch,))
       told.append({k: float(v) for k, v in metrics.items()})
     assert update._cache_size() == 1
   places = jax.tree.map(lambda x: x.sharding, state)
@@ -280,4 +280,4 @@ def test_host_arrays_come_back_as_they_went():
   for k in x:
     np.testing.assert_array_equal(back[k], x[k])
   # One process agrees with itself.
-  assert sharding.agree(x) is x
+  assert sharding.broadcast_from_host0(x) is x

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from rlvr_jax.reporting import pages, plots, report, run_reader, run_writer
+from rlvr_jax.reporting import plots, report, run_reader, run_writer
 
 _SCRIPT = pathlib.Path(__file__).parents[2] / 'scripts' / 'report.py'
 _EVIL = (
@@ -246,6 +246,17 @@ def test_interval_over_seeds():
   assert run_reader.accuracy([], True) is None
 
 
+def test_student_leaves_out_what_is_undefined():
+  # t(3, 0.975) = 3.182446, sd of 1 to 4 = 1.290994.
+  mean, half = run_reader.student(
+    [1.0, 2.0, float('nan'), 3.0, 4.0, float('inf')]
+  )
+  assert mean == 2.5
+  assert half == pytest.approx(3.182446 * 1.290994 / 2, abs=1e-6)
+  assert run_reader.student([0.5])[0] == 0.5
+  assert np.isnan([run_reader.student([0.5])[1], *run_reader.student([])]).all()
+
+
 def test_runs_in_progress_and_in_pieces(tmp_path, monkeypatch):
   monkeypatch.setattr(plots, 'chart', lambda *_, **__: 'data:,')
   fake(tmp_path / 'a', steps=12, total=40)
@@ -313,12 +324,6 @@ def test_long_runs_stay_small():
   assert len(plots.chart([line])) < 300_000
   assert plots.chart([line]) == plots.chart([line])
   assert plots._thin(line).x[-1] == x[-1]
-
-
-def test_escape():
-  assert (
-    pages.escape('<a href="x">\x1b\n') == '&lt;a href=&quot;x&quot;&gt;\ufffd\n'
-  )
 
 
 def test_script(tmp_path, monkeypatch, capsys):

@@ -11,9 +11,15 @@ import pytest
 from rlvr_jax import enums, registry, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import tokenizer as tokenizers
+from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sampler, token_logprobs, transformer
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import belief, episode, episode_scores, single_turn
+from rlvr_jax.rollouts import (
+  belief,
+  episode,
+  episode_scores,
+  groups,
+)
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
@@ -54,9 +60,9 @@ def encode(task):
 
 
 def scripted(scripts, limits=LIMITS, secrets=('cat',)):
-  return episode.play(
+  return episode.run_episodes(
     tasks(*secrets),
-    episode.script(scripts, BYTES, limits),
+    episode.scripted_actor(scripts, BYTES, limits),
     encode=encode,
     tokenizer=BYTES,
     group=len(scripts) // len(secrets),
@@ -77,31 +83,33 @@ def params():
 
 def sampled(params, limits=LIMITS, secrets=('cat', 'catfish')):
   """Games of random weights, which end messages seldom, and at the limit."""
-  drawing = transformer.unstack(params, MODEL.config.num_layers)
-  speaker = episode.policy(
-    drawing,
-    model=MODEL,
-    how=sampler.Sampling(limits.message, (*BYTES.end_ids, 65, 66, 67)),
-    put=lambda x: x,
-    key=jax.random.key(3),
+  asked = FrozenModel(
+    MODEL,
+    BYTES,
+    sampler_params=transformer.unstack(params, MODEL.config.num_layers),
+  )
+  actor = episode.policy_actor(
+    asked,
+    sampler.Sampling(limits.message, (*BYTES.end_ids, 65, 66, 67)),
+    jax.random.key(3),
     group=2,
     limits=limits,
   )
-  out = episode.play(
+  out = episode.run_episodes(
     tasks(*secrets),
-    speaker,
+    actor,
     encode=encode,
     tokenizer=BYTES,
     group=2,
     max_prompt_length=64,
     limits=limits,
   )
-  return drawing, *out
+  return asked, *out
 
 
 def test_games_end_at_different_turns():
   played = scripted([['!'], ['a', 'b', '!'], ['a'], ['a', 'b', 'c', 'd', 'e']])
-  assert [len(g.said) for g in played] == [1, 3, 1, 4]
+  assert [len(g.messages) for g in played] == [1, 3, 1, 4]
   assert [g.won for g in played] == [True, True, False, False]
   assert [g.verdict.name for g in played] == [
     'CORRECT', 'CORRECT', 'WRONG', 'WRONG'
@@ -140,8 +148,8 @@ def test_rows_are_the_chat_template_with_the_policys_tokens_marked():
 def test_limits_on_tokens_and_on_invalid_turns():
   short = LIMITS._replace(length=60)
   (g,) = scripted([['a', 'b', 'c', 'd']], short)
-  assert 1 <= len(g.said) < 4
-  assert len(g.tokens) - g.heard[0] <= 60
+  assert 1 <= len(g.messages) < 4
+  assert len(g.tokens) - g.context_ends[0] <= 60
   (g,) = scripted([['?', 'b', '', '!']], LIMITS._replace(invalid=2))
   assert [r.kind for r in g.replies] == ['invalid', 'no', 'invalid']
   assert not g.won
@@ -175,10 +183,11 @@ def test_turns_are_graded_one_by_one():
   np.testing.assert_array_equal(out.score.turns, [[[1, 0, 0, 0], [1, 1, 1, 0]]])
   assert out.graded[0][1] == base.Graded(7.0, {'n': 3.0})
   assert out.transcripts[0][1].kinds == ('no', 'no', 'finished')
-  lines = single_turn.lines(out, 'train', 2)
+  lines = groups.lines(out, 'train', 2)
   assert [t['kind'] for t in lines[1]['turns']] == ['no', 'no', 'finished']
   again = [
-    dialogue.reply(played[1].task, played[1].said[: k + 1]) for k in range(3)
+    dialogue.reply(played[1].task, played[1].messages[: k + 1])
+    for k in range(3)
   ]
   assert [t['reply'] for t in lines[1]['turns']] == [r.text for r in again]
 
@@ -203,7 +212,7 @@ def test_log_probs_of_games_are_the_trainers(params):
 
 def by_hand(params, g, k):
   """log p of the truth after k turns, by one plain forward pass."""
-  known = [*g.tokens, *g.rest][: g.heard[k]]
+  known = [*g.tokens, *g.last_reply][: g.context_ends[k]]
   ids, inside = BYTES.encode_between(*dialogue.elicit(g.task))
   row = known + ids + [0] * (300 - len(known + ids))  # one shape
   logp, _ = token_logprobs.token_logprobs(params, jnp.array([row]), model=MODEL)
@@ -214,34 +223,29 @@ def by_hand(params, g, k):
 
 @pytest.mark.parametrize('how', ['current', 'recalled'])
 def test_beliefs_are_those_of_a_forward_pass_for_each_turn(params, how):
-  drawing, played, session, bounds = sampled(params)
+  asked, played, session, bounds = sampled(params)
   if how == 'recalled':
-    session, bounds = belief.recall(
+    session, bounds = belief.replay_into_cache(
       played,
-      drawing,
-      model=MODEL,
-      put=lambda x: x,
+      asked,
       group=2,
       max_prompt_length=64,
       limits=LIMITS,
     )
-  out = belief.beliefs(
+  out = belief.elicit(
     played,
     session,
     bounds,
-    drawing,
-    model=MODEL,
-    tokenizer=BYTES,
-    put=lambda x: x,
+    asked,
     max_turns=LIMITS.turns,
     elicit_length=20,
     chunk=64,
   )
   assert out.shape == (4, 5)
   for row, g in enumerate(played):
-    for k in range(len(g.said) + 1):
+    for k in range(len(g.messages) + 1):
       assert out[row, k] == pytest.approx(by_hand(params, g, k), abs=2e-4)
-    assert (out[row, len(g.said) :] == out[row, len(g.said)]).all()
+    assert (out[row, len(g.messages) :] == out[row, len(g.messages)]).all()
 
 
 def test_a_truth_longer_than_the_probe_is_named():
@@ -287,5 +291,5 @@ def test_metrics_of_games():
 
 def test_codes_of_a_game_without_turns():
   (g,) = scripted([[]])
-  assert (g.said, g.won) == ([], False)
+  assert (g.messages, g.won) == ([], False)
   assert episode_scores.transcript(g).stop == enums.Stop.NONE

@@ -8,7 +8,7 @@ from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.models import sampler
 from rlvr_jax.ops import ratio
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import single_turn
+from rlvr_jax.rollouts import groups, single_turn
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import pool
 from rlvr_jax.verifiers.extraction import extract
@@ -143,9 +143,9 @@ def test_what_a_limit_cut_counts_only_where_it_is_marked():
   said = [t for group in got.transcripts for t in group]
   assert [t.cut for t in said] == [False, True, True, True, True, False]
   assert [t.fallback for t in said] == [True, False, False, False, False, True]
-  found = single_turn.metrics([got], np.array([True, True]))
+  found = groups.metrics([got], np.array([True, True]))
   assert found['verdict/fallback'] == pytest.approx(2 / 6)
-  assert [x['fallback'] for x in single_turn.lines(got, 'train', 2)] == [
+  assert [x['fallback'] for x in groups.lines(got, 'train', 2)] == [
     True,
     False,
   ]
@@ -166,7 +166,7 @@ def test_checks_that_run_out_of_time_are_counted(monkeypatch):
   ]
   said = [t for group in got.transcripts for t in group]
   assert [t.timed_out for t in said] == [True, False, False, False]
-  found = single_turn.metrics([got], np.array([True, True]))
+  found = groups.metrics([got], np.array([True, True]))
   assert found['verdict/timeout'] == 1 / 4
   assert found['verdict/unverifiable'] == 2 / 4
 
@@ -205,7 +205,7 @@ def test_a_refused_row_leaves_its_group():
   want = [[-1, 0, 1], [-1, 0, 1]]
   np.testing.assert_allclose(adv.min(-1) + adv.max(-1), want, atol=1e-6)
   assert not np.asarray(adv[0, 1]).any()
-  told = single_turn.metrics([got], np.array([True, True]))
+  told = groups.metrics([got], np.array([True, True]))
   assert told['rewards/refused'] == pytest.approx(1 / 6)
   assert told['reward'] == pytest.approx((1 + 3 + 1 + 2 + 3) / 5)
   # Standard deviations 1 and sqrt(2/3).
@@ -223,7 +223,7 @@ def test_a_reward_that_is_not_finite_is_refused_and_counted():
     got.score.turns[..., 0], [[True, False], [True, True]]
   )
   assert np.isfinite(got.score.reward).all()
-  told = single_turn.metrics([got], np.array([False, True]))
+  told = groups.metrics([got], np.array([False, True]))
   assert told['rewards/refused'] == 0.25
   assert told['rewards/a'] == 1.0
 
@@ -236,7 +236,7 @@ def test_weights_of_rewards_move_the_reward_and_not_the_accuracy():
   for weight in (0.0, 1.0, -5.0):
     reward = base.combine([base.outcome, length], ['right', 'n'], [1.0, weight])
     got = collect('7', '8', '55', '44', reward=reward)
-    told.append(single_turn.metrics([got], np.array([True, True])))
+    told.append(groups.metrics([got], np.array([True, True])))
   assert [m['accuracy'] for m in told] == [0.25] * 3
   # Mean length 2.5, end tokens counted; parts are never weighted.
   assert [m['reward'] for m in told] == [0.25, 2.75, -12.25]
@@ -246,7 +246,7 @@ def test_weights_of_rewards_move_the_reward_and_not_the_accuracy():
 def test_metrics_have_their_known_values():
   one = collect('7', '7', '', '5')
   two = collect('8', '7', '4', '1234567')
-  got = single_turn.metrics([one, two], np.array([False, False, True, True]))
+  got = groups.metrics([one, two], np.array([False, False, True, True]))
   want = {
     'reward': 4 / 8,
     'reward_std': (0 + 0 + 0.5 + 0.5) / 4,
@@ -273,13 +273,11 @@ def test_metrics_say_which_strategies_were_used_where_tasks_have_them():
   sums = [t._replace(data=data) for t in TASKS]
   rules = extract.Rules(truncated='read')  # the first fills the limit
   got = collect('#### 7', '7', '#### 5', '#### 4', tasks=sums, rules=rules)
-  told = single_turn.metrics([got], np.array([True, True]))
+  told = groups.metrics([got], np.array([True, True]))
   assert told['strategy/direct'] == 0.75
   assert told['strategy/none'] == 0.25
   assert told['strategy_accuracy/direct'] == pytest.approx(2 / 3)
-  plain = single_turn.metrics(
-    [collect('7', '8', '5', '4')], np.array([True, True])
-  )
+  plain = groups.metrics([collect('7', '8', '5', '4')], np.array([True, True]))
   assert not any(name.startswith('strategy') for name in plain)
 
 
@@ -300,7 +298,7 @@ ALGORITHM = algorithm.Algorithm(
 def test_select_keeps_the_chosen_groups_in_order():
   one, two = collect('7', '8', '5', '4'), collect('9', '7', '1', '2')
   keep = [np.array([False, True]), np.array([True, True])]
-  got, scored = single_turn.select([one, two], keep, 2)
+  got, scored = groups.select([one, two], keep, 2)
   sources = [(one, 1), (two, 0)]  # the third is surplus
   for name in ('tokens', 'length', 'turn', 'logp', 'stop'):
     want = np.stack([getattr(c.rollout, name)[p] for c, p in sources])
@@ -312,7 +310,7 @@ def test_select_keeps_the_chosen_groups_in_order():
 
 def test_select_pads_with_groups_that_weigh_nothing():
   one = collect('7', '8', '5', '4')
-  got, scored = single_turn.select([one], [np.array([True, False])], 4)
+  got, scored = groups.select([one], [np.array([True, False])], 4)
   types.check_rollout(got, scored)
   assert got.tokens.shape == (4, *one.rollout.tokens.shape[1:])
   assert (got.turn[1:] == -1).all()
@@ -326,12 +324,12 @@ def test_select_pads_with_groups_that_weigh_nothing():
 
 def test_select_of_nothing_is_padding_alone():
   one = collect('7', '7', '4', '4')
-  got, scored = single_turn.select([one], [np.array([False, False])], 2)
+  got, scored = groups.select([one], [np.array([False, False])], 2)
   types.check_rollout(got, scored)
   assert not scored.turns.any()
   assert (got.turn == -1).all()
   # Parts of several collections may be empty too.
-  again, _ = single_turn.select([one, one], [np.zeros(2, bool)] * 2, 2)
+  again, _ = groups.select([one, one], [np.zeros(2, bool)] * 2, 2)
   np.testing.assert_array_equal(again.tokens, got.tokens)
 
 
@@ -352,7 +350,7 @@ def test_clock_hears_the_stages_in_order():
 
 
 def test_lines_are_the_first_rows():
-  got = single_turn.lines(collect('7', '8', '5', '4'), 'train', 3)
+  got = groups.lines(collect('7', '8', '5', '4'), 'train', 3)
   assert [(x['id'], x['completion'], x['reward']) for x in got] == [
     ('a', '7', 1.0),
     ('a', '8', 0.0),
@@ -372,7 +370,7 @@ def test_lines_are_the_first_rows():
     'reward': 1.0,
     'parts': {'outcome': 1.0},
   }
-  assert single_turn.lines(collect('7', '8', '5', '4'), 'train', 0) == []
+  assert groups.lines(collect('7', '8', '5', '4'), 'train', 0) == []
 
 
 @pytest.mark.parametrize(
@@ -383,5 +381,5 @@ def test_groups_that_vary_by_the_std_divided_by_their_number(low, kept):
   values = (0.52, 0.50, 0.51, 0.49, 0.50, 0.50, 0.48, 0.50)
   group = [base.Graded(v, {}) for v in values]
   equal = [base.Graded(0.5, {})] * 7 + [base.Graded(0.0, {}, refused=True)]
-  c = single_turn.Collected([], None, None, [], [group, equal])
-  assert single_turn.varied(c, low).tolist() == [kept, low == 0]
+  c = groups.Collected([], None, None, [], [group, equal])
+  assert groups.has_reward_spread(c, low).tolist() == [kept, low == 0]

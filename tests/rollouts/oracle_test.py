@@ -2,15 +2,16 @@
 
 import types as builtin
 
-import jax
 import numpy as np
 import pytest
 
 from rlvr_jax import config
 from rlvr_jax.envs import guessing, judging
+from rlvr_jax.io import frozen_model
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.models import sampler
-from rlvr_jax.rollouts import episode, judge
+from rlvr_jax.rollouts import belief, collector, episode, imitation
+from rlvr_jax.rollouts import oracle as oracle_lib
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
@@ -31,7 +32,7 @@ def oracle(monkeypatch, c, says):
   """An oracle whose model says `says`; and the calls to it."""
   calls = []
 
-  def sample(params, prompt, length, key, *, model, how):
+  def sample(params, prompt, length, key, *, model, how, group):
     calls.append((prompt, length, how))
     ids = [*BYTES.encode(says), BYTES.end_ids[0]][: how.max_new_tokens]
     tokens = np.zeros((len(prompt), how.max_new_tokens), np.int32)
@@ -40,7 +41,8 @@ def oracle(monkeypatch, c, says):
     return sampler.Sampled(tokens, tokens * 0.0, size, size)
 
   monkeypatch.setattr(sampler, 'sample', sample)
-  return judge.oracle(c, (None, None, BYTES), lambda x: x), calls
+  asked = frozen_model.FrozenModel(None, BYTES)
+  return oracle_lib.make_oracle(c, asked), calls
 
 
 def test_a_model_answers_and_is_verified(monkeypatch):
@@ -58,8 +60,8 @@ def test_a_model_answers_and_is_verified(monkeypatch):
 
 
 def test_without_a_model_the_table_answers():
-  answer = judge.oracle(settings(), None, None)
-  assert answer is episode.table
+  answer = oracle_lib.make_oracle(settings(), None)
+  assert answer is episode.env_replies
   assert [r.kind for r in answer([TASK], [['=ba']])] == ['finished']
 
 
@@ -103,24 +105,36 @@ def test_a_judge_may_think_first():
 @pytest.mark.parametrize('on_win', [False, True])
 def test_the_winning_turn_moves_the_belief_if_asked(monkeypatch, on_win):
   c = settings(
-    'num_generations=2', f'dialogue.belief_on_win={on_win}', 'env=guessing()'
+    'num_generations=2',
+    f'dialogue.belief_on_win={on_win}',
+    'env=guessing()',
+    'method=sft',
   )
-  seen = np.array([[-3.0, -2, -1, 0] + [0] * 5, [-3, -2, -1, -0.5] + [0] * 5])
-  out = judge.collect(
-    c,
-    [TASK],
-    episode.script(
-      [['a?', 'b?', '=ba'], ['a?', '=da', '=fa']], BYTES, judge.limits(c)
-    ),
-    encode=lambda t: BYTES.encode_chat(t.question),
-    tokenizer=BYTES,
-    answer=episode.table,
-    reward=lambda tasks, said: [
-      builtin.SimpleNamespace(value=0.0, parts={}, refused=False) for _ in said
+  elicited = [[-3.0, -2, -1, 0] + [0] * 5, [-3, -2, -1, -0.5] + [0] * 5]
+  monkeypatch.setattr(
+    belief, 'make_belief_fn', lambda *_: lambda *_: np.array(elicited)
+  )
+  monkeypatch.setattr(
+    imitation,
+    'demonstrations',
+    lambda *_: [['a?', 'b?', '=ba'], ['a?', '=da', '=fa']],
+  )
+  policy = frozen_model.FrozenModel(None, BYTES)
+  collect = collector.Collector(
+    config=c,
+    algorithm=None,
+    policy=policy,
+    reward=lambda tasks, turns: [
+      builtin.SimpleNamespace(value=0.0, parts={}, refused=False) for _ in turns
     ],
-    believe=lambda *_: seen.copy(),
+    tasks=[TASK],
+    sampling=None,
+    teacher=None,
+    oracle=episode.env_replies,
+    initial=None,
+    forward=None,
   )
+  out = collect._dialogues([TASK], policy, None, lambda stage: None)
   won, lost = out.score.belief[0]
   np.testing.assert_array_equal(won[:4], [-3, -2, -1, 0 if on_win else -1])
   np.testing.assert_array_equal(lost[:4], [-3, -2, -1, -0.5])
-  assert jax.tree.leaves(out.score.turns)[0].sum() == 6

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax import types
-from rlvr_jax.models import token_logprobs
+from rlvr_jax.models import sharding, token_logprobs
 
 
 class Shapes(NamedTuple):
@@ -120,3 +120,17 @@ def forward(
   group = jnp.arange(shapes.group)[None]
   back = jnp.argsort(order)[:, None] * shapes.group + group
   return jax.tree.map(lambda x: jnp.take(x, back.reshape(-1), axis=0), out)
+
+
+def scorer(model, mesh, *, temperature, shapes, certainty: bool = False):
+  """The compiled `forward`: (parameters, batch) -> Outputs, rows on `mesh`."""
+  return jax.jit(
+    functools.partial(
+      forward,
+      model=model,
+      temperature=temperature,
+      shapes=shapes,
+      certainty=certainty,
+    ),
+    out_shardings=sharding.rows(mesh),
+  )
