@@ -123,8 +123,8 @@ def base() -> ml_collections.ConfigDict:
   c.algo = ml_collections.ConfigDict()
   # By name, with literal arguments; see the modules of rlvr_jax/ops.
   c.algo.credit = 'outcome'  # one row's rewards to scores: credit.py
-  # Baseline of turn k: the group's members that reached it ('living'), or all of
-  # them, with finished games counting as 0 ('padded').
+  # Baseline of turn k: the group's members that reached it ('living'), or all
+  # of them, with finished games counting as 0 ('padded').
   c.algo.turn_statistics = 'living'
   # Scores to advantages: estimators.py; 'gae(gamma=1.0, lam=0.95)' makes it
   # PPO, with a value head on the policy.

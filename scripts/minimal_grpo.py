@@ -132,7 +132,7 @@ def update(params, opt_state, batch, *, optimizer):
 
 
 def accuracy(params) -> float:
-  """Share of the held-out tasks, never trained on, with a right greedy answer."""
+  """Share of the held-out tasks whose greedy answer is right."""
   tasks = list(TASKS['test'])
   out = sample(
     unstack(params, MODEL.config.num_layers),

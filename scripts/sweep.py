@@ -5,9 +5,9 @@
 
 `sweep(add)` calls `add(seed=1)` or `add(**{'optimizer.learning_rate': 1e-5})`
 for each run; the keyword `arg` is ARG words instead of keys:
-`add(arg='arm=nsr', seed=1)`. A run has the directory DIR/<its values>. Finished runs are skipped
-and killed ones resumed, so the same command goes on where it stopped. The
-report of all is DIR/report.html.
+`add(arg='arm=nsr', seed=1)`. A run has the directory DIR/<its values>. Finished
+runs are skipped and killed ones resumed, so the same command goes on where it
+stopped. The report of all is DIR/report.html.
 
 With --jobs=N above 1, what a run says goes to its log.txt. Every run uses all
 cores where it can, so N runs of a tiny model gain, and N large ones do not.

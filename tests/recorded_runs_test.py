@@ -90,7 +90,7 @@ RUNS = {
 
 
 def make(folder: pathlib.Path, names) -> None:
-  """NAME and NAME-resumed in `folder`, in this process; goes on after errors."""
+  """NAME and NAME-resumed in `folder`, in this process, whatever fails."""
   from matplotlib import figure
 
   figure.Figure.draw = lambda *_: None  # reports are not compared

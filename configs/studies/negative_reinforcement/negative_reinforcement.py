@@ -1,8 +1,7 @@
 r"""Which half of the samples teaches: right ones, wrong ones, both?
 
-  python scripts/sweep.py \
-    --config=configs/studies/negative_reinforcement/negative_reinforcement.py:SCALE \
-    --workdir=runs/negative_reinforcement
+  python scripts/sweep.py --workdir=runs/negative_reinforcement --config=\
+configs/studies/negative_reinforcement/negative_reinforcement.py:SCALE
   python scripts/study.py runs/negative_reinforcement --metrics='eval/pass@*'
 
 After Zhu et al. (2025, arXiv:2506.01347), who report on MATH that training on

@@ -18,8 +18,8 @@ authors have it; with win=last that falls on the last turn. SCALE is
               that learns it from scripted games first; two minutes a run on a
               CPU core. README.md says what came out.
   smollm2     people and their looks, by SmolLM2-135M that has imitated games
-  qwen3_1.7b  countries, with what the authors set: 240 secrets x 16, 20 turns of
-              50 tokens, learning rate 3e-5, -5 for an invalid turn, -1 for a
+  qwen3_1.7b  countries, with what the authors set: 240 secrets x 16, 20 turns
+              of 50 tokens, learning rate 3e-5, -5 for an invalid turn, -1 for a
               repeated one; all parameters instead of adapters, a table instead
               of a judge. The architecture without weights:
               --config.model.name=Klingspor/Qwen3-1.7B-SFT brings the authors'
