@@ -31,6 +31,7 @@ setuptools.setup(
   extras_require={
     'test': [
       'beartype>=0.22',
+      'mypy>=2.4,<3',
       'pytest>=9',
       'pytest-timeout>=2.4',
       'pytest-xdist>=3.8,<4',

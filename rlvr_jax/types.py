@@ -6,7 +6,7 @@ a row. Rows are right-padded; `logp[..., t]` belongs to `tokens[..., t]`.
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Self, dataclass_transform
 
 import jax
 import numpy as np
@@ -16,17 +16,22 @@ from rlvr_jax.enums import Stop
 Array = jax.Array | np.ndarray
 
 
+@dataclass_transform(frozen_default=True)
 def _struct(cls):
-  """A frozen dataclass that is a pytree and has `replace`."""
-  cls = jax.tree_util.register_dataclass(
+  """Makes a class a frozen dataclass that is a pytree."""
+  return jax.tree_util.register_dataclass(
     dataclasses.dataclass(frozen=True)(cls)
   )
-  cls.replace = dataclasses.replace
-  return cls
+
+
+@dataclasses.dataclass(frozen=True)
+class _Struct:
+  def replace(self, **changes) -> Self:
+    return dataclasses.replace(self, **changes)
 
 
 @_struct
-class Rollout:
+class Rollout(_Struct):
   """What the policy did."""
 
   tokens: Array  # i32[P,G,T] prompt and samples, exactly as drawn
@@ -37,7 +42,7 @@ class Rollout:
 
 
 @_struct
-class Score:
+class Score(_Struct):
   """What the world said of it. Apart from Rollout: it can be recomputed."""
 
   reward: Array  # f32[P,G,K]   reward at the end of turn k
@@ -48,7 +53,7 @@ class Score:
 
 
 @_struct
-class Batch:
+class Batch(_Struct):
   """What the loss sees. B = P*G, the rows of a group adjacent."""
 
   tokens: Array  # i32[B,T]
@@ -62,7 +67,7 @@ class Batch:
 
 
 @_struct
-class TrainState:
+class TrainState(_Struct):
   """All that a run needs to go on. Functions are bound by partial."""
 
   step: Array  # i32[]

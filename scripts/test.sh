@@ -22,6 +22,7 @@ fi
 setup_env 'test,gym'
 "$PY" -m ruff check .
 "$PY" -m ruff format --check .
+"$PY" -m mypy
 jobs=$("$PY" -c 'import os; print(min(4, os.cpu_count()))')
 # Tests of a file share what they have made: one process runs them all. Files
 # start in the order of tests/conftest.py.
