@@ -72,7 +72,7 @@ def collect(params, tasks, key) -> dict:
     length,
     key,
     model=MODEL,
-    how=Sampling(N, TOKENIZER.end_ids, temperature=1.0),
+    sampling=Sampling(N, TOKENIZER.end_ids, temperature=1.0),
     group=G,
   )
   out = jax.device_get(out)
@@ -139,7 +139,7 @@ def accuracy(params) -> float:
     *encode(tasks),
     jax.random.key(0),
     model=MODEL,
-    how=Sampling(N, TOKENIZER.end_ids, temperature=0.0),
+    sampling=Sampling(N, TOKENIZER.end_ids, temperature=0.0),
   )
   return np.mean([*map(reward, tasks, np.asarray(out.tokens))])
 
