@@ -6,7 +6,7 @@ a row. Rows are right-padded; `logp[..., t]` belongs to `tokens[..., t]`.
 
 import dataclasses
 import math
-from typing import Any, Self, dataclass_transform
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,22 +16,17 @@ from rlvr_jax.enums import Stop
 Array = jax.Array | np.ndarray
 
 
-@dataclass_transform(frozen_default=True)
 def _struct(cls):
-  """Makes a class a frozen dataclass that is a pytree."""
-  return jax.tree_util.register_dataclass(
+  """A frozen dataclass that is a pytree and has `replace`."""
+  cls = jax.tree_util.register_dataclass(
     dataclasses.dataclass(frozen=True)(cls)
   )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Struct:
-  def replace(self, **changes) -> Self:
-    return dataclasses.replace(self, **changes)
+  cls.replace = dataclasses.replace
+  return cls
 
 
 @_struct
-class Rollout(_Struct):
+class Rollout:
   """What the policy did."""
 
   tokens: Array  # i32[P,G,T] prompt and samples, exactly as drawn
@@ -42,7 +37,7 @@ class Rollout(_Struct):
 
 
 @_struct
-class Score(_Struct):
+class Score:
   """What the world said of it. Apart from Rollout: it can be recomputed."""
 
   reward: Array  # f32[P,G,K]   reward at the end of turn k
@@ -53,7 +48,7 @@ class Score(_Struct):
 
 
 @_struct
-class Batch(_Struct):
+class Batch:
   """What the loss sees. B = P*G, the rows of a group adjacent."""
 
   tokens: Array  # i32[B,T]
@@ -67,7 +62,7 @@ class Batch(_Struct):
 
 
 @_struct
-class TrainState(_Struct):
+class TrainState:
   """All that a run needs to go on. Functions are bound by partial."""
 
   step: Array  # i32[]

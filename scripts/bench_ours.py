@@ -1,7 +1,7 @@
 """Our side of the benchmark; see bench_peers/common.py for what a side does.
 
-It times the programs that training runs: the sampler, `train_step.update`, and
-the change of layout between them. On an accelerator give --dtype=bfloat16.
+It times the programs that training runs: the sampler, `train_step.update`, and the
+change of layout between them. On an accelerator give --dtype=bfloat16.
 """
 
 import functools

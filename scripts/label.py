@@ -3,11 +3,11 @@
     python scripts/label.py --config=configs/NAME.py[:ARG] --out=FILE.jsonl
         [--samples=64] [--tasks=N]
 
-For the rewards `majority` and `incorrect`: train with
---config.labels=FILE.jsonl. Samples as training does (temperature, limits,
-batches of train_batch_size x num_generations). The same command again goes on
-where it was stopped, and the file equals that of a run never stopped. Any key
-of the config can be changed with --config.key=value.
+For the rewards `majority` and `incorrect`: train with --config.labels=FILE.jsonl.
+Samples as training does (temperature, limits, batches of train_batch_size x
+num_generations). The same command again goes on where it was stopped, and the
+file equals that of a run never stopped. Any key of the config can be changed
+with --config.key=value.
 """
 
 import argparse

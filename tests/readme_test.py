@@ -160,6 +160,12 @@ def test_study(tmp_path):
   assert runs[0] == {'arg': 'arm=grpo', 'seed': 0}
 
 
+def test_pre_commit_has_the_ruff_of_the_tests():
+  hooks = (ROOT / '.pre-commit-config.yaml').read_text('utf-8')
+  (version,) = re.findall(r'rev: v(\S+)', hooks)
+  assert f"'ruff=={version}'" in (ROOT / 'setup.py').read_text('utf-8')
+
+
 @pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
 def test_files_that_a_document_names_exist(path):
   text = path.read_text('utf-8')

@@ -1,8 +1,8 @@
 """From records of steps to medians, ratios and tables. Pure functions.
 
 A run is one process of one side: {'side', 'turn', 'steps', 'failed',
-'gemm_gflops_before', 'gemm_gflops_after', 'other_cores'}; `steps` are the
-records that common.recorder writes.
+'gemm_gflops_before', 'gemm_gflops_after', 'other_cores'}; `steps` are the records that
+common.recorder writes.
 """
 
 import statistics

@@ -38,7 +38,7 @@ def weights():
 
 @functools.cache
 def run(shape):
-  """Samples and two updates on a mesh: all that came out, on the host."""
+  """Samples and two updates on a mesh: everything that came out, on the host."""
   mesh = mesh_of(shape)
   section = namespaces.SimpleNamespace(
     learning_rate=1e-3, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,

@@ -124,8 +124,7 @@ def test_token_logprobs_are_those_of_log_softmax():
     np.testing.assert_allclose(entropy[:, 1:], want, atol=1e-5)
 
 
-# 20 sampled tokens and 11 of prompts: unpacked, packed exactly, with room; in
-# several chunks.
+# 20 sampled tokens and 11 of prompts: unpacked, packed exactly, with room; in several chunks.
 @pytest.mark.parametrize(
   'how', [{}, {'chunk': 8}, {'capacity': 31}, {'capacity': 40, 'chunk': 8}]
 )
