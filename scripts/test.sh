@@ -6,6 +6,8 @@
 # fast: the maths alone, in about a minute: losses, statistics, verifiers,
 # rewards, tasks and the registry; no model, no run.
 #
+# ruff and mypy go first, in either case.
+#
 # Tests run in as many processes as there are cores, at most 4, for each takes
 # up to 4 GB. `-n 0` runs them in one, for a debugger.
 #
