@@ -72,7 +72,7 @@ def base() -> ml_collections.ConfigDict:
   c.verifier.boxes = 'last'
   # '3 or 5': 'refuse', it is no answer, or its 'first' number.
   c.verifier.hedges = 'refuse'
-  # What is equal, where graders differ: rewards/maths/conventions.py.
+  # What is equal, where graders differ: rlvr_jax/verifiers/rules.py.
   c.verifier.percent = 'either'  # 10% is .1 and 10; 'strict': .1 alone
   # 1,000 is a thousand, 1.000 is one; 'european': the other way round.
   c.verifier.thousands = 'english'

@@ -1,1 +1,1 @@
-"""Tasks: mappings from a split's name to a sequence of `Task`."""
+"""Where do questions come from? Environments: {split: sequence of Task}."""

@@ -1,4 +1,4 @@
-"""Sums with graded difficulty, made from an index."""
+"""Tasks: arithmetic expressions of adjustable difficulty."""
 
 import functools
 
@@ -27,32 +27,33 @@ def arithmetic(
   """'What is 7 + 5?': `terms` operands in min_value..max_value.
 
   The problems are numbered 0..N-1 with N = (max_value - min_value + 1)^terms
-  x len(ops)^(terms-1), and a permutation that `seed` names puts them in a
-  row. The test split is the start of the row and the train split goes on
-  from there, so no expression is in both and none comes twice (7 + 5 and
-  5 + 7 are two expressions). The test split does not depend on train_size.
+  x len(ops)^(terms-1) and permuted by `seed`. The test split is the start of
+  the permutation and the train split follows it, so no expression repeats
+  within or across splits (7 + 5 and 5 + 7 are two expressions). The test split
+  does not depend on train_size.
 
   Args:
     max_value: largest operand.
-    ops: operators to draw from, out of '+', '-' and '*'.
-    terms: operands of a problem.
+    ops: operators to sample from, out of '+', '-' and '*'.
+    terms: operands per problem.
     min_value: smallest operand; negative ones are written as (-3).
-    seed: names the permutation, hence the splits.
-    train_size: tasks; None for the rest of the space, at most 10,000.
-    test_size: tasks; None for a fifth of the space, at most 256.
-    instruction: text after the question, '' for none.
+    seed: of the permutation, hence of the splits.
+    train_size: tasks; None for the remaining problems, at most 10,000.
+    test_size: tasks; None for a fifth of the problems, at most 256.
+    instruction: text after the question; '' for none.
 
   Raises:
-    ValueError: a bad value, or a space too small for the sizes.
+    ValueError: an option is out of range, or the sizes exceed the number of
+      problems.
   """
   check_int('terms', terms, low=2, high=64)
   check_int('min_value', min_value, low=-(10**18))
   check_int('max_value', max_value, low=min_value, high=10**18)
-  known = isinstance(ops, str) and set(ops) <= set(_APPLY)
-  if not (known and ops and len(set(ops)) == len(ops)):
+  are_operators = isinstance(ops, str) and set(ops) <= set(_APPLY)
+  if not (are_operators and ops and len(set(ops)) == len(ops)):
     raise ValueError(
-      f"ops={registry.show(ops)} must name each of '+', '-', '*' at most once, and one of "
-      "them at least, as in ops='+-'."
+      f"ops={registry.show(ops)} must name each of '+', '-', '*' at most once, "
+      "and at least one of them, as in ops='+-'."
     )
   values = max_value - min_value + 1
   space = values**terms * len(ops) ** (terms - 1)
@@ -60,8 +61,9 @@ def arithmetic(
     space,
     train_size,
     test_size,
-    what=f'max_value={max_value}, min_value={min_value}, ops={registry.show(ops)}, '
-    f'terms={terms}: raise max_value or terms, or add operators',
+    what=f'max_value={max_value}, min_value={min_value}, '
+    f'ops={registry.show(ops)}, terms={terms}: raise max_value or terms, or '
+    'add operators',
   )
   make = functools.partial(
     _task,
@@ -74,15 +76,25 @@ def arithmetic(
     instruction=instruction,
   )
   return {
-    'train': Lazy(train, functools.partial(make, split='train', at=test)),
-    'test': Lazy(test, functools.partial(make, split='test', at=0)),
+    'train': Lazy(train, functools.partial(make, split='train', offset=test)),
+    'test': Lazy(test, functools.partial(make, split='test', offset=0)),
   }
 
 
 def _task(
-  index, *, split, at, space, min_value, values, ops, terms, seed, instruction
-):
-  code = permute(at + index, space, 'arithmetic', seed)
+  index: int,
+  *,
+  split: str,
+  offset: int,
+  space: int,
+  min_value: int,
+  values: int,
+  ops: str,
+  terms: int,
+  seed: int,
+  instruction: str,
+) -> Task:
+  code = permute(offset + index, space, 'arithmetic', seed)
   code, digit = divmod(code, values)
   numbers, signs = [min_value + digit], []
   for _ in range(terms - 1):
@@ -109,11 +121,11 @@ def _show(number: int) -> str:
 
 
 def _value(numbers: list[int], signs: list[str]) -> int:
-  """Left to right, '*' before '+' and '-'."""
-  total, product, outer = 0, numbers[0], '+'
+  """Evaluates left to right, '*' before '+' and '-'."""
+  total, product, pending = 0, numbers[0], '+'
   for sign, number in zip(signs, numbers[1:], strict=True):
     if sign == '*':
       product *= number
     else:
-      total, product, outer = _APPLY[outer](total, product), number, sign
-  return _APPLY[outer](total, product)
+      total, product, pending = _APPLY[pending](total, product), number, sign
+  return _APPLY[pending](total, product)

@@ -1,12 +1,12 @@
-"""Chains of one-digit operations, with every intermediate result in the answer.
+"""Tasks: chains of one-digit operations that need every intermediate result.
 
     4+3*2-9  ->  4+3=7
                  7*2=4
                  4-9=5
                  #### 745
 
-Left to right, modulo 10. Each step is a small fact; the answer is the list of
-all results, so it is not found by chance: one in 10**depth.
+Evaluated left to right, modulo 10. Each step is one memorisable fact. The
+answer lists all results, so a guess is right with probability 10**-depth.
 """
 
 from rlvr_jax import registry
@@ -37,35 +37,39 @@ def chain(
   train_size: int | None = None,
   test_size: int | None = None,
 ) -> Env:
-  """Chains of `depth` operations; data['solution'] has a line for each.
+  """Chains of `depth` operations; data['solution'] has one line for each.
 
-  Problems are numbered, and a permutation that `seed` names puts them in a row:
-  the test split is its start, so the splits share none.
+  The problems are enumerated and permuted by `seed`; the test split is the
+  start of the permutation and the train split follows it, so the splits are
+  disjoint.
 
   Args:
-    depth: operations of a problem: n, or (low, high) for each from low to high
-      in equal shares.
-    ops: of + - *.
-    unknown: of these, operations whose results are drawn from 0 to 9 instead of
-      computed: to make a base model that has seen their form and cannot know
-      their results.
-    seed: names the splits.
-    train_size: problems; None for the rest, at most 10,000.
-    test_size: problems; None for a fifth, at most 256.
+    depth: operations per problem: n, or (low, high) for every depth from low
+      to high in equal shares.
+    ops: operators to sample from, out of + - *.
+    unknown: the operators among `ops` whose results are sampled from 0..9
+      instead of computed. A base model trained on them knows their form but
+      cannot know their results.
+    seed: of the permutation, and of what is sampled.
+    train_size: tasks; None for the remaining problems, at most 10,000.
+    test_size: tasks; None for a fifth of the problems, at most 256.
 
   Raises:
-    ValueError: an option out of range, or more tasks than problems.
+    ValueError: an option is out of range, or the sizes exceed the number of
+      problems.
   """
   low, high = depth if isinstance(depth, tuple) else (depth, depth)
   check_int('depth', low, low=1, high=30)
   check_int('depth', high, low=low, high=30)
   if not ops or set(ops) - set(OPERATIONS) or len(set(ops)) < len(ops):
     raise ValueError(
-      f'ops={registry.show(ops)} must be some of {"".join(OPERATIONS)}.'
+      f'ops={registry.show(ops)} must name at least one of '
+      f'{"".join(OPERATIONS)}, each at most once.'
     )
   if set(unknown) - set(ops):
     raise ValueError(
-      f'unknown={registry.show(unknown)} must be some of ops={registry.show(ops)}.'
+      f'unknown={registry.show(unknown)} must be a subset of '
+      f'ops={registry.show(ops)}.'
     )
   depths = range(low, high + 1)
   space = 10 * (10 * len(ops)) ** low * len(depths)
@@ -75,8 +79,8 @@ def chain(
     test_size,
     what=f'depth={depth}, ops={registry.show(ops)}',
   )
-  make = lambda split, i, at: _task(
-    f'{split}-{i}', at, depths, ops, unknown, seed, space
+  make = lambda split, i, position: _task(
+    f'{split}-{i}', position, depths, ops, unknown, seed, space
   )
   return {
     'train': Lazy(train, lambda i: make('train', i, test + i)),
@@ -84,26 +88,35 @@ def chain(
   }
 
 
-def _task(name, at, depths, ops, unknown, seed, space) -> Task:
-  number = permute(at, space, 'chain', seed)
-  number, which = divmod(number, len(depths))
-  n = depths[which]
+def _task(
+  task_id: str,
+  position: int,
+  depths: range,
+  ops: str,
+  unknown: str,
+  seed: int,
+  space: int,
+) -> Task:
+  """Builds the problem at one position of the permuted problems."""
+  number = permute(position, space, 'chain', seed)
+  number, depth_index = divmod(number, len(depths))
+  depth = depths[depth_index]
   value = number % 10
   number //= 10
   text, lines, results = str(value), [], ''
-  for k in range(n):
+  for k in range(depth):
     if k < depths[0]:
       number, digit = divmod(number, 10)
       number, sign = divmod(number, len(ops))
-    else:  # beyond the shortest depth, drawn: the start already names it
-      digit = uniform(10, 'chain', seed, at, k)
-      sign = uniform(len(ops), 'sign', seed, at, k)
+    else:  # the operations up to depths[0] already make the problem unique
+      digit = uniform(10, 'chain', seed, position, k)
+      sign = uniform(len(ops), 'sign', seed, position, k)
     result = OPERATIONS[ops[sign]](value, digit)
     if ops[sign] in unknown:
-      result = uniform(10, 'unknown', seed, at, k)
+      result = uniform(10, 'unknown', seed, position, k)
     text += f'{ops[sign]}{digit}'
     lines.append(f'{value}{ops[sign]}{digit}={result}')
     value = result
     results += str(result)
   solution = '\n'.join([*lines, f'#### {results}'])
-  return Task(name, text, results, 'exact', {'solution': solution})
+  return Task(task_id, text, results, 'exact', {'solution': solution})

@@ -1,4 +1,4 @@
-"""Countdown: reach a target with given numbers, each used once."""
+"""Tasks: Countdown, reach a target with given numbers, each used once."""
 
 import functools
 import math
@@ -27,25 +27,26 @@ def countdown(
   train_size: int | None = None,
   test_size: int | None = None,
 ) -> Env:
-  """Make a target from `numbers` numbers in 1..max_number with + - * /.
+  """Reach a target from `numbers` numbers in 1..max_number with + - * /.
 
-  Every task is solvable with all its numbers, each once, over positive whole
-  intermediate results: the target is the value of an expression drawn at
-  random, kept in `data['solution']`. Each task has its own multiset of
-  numbers, taken from a permutation of all of them that `seed` names, test
-  split first; so no two tasks share numbers and target, in a split or across.
+  Every task can be solved with each number used once and all intermediate
+  results positive integers: the target is the value of a random expression,
+  stored in `data['solution']`. The multisets of numbers are enumerated and
+  permuted by `seed`, and each task has its own, test split first; so no two
+  tasks share numbers and target, within or across splits.
 
   Args:
-    numbers: how many numbers a task gives, 2..8.
+    numbers: numbers per task, 2..8.
     max_number: largest number.
-    max_target: largest target, at least max_number: the differences of any
-      numbers reach some target up to max_number, not always a smaller one.
-    seed: names the permutation and the expressions.
-    train_size: tasks; None for the rest of the space, at most 10,000.
-    test_size: tasks; None for a fifth of the space, at most 256.
+    max_target: largest target, at least max_number: subtraction always reaches
+      some target up to max_number, but not always a smaller one.
+    seed: of the permutation and of the expressions.
+    train_size: tasks; None for the remaining multisets, at most 10,000.
+    test_size: tasks; None for a fifth of the multisets, at most 256.
 
   Raises:
-    ValueError: a bad value, or fewer multisets than tasks.
+    ValueError: an option is out of range, or the sizes exceed the number of
+      multisets.
   """
   check_int('numbers', numbers, low=2, high=8)
   check_int('max_number', max_number, low=2, high=10**6)
@@ -67,18 +68,29 @@ def countdown(
     seed=seed,
   )
   return {
-    'train': Lazy(train, functools.partial(make, split='train', at=test)),
-    'test': Lazy(test, functools.partial(make, split='test', at=0)),
+    'train': Lazy(train, functools.partial(make, split='train', offset=test)),
+    'test': Lazy(test, functools.partial(make, split='test', offset=0)),
   }
 
 
-def _task(index, *, split, at, space, numbers, max_number, max_target, seed):
-  rank = permute(at + index, space, 'countdown', seed)
-  drawn = _multiset(rank, numbers, max_number)
-  order = [permute(i, numbers, 'order', seed, rank) for i in range(numbers)]
-  drawn = [drawn[i] for i in order]
-  target, solution = _solvable(drawn, max_target, seed, rank)
-  listed = ', '.join(map(str, drawn[:-1])) + f' and {drawn[-1]}'
+def _task(
+  index: int,
+  *,
+  split: str,
+  offset: int,
+  space: int,
+  numbers: int,
+  max_number: int,
+  max_target: int,
+  seed: int,
+) -> Task:
+  rank = permute(offset + index, space, 'countdown', seed)
+  ordered = _multiset(rank, numbers, max_number)
+  shuffled = [
+    ordered[permute(i, numbers, 'order', seed, rank)] for i in range(numbers)
+  ]
+  target, solution = _solvable(shuffled, max_target, seed, rank)
+  listed = ', '.join(map(str, shuffled[:-1])) + f' and {shuffled[-1]}'
   return Task(
     id=f'{split}-{index}',
     question=(
@@ -87,15 +99,16 @@ def _task(index, *, split, at, space, numbers, max_number, max_target, seed):
     ),
     answer=solution,
     verifier='countdown',
-    data={'numbers': drawn, 'target': target, 'solution': solution},
+    data={'numbers': shuffled, 'target': target, 'solution': solution},
   )
 
 
 def _multiset(rank: int, size: int, high: int) -> list[int]:
-  """The rank-th multiset of `size` numbers in 1..high.
+  """Returns the rank-th multiset of `size` numbers in 1..high, sorted.
 
-  Multisets match sets of `size` out of high + size - 1 (add 0, 1, 2, ... to
-  the sorted numbers); sets are ranked by the combinatorial number system.
+  Adding 0, 1, 2, ... to the sorted numbers maps multisets one-to-one to sets
+  of `size` out of high + size - 1, which the combinatorial number system
+  ranks.
   """
   out = []
   top = high + size - 1
@@ -113,15 +126,20 @@ def _multiset(rank: int, size: int, high: int) -> list[int]:
   return out[::-1]
 
 
-def _solvable(drawn: list[int], max_target: int, *key) -> tuple[int, str]:
-  """A target in 1..max_target, none of the numbers, and its expression."""
+def _solvable(
+  numbers: list[int], max_target: int, *key: int
+) -> tuple[int, str]:
+  """Returns a target in 1..max_target and an expression that reaches it.
+
+  The target is none of the numbers unless all attempts fail.
+  """
   for attempt in range(_ATTEMPTS):
-    value, text = _combine(drawn, *key, attempt)
-    if value <= max_target and value not in drawn:
+    value, text = _combine(numbers, *key, attempt)
+    if value <= max_target and value not in numbers:
       return value, text
-  # The two largest give their difference, or 1 if equal: never above the
-  # largest number, so it always ends inside the range.
-  items = [(x, str(x)) for x in drawn]
+  # Replace the two largest by their difference, or by 1 if they are equal:
+  # never above the largest number, so the result is always in range.
+  items = [(x, str(x)) for x in numbers]
   while len(items) > 1:
     items.sort()
     (b, right), (a, left) = items[-2:]
@@ -132,9 +150,9 @@ def _solvable(drawn: list[int], max_target: int, *key) -> tuple[int, str]:
   return items[0][0], _bare(items[0][1])
 
 
-def _combine(drawn: list[int], *key) -> tuple[int, str]:
-  """Joins random pairs until one positive whole value is left."""
-  items = [(x, str(x)) for x in drawn]
+def _combine(numbers: list[int], *key: int) -> tuple[int, str]:
+  """Combines random pairs until one positive integer is left."""
+  items = [(x, str(x)) for x in numbers]
   step = 0
   while len(items) > 1:
     i = uniform(len(items), *key, step, 'first')
@@ -142,17 +160,17 @@ def _combine(drawn: list[int], *key) -> tuple[int, str]:
     j = uniform(len(items), *key, step, 'second')
     y = items.pop(j)
     (a, left), (b, right) = max(x, y), min(x, y)
-    made = [(a + b, '+'), (a * b, '*')]
+    results = [(a + b, '+'), (a * b, '*')]
     if a > b:
-      made.append((a - b, '-'))
+      results.append((a - b, '-'))
     if a % b == 0:
-      made.append((a // b, '/'))
-    value, op = made[uniform(len(made), *key, step, 'op')]
+      results.append((a // b, '/'))
+    value, op = results[uniform(len(results), *key, step, 'op')]
     items.append((value, f'({left} {op} {right})'))
     step += 1
   return items[0][0], _bare(items[0][1])
 
 
 def _bare(text: str) -> str:
-  """Without the outermost parentheses."""
+  """Drops the outermost parentheses."""
   return text[1:-1]

@@ -1,85 +1,77 @@
-"""Environments that talk back: values in, values out.
+"""What does a multi-turn environment reply to the policy's messages?
 
-A dialogue is a task whose `verifier` names a game of GAMES. `task.question` is
-what the policy reads first; after each of its messages the game replies. All
-functions here take the task and the policy's messages so far, and nothing
-else, so a dialogue that was written down can be played again.
+A dialogue is a task whose `verifier` names a game in GAMES. `task.question` is
+the first message to the policy; the game replies to each message of the
+policy. The functions here depend on nothing but the task and the policy's
+messages so far, so a logged dialogue can be replayed.
 """
 
 import importlib
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 from rlvr_jax.tasks import Task
 
 
 class Reply(NamedTuple):
-  """What the other side says to the policy's last message."""
+  """The environment's reply to one message of the policy."""
 
-  text: str  # what the policy reads next
+  text: str  # the next message to the policy
   kind: str  # 'yes', 'no', 'invalid', 'repeated', 'finished'
-  done: bool  # the game is over after this
-  won: bool
+  done: bool  # whether the game ends with this reply
+  won: bool  # whether the policy has won
 
 
-# The module that plays a game: it has the functions below.
-GAMES = {'guessing': 'rlvr_jax.envs.guessing'}
+# The module that implements each game, with the functions from `reply` on.
+GAMES: dict[str, str | ModuleType] = {'guessing': 'rlvr_jax.envs.guessing'}
 
 
 def is_dialogue(task: Task) -> bool:
-  """Whether the task is played turn by turn."""
+  """Whether the task is a multi-turn dialogue."""
   return task.verifier in GAMES
 
 
-def _game(task):
-  found = GAMES[task.verifier]
-  return importlib.import_module(found) if isinstance(found, str) else found
+def _game(task: Task) -> ModuleType:
+  game = GAMES[task.verifier]
+  return importlib.import_module(game) if isinstance(game, str) else game
 
 
-def reply(task: Task, said: Sequence[str]) -> Reply:
-  """The reply to said[-1], which follows the other messages."""
-  return _game(task).reply(task, said)
-
-
-def replay(task: Task, said: Sequence[str]) -> list[Reply]:
-  """Every reply of a dialogue.
-
-  Raises:
-    ValueError: messages after the game was over.
-  """
-  out = []
-  for k in range(len(said)):
-    if out and out[-1].done:
-      raise ValueError(
-        f'Task {task.id!r} was over after {k} of {len(said)} messages: drop '
-        'the others.'
-      )
-    out.append(reply(task, said[: k + 1]))
-  return out
+def reply(task: Task, messages: Sequence[str]) -> Reply:
+  """Returns the reply to messages[-1], given the policy's earlier messages."""
+  return _game(task).reply(task, messages)
 
 
 def elicit(task: Task) -> tuple[str, str, str]:
-  """(before, truth, after): what the policy would say if it knew."""
+  """Returns (prefix, truth, suffix), the message that states the true answer.
+
+  The policy's belief is its probability of `truth` between the two.
+  """
   return _game(task).elicit(task)
 
 
-def posterior(task: Task, said: Sequence[str]) -> list[float] | None:
-  """log p(truth | replies), nats, at first and after each message: K+1 of
-  them; None where the game has no exact one."""
-  return _game(task).posterior(task, said)
+def posterior(task: Task, messages: Sequence[str]) -> list[float] | None:
+  """Returns log p(truth | replies), nats, before and after each of K messages.
+
+  K+1 values; None if the game has no exact posterior.
+  """
+  return _game(task).posterior(task, messages)
 
 
-def information(task: Task, said: Sequence[str]) -> list[float] | None:
-  """Bits that each message's reply was expected to bring, under the exact
-  posterior before it; None where there is none."""
-  return _game(task).information(task, said)
+def information(task: Task, messages: Sequence[str]) -> list[float] | None:
+  """Returns the expected information gain of each message's reply, bits.
+
+  The expectation is under the exact posterior before the message; None if the
+  game has no exact posterior.
+  """
+  return _game(task).information(task, messages)
 
 
-def judge_prompt(task: Task, said: Sequence[str]) -> list[dict]:
-  """Chat messages that ask a language model for the reply to said[-1]."""
-  return _game(task).judge_prompt(task, said)
+def judge_prompt(task: Task, messages: Sequence[str]) -> list[dict[str, str]]:
+  """Returns a chat prompt that has a language model reply to messages[-1]."""
+  return _game(task).judge_prompt(task, messages)
 
 
-def judged(task: Task, said: Sequence[str], raw: str) -> Reply:
-  """The reply that a language model's text `raw` amounts to, verified."""
-  return _game(task).judged(task, said, raw)
+def judged(task: Task, messages: Sequence[str], raw: str) -> Reply:
+  """Returns the verified reply that a language model's output `raw` states."""
+  return _game(task).judged(task, messages, raw)

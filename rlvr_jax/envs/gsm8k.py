@@ -1,13 +1,16 @@
-"""GSM8K, grade-school word problems (Cobbe et al., 2021, arXiv:2110.14168).
+"""Tasks: GSM8K, grade-school word problems (Cobbe et al., arXiv:2110.14168).
 
-From local files, or through a TFDS builder that needs no TensorFlow.
+Read from local files, or through a TFDS builder that needs no TensorFlow.
 """
 
 import functools
 import hashlib
 import importlib
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from rlvr_jax import registry
 from rlvr_jax.envs import jsonl
@@ -33,25 +36,31 @@ def gsm8k(
   test_file: str = '',
   download: bool = False,
 ) -> Env:
-  """Problems with whole-number answers; `data['solution']` has the working.
+  """Problems with integer answers; `data['solution']` is the worked solution.
 
-  Where they come from, the first that applies:
-    train_file and test_file: these JSONL files, with a `question` and an
-      `answer` that ends in '#### 41'. With a data_dir they are prepared there
-      once, as a TFDS data set, and read from it from then on.
+  The first source that applies is used:
+    train_file and test_file: JSONL files with a `question` and an `answer`
+      that ends in '#### 41'. With a data_dir they are converted to a TFDS data
+      set in it once, and read from that afterwards.
     data_dir with train.jsonl and test.jsonl: these files.
-    data_dir with a prepared data set: it.
-    data_dir and download: the published files, whose digests are checked,
+    data_dir with a prepared TFDS data set: that data set.
+    data_dir and download: the published files, checked by their digests and
       prepared in data_dir.
 
+  Args:
+    data_dir: folder with the files or the prepared data set.
+    train_file: path of the train split; needs test_file.
+    test_file: path of the test split; needs train_file.
+    download: whether to download the published files if data_dir has none.
+
   Raises:
-    ValueError: none of these, bad rows, a question in both splits, TFDS
-      missing where it is needed, a download that fails.
+    ValueError: no source applies, rows are invalid, a question is in both
+      splits, TFDS is needed and missing, or the download fails.
   """
   if bool(train_file) != bool(test_file):
     raise ValueError(
-      f'train_file={registry.show(train_file)} and test_file={registry.show(test_file)}: give both or '
-      'neither.'
+      f'train_file={registry.show(train_file)} and '
+      f'test_file={registry.show(test_file)}: give both or neither.'
     )
   files = {'train': train_file, 'test': test_file}
   folder = Path(os.path.expanduser(data_dir)) if data_dir else None
@@ -79,32 +88,32 @@ def gsm8k(
     return _open(tfds.builder_from_directory(str(prepared[0].parent)))
   if prepared:
     raise ValueError(
-      f'data_dir={registry.show(data_dir)} holds {len(prepared)} prepared data sets '
-      f'({", ".join(p.parts[-3] for p in prepared)}): give train_file and '
+      f'data_dir={registry.show(data_dir)} holds {len(prepared)} prepared data '
+      f'sets ({", ".join(p.parts[-3] for p in prepared)}): give train_file and '
       'test_file, or remove all but one.'
     )
   if folder and download:
     return _open(prepare(data_dir, None))
   raise ValueError(
-    f'GSM8K is not in data_dir={registry.show(data_dir)}. Give train_file and test_file, '
-    'or a data_dir with train.jsonl and test.jsonl (they are in '
+    f'GSM8K is not in data_dir={registry.show(data_dir)}. Give train_file and '
+    'test_file, or a data_dir with train.jsonl and test.jsonl (they are in '
     'https://github.com/openai/grade-school-math), or a data_dir with '
     "download=True (which needs pip install 'rlvr_jax[tfds]')."
   )
 
 
-def prepare(data_dir: str, files: dict[str, str] | None):
-  """The TFDS builder of these JSONL files, prepared in `data_dir`.
+def prepare(data_dir: str, files: dict[str, str] | None) -> Any:
+  """Prepares a TFDS data set in `data_dir` and returns its builder.
 
-  Does the work once: the files' digest is part of the data set's name, so
-  other files make another data set.
+  A data set is prepared only once: the digest of the files is part of its
+  name, so other files give another data set.
 
   Args:
     data_dir: folder for prepared data sets.
-    files: paths by split, or None to download the published files.
+    files: {split: path}, or None to download the published files.
 
   Raises:
-    ValueError: TFDS missing, bad rows, a download that fails.
+    ValueError: TFDS is missing, rows are invalid, or the download fails.
   """
   tfds = _tfds()
   if files:
@@ -121,20 +130,24 @@ def prepare(data_dir: str, files: dict[str, str] | None):
     file_format='array_record',
   )
   if files and not builder.is_prepared():
-    _rows(files)  # refuses bad rows before TFDS makes folders
+    _rows(files)  # refuses invalid rows before TFDS creates folders
   try:
     builder.download_and_prepare()
   except (OSError, tfds.download.DownloadError) as e:
     raise ValueError(
       f'Cannot prepare GSM8K in {registry.show(data_dir)} ({type(e).__name__}: '
-      f'{str(e)[:200]}). Without a connection, get train.jsonl and test.jsonl '
-      'another way and put them there.'
+      f'{str(e)[:200]}). Without a network connection, copy train.jsonl and '
+      'test.jsonl into that folder.'
     ) from e
   return builder
 
 
 def gold(text: str) -> str:
-  """'... #### 1,041' -> '1041'. ValueError where there is no such mark."""
+  """Returns the gold answer: '... #### 1,041' -> '1041'.
+
+  Raises:
+    ValueError: no answer after '####'.
+  """
   _, mark, answer = text.rpartition('####')
   answer = answer.strip().replace(',', '')
   if not mark or not answer:
@@ -143,6 +156,7 @@ def gold(text: str) -> str:
 
 
 def _rows(files: dict[str, str]) -> dict[str, list[jsonl.Row]]:
+  """Reads and checks the rows of all splits."""
   rows = {
     split: jsonl.read(path, 'question', 'answer', gold)
     for split, path in files.items()
@@ -153,12 +167,14 @@ def _rows(files: dict[str, str]) -> dict[str, list[jsonl.Row]]:
   return rows
 
 
-def _from_row(rows, split, index) -> Task:
+def _from_row(rows: Sequence[jsonl.Row], split: str, index: int) -> Task:
   row = rows[index]
   return _task(split, index, row.question, row.answer, row.text)
 
 
-def _task(split, index, question, answer, solution) -> Task:
+def _task(
+  split: str, index: int, question: str, answer: str, solution: str
+) -> Task:
   return Task(
     f'{split}-{index}', question, answer, 'math', {'solution': solution}
   )
@@ -169,7 +185,7 @@ def _digest(path: str) -> str:
     return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
-def _open(builder) -> Env:
+def _open(builder: Any) -> Env:
   sources = {split: builder.as_data_source(split) for split in _DIGESTS}
   return {
     split: Lazy(len(source), functools.partial(_from_record, source, split))
@@ -177,20 +193,21 @@ def _open(builder) -> Env:
   }
 
 
-def _from_record(source, split, index) -> Task:
+def _from_record(source: Sequence[Mapping], split: str, index: int) -> Task:
   record = source[index]
   fields = (_text(record[key]) for key in ('question', 'answer', 'solution'))
   return _task(split, index, *fields)
 
 
-def _text(value) -> str:
-  """TFDS gives text as bytes, its mocks as str."""
+def _text(value: bytes | str) -> str:
+  """Decodes a text field: bytes from TFDS, str from its mocks."""
   return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _tfds():
+def _tfds() -> ModuleType:
   try:
-    importlib.import_module('importlib_resources')  # TFDS needs it, undeclared
+    # TFDS imports it without declaring it as a requirement.
+    importlib.import_module('importlib_resources')
     return importlib.import_module('tensorflow_datasets')
   except ImportError as e:
     raise ValueError(
@@ -200,8 +217,8 @@ def _tfds():
 
 
 @functools.cache
-def _builder_class():
-  """The builder, defined when needed: TFDS is optional."""
+def _builder_class() -> type:
+  """Defines the TFDS builder on first use, since TFDS is optional."""
   tfds = _tfds()
 
   class RlvrGsm8k(tfds.core.GeneratorBasedBuilder):
@@ -210,11 +227,11 @@ def _builder_class():
     name = _BUILDER
     VERSION = tfds.core.Version('1.0.0')
 
-    def __init__(self, *, files, **kwargs):
+    def __init__(self, *, files: dict[str, str] | None, **kwargs: Any):
       self._files = files
       super().__init__(**kwargs)
 
-    def _info(self):
+    def _info(self) -> Any:
       text = tfds.features.Text()
       return tfds.core.DatasetInfo(
         builder=self,
@@ -227,7 +244,7 @@ def _builder_class():
         disable_shuffling=True,
       )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
       files = self._files
       if files is None:
         urls = {split: _URL.format(split) for split in _DIGESTS}
@@ -235,14 +252,16 @@ def _builder_class():
         for split, path in files.items():
           if _digest(path) != _DIGESTS[split]:
             raise ValueError(
-              f'{urls[split]} is not the GSM8K file that is known: its SHA-256 '
+              f'{urls[split]} is not the published GSM8K file: its SHA-256 '
               f'is {_digest(path)}, not {_DIGESTS[split]}. If you trust it, '
               'give it as train_file or test_file.'
             )
       rows = _rows(files)
       return {k: self._generate_examples(rows[k]) for k in files}
 
-    def _generate_examples(self, rows):
+    def _generate_examples(
+      self, rows: Sequence[jsonl.Row]
+    ) -> Iterator[tuple[int, dict[str, str]]]:
       for i, row in enumerate(rows):
         yield (
           i,

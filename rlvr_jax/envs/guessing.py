@@ -1,19 +1,20 @@
-"""Guess the secret by questions: 20 Questions and its relatives.
+"""How are guessing games (20 Questions and variants) played and answered?
 
-A world is a table: objects, yes-or-no attributes, and a reading of messages.
-The oracle answers from the table, so every reply is right, and the exact
-posterior over objects is known: uniform over those that fit all replies.
+A world is a table of objects by yes-or-no attributes, and a parser of
+messages. The oracle looks its answers up in the table, so every reply is right
+and the exact posterior over objects is known: uniform over the objects that
+are consistent with all replies.
 
-A message asks for one attribute or names one object. The secret's name ends
-the game ('finished'); a message that reads as neither, or as several, is
-'invalid'; one that means what an earlier one meant is 'repeated'. Neither of
-these tells anything.
+A message asks about one attribute or guesses one object. Guessing the secret
+ends the game ('finished'). A message that parses as neither, or as several
+questions, is 'invalid'; one with the meaning of an earlier message is
+'repeated'. Neither of the two changes the posterior.
 """
 
 import functools
 import importlib
 import math
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from rlvr_jax import registry
@@ -35,29 +36,30 @@ WORLDS = {
   'cities': 'rlvr_jax.envs.worlds.places',
   'words': 'rlvr_jax.envs.worlds.words',
 }
-LONGEST = 400  # characters of a message; a longer one is invalid
+LONGEST = 400  # characters of a message; longer ones are invalid
 
 
 class World(NamedTuple):
-  """What can be asked, and what is true."""
+  """The objects of a game, the true answers, and how messages are parsed."""
 
   objects: tuple[str, ...]
   attributes: tuple[str, ...]
   table: tuple[tuple[bool, ...], ...]  # [objects][attributes]
-  # message -> the set of its meanings: attribute names, or '=' + an object
+  # message -> the set of its meanings: attributes, or '=' + an object
   read: Callable[[str], Set[str]]
   question: str  # the first message to the policy
-  ask: Callable[[str], str]  # attribute -> a message that asks for it
-  guess: Callable[[str], str]  # object -> a message that names it
-  elicit: tuple[str, str]  # words before and after the truth
+  ask: Callable[[str], str]  # attribute -> a message that asks about it
+  guess: Callable[[str], str]  # object -> a message that guesses it
+  elicit: tuple[str, str]  # text before and after the object in a guess
 
 
 @functools.lru_cache(16)
 def world(spec: str) -> World:
-  """The world that a spec such as 'attributes(objects=32)' names.
+  """Builds the world of a spec such as 'attributes(objects=32)'.
 
   Raises:
-    ValueError: no such world, an option that it does not take or refuses.
+    ValueError: the world is unknown, an option is unknown or out of range, or
+      two objects cannot be told apart, or one cannot be guessed.
   """
   name, args, options = registry.parse(spec)
   if name not in WORLDS:
@@ -68,20 +70,21 @@ def world(spec: str) -> World:
   make = getattr(importlib.import_module(WORLDS[name]), name)
   options = registry.bind('world', spec, make, args, options)
   with registry.naming('world', spec):
-    made = make(**options)
-  rows = set(made.table)
-  if made.attributes and len(rows) < len(made.objects):
+    built = make(**options)
+  rows = set(built.table)
+  if built.attributes and len(rows) < len(built.objects):
     raise ValueError(
-      f'World {registry.show(spec)}: {len(made.objects) - len(rows)} of its objects cannot '
-      'be told apart by its attributes.'
+      f'World {registry.show(spec)}: {len(built.objects) - len(rows)} of its '
+      'objects cannot be told apart by its attributes.'
     )
-  for name in made.objects if made.attributes else ():
-    if made.read(made.guess(name)) != {'=' + name}:
+  for name in built.objects if built.attributes else ():
+    meanings = built.read(built.guess(name))
+    if meanings != {'=' + name}:
       raise ValueError(
-        f'World {registry.show(spec)}: nobody could guess {registry.show(name)}, its name means '
-        f'{sorted(made.read(made.guess(name)))}. Leave that object out.'
+        f'World {registry.show(spec)}: {registry.show(name)} cannot be guessed, '
+        f'because its name means {sorted(meanings)}. Leave that object out.'
       )
-  return made
+  return built
 
 
 @registry.register('env')
@@ -98,34 +101,37 @@ def guessing(
   patience: tuple[int, int] = (2, 7),
   turns: int = 10,
 ) -> Env:
-  """Games over a world; the splits' secrets are disjoint.
+  """Guessing games in a world; the splits have disjoint secrets.
 
-  `data` holds the world's spec. With `demonstrate` it has 'demonstration' too:
-  messages of one game to imitate, which depend on seed and the task's id alone.
-  Its player asks questions that it has not asked, then names objects that fit
-  all replies.
+  `data['world']` is the world's spec. With `demonstrate`, 'demonstration' is a
+  list of messages to imitate, a function of the seed and the task's id: its
+  player asks questions that were not asked yet, then guesses objects that are
+  consistent with all replies.
 
   Args:
     world: attributes, characters, countries, cities or words, in quotes, with
       options: "guessing(world='attributes(objects=64)')".
-    test_secrets: objects that are secrets of the test split alone.
-    validation_secrets: of the validation split alone.
-    all_secrets: the train split has every object as a secret, the others'
-      too: to make a base model that knows the world.
-    games: tasks of the train split, whose secrets are drawn from the rest.
-    seed: names splits and draws.
+    test_secrets: objects that are secrets only in the test split.
+    validation_secrets: objects that are secrets only in the validation split.
+    all_secrets: train on every object as a secret, including those of the
+      other splits: for training a base model that knows the world.
+    games: tasks of the train split; their secrets are sampled from the
+      remaining objects.
+    seed: of the splits and of all samples.
     demonstrate: whether tasks have demonstrations, which the options below
       describe.
-    informative: share of a demonstration's questions that split what is left
-      best; the others are drawn from those not asked yet.
-    patience: a demonstration guesses after so many questions, (low, high).
-    turns: the most messages of a demonstration.
+    informative: probability that a question of a demonstration is one that
+      splits the consistent objects most evenly; other questions are sampled
+      from those not asked yet.
+    patience: (low, high), the range from which the number of questions before
+      the first guess is sampled.
+    turns: the maximum number of messages of a demonstration.
 
   Raises:
-    ValueError: an option out of range; see `world` too.
+    ValueError: an option is out of range; see `world` too.
   """
   spec = world
-  objects = _world(spec).objects
+  objects = _build_world(spec).objects
   for name, value, low in (
     ('test_secrets', test_secrets, 1),
     ('validation_secrets', validation_secrets, 0),
@@ -137,8 +143,8 @@ def guessing(
   if held >= len(objects):
     raise ValueError(
       f'test_secrets + validation_secrets = {held} leave no secret to train '
-      f'on: {spec} has {len(objects)} objects. Ask for fewer, or a larger '
-      'world.'
+      f'on: {spec} has {len(objects)} objects. Lower one of the two, or choose '
+      'a larger world.'
     )
   if not 0 <= informative <= 1:
     raise ValueError(
@@ -147,9 +153,10 @@ def guessing(
   low, high = patience
   check_int('patience[0]', low, low=0, high=1000)
   check_int('patience[1]', high, low=low, high=1000)
-  if demonstrate and not _world(spec).attributes:
+  if demonstrate and not _build_world(spec).attributes:
     raise ValueError(
-      f'demonstrate=True: {spec} has no table to ask about. Take another world.'
+      f'demonstrate=True: {spec} has no table to ask about. Choose another '
+      'world.'
     )
   order = [
     objects[permute(i, len(objects), 'secrets', seed)]
@@ -170,42 +177,57 @@ def guessing(
   }
 
 
-_world = world  # `guessing` has an argument of this name
+_build_world = world  # the parameter `world` of `guessing` shadows it
 
 
-def _task(name, spec, secret, player) -> Task:
-  task = Task(name, world(spec).question, secret, 'guessing', {'world': spec})
+def _task(
+  task_id: str,
+  spec: str,
+  secret: str,
+  player: tuple[int, float, int, int, int] | None,
+) -> Task:
+  task = Task(
+    task_id, world(spec).question, secret, 'guessing', {'world': spec}
+  )
   if player is None:
     return task
-  said = _demonstrate(task, *player)
-  return task._replace(data=task.data | {'demonstration': said})
+  messages = _demonstrate(task, *player)
+  return task._replace(data=task.data | {'demonstration': messages})
 
 
-def _demonstrate(task, seed, informative, low, high, limit) -> list[str]:
-  """Messages of one game: ask, then name what is left."""
+def _demonstrate(
+  task: Task, seed: int, informative: float, low: int, high: int, limit: int
+) -> list[str]:
+  """Returns the messages of one game: questions, then consistent guesses."""
   w = world(task.data['world'])
-  draw = lambda n, *key: uniform(n, task.id, seed, *key)
-  left, asked, said = list(range(len(w.objects))), [], []
-  questions = low + draw(high - low + 1, 'patience')
+  sample = lambda n, *key: uniform(n, task.id, seed, *key)
+  # Indices of the objects consistent with all replies, and of attributes.
+  consistent, asked = list(range(len(w.objects))), []
+  messages: list[str] = []
+  questions = low + sample(high - low + 1, 'patience')
   secret = w.objects.index(task.answer)
-  while len(said) < limit:
-    more = [a for a in range(len(w.attributes)) if a not in asked]
-    if len(left) == 1 or len(asked) >= questions or not more:
-      name = left[draw(len(left), 'guess', len(said))]
-      said.append(w.guess(w.objects[name]))
-      if name == secret:
+  while len(messages) < limit:
+    candidates = [a for a in range(len(w.attributes)) if a not in asked]
+    if len(consistent) == 1 or len(asked) >= questions or not candidates:
+      guess = consistent[sample(len(consistent), 'guess', len(messages))]
+      messages.append(w.guess(w.objects[guess]))
+      if guess == secret:
         break
-      left.remove(name)
+      consistent.remove(guess)
       continue
-    if draw(10**6, 'informed', len(said)) < informative * 10**6:
-      ones = {a: sum(w.table[o][a] for o in left) for a in more}
-      best = max(min(n, len(left) - n) for n in ones.values())
-      more = [a for a in more if min(ones[a], len(left) - ones[a]) == best]
-    a = more[draw(len(more), 'ask', len(said))]
+    if sample(10**6, 'informed', len(messages)) < informative * 10**6:
+      # Size of the smaller side of each split: the largest is the most even.
+      smaller = {}
+      for a in candidates:
+        yes = sum(w.table[o][a] for o in consistent)
+        smaller[a] = min(yes, len(consistent) - yes)
+      best = max(smaller.values())
+      candidates = [a for a in candidates if smaller[a] == best]
+    a = candidates[sample(len(candidates), 'ask', len(messages))]
     asked.append(a)
-    said.append(w.ask(w.attributes[a]))
-    left = [o for o in left if w.table[o][a] == w.table[secret][a]]
-  return said
+    messages.append(w.ask(w.attributes[a]))
+    consistent = [o for o in consistent if w.table[o][a] == w.table[secret][a]]
+  return messages
 
 
 ##### the game #####
@@ -213,32 +235,32 @@ def _demonstrate(task, seed, informative, low, high, limit) -> list[str]:
 
 @functools.lru_cache(100_000)
 def _meaning(spec: str, message: str) -> str | None:
-  """The one meaning of a message; None: none, or several."""
-  found = world(spec).read(message)
-  return next(iter(found)) if len(found) == 1 else None
+  """Returns the single meaning of a message; None for none or several."""
+  meanings = world(spec).read(message)
+  return next(iter(meanings)) if len(meanings) == 1 else None
 
 
-def _read(task, message: str) -> str | None:
+def _read(task: Task, message: str) -> str | None:
   message = message.strip()
   if not message or len(message) > LONGEST:
     return None
   return _meaning(task.data['world'], message)
 
 
-def reply(task: Task, said: Sequence[str]) -> dialogue.Reply:
-  """The table's answer to said[-1]; see `dialogue.reply`."""
+def reply(task: Task, messages: Sequence[str]) -> dialogue.Reply:
+  """Looks the reply to messages[-1] up in the table; see `dialogue.reply`."""
   w = world(task.data['world'])
   if not w.attributes:
     raise ValueError(
-      f'Task {registry.show(task.id)}: {task.data["world"]} has no table to answer from. '
-      'Name a model that answers in dialogue.oracle.'
+      f'Task {registry.show(task.id)}: {task.data["world"]} has no table to '
+      'answer from. Set dialogue.oracle to a model that answers.'
     )
-  meaning = _read(task, said[-1])
+  meaning = _read(task, messages[-1])
   if meaning is None:
     kind = 'invalid'
   elif meaning == '=' + task.answer:
     return dialogue.Reply('finished', 'finished', True, True)
-  elif meaning in {_read(task, s) for s in said[:-1]}:
+  elif meaning in {_read(task, m) for m in messages[:-1]}:
     kind = 'repeated'
   elif meaning.startswith('='):
     kind = 'no'
@@ -254,68 +276,80 @@ def elicit(task: Task) -> tuple[str, str, str]:
   return before, task.answer, after
 
 
-def _history(task, said):
-  """Yields (objects left, whether the secret is named) before and after each
-  message, and the meaning of the message between, None for one that tells
-  nothing."""
+def _history(
+  task: Task, messages: Sequence[str]
+) -> Iterator[tuple[Sequence[int], str | None]]:
+  """Yields (consistent objects, meaning) at the start and after each message.
+
+  The meaning is that of the message; None at the start and for a message that
+  changes nothing (invalid or repeated).
+  """
   w = world(task.data['world'])
   secret = w.objects.index(task.answer)
-  left, known = range(len(w.objects)), set()
-  yield left, None
-  for message in said:
+  consistent: Sequence[int] = range(len(w.objects))
+  earlier: set[str | None] = set()
+  yield consistent, None
+  for message in messages:
     meaning = _read(task, message)
-    if meaning in known:
+    if meaning in earlier:
       meaning = None
-    known.add(meaning)
+    earlier.add(meaning)
     if meaning is not None:
-      answer = lambda o, m=meaning: _holds(w, o, m)
-      left = [o for o in left if answer(o) == answer(secret)]
-    yield left, meaning
+      truth = _holds(w, secret, meaning)
+      consistent = [o for o in consistent if _holds(w, o, meaning) == truth]
+    yield consistent, meaning
 
 
-def _holds(w, o, meaning) -> bool:
+def _holds(w: World, o: int, meaning: str) -> bool:
+  """Whether the answer about object o is yes."""
   if meaning.startswith('='):
     return w.objects[o] == meaning[1:]
   return w.table[o][w.attributes.index(meaning)]
 
 
-def posterior(task: Task, said: Sequence[str]) -> list[float] | None:
-  """-log of the number of objects that fit; see `dialogue.posterior`."""
+def posterior(task: Task, messages: Sequence[str]) -> list[float] | None:
+  """-log of the number of consistent objects; see `dialogue.posterior`."""
   if not world(task.data['world']).attributes:
     return None
-  return [-math.log(len(left)) for left, _ in _history(task, said)]
+  return [
+    -math.log(len(consistent)) for consistent, _ in _history(task, messages)
+  ]
 
 
-def information(task: Task, said: Sequence[str]) -> list[float] | None:
-  """Entropy of the answer over the objects that fit, bits."""
+def information(task: Task, messages: Sequence[str]) -> list[float] | None:
+  """Entropy of each answer, bits; see `dialogue.information`.
+
+  The answer is a function of the object, so its expected information gain is
+  its entropy over the objects consistent before the message.
+  """
   w = world(task.data['world'])
   if not w.attributes:
     return None
-  out, before = [], None
-  for left, meaning in _history(task, said):
+  out: list[float] = []
+  before: Sequence[int] | None = None
+  for consistent, meaning in _history(task, messages):
     if before is not None:
-      ones = (
-        0 if meaning is None else sum(_holds(w, o, meaning) for o in before)
-      )
-      out.append(_entropy(ones / len(before)))
-    before = left
+      yes = 0 if meaning is None else sum(_holds(w, o, meaning) for o in before)
+      out.append(_entropy(yes / len(before)))
+    before = consistent
   return out
 
 
 def _entropy(p: float) -> float:
+  """Entropy of Bernoulli(p), bits."""
   return sum(-x * math.log2(x) for x in (p, 1 - p) if 0 < x < 1)
 
 
 ##### a language model as the oracle #####
 
 
-def judge_prompt(task: Task, said: Sequence[str]) -> list[dict]:
+def judge_prompt(task: Task, messages: Sequence[str]) -> list[dict[str, str]]:
   """See `dialogue.judge_prompt`."""
-  return judging.prompt(task.answer, said)
+  return judging.prompt(task.answer, messages)
 
 
-def judged(task: Task, said: Sequence[str], raw: str) -> dialogue.Reply:
+def judged(task: Task, messages: Sequence[str], raw: str) -> dialogue.Reply:
   """See `dialogue.judged`."""
-  kind = judging.verdict(task.answer, said, raw)
+  kind = judging.verdict(task.answer, messages, raw)
   done = kind == 'finished'
   return dialogue.Reply(kind, kind, done, done)

@@ -1,20 +1,23 @@
-"""The procedural generators of the package `reasoning-gym`."""
+"""Tasks: the procedural generators of the package `reasoning-gym`."""
 
 import dataclasses
 import functools
 import importlib
 import itertools
 import json
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
 
 from rlvr_jax import registry
 from rlvr_jax.tasks import Env, Lazy, Task, check_int, uniform
 from rlvr_jax.verifiers import gym_scorers, pool
 
-_ATTEMPTS = 64  # of finding a question on the right side
-_STRIDE = 2**20  # seeds of one attempt; a generator seeds item i with seed + i
-_BUILD_S = 120.0  # CPU time for the items of one request
-_TOGETHER = 8  # items of one request
-# Metadata that states the day on which the item was made.
+_ATTEMPTS = 64  # attempts at sampling an item that belongs to the split
+_STRIDE = 2**20  # seeds per attempt; a generator seeds item i with seed + i
+_BUILD_S = 120.0  # CPU seconds for the items of one worker request
+_ITEMS_PER_REQUEST = 8
+# Metadata that depends on the date on which an item is generated.
 _DATED = {'time_intervals': ('start_time', 'end_time')}
 
 
@@ -25,38 +28,38 @@ def reasoning_gym(
   seed: int = 0,
   train_size: int = 10_000,
   test_size: int = 100,
-  **difficulty,
+  **difficulty: Any,
 ) -> Env:
   """Tasks of one generator, as in 'reasoning_gym(chain_sum, max_terms=3)'.
 
-  A hash of the question says on which side it belongs (a quarter: test), and
-  an item that falls on the wrong side is drawn again, from seeds that no other
-  draw of this environment uses. So no question is ever in both splits,
-  whatever their sizes. Train items are built when asked for and kept; they can
-  repeat where a generator has few questions. The test split is built at once,
-  without repetitions. Items without an answer ('' for an equation without a
-  root) are drawn again.
+  The hash of a question assigns it to a split (a quarter to test). An item of
+  the other split is resampled, from seeds that nothing else in this
+  environment uses, so no question is in both splits whatever their sizes.
+  Items without an answer ('' for an equation without a root) are resampled
+  too. Train items are built on first access and cached; they can repeat where
+  a generator has few questions. The test split is built at once and has no
+  repetitions.
 
-  Items are made in the worker processes of `rewards.pool`, whose hashes of
-  texts are fixed: some generators walk through sets, so that elsewhere another
-  run would get other items for the same seed.
+  Items are generated in the worker processes of `verifiers.pool`, where string
+  hashes are fixed: some generators iterate over sets, so in this process the
+  same seed could give other items in another run.
 
-  The verifier is the generator's own scorer where that evaluates no text, else
-  a reader of ours (`rewards.scorers`). A generator whose items have no
-  reference answer, or whose scorer does not give a reference answer full marks
-  after a trip through JSON, is refused, and one that runs programs.
+  The verifier is the generator's own scorer if that never evaluates model
+  output as code, else ours (`verifiers.gym_scorers`). Refused are generators
+  that run programs, that have no reference answers, or whose scorer gives a
+  reference answer less than 1 after a round trip through JSON.
 
   Args:
     name: the generator.
-    seed: names the stream of items.
+    seed: of the stream of items.
     train_size: tasks, at most 2**20.
     test_size: tasks, at most 2**20.
-    **difficulty: fields of the generator's config, other than seed and size.
+    **difficulty: fields of the generator's config, except seed and size.
 
   Raises:
-    ValueError: reasoning-gym is missing or of another version than was read,
-      an unknown or refused generator, an unknown option, a value that the
-      generator refuses, or a generator with too few questions.
+    ValueError: reasoning-gym is missing or another version than the audited
+      one, the generator is unknown or refused, an option is unknown or refused
+      by the generator, or the generator has too few questions.
   """
   _package()
   check_int('seed', seed, low=0)
@@ -65,16 +68,16 @@ def reasoning_gym(
   _check_options(name, difficulty)
   gym_scorers.check(name)
   gym_scorers.check_package()
-  draw = functools.partial(_items, name, difficulty, seed)
-  make = functools.cache(functools.partial(_train, draw, name, train_size))
-  # Refuses a generator without train questions now, before test ones are made.
+  generate = functools.partial(_items, name, difficulty, seed)
+  make = functools.cache(functools.partial(_train, generate, name, train_size))
+  # Refuses a generator without train questions before building the test split.
   _check_scorer(name, [make(0).data['entry']])
-  test = _test(draw, name, test_size)
+  test = _test(generate, name, test_size)
   _check_scorer(name, [task.data['entry'] for task in test])
   return {'train': Lazy(train_size, make), 'test': test}
 
 
-def _package():
+def _package() -> ModuleType:
   try:
     return importlib.import_module('reasoning_gym')
   except ImportError as e:
@@ -85,15 +88,16 @@ def _package():
 
 
 def _check_options(name: str, difficulty: dict) -> None:
-  known = importlib.import_module('reasoning_gym.factory').DATASETS
-  if name not in known or name == 'composite':
+  generators = importlib.import_module('reasoning_gym.factory').DATASETS
+  if name not in generators or name == 'composite':
     raise ValueError(
       f'reasoning-gym has no generator {registry.show(name)} that stands alone.'
-      f'{registry.nearest(name, known)} Known: {", ".join(sorted(known))}.'
+      f'{registry.nearest(name, generators)} '
+      f'Known: {", ".join(sorted(generators))}.'
     )
   options = [
     f.name
-    for f in dataclasses.fields(known[name][1])
+    for f in dataclasses.fields(generators[name][1])
     if f.init and f.name not in ('seed', 'size')
   ]
   for key in difficulty:
@@ -108,12 +112,20 @@ def _check_options(name: str, difficulty: dict) -> None:
     except (TypeError, ValueError) as e:
       raise ValueError(
         f'reasoning_gym({name}) has {key}={registry.show(difficulty[key])}: '
-        'give a number, a text, a bool, or a list of these.'
+        'give a number, a string, a bool, or a list of these.'
       ) from e
 
 
-def _items(name, difficulty, seed, split, attempt, indices, size) -> list:
-  """Items as plain JSON values."""
+def _items(
+  name: str,
+  difficulty: dict,
+  seed: int,
+  split: str,
+  attempt: int,
+  indices: Sequence[int],
+  size: int,
+) -> list[dict]:
+  """Generates items in a worker process; returns plain JSON values."""
   slot = 2 * attempt + ('train', 'test').index(split)
   start = uniform(2**31, 'reasoning_gym', seed) + slot * _STRIDE
   payload = {
@@ -131,7 +143,7 @@ def _items(name, difficulty, seed, split, attempt, indices, size) -> list:
 
 
 def items_here(name: str, options: dict, indices: list[int]) -> list[dict]:
-  """Items of a generator: what a worker does for this environment."""
+  """Generates items in this process; the worker side of `_items`."""
   dataset, out = _dataset(name, json.dumps(options)), []
   for index in indices:
     out.append(json.loads(json.dumps(dataset[index], default=_plain)))
@@ -141,58 +153,65 @@ def items_here(name: str, options: dict, indices: list[int]) -> list[dict]:
 
 
 @functools.lru_cache(maxsize=128)
-def _dataset(name: str, options: str):
+def _dataset(name: str, options: str) -> Sequence[dict]:
   return _package().create_dataset(name, **json.loads(options))
 
 
-def _plain(value):
-  """For what JSON lacks: NumPy's numbers, sets; else the text (1/3)."""
+def _plain(value: Any) -> Any:
+  """JSON values for sets and NumPy scalars; str(value) for others (1/3)."""
   if isinstance(value, (set, frozenset)):
     return sorted(value, key=str)
   return value.item() if hasattr(value, 'item') else str(value)
 
 
-def _side(question: str) -> str:
+def _split_of(question: str) -> str:
+  """Assigns a question to a split by its hash."""
   return 'train' if uniform(4, 'side', question) else 'test'
 
 
-def _train(draw, name, size, index) -> Task:
+def _train(
+  generate: Callable[..., list[dict]], name: str, size: int, index: int
+) -> Task:
+  """Samples item `index` until its question belongs to train."""
   for attempt in range(_ATTEMPTS):
-    (entry,) = draw('train', attempt, [index], size)
-    if entry['answer'] != '' and _side(entry['question']) == 'train':
+    (entry,) = generate('train', attempt, [index], size)
+    if entry['answer'] != '' and _split_of(entry['question']) == 'train':
       return _task(f'train-{index}', name, entry)
   raise ValueError(
-    f'reasoning_gym({name}) has too few questions to split: {_ATTEMPTS} draws '
+    f'reasoning_gym({name}) has too few questions to split: {_ATTEMPTS} samples '
     'gave none for train. Raise its difficulty.'
   )
 
 
-def _test(draw, name, size) -> list[Task]:
-  found: dict[str, dict] = {}
-  drawn = 0
+def _test(
+  generate: Callable[..., list[dict]], name: str, size: int
+) -> list[Task]:
+  """Samples items until `size` different questions belong to test."""
+  entries: dict[str, dict] = {}  # by question
+  sampled = 0
   for attempt, low in itertools.product(
-    range(_ATTEMPTS), range(0, size, _TOGETHER)
+    range(_ATTEMPTS), range(0, size, _ITEMS_PER_REQUEST)
   ):
-    indices = range(low, min(low + _TOGETHER, size))
-    for entry in draw('test', attempt, indices, size):
-      drawn += 1
-      if entry['answer'] != '' and _side(entry['question']) == 'test':
-        found.setdefault(entry['question'], entry)
-      if len(found) == size:
+    indices = range(low, min(low + _ITEMS_PER_REQUEST, size))
+    for entry in generate('test', attempt, indices, size):
+      sampled += 1
+      if entry['answer'] != '' and _split_of(entry['question']) == 'test':
+        entries.setdefault(entry['question'], entry)
+      if len(entries) == size:
         return [
           _task(f'test-{i}', name, entry)
-          for i, entry in enumerate(found.values())
+          for i, entry in enumerate(entries.values())
         ]
   raise ValueError(
-    f'reasoning_gym({name}) has too few questions: {drawn} draws gave '
-    f'{len(found)} different ones for test_size={size} (a quarter of all '
-    'questions is for test). Ask for fewer, or raise its difficulty.'
+    f'reasoning_gym({name}) has too few questions: {sampled} samples gave '
+    f'{len(entries)} different ones for test_size={size} (a quarter of all '
+    'questions is for test). Lower test_size, or raise its difficulty.'
   )
 
 
-def _task(id: str, name: str, entry: dict) -> Task:
+def _task(task_id: str, name: str, entry: dict) -> Task:
   return Task(
-    id=id,
+    id=task_id,
     question=entry['question'],
     answer=entry['answer'],
     verifier='reasoning_gym',
@@ -200,25 +219,26 @@ def _task(id: str, name: str, entry: dict) -> Task:
   )
 
 
-def _solution(entry) -> dict:
-  """The worked solution, of generators such as gsm_symbolic that have one."""
+def _solution(entry: Mapping) -> dict[str, str]:
+  """data['solution'], for generators with one, such as gsm_symbolic."""
   text = entry['metadata'].get('answer_cot')
   return {'solution': text} if isinstance(text, str) else {}
 
 
 def _check_scorer(name: str, entries: list[dict]) -> None:
-  score = gym_scorers.scorer(name)  # as the verifier does it
+  """Raises ValueError unless all reference answers have a score of 1."""
+  score = gym_scorers.scorer(name)  # the one that the verifier uses
   for entry in entries:
     answer = entry['answer']
     if not isinstance(answer, str):
       raise ValueError(
         f'reasoning_gym({name}) gives no reference answer (it is {answer!r}), '
-        'which tasks here need: choose another generator.'
+        'which a task needs: choose another generator.'
       )
     value = score(answer, entry)
     if value != 1:
       raise ValueError(
         f'The scorer of reasoning_gym({name}) gives its own answer '
-        f'{answer!r:.60} a score of {value}, not 1, after a trip through '
+        f'{answer!r:.60} a score of {value}, not 1, after a round trip through '
         'JSON: choose another generator or other options.'
       )

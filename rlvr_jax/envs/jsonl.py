@@ -1,5 +1,6 @@
-"""Questions and answers from a file of the user's."""
+"""Tasks: questions and answers from a JSON-lines file of the user."""
 
+import itertools
 import json
 import math
 import os
@@ -12,13 +13,13 @@ from rlvr_jax.verifiers import answer as answers
 
 
 class Row(NamedTuple):
-  """One line of a file."""
+  """One line of a file, checked."""
 
   line: int  # from 1
   question: str
   answer: str  # gold answer
-  text: str  # the answer field as it stands
-  solution: str | None = None  # a text to imitate
+  text: str  # the answer field, unprocessed
+  solution: str | None = None  # target text of supervised training
   steps: tuple[tuple[str, str], ...] | None = None  # its (title, text) parts
 
 
@@ -31,27 +32,29 @@ def jsonl(
   question_key: str = 'question',
   answer_key: str = 'answer',
 ) -> Env:
-  """A JSON object per line, with a question and an answer that is a value.
+  """One JSON object per line, with a question and a gold answer.
 
   Answers are strings or numbers. Without `test_path`, a row is in the test
-  split when the hash of its question (lower case, spaces squeezed) falls below
-  `test_fraction`: rows that repeat a question stay together, and rows added
-  later move no other. Each split gets one question at least. Tasks are named
-  by file and line. A row may have a 'solution', the worked text that
-  supervised training imitates, or its 'steps': a list of texts, or of objects
-  with 'text' and perhaps 'title', which the env `steps` takes as they are. The
-  solution is then their texts, a line each.
+  split when the hash of its normalised question (see `normal`) is below
+  `test_fraction`: rows with the same question stay together, and adding rows
+  moves no other row to another split. Each split gets at least one question.
+  Task ids are the split and the line number. A row may have a 'solution', the
+  worked text that supervised training imitates, or 'steps': a list of strings,
+  or of objects with 'text' and an optional 'title', which the env `steps`
+  takes without splitting anything. The solution is then their texts, one per
+  line.
 
   Args:
-    path: the file; its rows are the train split if there is a `test_path`.
+    path: the file; all its rows are the train split if `test_path` is given.
     test_path: a second file, the test split.
     test_fraction: share of the questions for the test split, in (0, 1).
     question_key: the field with the question.
     answer_key: the field with the gold answer.
 
   Raises:
-    ValueError: a missing or empty file, bad rows (all counted, five named),
-      a test question that is also in train, a bad fraction.
+    ValueError: a file is missing or empty, rows are invalid (the message
+      counts all and shows the first five), a test question is also in train,
+      or test_fraction is out of range.
   """
   rows = read(path, question_key, answer_key)
   if test_path:
@@ -68,19 +71,24 @@ def read(
   answer_key: str,
   gold: Callable[[str], str] = str.strip,
 ) -> list[Row]:
-  """The rows of a file; `gold` takes the answer out of the answer field.
+  """Reads and checks the rows of a file; blank lines are skipped.
 
-  Blank lines are skipped.
+  Args:
+    path: the file; '~' is expanded.
+    question_key: the field with the question.
+    answer_key: the field that `gold` reads.
+    gold: extracts the gold answer from the text of the answer field.
 
   Raises:
-    ValueError: no such file, no rows, or bad rows: not JSON, no object, a key
-      missing, a wrong type, no question, an answer that no verifier can read,
-      a question, to the letter, that an earlier row answers differently (18
-      and 18.0 are the same). Counts them all and names the first five with
-      their lines.
+    ValueError: the file is missing or has no rows, or rows are invalid: not
+      JSON, not an object, a missing key, a wrong type, an empty question, an
+      answer that the verifier cannot parse, or a question identical to an
+      earlier one with another answer (18 and 18.0 are equal). The message
+      counts all and shows the first five with their lines.
   """
   path = find(path)
-  rows, problems = [], []
+  rows: list[Row] = []
+  problems: list[tuple[int, str]] = []
   with open(path, 'rb') as f:
     for line, content in enumerate(f, 1):
       if not content.strip():
@@ -89,17 +97,20 @@ def read(
         rows.append(_row(line, content, question_key, answer_key, gold))
       except (ValueError, RecursionError) as e:
         problems.append((line, str(e)))
-  unread = _bad_golds(rows)
-  lines = {line for line, _ in unread}
-  problems += unread
-  problems += _contradictions([row for row in rows if row.line not in lines])
+  bad_golds = _bad_golds(rows)
+  bad_lines = {line for line, _ in bad_golds}
+  problems += bad_golds
+  problems += _contradictions(
+    [row for row in rows if row.line not in bad_lines]
+  )
   if problems:
     raise ValueError(
       f'{registry.show(path)} has {len(problems)} bad rows. '
       + ' '.join(f'Line {n}: {why}' for n, why in sorted(problems)[:5])
       + (' ...' if len(problems) > 5 else '')
-      + f' A row needs {registry.show(question_key)}, a string, and {registry.show(answer_key)}, a '
-      'string or number that a verifier can read.'
+      + f' A row needs {registry.show(question_key)}, a string, and '
+      f'{registry.show(answer_key)}, a string or number that a verifier can '
+      'read.'
     )
   if not rows:
     raise ValueError(
@@ -109,12 +120,12 @@ def read(
 
 
 def find(path: str) -> str:
-  """The path with '~' resolved. ValueError if no file is there."""
+  """Returns the path with '~' expanded. ValueError if it is not a file."""
   full = os.path.expanduser(path)
   if not os.path.isfile(full):
     raise ValueError(
-      f'There is no file {registry.show(path)} (from {os.getcwd()!r}): give the path of a '
-      'file with one JSON object per line.'
+      f'There is no file {registry.show(path)} (from {os.getcwd()!r}): give the '
+      'path of a file with one JSON object per line.'
     )
   return full
 
@@ -122,35 +133,43 @@ def find(path: str) -> str:
 def check_disjoint(
   train: Iterable[Row], test: Iterable[Row], train_name: str, test_name: str
 ) -> None:
-  """Raises ValueError if a question stands in both.
+  """Raises ValueError if a question is in both splits.
 
-  Questions that differ in case or space are the same one if they have the
-  same answer; else they are two, such as those after R and after r.
+  Questions that differ only in case or white space count as one if their
+  answers are equal, and as two otherwise ('solve for R', 'solve for r').
   """
-  seen: dict[str, list[Row]] = {}
+  train_rows: dict[str, list[Row]] = {}
   for row in train:
-    seen.setdefault(normal(row.question), []).append(row)
-  both = []
+    train_rows.setdefault(normal(row.question), []).append(row)
+  shared = []
   for row in test:
-    for other in seen.get(normal(row.question), ()):
+    for other in train_rows.get(normal(row.question), ()):
       if row.question == other.question or row.answer == other.answer:
-        both.append((row.line, other.line))
+        shared.append((row.line, other.line))
         break
-  if both:
-    lines = ', '.join(f'line {a} = line {b}' for a, b in both[:5])
+  if shared:
+    lines = ', '.join(f'line {a} = line {b}' for a, b in shared[:5])
     raise ValueError(
-      f'{len(both)} questions of {registry.show(test_name)} are also in {registry.show(train_name)} '
-      f'({lines}{", ..." if len(both) > 5 else ""}). What is trained on cannot '
-      'be tested on: take them out of one file.'
+      f'{len(shared)} questions of {registry.show(test_name)} are also in '
+      f'{registry.show(train_name)} '
+      f'({lines}{", ..." if len(shared) > 5 else ""}). What is trained on '
+      'cannot be tested on: remove them from one file.'
     )
 
 
 def normal(question: str) -> str:
-  """The question without case and superfluous space."""
+  """Returns the question case-folded, white space collapsed."""
   return ' '.join(question.casefold().split())
 
 
-def _row(line, content, question_key, answer_key, gold) -> Row:
+def _row(
+  line: int,
+  content: bytes,
+  question_key: str,
+  answer_key: str,
+  gold: Callable[[str], str],
+) -> Row:
+  """Parses one line; ValueError says what is wrong with it."""
   try:
     record = json.loads(content.decode('utf-8-sig'))
   except UnicodeDecodeError as e:
@@ -173,38 +192,39 @@ def _row(line, content, question_key, answer_key, gold) -> Row:
     raise ValueError(f'{question_key} is empty.')
   if isinstance(text, (int, float)) and not isinstance(text, bool):
     if isinstance(text, float) and not math.isfinite(text):
-      raise ValueError(f'{answer_key}={text} is no finite number.')
+      raise ValueError(f'{answer_key}={text} is not a finite number.')
     text = json.dumps(text)
   if not isinstance(text, str):
     raise ValueError(
-      f'{answer_key}={registry.show(text, 60)} is no string and no number.'
+      f'{answer_key}={registry.show(text, 60)} is not a string or a number.'
     )
   solution = record.get('solution')
   if solution is not None and not isinstance(solution, str):
     raise ValueError(f'solution={registry.show(solution, 60)} is not a string.')
-  parts = _steps(record)
-  if parts and solution is None:
-    solution = '\n'.join(text for _, text in parts)
-  texts = [question, text, solution or '', *(t for p in parts or () for t in p)]
-  for text_ in texts:
+  steps = _steps(record)
+  if steps and solution is None:
+    solution = '\n'.join(step_text for _, step_text in steps)
+  for field in (question, text, solution or '', *itertools.chain(*steps or ())):
     try:
-      text_.encode()
+      field.encode()
     except UnicodeEncodeError as e:
       raise ValueError(
-        f'{text_!r:.60} holds half of a character ({text_[e.start]!r}).'
+        f'{field!r:.60} holds an unpaired surrogate ({field[e.start]!r}).'
       ) from e
-  return Row(line, question, gold(text), text, solution, parts)
+  return Row(line, question, gold(text), text, solution, steps)
 
 
-def _steps(record) -> tuple[tuple[str, str], ...] | None:
-  """(title, text) of each of record['steps']."""
-  found = record.get('steps')
-  if found is None:
+def _steps(record: dict) -> tuple[tuple[str, str], ...] | None:
+  """Returns (title, text) of each of record['steps']; None without steps."""
+  steps = record.get('steps')
+  if steps is None:
     return None
-  if not isinstance(found, list) or not found:
-    raise ValueError(f'steps={registry.show(found, 60)} is no list of steps.')
+  if not isinstance(steps, list) or not steps:
+    raise ValueError(
+      f'steps={registry.show(steps, 60)} is not a non-empty list.'
+    )
   out = []
-  for step in found:
+  for step in steps:
     step = {'text': step} if isinstance(step, str) else step
     pair = (
       (step.get('title', ''), step.get('text'))
@@ -213,14 +233,15 @@ def _steps(record) -> tuple[tuple[str, str], ...] | None:
     )
     if not all(isinstance(x, str) for x in pair) or not pair[1].strip():
       raise ValueError(
-        f"step {registry.show(step, 60)} is no text, and no object with 'text' and perhaps "
-        "'title'."
+        f'step {registry.show(step, 60)} is neither a non-empty string nor an '
+        "object with 'text' and an optional 'title'."
       )
     out.append((pair[0].strip(), pair[1].strip()))
   return tuple(out)
 
 
 def _bad_golds(rows: list[Row]) -> list[tuple[int, str]]:
+  """Returns (line, problem) for gold answers that cannot be parsed."""
   try:
     answers.check_golds([row.answer for row in rows])
     return []
@@ -235,6 +256,7 @@ def _bad_golds(rows: list[Row]) -> list[tuple[int, str]]:
 
 
 def _contradictions(rows: list[Row]) -> list[tuple[int, str]]:
+  """Returns (line, problem) for questions answered differently before."""
   first: dict[str, Row] = {}
   pairs = []
   for row in rows:
@@ -252,30 +274,33 @@ def _contradictions(rows: list[Row]) -> list[tuple[int, str]]:
       f'answers {registry.show(row.answer, 60)} what line {other.line} answers '
       f'{registry.show(other.answer, 60)}.',
     )
-    for (row, other), two in zip(pairs, zip(verdicts[::2], verdicts[1::2]))
-    if enums.Verdict.CORRECT not in two
+    for (row, other), both in zip(pairs, zip(verdicts[::2], verdicts[1::2]))
+    if enums.Verdict.CORRECT not in both
   ]
 
 
 def _split(
   rows: list[Row], fraction: float, path: str
 ) -> tuple[list[Row], list[Row]]:
-  number = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
-  if not (number and 0 < fraction < 1):
+  """Returns (train, test) rows, split by the hash of the question."""
+  is_number = isinstance(fraction, (int, float)) and not isinstance(
+    fraction, bool
+  )
+  if not (is_number and 0 < fraction < 1):
     raise ValueError(
       f'test_fraction={registry.show(fraction)} must be in (0, 1).'
     )
-  place = {
+  positions = {
     key: uniform(2**53, 'jsonl', key) / 2**53
     for key in (normal(row.question) for row in rows)
   }
-  if len(place) < 2:
+  if len(positions) < 2:
     raise ValueError(
-      f'{registry.show(path)} has one question only, which cannot be in both splits: add '
-      'rows, or give a test_path.'
+      f'{registry.show(path)} has one question only, which cannot be in both '
+      'splits: add rows, or give a test_path.'
     )
-  ordered = sorted(place, key=place.get)
-  test = {key for key in place if place[key] < fraction}
+  ordered = sorted(positions, key=positions.get)
+  test = {key for key, position in positions.items() if position < fraction}
   test = (test | {ordered[0]}) - {ordered[-1]}
   return (
     [row for row in rows if normal(row.question) not in test],

@@ -1,8 +1,8 @@
-"""A language model as the oracle of a guessing game: its task, its answers.
+"""How does a language model act as the oracle of a guessing game?
 
-The model is asked for one word, and its word is checked against what can be
-known without it: after the authors' verification layer (Auzina et al. 2026,
-arXiv 2602.12342, code), which overrides a judge that errs.
+The model is prompted for one word. Rules then override it where the right word
+is known without a model, as does the verification layer in the code of Auzina
+et al. (2026, arXiv 2602.12342).
 """
 
 import re
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 KINDS = ('yes', 'no', 'invalid', 'repeated', 'finished')
 LONGEST = 200  # characters of a question
 _WORDS = re.compile(r'[^\W_]+', re.UNICODE)
-# What may stand around the name in a guess. Anything else makes it a question
-# about the name ('bigger than a cat'), or several guesses ('a dog or a cat').
+# The words allowed around the name in a guess. Any other word makes it a
+# question about the name ('bigger than a cat') or several guesses ('a dog or a
+# cat').
 _AROUND = (
   'is it s its their her his this that are you re your my he she they be i think '
   'thinking believe guess guessing answer secret word object thing noun one '
@@ -25,22 +26,26 @@ AROUND = frozenset(_AROUND.split())
 
 
 def plain(text: str) -> str:
-  """Lower case, without accents."""
+  """Returns the text in lower case without accents."""
   text = unicodedata.normalize('NFKD', text.lower())
   return ''.join(x for x in text if not unicodedata.combining(x))
 
 
 def words(text: str) -> list[str]:
-  """Words of the plain text, articles left out."""
-  found = _WORDS.findall(plain(text))
-  return [w for w in found if w not in ('a', 'an', 'the')]
+  """Returns the words of `plain(text)` except articles."""
+  return [
+    word
+    for word in _WORDS.findall(plain(text))
+    if word not in ('a', 'an', 'the')
+  ]
 
 
-def prompt(secret: str, said: Sequence[str]) -> list[dict]:
-  """Chat messages that ask for the reply to said[-1]."""
-  # On a line of its own each, so that none can pass for another part.
-  *before, last = (' '.join(s.split())[:LONGEST] for s in said)
-  earlier = '\n'.join(f'- {s}' for s in before) or '- none'
+def prompt(secret: str, messages: Sequence[str]) -> list[dict[str, str]]:
+  """Returns the chat prompt that requests the reply to messages[-1]."""
+  # Each message on one line, so that none can imitate another part of the
+  # prompt.
+  *before, last = (' '.join(m.split())[:LONGEST] for m in messages)
+  earlier = '\n'.join(f'- {m}' for m in before) or '- none'
   text = (
     'You are the oracle of a game of 20 Questions. Answer with exactly one '
     'word:\n'
@@ -57,45 +62,50 @@ def prompt(secret: str, said: Sequence[str]) -> list[dict]:
 
 
 def names(secret: str, message: str) -> bool:
-  """Whether the message guesses the secret and says nothing else.
+  """Whether the message guesses the secret and nothing else.
 
-  Whole words: 'Is it a cat?' names cat, 'Is it a catfish?' does not. Nor does
-  what asks about a cat, or lists several: the other words are of AROUND.
+  Whole words are compared: 'Is it a cat?' guesses cat, 'Is it a catfish?' does
+  not. All other words must be in AROUND, which rules out questions about a cat
+  and lists of guesses.
   """
-  said, truth = words(message), words(secret)
+  message_words, truth = words(message), words(secret)
   n = len(truth)
   return any(
-    said[i : i + n] == truth and AROUND.issuperset(said[:i] + said[i + n :])
-    for i in range(len(said) - n + 1)
+    message_words[i : i + n] == truth
+    and AROUND.issuperset(message_words[:i] + message_words[i + n :])
+    for i in range(len(message_words) - n + 1)
   )
 
 
 def _question(message: str) -> list[str]:
-  """The words of one question; none where its form is against the rules."""
+  """Returns the words of a question; [] if its form breaks the rules."""
   message = message.strip()
   if len(message) > LONGEST or message.count('?') != 1:
     return []
   return words(message)
 
 
-def verdict(secret: str, said: Sequence[str], raw: str) -> str:
-  """One of KINDS, from the judge's text and what is known without it.
+def verdict(secret: str, messages: Sequence[str], raw: str) -> str:
+  """Returns the kind of reply to messages[-1], one of KINDS.
 
-  - A message that is empty, longer than 200 characters, has no question mark
-    or several is invalid.
-  - One that names the secret, see `names`, ends the game.
+  The first rule that applies decides:
+  - A message that is empty, longer than 200 characters, or does not have
+    exactly one question mark is invalid.
+  - One that guesses the secret (see `names`) is finished: it ends the game.
   - One with the same words as an earlier question is repeated.
-  - Otherwise the first of KINDS in the judge's text; a 'finished' that is not
-    true means yes, and no such word means invalid.
+  - Otherwise the first of KINDS in the model's output `raw` (after its
+    thought) counts. A 'finished' there is false by the second rule and counts
+    as yes; an output without any of KINDS makes the message invalid.
   """
-  last = _question(said[-1])
+  last = _question(messages[-1])
   if not last:
     return 'invalid'
-  if names(secret, said[-1]):
+  if names(secret, messages[-1]):
     return 'finished'
-  if last in [_question(s) for s in said[:-1]]:
+  if last in [_question(m) for m in messages[:-1]]:
     return 'repeated'
-  found = [w for w in words(raw.rpartition('</think>')[2][:2000]) if w in KINDS]
-  if not found:
+  visible = raw.rpartition('</think>')[2][:2000]
+  kinds = [word for word in words(visible) if word in KINDS]
+  if not kinds:
     return 'invalid'
-  return 'yes' if found[0] == 'finished' else found[0]
+  return 'yes' if kinds[0] == 'finished' else kinds[0]

@@ -1,14 +1,14 @@
-"""Majority answers of a model as labels: voted, kept in a file, joined.
+"""Where do majority-vote labels of tasks come from, and do they still fit?
 
-A label takes the place of the gold answer in the rewards `majority` and
-`incorrect`, and nowhere else: tasks keep their gold answer, so verdicts and
-accuracy are measured against the truth. "Spurious Rewards"
-(arXiv:2506.10947): the label is the most frequent of 64 answers
-of the untrained model, found once; `incorrect` keeps the tasks whose label is
-wrong.
+A label replaces the gold answer in the rewards `majority` and `incorrect`, and
+nowhere else: verdicts and accuracy still use the gold answer. As in "Spurious
+Rewards" (arXiv:2506.10947), the label is the most frequent of 64 answers of
+the untrained model, computed once, and `incorrect` trains only on the tasks
+whose label is wrong.
 
-The file is JSON lines: a header with the settings it was made with, then a
-line for each task, in the order of the train split. scripts/label.py makes it.
+A label file is JSON lines, written by scripts/label.py: a header with the
+settings that produced it, then one line for each task in the order of the
+train split.
 """
 
 import collections
@@ -20,7 +20,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rlvr_jax import digests, enums, registry
 from rlvr_jax.tasks import Env, Task
@@ -30,14 +30,14 @@ from rlvr_jax.verifiers.extraction import extract, numbers
 _log = logging.getLogger(__name__)
 REWARDS = ('majority', 'incorrect')
 VERIFIER = 'verifier: version'
-# Config keys that a training run must share with the file of labels ...
+# Config keys that a training run must share with its label file ...
 SHARED = (
   'model.name',
   'system_prompt',
   'chat_template_args',
   *(f'verifier.{key}' for key in extract.Rules._fields),
 )
-# ... and those that, with them, make the file what it is.
+# ... and all config keys that determine the contents of a label file.
 MADE_WITH = (
   *SHARED,
   'model.dtype',
@@ -52,8 +52,8 @@ MADE_WITH = (
 )
 
 
-def settings(config, keys: Sequence[str] = MADE_WITH) -> dict:
-  """{'a.b': value} of a config."""
+def settings(config: Any, keys: Sequence[str] = MADE_WITH) -> dict[str, object]:
+  """Returns {'a.b': config.a.b} for the dotted keys."""
   value = lambda key: functools.reduce(
     lambda c, k: c[k], key.split('.'), config
   )
@@ -61,88 +61,90 @@ def settings(config, keys: Sequence[str] = MADE_WITH) -> dict:
 
 
 def attach(env: Env, path: str, specs: Sequence[str], shared: Mapping) -> Env:
-  """The environment with labels on its train tasks, if a reward reads them.
+  """Adds labels to the train tasks of an environment if a reward needs them.
 
-  A task gets `data['label']`, which `answer.verify` reads as a gold answer,
-  and `data['label_right']`: True, False, or None where that could not be
-  checked. Tasks that lack what the rewards need are left out.
+  A task gets `data['label']`, which `answer.verify` accepts as a gold answer,
+  and `data['label_right']`: True, False, or None if that could not be
+  verified. Tasks without what the rewards need are dropped.
 
   Args:
-    path: the file; '' for none.
-    specs: reward_funcs; `majority` and `incorrect` count within others too.
+    env: the environment.
+    path: the label file; '' for none.
+    specs: reward_funcs; `majority` and `incorrect` inside other specs count.
     shared: `settings(config, SHARED)` of the run.
 
   Raises:
-    ValueError: labels are needed and there are none, or the reverse; a file
-      that is missing, broken, unfinished, made with other settings or for
-      other tasks; a verifier other than 'math'; no task is left.
+    ValueError: a reward needs labels and `path` is '', or the reverse; the
+      file is missing, corrupt, incomplete, or was made with other settings or
+      for other tasks; a task's verifier is not 'math'; or no task is left.
   """
-  read = set()
+  used = set()
   for spec in specs:
     with registry.naming('reward_funcs'):
-      read |= set(registry.named('reward', spec)) & set(REWARDS)
-  if not read and not path:
+      used |= set(registry.named('reward', spec)) & set(REWARDS)
+  if not used and not path:
     return env
   if not path:
     raise ValueError(
-      f'The reward {min(read)} needs labels. Make them with python '
+      f'The reward {min(used)} needs labels. Make them with python '
       'scripts/label.py --config=... --out=FILE.jsonl, and set '
       '--config.labels=FILE.jsonl.'
     )
-  if not read:
+  if not used:
     raise ValueError(
-      f'labels={registry.show(path)}, but no reward of {list(specs)} reads labels: set '
-      f"labels='', or use one of: {', '.join(REWARDS)}."
+      f'labels={registry.show(path)}, but no reward of {list(specs)} reads '
+      f"labels: set labels='', or use one of: {', '.join(REWARDS)}."
     )
   header, lines = load(path)
   check_settings(path, header['made_with'], shared)
-  old = read_by(header)
-  if not old:
+  content = read_by(header)
+  if not content:
     _log.warning(
-      '%s does not say from which weights it was made, nor by which version of '
-      'the verifier, as those of older versions do not.',
+      '%s records neither the weights nor the version of the verifier that '
+      'produced it, so neither can be checked: an older version wrote it.',
       path,
     )
-  elif old.get(VERIFIER) != str(dispatch.VERSION):
+  elif content.get(VERIFIER) != str(dispatch.VERSION):
     raise ValueError(
-      f'{path} was voted on and judged by another version of the verifier '
-      f'({old.get(VERIFIER)} then, {dispatch.VERSION} now), which reads answers '
-      'in another way. Label anew to another file.'
+      f'{path} was made by another version of the verifier '
+      f'({content.get(VERIFIER)} then, {dispatch.VERSION} now), which may parse '
+      'answers differently. Run scripts/label.py again with another file.'
     )
   if len(lines) < header['tasks']:
     raise ValueError(
       f'{path} has labels of {len(lines)} of {header["tasks"]} tasks: run the '
-      'command of scripts/label.py that made it again, it goes on.'
+      'command of scripts/label.py that made it again, which resumes it.'
     )
   tasks = _join(env['train'], lines, path, header['made_with']['env'])
-  wrong_only = 'incorrect' in read
-  kept = [
+  wrong_only = 'incorrect' in used
+  labelled = [
     task
     for task in tasks
     if not wrong_only or task.data['label_right'] is False
   ]
-  if not kept:
+  if not labelled:
     need = 'a label that is wrong' if wrong_only else 'a label'
     raise ValueError(
       f'None of the {len(lines)} tasks of {path} has {need}: label more tasks.'
     )
-  answer.check_golds(sorted({task.data['label'] for task in kept}))
-  return {**env, 'train': kept}
+  answer.check_golds(sorted({task.data['label'] for task in labelled}))
+  return {**env, 'train': labelled}
 
 
 class Vote(NamedTuple):
-  """What most of several completions answer."""
+  """The majority answer of several completions."""
 
-  said: str | None  # as the first of them wrote it; None: nobody answered
-  label: str | None  # for `answer.verify`; None: it cannot be read as gold
-  count: int
+  text: str | None  # as first written; None if no completion has an answer
+  label: str | None  # gold answer for `answer.verify`; None if not parseable
+  count: int  # completions with this answer
 
 
 def made_from(tasks: Sequence[Task], model: Mapping) -> dict[str, str]:
-  """The header's `content`: digests of all that a file of labels is made from.
+  """Returns the header's `content`: digests of a label file's inputs.
 
   Args:
-    model: `digests.of_model`.
+    tasks: the labelled tasks.
+    model: `digests.of_model` of the sampled model.
   """
   return {
     VERIFIER: str(dispatch.VERSION),
@@ -151,10 +153,10 @@ def made_from(tasks: Sequence[Task], model: Mapping) -> dict[str, str]:
   }
 
 
-def read_by(header: Mapping) -> Mapping:
-  """The `content` of a header; empty in files of older versions."""
-  found = header.get('content')
-  return found if isinstance(found, dict) else {}
+def read_by(header: Mapping) -> Mapping[str, str]:
+  """Returns a header's `content`; {} for files of older versions."""
+  content = header.get('content')
+  return content if isinstance(content, dict) else {}
 
 
 def vote(
@@ -163,129 +165,147 @@ def vote(
   truncated: Sequence[bool] | None = None,
   rules: extract.Rules = extract.RULES,
 ) -> Vote:
-  """The most frequent final answer.
+  """Returns the most frequent final answer.
 
-  Answers count as equal where `answer.canonical` says so; of several with the
-  most votes, the one said first. Numbers are labelled by their value, words
-  as `\\text{...}`, other mathematics as it was written.
+  Answers are equal if their `answer.canonical` is; ties go to the one that
+  occurs first. A number is labelled by its value, words as `\\text{...}`, and
+  other mathematics as written.
 
   Args:
+    completions: texts of one task.
     truncated, rules: see `answer.verify`.
   """
-  cut = [False] * len(completions) if truncated is None else truncated
+  if truncated is None:
+    truncated = [False] * len(completions)
   keys = [
-    answer.canonical(text, truncated=short, rules=rules)
-    for text, short in zip(completions, cut, strict=True)
+    answer.canonical(text, truncated=cut, rules=rules)
+    for text, cut in zip(completions, truncated, strict=True)
   ]
   votes = collections.Counter(key for key in keys if key is not None)
   if not votes:
     return Vote(None, None, 0)
   key, count = votes.most_common(1)[0]
   first = keys.index(key)
-  said = extract.vote(completions[first], rules, cut=cut[first]).text
-  number = numbers.read(said)
+  text = extract.vote(completions[first], rules, cut=truncated[first]).text
+  number = numbers.read(text)
   if number is not None:
     label = f'{number.value}%' if number.percent else key
-  elif re.fullmatch(r'[A-Za-z ]+|\([A-Za-z]\)', said):
-    label = f'\\text{{{said}}}'
+  elif re.fullmatch(r'[A-Za-z ]+|\([A-Za-z]\)', text):
+    label = f'\\text{{{text}}}'
   else:
-    label = said
+    label = text
   try:
     answer.check_gold(label)
   except ValueError:
     label = None
-  return Vote(said, label, count)
+  return Vote(text, label, count)
 
 
 def line(
-  task: Task, completions: Sequence[str], timeout_s: float, **how
-) -> dict:
-  """What the file says of a task: its majority answer, and whether it is right.
+  task: Task,
+  completions: Sequence[str],
+  timeout_s: float,
+  *,
+  truncated: Sequence[bool] | None = None,
+  rules: extract.Rules = extract.RULES,
+) -> dict[str, object]:
+  """Returns a task's line of the label file.
 
   Args:
+    task: the task.
     completions: samples of the model.
     timeout_s: limit on comparing the majority with the gold answer.
-    **how: truncated and rules of `vote`.
+    truncated, rules: see `vote`.
   """
-  most, right = vote(completions, **how), None
-  if most.label is not None:
-    boxed = f'\\boxed{{{most.said}}}'
+  majority = vote(completions, truncated=truncated, rules=rules)
+  right = None
+  if majority.label is not None:
+    boxed = f'\\boxed{{{majority.text}}}'
     verdict = answer.verify([task.answer], [boxed], timeout_s=timeout_s)[0]
-    known = {enums.Verdict.CORRECT: True, enums.Verdict.WRONG: False}
-    right = known.get(verdict)
+    decided = {enums.Verdict.CORRECT: True, enums.Verdict.WRONG: False}
+    right = decided.get(verdict)
   return {
     'id': task.id,
     'task': fingerprint(task),
-    'answer': most.label,
-    'votes': most.count,
+    'answer': majority.label,
+    'votes': majority.count,
     'samples': len(completions),
     'right': right,
   }
 
 
 def fingerprint(task: Task) -> str:
-  """Names question and gold answer, so that another task is noticed."""
+  """Returns a digest of question and gold answer, to detect changed tasks."""
   text = json.dumps([task.question, task.answer]).encode()
   return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 def check_verifier(tasks: Iterable[Task]) -> None:
-  """Raises ValueError unless answers to the tasks can be voted on."""
+  """Raises ValueError unless all tasks have the verifier 'math'."""
   for task in tasks:
     if task.verifier != 'math':
       raise ValueError(
-        f'Task {registry.show(task.id)} has the verifier {registry.show(task.verifier)}: labels are for '
-        "tasks with one right answer, whose verifier is 'math'."
+        f'Task {registry.show(task.id)} has the verifier '
+        f'{registry.show(task.verifier)}: labels are for tasks with one right '
+        "answer, whose verifier is 'math'."
       )
 
 
-def check_settings(path, made_with: Mapping, now: Mapping) -> None:
+def check_settings(
+  path: str | pathlib.Path, made_with: Mapping, current: Mapping
+) -> None:
   """Raises ValueError naming the settings that differ from the file's."""
-  differ = [
-    f'{key}: {made_with.get(key)!r} in the file, {registry.show(value)} in the config'
-    for key, value in now.items()
+  differing = [
+    f'{key}: {made_with.get(key)!r} in the file, {registry.show(value)} in the '
+    'config'
+    for key, value in current.items()
     if made_with.get(key) != value
   ]
-  if differ:
+  if differing:
     raise ValueError(
-      f'{path} was made with other settings: {"; ".join(differ)}. Label to '
-      'another file, or set these back.'
+      f'{path} was made with other settings: {"; ".join(differing)}. Restore '
+      'these, or run scripts/label.py with another file.'
     )
 
 
-def check_model(path: str, config, read: Mapping) -> None:
-  """Raises ValueError if labels are of a model with other weights by the same
-  name. A file without content, of an older version, is not compared.
+def check_model(path: str, config: Any, model: Mapping[str, str]) -> None:
+  """Raises ValueError if the labels are from a model with other weights.
+
+  Files without recorded content, of older versions, are not compared.
 
   Args:
-    path: the file; '' for none.
+    path: the label file; '' for none.
     config: of the run.
-    read: `digests.of_model` of the run's model.
+    model: `digests.of_model` of the run's model.
   """
   if not path:
     return
   header, _ = load(path)
-  key, names = 'model.param_dtype', ['model.name: tokenizer']
-  if (
-    header['made_with'].get(key) == config.model.param_dtype
-  ):  # else other bytes
+  names = ['model.name: tokenizer']
+  # Weights in another dtype have other bytes, so their digest differs.
+  made_with_dtype = header['made_with'].get('model.param_dtype')
+  if made_with_dtype == config.model.param_dtype:
     names.append('model.name: weights')
-  old = read_by(header)
-  cut = lambda found: {k: found[k] for k in names if k in found and k in old}
-  differ = digests.differing(cut(old), cut(read))
-  if differ:
+  recorded = read_by(header)
+  select = lambda content: {
+    k: content[k] for k in names if k in content and k in recorded
+  }
+  differing = digests.differing(select(recorded), select(model))
+  if differing:
     raise ValueError(
       f'{path} was made with another model by the name of '
-      f'{config.model.name!r}: {"; ".join(differ)}. Label anew to another '
-      'file, or bring the former model back.'
+      f'{config.model.name!r}: {"; ".join(differing)}. Restore the former '
+      'model, or run scripts/label.py with another file.'
     )
 
 
-def load(path) -> tuple[dict, list[dict]]:
-  """(header, lines) of a file. A torn last line, of a killed run, is left out.
+def load(path: str | pathlib.Path) -> tuple[dict, list[dict]]:
+  """Returns (header, lines) of a label file.
+
+  An incomplete last line, left by a killed run, is ignored.
 
   Raises:
-    ValueError: no such file, or one that scripts/label.py did not write.
+    ValueError: the file is missing, or scripts/label.py did not write it.
   """
   try:
     text = pathlib.Path(path).expanduser().read_text(encoding='utf-8')
@@ -293,30 +313,30 @@ def load(path) -> tuple[dict, list[dict]]:
     raise ValueError(
       f'labels: {path} cannot be read ({e}). Make it with scripts/label.py.'
     ) from e
-  whole = text[: text.rfind('\n') + 1].splitlines()
-  rows, kinds = [], {'made_with': dict, 'tasks': int}
-  for number, one in enumerate(whole, 1):
+  complete = text[: text.rfind('\n') + 1].splitlines()
+  rows, types = [], {'made_with': dict, 'tasks': int}
+  for number, content in enumerate(complete, 1):
     try:
-      row = json.loads(one)
+      row = json.loads(content)
     except (ValueError, RecursionError):
       row = None
-    fits = isinstance(row, dict) and all(
-      key in row and isinstance(row[key], kind) for key, kind in kinds.items()
+    is_valid = isinstance(row, dict) and all(
+      key in row and isinstance(row[key], type_) for key, type_ in types.items()
     )
-    if not fits:
+    if not is_valid:
       raise ValueError(
-        f'{path}: line {number} is none of a file of labels. Make the file '
-        'anew with scripts/label.py.'
+        f'{path}: line {number} is not a line of a label file. Make the file '
+        'again with scripts/label.py.'
       )
     rows.append(row)
-    kinds = {'id': str, 'task': str, 'answer': str | None, 'right': bool | None}
+    types = {'id': str, 'task': str, 'answer': str | None, 'right': bool | None}
   if not rows:
-    raise ValueError(f'{path} is empty. Make it anew with scripts/label.py.')
+    raise ValueError(f'{path} is empty. Make it again with scripts/label.py.')
   return rows[0], rows[1:]
 
 
 def write(path: pathlib.Path, rows: Iterable[Mapping]) -> None:
-  """Writes the whole file, or leaves the old one as it is."""
+  """Replaces the file atomically."""
   tmp = path.with_name(path.name + '.tmp')
   with tmp.open('w', encoding='utf-8') as f:
     f.writelines(json.dumps(row) + '\n' for row in rows)
@@ -326,18 +346,25 @@ def write(path: pathlib.Path, rows: Iterable[Mapping]) -> None:
 
 
 def append(path: pathlib.Path, rows: Iterable[Mapping]) -> None:
-  """Adds lines, and returns when they are on the disk."""
+  """Appends lines and flushes them to disk."""
   with path.open('a', encoding='utf-8') as f:
     f.writelines(json.dumps(row) + '\n' for row in rows)
     f.flush()
     os.fsync(f.fileno())
 
 
-def _join(tasks, lines, path, made_for) -> list[Task]:
-  """The labelled tasks, in the order of `tasks`."""
+def _join(
+  tasks: Sequence[Task],
+  lines: Sequence[Mapping],
+  path: str,
+  labelled_env: str,
+) -> list[Task]:
+  """Returns the labelled tasks, in the order of `tasks`."""
   by_id = {row['id']: row for row in lines}
   if len(by_id) < len(lines):
-    raise ValueError(f'{path} labels a task twice. Make the file anew.')
+    raise ValueError(
+      f'{path} labels a task twice. Make it again with scripts/label.py.'
+    )
   out = []
   for i in range(len(tasks)):
     task = tasks[i]
@@ -353,7 +380,8 @@ def _join(tasks, lines, path, made_for) -> list[Task]:
       out.append(task._replace(data=task.data | label))
   if by_id:
     raise ValueError(
-      f'{path} labels other tasks than these: its {next(iter(by_id))!r} is '
-      f'missing or has another question. It was made for env={registry.show(made_for)}.'
+      f'{path} labels other tasks than those of this env: its '
+      f'{next(iter(by_id))!r} is missing or has another question. It was made '
+      f'for env={registry.show(labelled_env)}.'
     )
   return out

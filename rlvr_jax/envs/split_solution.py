@@ -1,4 +1,4 @@
-"""Worked solutions as lists of steps."""
+"""How is a worked solution split into steps?"""
 
 import re
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from rlvr_jax import registry
 
 
 class Step(NamedTuple):
-  title: str  # '' where it has none
+  title: str  # '' without a title
   text: str
 
 
 _CALCULATOR = re.compile(r'<<[^<>]*>>')  # GSM8K's annotations
 _SENTENCE = re.compile(r'(?<=[.!?])\s+(?=[^\s])')
-# A number at the start of a line, behind marks of a heading or of bold text.
-# A digit after the point makes it a decimal.
+# A step number at the start of a line, after Markdown heading or bold marks.
+# White space or '*' must follow its point: '3.5' is a decimal, no step.
 _NUMBERED = re.compile(
   r'^[ \t#*]*(?:step[ \t]+)?\d{1,3}[.):](?=[\s*])[ \t*]*', re.I | re.M
 )
-_COLON = re.compile(r':(?=[\s*]|$)')  # not that of 2:1 or 12:30
+_COLON = re.compile(r':(?=[\s*]|$)')  # not the colon of 2:1 or 12:30
 
 
 def _lines(text: str) -> list[Step]:
@@ -35,8 +35,11 @@ def _sentences(text: str) -> list[Step]:
 
 
 def _numbered(text: str) -> list[Step]:
-  """'1. Title: text' or '1. Title', then lines of text. What stands before the
-  first number is dropped; a line alone is text without a title."""
+  """Splits at step numbers: '1. Title: text', or '1. Title' and lines of text.
+
+  Text before the first number is dropped. A numbered line without a colon and
+  without lines below it becomes a step without a title.
+  """
   out = []
   for part in _NUMBERED.split(text)[1:]:
     head, _, rest = part.strip().partition('\n')
@@ -59,20 +62,20 @@ SPLITS: dict[str, Callable[[str], list[Step]]] = {
 
 
 def split(solution: str, by: str = 'line') -> list[Step]:
-  """The steps of a worked solution; empty ones are dropped.
+  """Returns the non-empty steps of a worked solution.
 
-  GSM8K's calculator annotations (<<3*4=12>>) are taken out.
+  GSM8K's calculator annotations (<<3*4=12>>) are removed first.
 
   Args:
-    by: line; sentence (and line); numbered ('1. Title: text', or a title line
-      and text below it).
+    by: 'line'; 'sentence' (lines are split into sentences); or 'numbered'
+      ('1. Title: text', or a title line with text below it).
 
   Raises:
-    ValueError: another way to split.
+    ValueError: `by` is unknown.
   """
   if by not in SPLITS:
     raise ValueError(
       f'by={registry.show(by)}: choose one of {", ".join(SPLITS)}.'
     )
-  found = SPLITS[by](_CALCULATOR.sub('', solution).strip())
-  return [s for s in found if s.text]
+  steps = SPLITS[by](_CALCULATOR.sub('', solution).strip())
+  return [step for step in steps if step.text]

@@ -1,23 +1,24 @@
-"""Sums of letters with solutions to imitate, drawn from several strategies.
+"""Tasks: sums of letters, with solutions sampled from several strategies.
 
-A model that is trained on these solutions has known contents: which ways of
-solving it knows, how often it takes each, how often each is right. A claim
-about what pretraining does to RL can then be tested by changing pretraining.
+A model pretrained on these solutions is fully specified: which strategies it
+knows, how often it uses each, and how often each is right. Claims about the
+effect of pretraining on RL can then be tested by changing the pretraining mix.
 
-A letter is worth its place in the alphabet modulo `values`. The question is a
-handful of letters, such as efcpr; the answer is their sum modulo 10. Three
-strategies are told apart by the form of the text alone (values=3):
+The value of a letter is its position in the alphabet modulo `values`. A
+question is a few letters, such as efcpr; the answer is the sum of their values
+modulo 10. The form of the text alone identifies the strategy (values=3):
 
     scratchpad   c0e2f2p3r3 #### 3    letters in order, with running sums
-    direct       #### 3               the answer at once
-    decoy        min c3 #### 3        place of the first letter, modulo 10
+    direct       #### 3               the answer only
+    decoy        min c3 #### 3        position of the first letter, modulo 10
 
-The decoy is a wrong rule that is right by chance, on the same tasks every
-time: more samples of it solve no more tasks.
+The decoy is a wrong rule that is right by coincidence, always on the same
+tasks: sampling it more often solves no further tasks.
 """
 
 import functools
 import math
+from collections.abc import Sequence
 
 from rlvr_jax import registry
 from rlvr_jax.tasks import (
@@ -32,7 +33,7 @@ from rlvr_jax.tasks import (
 
 NAMES = ('scratchpad', 'direct', 'decoy')
 LETTERS = 'abcdefghijklmnopqrstuvwxyz'
-_FINE = 10**9  # draws are made among so many
+_RESOLUTION = 10**9  # of a uniform sample in [0, 1)
 
 
 @registry.register('env')
@@ -53,40 +54,40 @@ def strategies(
 ) -> Env:
   r"""Sums of letters modulo 10; `data['solution']` is the text to imitate.
 
-  `data['strategy']` names the strategy of the solution, `data['terms']` the
-  number of letters. A function of (seed, id of the task) draws the strategy,
-  and whether it slips: a scratchpad then has one running sum wrong and goes
-  on from it, so its answer is wrong too; a direct answer is one of the nine
-  wrong digits. The decoy follows its rule without slips.
+  `data['strategy']` is the strategy of the solution, `data['terms']` the number
+  of letters. The strategy, and whether the solution has an error, are hashes
+  of (seed, task id). A scratchpad with an error has one wrong running sum and
+  continues from it, so its answer is wrong too; a direct answer with an error
+  is one of the nine wrong digits. The decoy always follows its rule.
 
-  The sets of letters are numbered and a permutation that `seed` names puts
-  them in a row; the test split is its start, the train split goes on from
-  there. So no set is in both splits, in whatever order its letters stand,
-  and none comes twice.
+  The sets of letters are enumerated and permuted by `seed`; the test split is
+  the start of the permutation and the train split follows it, so no set of
+  letters (in any order) repeats within or across splits.
 
   Args:
-    scratchpad: share of solutions, in [0, 1]; the three add up to 1.
+    scratchpad: share of solutions, in [0, 1]; the three shares add up to 1.
     direct: share.
     decoy: share.
-    scratchpad_reliability: share of scratchpads without a slip.
-    direct_reliability: share of direct answers that are right. A model
-      reaches it if it can learn the sum at sight: easy for values=2, out of
-      reach of small ones for values=10.
-    terms: letters of a problem: n, or (low, high) for every number from low
-      to high in equal shares.
-    values: letters are worth 0..values-1. Below 10 some answers are more
-      frequent than others.
-    boxed: strategies that write \boxed{5} for #### 5, so that a reward for
-      the box is a reward for them.
-    confidence: ends each solution with a line <confidence>q</confidence>: q
-      is this number, or with 'uniform' one of 0.0, 0.1, ..., 1.0, whatever
-      the answer is. None: no such line.
-    seed: names splits and draws.
-    train_size: tasks; None for the rest of the space, at most 10,000.
-    test_size: tasks; None for a fifth of the space, at most 256.
+    scratchpad_reliability: share of scratchpads without an error.
+    direct_reliability: share of direct answers that are right. A trained model
+      reaches it only if it can compute the sum in one forward pass: easy for
+      values=2, beyond small models for values=10.
+    terms: letters per problem: n, or (low, high) for every number from low to
+      high in equal shares.
+    values: letters have the values 0..values-1. Below 10 the answers are not
+      uniformly distributed.
+    boxed: strategies that write \boxed{5} instead of #### 5, so that a reward
+      for the box rewards these strategies.
+    confidence: ends each solution with a line <confidence>q</confidence>,
+      where q is this number, or with 'uniform' one of 0.0, 0.1, ..., 1.0,
+      independent of the answer. None: no such line.
+    seed: of the splits and of all samples.
+    train_size: tasks; None for the remaining sets, at most 10,000.
+    test_size: tasks; None for a fifth of the sets, at most 256.
 
   Raises:
-    ValueError: a bad value, or a space too small for the sizes.
+    ValueError: an option is out of range, or the sizes exceed the number of
+      sets.
   """
   shares = (scratchpad, direct, decoy)
   rates = (scratchpad_reliability, direct_reliability)
@@ -131,87 +132,90 @@ def strategies(
     seed=seed,
   )
   return {
-    'train': Lazy(train, functools.partial(make, split='train', at=test)),
-    'test': Lazy(test, functools.partial(make, split='test', at=0)),
+    'train': Lazy(train, functools.partial(make, split='train', offset=test)),
+    'test': Lazy(test, functools.partial(make, split='test', offset=0)),
   }
 
 
-def _check_share(name, value, or_else=''):
-  number = isinstance(value, (int, float)) and not isinstance(value, bool)
-  if not number or not 0 <= value <= 1:
+def _check_share(name: str, value: object, or_else: str = '') -> None:
+  is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  if not is_number or not 0 <= value <= 1:
     raise ValueError(
       f'{name}={registry.show(value)} must be a number in [0, 1]{or_else}.'
     )
 
 
 def _task(
-  index,
+  index: int,
   *,
-  split,
-  at,
-  low,
-  lengths,
-  values,
-  shares,
-  rates,
-  boxed,
-  confidence,
-  seed,
-):
-  # A problem of each length in turn: the k-th of a length has rank k in it.
-  rank, longer = divmod(at + index, lengths)
-  size = low + longer
-  space = math.comb(len(LETTERS), size)
-  code = permute(rank, space, 'strategies', seed, size)
-  places = [1 + i for i in _combination(code, size)]
-  name = f'{split}-{index}'
-  draw = lambda n, what: uniform(n, 'strategies', seed, name, what)
-  order = sorted(range(size), key=lambda i: draw(_FINE, f'order {i}'))
-  answer = sum(p % values for p in places) % 10
-  at_share = draw(_FINE, 'strategy') / _FINE
-  strategy = _choose(at_share, shares)
-  sure = rates[NAMES.index(strategy)]
-  slip = 0
-  if draw(_FINE, 'slips') >= sure * _FINE:
-    slip = 1 + draw(9, 'slip')
+  split: str,
+  offset: int,
+  low: int,
+  lengths: int,
+  values: int,
+  shares: Sequence[float],
+  rates: Sequence[float],
+  boxed: Sequence[str],
+  confidence: float | str | None,
+  seed: int,
+) -> Task:
+  # The lengths take turns: the k-th problem of a length has rank k in it.
+  rank, extra_terms = divmod(offset + index, lengths)
+  terms = low + extra_terms
+  space = math.comb(len(LETTERS), terms)
+  code = permute(rank, space, 'strategies', seed, terms)
+  positions = [1 + i for i in _combination(code, terms)]
+  task_id = f'{split}-{index}'
+  sample = lambda n, what: uniform(n, 'strategies', seed, task_id, what)
+  order = sorted(range(terms), key=lambda i: sample(_RESOLUTION, f'order {i}'))
+  answer = sum(p % values for p in positions) % 10
+  strategy = _choose(sample(_RESOLUTION, 'strategy') / _RESOLUTION, shares)
+  reliability = rates[NAMES.index(strategy)]
+  error = 0  # added to the right result, modulo 10
+  if sample(_RESOLUTION, 'slips') >= reliability * _RESOLUTION:
+    error = 1 + sample(9, 'slip')
   if strategy == 'scratchpad':
-    total, where, steps = 0, draw(size, 'where'), ''
-    for i, place in enumerate(places):
-      total = (total + place % values + slip * (i == where)) % 10
-      steps += f'{LETTERS[place - 1]}{total}'
-    lead, said = f'{steps} ', total
+    total, error_at, steps = 0, sample(terms, 'where'), ''
+    for i, position in enumerate(positions):
+      total = (total + position % values + error * (i == error_at)) % 10
+      steps += f'{LETTERS[position - 1]}{total}'
+    prefix, result = f'{steps} ', total
   elif strategy == 'direct':
-    lead, said = '', (answer + slip) % 10
+    prefix, result = '', (answer + error) % 10
   else:
-    said = places[0] % 10
-    lead = f'min {LETTERS[places[0] - 1]}{said} '
-  text = lead + (f'\\boxed{{{said}}}' if strategy in boxed else f'#### {said}')
+    result = positions[0] % 10
+    prefix = f'min {LETTERS[positions[0] - 1]}{result} '
+  text = prefix
+  text += f'\\boxed{{{result}}}' if strategy in boxed else f'#### {result}'
   if confidence is not None:
-    tenths = draw(11, 'confidence') / 10
+    tenths = sample(11, 'confidence') / 10
     q = tenths if confidence == 'uniform' else confidence
     text += f'\n<confidence>{q}</confidence>'
   return Task(
-    id=name,
-    question=''.join(LETTERS[places[i] - 1] for i in order),
+    id=task_id,
+    question=''.join(LETTERS[positions[i] - 1] for i in order),
     answer=str(answer),
     verifier='math',
-    data={'solution': text, 'strategy': strategy, 'terms': size},
+    data={'solution': text, 'strategy': strategy, 'terms': terms},
   )
 
 
-def _choose(at: float, shares) -> str:
-  """The strategy whose stretch of [0, 1), in order, holds `at`."""
-  total, last = 0.0, ''
+def _choose(u: float, shares: Sequence[float]) -> str:
+  """Maps u in [0, 1) to a strategy by the cumulative shares."""
+  total, chosen = 0.0, ''
   for name, share in zip(NAMES, shares, strict=True):
     if share:
-      total, last = total + share, name
-      if at < total:
+      total, chosen = total + share, name
+      if u < total:
         break
-  return last
+  return chosen
 
 
 def _combination(rank: int, size: int) -> list[int]:
-  """The rank-th set of `size` letters' indices, rising (combinadic)."""
+  """Returns the rank-th set of `size` letter indices, ascending.
+
+  The rank is that of the combinatorial number system.
+  """
   out = []
   for left in range(size, 0, -1):
     item = left - 1

@@ -1,4 +1,4 @@
-"""Which strategy a completion used: told from its form, never its answer."""
+"""Which strategy did a completion use? Judged by its form, not its answer."""
 
 import functools
 import math
@@ -13,11 +13,11 @@ _CONFIDENCE = r'(?:\n<confidence>[0-9.]{1,8}</confidence>)?'
 
 
 def classify(task: Task, completion: str) -> str | None:
-  """The strategy of `envs.strategies` whose form the whole text has.
+  """Returns the strategy of `envs.strategies` that the whole text matches.
 
-  A scratchpad has a step for each term of the task, no more and no fewer;
-  whether steps or answer are right does not matter. None: another form, or a
-  task without strategies (no `data['strategy']`).
+  A scratchpad must have exactly one step for each term of the task; whether
+  its steps or the answer are right does not matter. None if no form matches,
+  or if the task has no `data['strategy']`.
   """
   if 'strategy' not in task.data:
     return None
@@ -28,14 +28,14 @@ def classify(task: Task, completion: str) -> str | None:
 
 
 @functools.lru_cache
-def _forms(terms: int):
-  leads = {
+def _forms(terms: int) -> list[tuple[str, re.Pattern[str]]]:
+  prefixes = {
     'scratchpad': f'(?:[a-z][0-9]){{{terms}}} ',
     'direct': '',
     'decoy': 'min [a-z][0-9] ',
   }
   return [
-    (name, re.compile(leads[name] + _ANSWER + _CONFIDENCE))
+    (name, re.compile(prefixes[name] + _ANSWER + _CONFIDENCE))
     for name in strategies.NAMES
   ]
 
@@ -45,27 +45,27 @@ def usage(
   completions: Sequence[str],
   right: Sequence[bool],
 ) -> dict[str, float]:
-  """How often each strategy was used and how often it was right.
+  """Returns the share and the accuracy of each strategy as metrics.
 
   Args:
-    tasks: n tasks, the one of each completion; those without strategies are
-      left out.
+    tasks: n tasks, the one of each completion; completions of tasks without
+      strategies are ignored.
     completions: n texts.
     right: n, whether the verdict is CORRECT.
 
   Returns:
     `strategy/NAME`, the share of the completions, for every strategy and
-    'none' (no form of the three); the shares add up to 1.
-    `strategy_accuracy/NAME`, the share of these that is right, NaN where
-    there are none. {} if no task has strategies.
+    'none' (no form matches); the shares add up to 1.
+    `strategy_accuracy/NAME`, the accuracy of these completions, NaN if there
+    are none. {} if no task has strategies.
 
   Raises:
     ValueError: lengths differ.
   """
   used: dict[str, list[bool]] = {n: [] for n in (*strategies.NAMES, 'none')}
-  for task, text, ok in zip(tasks, completions, right, strict=True):
+  for task, completion, is_right in zip(tasks, completions, right, strict=True):
     if 'strategy' in task.data:
-      used[classify(task, text) or 'none'].append(bool(ok))
+      used[classify(task, completion) or 'none'].append(bool(is_right))
   total = sum(map(len, used.values()))
   if not total:
     return {}

@@ -1,1 +1,1 @@
-"""What is a completion worth? Rewards: pure Python on text, without JAX."""
+"""What is a completion worth? Rewards are pure Python on text, without JAX."""

@@ -1,6 +1,6 @@
-r"""Rewards a completion for the form of its answer, whatever it says."""
+r"""Is the answer in the required format? Its content does not matter."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rlvr_jax import registry
 from rlvr_jax.rewards import base
@@ -20,41 +20,48 @@ def format(
 ) -> list[base.RewardResult]:
   """`correct` where the completion follows `pattern`, else `wrong`.
 
-  See `follows` for the patterns. Raises ValueError for an unknown one.
+  Args:
+    tasks, transcripts: n rows.
+    pattern: see `follows`.
+    correct: reward of a completion that follows the pattern.
+    wrong: reward of any other.
+
+  Raises:
+    ValueError: the pattern is unknown, or a reward is not finite.
   """
   base.check_finite(correct=correct, wrong=wrong)
   _check(pattern)
   out = []
   for transcript in transcripts:
-    right = follows(transcript.completion, pattern, transcript.prefill)
-    value = float(correct if right else wrong)
+    is_correct = follows(transcript.completion, pattern, transcript.prefill)
+    value = float(correct if is_correct else wrong)
     out.append(base.RewardResult(value, {'format': value}))
   return out
 
 
 def follows(text: str, pattern: str, prefill: str | None = None) -> bool:
-  r"""Whether a text has exactly one, well-formed answer. Linear time.
+  r"""Whether a text has exactly one well-formed answer. Linear time.
 
   Patterns:
-    boxed: exactly one `\boxed{...}`, closed, not empty.
+    boxed: exactly one `\boxed{...}`, closed and not empty.
     answer: exactly one `<answer>...</answer>`, not empty.
-    think_answer: nothing but `<think>...</think>` and then
-      `<answer>...</answer>`, each once, neither empty.
-    hash: exactly one `####`, at the start of the last line, and something
-      after it.
+    think_answer: only `<think>...</think>` and then `<answer>...</answer>`,
+      each once and not empty.
+    hash: exactly one `####`, at the start of the last line and with text after
+      it.
     tac: `<think>`, `<answer>`, `<confidence>`; tabc: with `<analysis>` after
-      the answer; tbac: with it before. Nothing but these, each once and
-      closed, none empty, with a confidence that `confidence.parse` reads. The
-      patterns of RLCR (arXiv:2507.16806), where several answers or
-      confidences would pass too, and the last would count.
+      the answer; tbac: with `<analysis>` before the answer. Only these
+      sections, each once, closed and not empty, and `confidence.parse` reads
+      the confidence. These are the patterns of RLCR (arXiv:2507.16806), except
+      that its code accepts several answers or confidences and uses the last.
 
-  Chat templates may open `<think>` themselves. Where they do, `prefill` is
-  what they open and belongs to the text. Without a word of it (None), and for
-  the patterns of RLCR in any case, as in its code, a text may lack the
-  opening tag.
+  Chat templates may end the prompt with an open `<think>`; `prefill` is that
+  part of the prompt, and it is prepended to the text. The opening tag may be
+  missing if `prefill` is None (unknown), and, as in the code of RLCR, always
+  for its patterns.
 
   Raises:
-    ValueError: unknown pattern.
+    ValueError: the pattern is unknown.
   """
   _check(pattern)
   text = ((prefill or '') + text).strip()
@@ -97,8 +104,8 @@ def _hash(text: str) -> bool:
   )
 
 
-def _sections(*names: str):
-  """The check that a text is these sections, in this order."""
+def _sections(*names: str) -> Callable[[str], bool]:
+  """Returns a check that a text consists of these sections in this order."""
 
   def check(text: str) -> bool:
     text = _opened(text)
@@ -115,18 +122,19 @@ def _sections(*names: str):
 
 
 def _opened(text: str) -> str:
+  """Adds the opening tag if it is missing."""
   return text if text.startswith('<think>') else '<think>' + text
 
 
 def _once(text: str, left: str, right: str) -> bool:
-  """Both marks exactly once, in order, with something between them."""
+  """Whether both tags occur exactly once, in order, with text in between."""
   if text.count(left) != 1 or text.count(right) != 1:
     return False
   inside = text[text.index(left) + len(left) :].split(right)[0]
   return text.index(left) < text.index(right) and inside.strip() != ''
 
 
-PATTERNS = {
+PATTERNS: dict[str, Callable[[str], bool]] = {
   'boxed': _boxed,
   'answer': _answer,
   'think_answer': _think_answer,

@@ -1,12 +1,13 @@
-"""What a reward is: rows of text in, a value and named parts out.
+"""What is a reward, and how are several of them weighted and summed?
 
-Correctness is a `Verdict`, found once before any reward and carried beside
-it, so that shaping or weighting rewards cannot move the accuracy.
+A reward maps rows of text to a value and named parts. Correctness is a
+`Verdict`, computed once before any reward and passed along with the text, so
+that shaping or weighting rewards cannot change the accuracy.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rlvr_jax import annotations, enums, registry
 from rlvr_jax.tasks import Task
@@ -14,71 +15,73 @@ from rlvr_jax.verifiers.extraction import extract
 
 
 class Signals(NamedTuple):
-  """What the policy's own probabilities say of a completion.
+  """Confidence of the policy in a completion.
 
-  Of the policy that drew it, at the temperature of training.
+  Computed under the policy that sampled it, at the training temperature.
   """
 
-  entropy: float  # mean over its tokens of the entropy, nats
-  self_certainty: float  # mean over its tokens of KL(uniform || p_t), nats
-  answer_probability: float | None  # mean over the final answer's tokens
+  entropy: float  # mean over tokens, nats
+  self_certainty: float  # mean over tokens of KL(uniform || p_t), nats
+  # Mean over the final answer's tokens; None without a final answer.
+  answer_probability: float | None
 
 
 class Turn(NamedTuple):
-  """Where a message stands in its dialogue, and what came of it."""
+  """The position of a message in its dialogue, and the outcome."""
 
   index: int
-  turns: int  # of the whole dialogue
-  kind: str  # of the reply
-  won: bool  # the whole dialogue is
+  turns: int  # number of turns of the whole dialogue
+  kind: str  # of the reply to this message
+  won: bool  # whether the whole dialogue is won
   last: bool
 
 
 class Transcript(NamedTuple):
-  """One completion, as rewards see it."""
+  """One completion and what rewards may use of it."""
 
-  # Text of the sampled tokens but for the end token; U+FFFD for a token that
-  # has no text.
+  # Text of the sampled tokens without the end token; U+FFFD for a token that
+  # is no valid text.
   completion: str
   num_tokens: int
   stop: enums.Stop
-  verdict: enums.Verdict  # verified once, before the rewards
-  signals: Signals | None = None  # where a reward asks: see `needs_signals`
-  turn: Turn | None = None  # of a message in a dialogue
-  kinds: tuple[str, ...] = ()  # of the replies, for a whole dialogue
-  # The thought that the prompt opens ('<think>...'), '' for none; None where
-  # nobody says.
+  verdict: enums.Verdict  # computed once, before the rewards
+  signals: Signals | None = None  # if a reward reads them: `needs_signals`
+  turn: Turn | None = None  # for one message of a dialogue
+  kinds: tuple[str, ...] = ()  # of all replies, for a whole dialogue
+  # The start of the thought that the prompt contains ('<think>...'), '' for
+  # none; None if unknown.
   prefill: str | None = None
-  fallback: bool = False  # nothing marked the answer that was judged
-  timed_out: bool = False  # its check ran out of time
-  rules: extract.Rules = extract.RULES  # by which it was found
+  fallback: bool = False  # the verified answer was not marked as final
+  timed_out: bool = False  # verification reached its time limit
+  rules: extract.Rules = extract.RULES  # used to extract the answer
 
   @property
   def cut(self) -> bool:
-    """Whether the length limit ended it."""
+    """Whether the completion was truncated by the length limit."""
     return self.stop == enums.Stop.LENGTH
 
 
 class RewardResult(NamedTuple):
-  """One row's reward.
+  """The reward of one row.
 
-  A refused row has no reward (its value is 0 and means nothing): the caller
+  A refused row has no reward (its value is 0 and meaningless): the caller
   drops it from its group and counts it.
   """
 
   value: float
-  # Each part under its own name, never weighted. One part alone is the value
-  # itself; several are logged beside it.
+  # {name: unweighted part}. A single part is the value itself; several are
+  # logged in addition to it.
   parts: dict[str, float]
   refused: bool = False
 
 
 Reward = Callable[[Sequence[Task], Sequence[Transcript]], list[RewardResult]]
+_F = TypeVar('_F', bound=Callable)
 
 
 @registry.trial('reward')
-def _trial(reward):
-  reward([], [])
+def _trial(reward: Reward) -> None:
+  reward([], [])  # a reward raises on bad options even without rows
 
 
 @registry.register('reward')
@@ -93,12 +96,15 @@ def outcome(
   """`correct` for a CORRECT verdict, else `wrong`.
 
   Args:
-    unverifiable: what an UNVERIFIABLE row gets: 'wrong' (its answer could not
-      be read or checked, which is the model's doing) or 'refuse' (no reward;
-      the row leaves its group).
+    tasks, transcripts: n rows.
+    correct: reward of a CORRECT row.
+    wrong: reward of any other row.
+    unverifiable: reward of an UNVERIFIABLE row, whose answer could not be
+      parsed or checked: 'wrong' (the same as a wrong answer) or 'refuse' (no
+      reward; the row is dropped from its group).
 
   Raises:
-    ValueError: an option out of range.
+    ValueError: an option is out of range.
   """
   if unverifiable not in ('wrong', 'refuse'):
     raise ValueError(
@@ -113,14 +119,14 @@ def outcome(
     ):
       out.append(RewardResult(0.0, {}, refused=True))
       continue
-    right = transcript.verdict == enums.Verdict.CORRECT
-    value = float(correct if right else wrong)
+    is_correct = transcript.verdict == enums.Verdict.CORRECT
+    value = float(correct if is_correct else wrong)
     out.append(RewardResult(value, {'outcome': value}))
   return out
 
 
 def build(specs: Sequence[str], weights: Sequence[float]) -> Reward:
-  """`combine` of the rewards that `specs` name, under these names.
+  """Builds the rewards of `specs` and combines them under these names.
 
   Raises:
     ValueError: see `registry.get`, `combine` and the rewards.
@@ -133,14 +139,14 @@ def build(specs: Sequence[str], weights: Sequence[float]) -> Reward:
     return combine(funcs, specs, weights)
 
 
-def reads_signals(reward):
+def reads_signals(reward: _F) -> _F:
   """Decorator: marks a reward that reads `Transcript.signals`."""
   reward.reads_signals = True
   return reward
 
 
 def needs_signals(specs: Sequence[str]) -> bool:
-  """Whether a reward of `specs`, or one within it, reads the signals."""
+  """Whether a reward of `specs`, or one nested in it, reads the signals."""
   return any(
     getattr(fn, 'reads_signals', False)
     for spec in specs
@@ -151,24 +157,24 @@ def needs_signals(specs: Sequence[str]) -> bool:
 def combine(
   funcs: Sequence[Reward], names: Sequence[str], weights: Sequence[float]
 ) -> Reward:
-  """The weighted sum of rewards: value = sum_i weights[i] * value_i.
+  """Returns the weighted sum of rewards: value = sum_i weights[i] * value_i.
 
-  `parts` holds each function's own value under its name, without its weight,
-  and the parts of a function that has several, as `all_of` has, under theirs.
-  A row is refused if any function refuses it or gives it NaN or an infinity
-  (even with weight 0), or if the sum is infinite; its parts are then those
-  that are finite.
+  `parts` has the unweighted value of each function under its name, and the
+  parts of functions with several parts (such as `all_of`) under theirs. A row
+  is refused if any function refuses it or returns NaN or an infinity for it
+  (even with weight 0), or if the sum is infinite; its parts are then the
+  finite ones.
 
   Args:
-    funcs: n rewards; TRL calls them reward_funcs.
-    names: n different names, for metrics and error messages.
-    weights: n finite numbers; TRL calls them reward_weights.
+    funcs: n rewards; TRL's reward_funcs.
+    names: n distinct names, for metrics and error messages.
+    weights: n finite numbers; TRL's reward_weights.
 
   Raises:
-    ValueError: lengths differ or are 0, a name comes twice, a weight is not
-      finite. When called: the numbers of tasks and transcripts differ, or a
-      function returns another number of rows, or something else than
-      `RewardResult` (the message names it).
+    ValueError: lengths differ or are 0, a name repeats, or a weight is not
+      finite. From the returned function: the numbers of tasks and transcripts
+      differ, or a function returns another number of rows or anything but
+      `RewardResult` (the message names the function).
   """
   funcs, names, weights = tuple(funcs), tuple(names), tuple(weights)
   if not funcs or not len(funcs) == len(names) == len(weights):
@@ -180,11 +186,13 @@ def combine(
     raise ValueError(f'Reward names {list(names)} repeat: rename one.')
   check_finite(**dict(zip(names, weights)))
 
-  def combined(tasks, transcripts):
+  def combined(
+    tasks: Sequence[Task], transcripts: Sequence[Transcript]
+  ) -> list[RewardResult]:
     if len(tasks) != len(transcripts):
       raise ValueError(
-        f'{len(tasks)} tasks for {len(transcripts)} transcripts: give the '
-        'task of each row.'
+        f'{len(tasks)} tasks for {len(transcripts)} transcripts: give one task '
+        'for each row.'
       )
     columns = []
     for name, func in zip(names, funcs):
@@ -201,21 +209,21 @@ def combine(
 
 
 def check_finite(**values: float) -> None:
-  """ValueError naming the first value that is no number of a sane size.
+  """Raises ValueError naming the first value that is not a finite number.
 
-  Up to 1e15: the squares of rewards must be finite in float32.
+  The limit on the size is 1e15: squared rewards must be finite in float32.
   """
   for name, value in values.items():
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not abs(value) <= annotations.LARGEST:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= annotations.LARGEST:
       raise ValueError(
-        f'{name}={registry.show(value)}: give a finite number, of size '
-        f'{annotations.LARGEST:g} at most.'
+        f'{name}={registry.show(value)}: give a finite number of at most '
+        f'{annotations.LARGEST:g} in size.'
       )
 
 
-def _rows(name: str, rows) -> list[RewardResult]:
-  """What a reward returned, with plain floats; ValueError names the reward."""
+def _rows(name: str, rows: object) -> list[RewardResult]:
+  """Checks what the reward `name` returned and converts numbers to floats."""
   remedy = (
     'it must return a list with a `RewardResult(value, parts)` for each row.'
   )
@@ -235,8 +243,8 @@ def _rows(name: str, rows) -> list[RewardResult]:
   return out
 
 
-def _number(name: str, x) -> float:
-  """A number of Python, NumPy or JAX as a float; NaN and infinities too."""
+def _number(name: str, x: object) -> float:
+  """Converts a Python, NumPy or JAX number, even NaN, to a float."""
   try:
     if isinstance(x, str | bytes):
       raise TypeError
@@ -248,19 +256,24 @@ def _number(name: str, x) -> float:
     ) from e
 
 
-def _add(names, weights, row: Sequence[RewardResult]) -> RewardResult:
-  values = [part.value for part in row]
-  own = {
-    name: value
-    for name, value, part in zip(names, values, row)
-    if math.isfinite(value) and not part.refused
+def _add(
+  names: Sequence[str],
+  weights: Sequence[float],
+  results: Sequence[RewardResult],
+) -> RewardResult:
+  """Combines the results of all functions for one row."""
+  values = [result.value for result in results]
+  finite_values = {
+    name: result.value
+    for name, result in zip(names, results)
+    if math.isfinite(result.value) and not result.refused
   }
   parts = {}
-  for part in row:
-    if len(part.parts) > 1:
-      parts |= {k: v for k, v in part.parts.items() if math.isfinite(v)}
-  parts |= own
-  if len(own) == len(names):
+  for result in results:
+    if len(result.parts) > 1:
+      parts |= {k: v for k, v in result.parts.items() if math.isfinite(v)}
+  parts |= finite_values
+  if len(finite_values) == len(names):
     total = sum(w * v for w, v in zip(weights, values))
     if math.isfinite(total):
       return RewardResult(total, parts)

@@ -1,23 +1,24 @@
-r"""Rewards for a stated confidence: scoring rules, with their sign turned.
+r"""Is a stated confidence calibrated? Rewards that are negated scoring rules.
 
-c is 1 for a CORRECT verdict, else 0; q is what `confidence.parse` reads;
-S(q, c) is a loss, and the reward is -S. A rule is proper where E[-S(q, c)]
-over c ~ Bernoulli(p) is largest at q = p.
+c is 1 for a CORRECT verdict, else 0; q is the confidence that
+`confidence.parse` reads; S(q, c) is a loss, and the reward is -S. A scoring
+rule is proper if E[-S(q, c)] over c ~ Bernoulli(p) is maximal at q = p.
 
-RLCR (arXiv:2507.16806), as the paper has it, rewards R = c - (q - c)^2:
+The reward of RLCR (arXiv:2507.16806) in the paper is R = c - (q - c)^2:
 
   reward_funcs = ('outcome', 'brier'), reward_weights = (1.0, 1.0)
 
-Its code gives 0.5 f + 0.5 f c + 0.5 f (1 - (q - c)^2), f = 1 for a well-formed
-row, which is 0.5 (R + 2) for these rows and 0 for the others:
+The official code has 0.5 f + 0.5 f c + 0.5 f (1 - (q - c)^2) with f = 1 for a
+well-formed row, else 0: that is 0.5 (R + 2) for well-formed rows, else 0.
 
   reward_funcs = ('confident', 'all_of(outcome, confident)',
                   'brier(malformed=0.0)'), reward_weights = (1.0, 0.5, 0.5)
 
-where `format(tabc)` for `confident` asks for all the tags that it asks for.
-The weight of correctness must exceed S(p, 1) - S(p, 0) for all p that occur,
-else a wrong answer on purpose with q = 0 pays more than an honest one: 1 is
-the least weight for `brier`, log((1 - eps) / eps) for `log_score`.
+With `format(tabc)` instead of `confident`, a well-formed row needs all the tags
+that the official code requires. The weight of correctness must exceed
+S(p, 1) - S(p, 0) for all p that occur, else a deliberately wrong answer with
+q = 0 has a higher reward than an honest one: the smallest such weight is 1 for
+`brier`, and log((1 - eps) / eps) for `log_score`.
 """
 
 import math
@@ -33,7 +34,7 @@ from rlvr_jax.verifiers import confidence
 def confident(
   tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
 ) -> list[base.RewardResult]:
-  """1 where a confidence can be read (`confidence.parse`), else 0."""
+  """1 where a confidence can be parsed (`confidence.parse`), else 0."""
   values = [
     float(confidence.parse(t.completion) is not None) for t in transcripts
   ]
@@ -50,8 +51,9 @@ def brier(
   """-(q - c)^2, in [-1, 0]. Proper.
 
   Args:
-    malformed: of a row without a readable confidence; the default is the
-      worst that the score can be.
+    tasks, transcripts: n rows.
+    malformed: reward of a row whose confidence cannot be parsed; the default
+      is the minimum of the score.
 
   Raises:
     ValueError: malformed is not finite.
@@ -67,17 +69,18 @@ def log_score(
   eps: float = 0.01,
   malformed: float | None = None,
 ) -> list[base.RewardResult]:
-  """log of the probability that q gives to c, q clipped to [eps, 1 - eps].
+  """log q if c = 1, else log(1 - q), with q clipped to [eps, 1 - eps].
 
-  In [log(eps), log(1 - eps)]. Proper for p in [eps, 1 - eps]; beyond, all q
-  on p's side of the bound are as good.
+  In [log(eps), log(1 - eps)]. Proper for p in [eps, 1 - eps]; outside, all q
+  on p's side of the bound have the same reward.
 
   Args:
+    tasks, transcripts: n rows.
     eps: in (0, 0.5).
     malformed: see `brier`; None for log(eps).
 
   Raises:
-    ValueError: eps out of range, malformed not finite.
+    ValueError: eps is out of range, or malformed is not finite.
   """
   base.check_finite(eps=eps)
   if not 0 < eps < 0.5:
@@ -96,7 +99,7 @@ def spherical(
 ) -> list[base.RewardResult]:
   """q_c / sqrt(q^2 + (1 - q)^2) - 1, q_1 = q, q_0 = 1 - q; in [-1, 0]. Proper.
 
-  Args and errors: see `brier`.
+  Args and Raises: see `brier`.
   """
   rule = lambda q, c: (q if c else 1 - q) / math.hypot(q, 1 - q) - 1
   return _score('spherical', transcripts, rule, malformed)
@@ -109,9 +112,9 @@ def absolute(
   *,
   malformed: float = -1.0,
 ) -> list[base.RewardResult]:
-  """-|q - c|, in [-1, 0]. Not proper: q = 1 is best where p > 1/2, else q = 0.
+  """-|q - c|, in [-1, 0]. Not proper: q = 1 is optimal if p > 1/2, else q = 0.
 
-  Args and errors: see `brier`.
+  Args and Raises: see `brier`.
   """
   return _score('absolute', transcripts, lambda q, c: -abs(q - c), malformed)
 
@@ -122,6 +125,7 @@ def _score(
   rule: Callable[[float, int], float],
   malformed: float,
 ) -> list[base.RewardResult]:
+  """Applies rule(q, c) to every row with a confidence."""
   base.check_finite(malformed=malformed)
   out = []
   for transcript in transcripts:

@@ -1,8 +1,8 @@
-"""Rewards that need no gold answer: how sure the policy is of its own words.
+"""How confident is the policy in its own tokens? Rewards without gold answers.
 
-They read `Transcript.signals`, which training fills in for them (see
-`base.needs_signals`). Sources: INTUITOR (arXiv:2505.19590), RENT
-(arXiv:2505.22660), CRew (arXiv:2510.13501).
+They read `Transcript.signals`, which the training loop computes if a reward
+needs them (see `base.needs_signals`). Sources: INTUITOR (arXiv:2505.19590),
+RENT (arXiv:2505.22660), CRew (arXiv:2510.13501).
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ def self_certainty(
 ) -> list[base.RewardResult]:
   """Mean over tokens of KL(uniform || p_t), nats, at least 0 (INTUITOR).
 
-  The tail of p_t drives it: it is not log V minus the entropy. The method's
-  own code adds log V, which group advantages do not see.
+  It is dominated by the tail of p_t, unlike log V minus the entropy. The
+  official code omits the constant -log V, which cancels in group advantages.
 
   Raises:
-    ValueError: a transcript without signals.
+    ValueError: a transcript has no signals.
   """
-  return _graded(
+  return _results(
     'self_certainty', [s.self_certainty for s in _signals(transcripts)]
   )
 
@@ -35,12 +35,12 @@ def self_certainty(
 def token_entropy(
   tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
 ) -> list[base.RewardResult]:
-  """Minus the mean entropy of a token, nats, in [-log V, 0] (RENT).
+  """Minus the mean token entropy, nats, in [-log V, 0] (RENT).
 
   Raises:
-    ValueError: a transcript without signals.
+    ValueError: a transcript has no signals.
   """
-  return _graded('token_entropy', [-s.entropy for s in _signals(transcripts)])
+  return _results('token_entropy', [-s.entropy for s in _signals(transcripts)])
 
 
 @registry.register('reward')
@@ -53,32 +53,32 @@ def answer_probability(
 ) -> list[base.RewardResult]:
   """Mean probability of the final answer's tokens, in [0, 1] (CRew).
 
-  A mean of probabilities, neither their product nor the exponential of a mean
-  log.
+  An arithmetic mean of probabilities, not their product or geometric mean.
 
   Args:
-    missing: of a completion without a final answer.
+    tasks, transcripts: n rows.
+    missing: reward of a completion without a final answer.
 
   Raises:
-    ValueError: missing is not finite, a transcript without signals.
+    ValueError: missing is not finite, or a transcript has no signals.
   """
   base.check_finite(missing=missing)
-  said = [s.answer_probability for s in _signals(transcripts)]
-  return _graded(
-    'answer_probability', [missing if p is None else p for p in said]
+  probabilities = [s.answer_probability for s in _signals(transcripts)]
+  return _results(
+    'answer_probability', [missing if p is None else p for p in probabilities]
   )
 
 
 def _signals(transcripts: Sequence[base.Transcript]) -> list[base.Signals]:
-  lacking = sum(t.signals is None for t in transcripts)
-  if lacking:
+  missing = sum(t.signals is None for t in transcripts)
+  if missing:
     raise ValueError(
-      f'{lacking} of {len(transcripts)} transcripts have no signals: build '
+      f'{missing} of {len(transcripts)} transcripts have no signals: build '
       'them with `Transcript(..., signals=Signals(...))` from the log-probs '
       'of the policy where `base.needs_signals(reward_funcs)` holds.'
     )
   return [t.signals for t in transcripts]
 
 
-def _graded(name: str, values: Sequence[float]) -> list[base.RewardResult]:
+def _results(name: str, values: Sequence[float]) -> list[base.RewardResult]:
   return [base.RewardResult(float(v), {name: float(v)}) for v in values]

@@ -1,13 +1,13 @@
-"""Rewards of turns in a dialogue: each row is one message of the policy.
+"""What is one turn of a dialogue worth? Each row is one policy message.
 
-ΔBelief-RL's official code (Auzina et al. 2026, arXiv 2602.12342) adds to every
-turn t of a game of n turns
+The official code of ΔBelief-RL (Auzina et al. 2026, arXiv 2602.12342) adds to
+every turn t of a game of n turns
 
   2 [won] - 0.05 n [n > 1] - 5 [invalid_t] - [repeated_t]
 
-which is `win(2.0, every)`, `length(-0.05, every)`, `invalid(-5.0)` and
-`repeated(-1.0)` together; with 'last' the first two fall on the last turn
-alone, as in its outcome baseline.
+which is the sum of `win(2.0, every)`, `length(-0.05, every)`, `invalid(-5.0)`
+and `repeated(-1.0)`. With 'last', the first two are added to the last turn
+only, as in its outcome baseline.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,13 +25,18 @@ def win(
   value: float = 1.0,
   at: str = 'last',
 ) -> list[base.RewardResult]:
-  """`value` for a game that is won, on its last turn or on every one.
+  """`value` on the last turn, or on every turn, of a game that is won.
+
+  Args:
+    tasks, transcripts: n rows.
+    value: the reward.
+    at: 'last' or 'every'.
 
   Raises:
-    ValueError: an option out of range, or a row that is no turn of a dialogue.
+    ValueError: an option is out of range, or a row is not a turn of a dialogue.
   """
-  here = _place(at)
-  return _graded('win', transcripts, value, lambda t: t.won and here(t))
+  applies = _applies_at(at)
+  return _scaled('win', transcripts, value, lambda t: t.won and applies(t))
 
 
 @registry.register('reward')
@@ -42,17 +47,22 @@ def length(
   value: float = -0.05,
   at: str = 'every',
 ) -> list[base.RewardResult]:
-  """`value` * n for a game of n > 1 turns, on its last turn or on every one.
+  """`value` * n on the last turn, or on every turn, of a game of n > 1 turns.
 
-  The official code's: on every one of n turns, it makes value * n**2 in all.
-  A constant cost of a turn is `turn_cost`.
+  As in the official code: on every one of n turns, the sum is value * n**2.
+  For a constant cost per turn use `turn_cost`.
+
+  Args:
+    tasks, transcripts: n rows.
+    value: the reward per turn of the game.
+    at: 'last' or 'every'.
 
   Raises:
-    ValueError: as `win`.
+    ValueError: see `win`.
   """
-  here = _place(at)
-  size = lambda t: t.turns if t.turns > 1 and here(t) else 0
-  return _graded('length', transcripts, value, size)
+  applies = _applies_at(at)
+  scale = lambda t: t.turns if t.turns > 1 and applies(t) else 0
+  return _scaled('length', transcripts, value, scale)
 
 
 @registry.register('reward')
@@ -62,8 +72,8 @@ def turn_cost(
   *,
   value: float = -0.05,
 ) -> list[base.RewardResult]:
-  """`value` for each turn. Raises ValueError as `win`."""
-  return _graded('turn_cost', transcripts, value, lambda t: 1)
+  """`value` on every turn. Raises: see `win`."""
+  return _scaled('turn_cost', transcripts, value, lambda t: 1)
 
 
 @registry.register('reward')
@@ -73,8 +83,8 @@ def invalid(
   *,
   value: float = -1.0,
 ) -> list[base.RewardResult]:
-  """`value` for a turn against the rules. Raises ValueError as `win`."""
-  return _graded('invalid', transcripts, value, lambda t: t.kind == 'invalid')
+  """`value` on every invalid turn. Raises: see `win`."""
+  return _scaled('invalid', transcripts, value, lambda t: t.kind == 'invalid')
 
 
 @registry.register('reward')
@@ -84,25 +94,32 @@ def repeated(
   *,
   value: float = -0.2,
 ) -> list[base.RewardResult]:
-  """`value` for a turn that asks what was asked. Raises ValueError as `win`."""
-  return _graded('repeated', transcripts, value, lambda t: t.kind == 'repeated')
+  """`value` on every turn that repeats an earlier one. Raises: see `win`."""
+  return _scaled('repeated', transcripts, value, lambda t: t.kind == 'repeated')
 
 
-def _place(at: str) -> Callable[[base.Turn], bool]:
+def _applies_at(at: str) -> Callable[[base.Turn], bool]:
   if at not in ('last', 'every'):
     raise ValueError(f"at={registry.show(at)}: choose 'last' or 'every'.")
   return lambda t: t.last or at == 'every'
 
 
-def _graded(name, transcripts, value, times):
+def _scaled(
+  name: str,
+  transcripts: Sequence[base.Transcript],
+  value: float,
+  scale: Callable[[base.Turn], float],
+) -> list[base.RewardResult]:
+  """Returns value * scale(turn) for each row."""
   base.check_finite(value=value)
   out = []
   for transcript in transcripts:
     if transcript.turn is None:
       raise ValueError(
-        f'Reward {registry.show(name)} is for turns of a dialogue, and the tasks are single '
-        "questions: take another reward, or an env such as 'guessing()'."
+        f'Reward {registry.show(name)} is for turns of a dialogue, but the tasks '
+        'are single questions: choose another reward, or an env such as '
+        "'guessing()'."
       )
-    x = 0.0 + value * times(transcript.turn)
-    out.append(base.RewardResult(x, {name: x}))
+    reward = 0.0 + value * scale(transcript.turn)
+    out.append(base.RewardResult(reward, {name: reward}))
   return out

@@ -1,4 +1,4 @@
-"""Rewards against length, in sampled tokens; the end token counts."""
+"""How are long completions penalised? In sampled tokens, with the end token."""
 
 from collections.abc import Sequence
 
@@ -16,19 +16,21 @@ def overlong(
   buffer: int,
   factor: float = 1.0,
 ) -> list[base.RewardResult]:
-  """0 up to max_length - buffer tokens, then down to -factor at max_length.
+  """0 up to max_length - buffer tokens, then linear to -factor at max_length.
 
   DAPO's soft overlong punishment (arXiv:2503.14476):
-  -factor * clip((l - (max_length - buffer)) / buffer, 0, 1) for l tokens. The
-  floor beyond max_length is the paper's; verl's code goes on falling.
+  -factor * clip((l - (max_length - buffer)) / buffer, 0, 1) for l tokens. As
+  in the paper, the penalty is constant beyond max_length; in verl it keeps
+  growing.
 
   Args:
-    max_length: tokens; for most uses max_completion_length.
+    tasks, transcripts: n rows.
+    max_length: tokens; usually max_completion_length.
     buffer: tokens, in 1..max_length.
     factor: the penalty at max_length and beyond, at least 0.
 
   Raises:
-    ValueError: an option out of range.
+    ValueError: an option is out of range.
   """
   for name, value in (('max_length', max_length), ('buffer', buffer)):
     base.check_finite(**{name: value})
@@ -44,8 +46,8 @@ def overlong(
   _check_not_negative(factor=factor)
   out = []
   for transcript in transcripts:
-    over = (transcript.num_tokens - (max_length - buffer)) / buffer
-    value = 0.0 - factor * min(max(over, 0.0), 1.0)
+    excess = (transcript.num_tokens - (max_length - buffer)) / buffer
+    value = 0.0 - factor * min(max(excess, 0.0), 1.0)
     out.append(base.RewardResult(value, {'overlong': value}))
   return out
 
@@ -57,7 +59,7 @@ def length_penalty(
   *,
   per_token: float,
 ) -> list[base.RewardResult]:
-  """-per_token for each token.
+  """-per_token for each sampled token.
 
   Raises:
     ValueError: per_token is negative or not finite.

@@ -1,13 +1,13 @@
-"""Similarity of a step with an expert's: the reward of SRL.
+"""How similar is a step to the expert's? The reward of SRL.
 
-After Deng et al. (2025, arXiv 2510.25992, section 3): R = 2 M / T, where M
-counts the elements of matching blocks (the longest common block, then the same
-on either side of it) and T those of both sequences; Python's
-difflib.SequenceMatcher, which the paper names. What the paper leaves open is
-an option here: the unit of an element, the order of the arguments (ties are
-broken by position, so it matters), and `autojunk`, difflib's default, which
-drops frequent elements of a second sequence of 200 or more: for characters
-that is nearly all of them, and the reward collapses at that length.
+Deng et al. (2025, arXiv 2510.25992, section 3) use R = 2 M / T from Python's
+difflib.SequenceMatcher: M is the number of elements in matching blocks (the
+longest common block, then recursively on both sides of it), T the number of
+elements of both sequences. What the paper leaves open is an option here: the
+unit of an element; the order of the arguments, which matters because ties are
+broken by position; and `autojunk`, on by default in difflib, which ignores
+frequent elements if the second sequence has 200 or more. With characters
+nearly all are ignored, and the reward collapses at that length.
 """
 
 from collections.abc import Sequence
@@ -32,58 +32,63 @@ def similarity(
   think: str = 'required',
   failure: float = -1.0,
 ) -> list[base.RewardResult]:
-  """`ratio` of the completion's step with the expert's; see `step`.
+  """`ratio` of the completion's step (see `step`) and the expert's.
 
-  The expert's is data['expert'], or the worked solution data['solution']. It is
-  computed in worker processes; a row that takes longer than 10 seconds there is
-  refused.
+  The expert's step is data['expert'], or else the worked solution
+  data['solution']. The ratio is computed in worker processes; a row that takes
+  more than 10 seconds is refused.
 
   Args:
+    tasks, transcripts: n rows.
     unit, autojunk: see `ratio`.
-    order: prediction_first or expert_first.
-    think: required, optional or none; see `step`.
-    failure: for a broken form.
+    order: 'prediction_first' or 'expert_first'.
+    think: 'required', 'optional' or 'none'; see `step`.
+    failure: reward of a malformed completion.
 
   Raises:
-    ValueError: an option out of range, or a task without an expert's text.
+    ValueError: an option is out of range, or a task has no expert text.
   """
   base.check_finite(failure=failure)
   ratio('', '', unit=unit)
-  for name, value, known in (
+  for name, value, choices in (
     ('order', order, ('prediction_first', 'expert_first')),
     ('think', think, ('required', 'optional', 'none')),
     ('autojunk', autojunk, (True, False)),
   ):
-    if value not in known:
-      raise ValueError(f'{name}={registry.show(value)}: choose one of {known}.')
-  said = [step(t.completion, think) for t in transcripts]
+    if value not in choices:
+      raise ValueError(
+        f'{name}={registry.show(value)}: choose one of {choices}.'
+      )
+  predictions = [step(t.completion, think) for t in transcripts]
   jobs = []
-  for task, text in zip(tasks, said):
+  for task, prediction in zip(tasks, predictions):
     expert = task.data.get('expert', task.data.get('solution'))
     if not isinstance(expert, str):
       raise ValueError(
-        f"Task {registry.show(task.id)} has no expert's text to compare with: its "
-        "environment must give data['expert'] or data['solution'], as steps(...) "
-        'does.'
+        f'Task {registry.show(task.id)} has no expert text to compare with: its '
+        "environment must give data['expert'] or data['solution'], as "
+        'steps(...) does.'
       )
-    if text is not None:
-      pair = (text, expert)[:: 1 if order == 'prediction_first' else -1]
+    if prediction is not None:
+      first, second = prediction, expert
+      if order == 'expert_first':
+        first, second = second, first
       jobs.append(
-        dict(prediction=pair[0], expert=pair[1], unit=unit, autojunk=autojunk)
+        dict(prediction=first, expert=second, unit=unit, autojunk=autojunk)
       )
   replies = iter(
     pool.run('similarity', jobs, timeout_s=TIMEOUT_S) if jobs else ()
   )
   out = []
-  for text in said:
+  for prediction in predictions:
     value = failure
-    if text is not None:
+    if prediction is not None:
       reply = next(replies)
       if reply.failure:
         out.append(base.RewardResult(0.0, {}, refused=True))
         continue
       value = reply.value
-    broken = float(text is None)
-    parts = {'similarity': float(value), 'similarity_failure': broken}
+    malformed = float(prediction is None)
+    parts = {'similarity': float(value), 'similarity_failure': malformed}
     out.append(base.RewardResult(float(value), parts))
   return out

@@ -1,12 +1,13 @@
-"""Rewards with little or nothing to do with correctness, and their algebra.
+"""Which control rewards are barely or not related to correctness?
 
-"Spurious Rewards: Rethinking Training Signals in RLVR" (arXiv:2506.10947)
-trains on these as controls. Each is 0 or 1 a row; its format reward is
-`format(boxed)` and its compounds are `inverse` and `all_of`.
+They are those of "Spurious Rewards: Rethinking Training Signals in RLVR"
+(arXiv:2506.10947), and combinators for them. Each is 0 or 1 for a row. The
+paper's format reward is `format(boxed)`; its compound rewards are made with
+`inverse` and `all_of`.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -17,8 +18,8 @@ from rlvr_jax.verifiers import answer
 from rlvr_jax.verifiers.extraction import extract
 
 READ = 100_000  # characters at the end that are searched for repetitions
-PERIODS = (10, 256)  # characters of a pattern, at least and at most
-TIMES = 10  # occurrences in a row that count as repetition
+PERIODS = (10, 256)  # minimum and maximum length of a pattern, characters
+TIMES = 10  # consecutive occurrences that count as repetition
 
 
 @registry.register('reward')
@@ -29,18 +30,21 @@ def random(
   p: float = 0.5,
   seed: int = 0,
 ) -> list[base.RewardResult]:
-  """1 with probability p, whatever a row says; else 0.
+  """1 with probability p, independent of the completion; else 0.
 
-  A row's bit is a hash of the seed, of all task ids and completions of the
-  batch in order, and of the row's place. A generator's state would have to be
-  kept for a resumed run to draw the same bits; this is a function of what is
-  graded. A hash of the row alone would give equal completions equal rewards,
-  always: a policy could learn which words pay. Here one changed character
-  anywhere in the batch draws all bits anew, and equal completions of a group
-  differ by their places. Two rewards with the same seed draw the same bits.
+  The bit of a row is a hash of the seed, of all task ids and completions of
+  the batch in order, and of the row's index. Unlike a random generator, whose
+  state would have to be in the checkpoint, this gives a resumed run the same
+  bits. A hash of the row alone would always give equal completions equal
+  rewards, so that a policy could learn which texts are rewarded; here one
+  changed character anywhere in the batch resamples all bits, and equal
+  completions of a group differ by their index. Two rewards with the same seed
+  have the same bits.
 
   Args:
+    tasks, transcripts: n rows.
     p: in [0, 1].
+    seed: of the hash.
 
   Raises:
     ValueError: p is not in [0, 1].
@@ -52,10 +56,10 @@ def random(
   for task, transcript in zip(tasks, transcripts, strict=True):
     for text in (task.id, transcript.completion):
       data = text.encode('utf-8', 'surrogatepass')
-      # The length first, so that no two batches join to the same bytes.
+      # With the length in front, no two batches give the same bytes.
       digest.update(f'{len(data)}:'.encode() + data)
   batch, bits = digest.hexdigest(), 2**53
-  return _graded(
+  return _results(
     'random',
     [
       uniform(bits, 'random', seed, batch, row) < p * bits
@@ -71,18 +75,21 @@ def contains(
   *,
   text: str,
 ) -> list[base.RewardResult]:
-  """1 where the completion holds `text`, in any case; `contains(python)`.
+  """1 where the completion contains `text`, ignoring case, else 0.
+
+  Example: `contains(python)`.
 
   Raises:
-    ValueError: text is empty or no string.
+    ValueError: text is empty or not a string.
   """
   if not isinstance(text, str) or not text:
     raise ValueError(
-      f'text={registry.show(text)}: give some text, as in contains(python).'
+      f'text={registry.show(text)}: give a non-empty string, as in '
+      'contains(python).'
     )
-  sought = text.casefold()
-  return _graded(
-    'contains', [sought in t.completion.casefold() for t in transcripts]
+  needle = text.casefold()
+  return _results(
+    'contains', [needle in t.completion.casefold() for t in transcripts]
   )
 
 
@@ -91,7 +98,7 @@ def no_repetition(
   tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
 ) -> list[base.RewardResult]:
   """0 where the completion repeats itself (see `repeats`), else 1."""
-  return _graded(
+  return _results(
     'no_repetition', [not repeats(t.completion) for t in transcripts]
   )
 
@@ -103,18 +110,19 @@ def majority(
   *,
   timeout_s: float = 3.0,
 ) -> list[base.RewardResult]:
-  """1 where the answer equals the majority answer of the starting model.
+  """1 where the answer equals the initial model's majority answer, else 0.
 
-  The label comes from a file of scripts/label.py, which the config key
-  `labels` names; the verdict stays that of the gold answer.
+  These labels come from scripts/label.py; the config key `labels` is the path
+  of its file. The verdict still uses the gold answer.
 
   Args:
-    timeout_s: limit on checking one symbolic answer.
+    tasks, transcripts: n rows.
+    timeout_s: limit on verifying one symbolic answer.
 
   Raises:
-    ValueError: a task without a label.
+    ValueError: a task has no label.
   """
-  return _graded('majority', _says_label(tasks, transcripts, timeout_s))
+  return _results('majority', _equals_label(tasks, transcripts, timeout_s))
 
 
 @registry.register('reward')
@@ -124,19 +132,19 @@ def incorrect(
   *,
   timeout_s: float = 3.0,
 ) -> list[base.RewardResult]:
-  """`majority`, on tasks whose majority answer is wrong and on no others.
+  """`majority`, for training only on tasks whose majority answer is wrong.
 
   Raises:
-    ValueError: a task without a label, or whose label is not known wrong.
+    ValueError: a task has no label, or its label is not known to be wrong.
   """
   for task in tasks:
     if task.data.get('label_right') is not False:
       raise ValueError(
-        f'Task {registry.show(task.id)} has no label that is known to be wrong, which the '
-        'reward incorrect needs: set the config key labels to a file of '
-        'scripts/label.py.'
+        f'Task {registry.show(task.id)} has no label that is known to be wrong, '
+        'which the reward incorrect needs: set the config key labels to a file '
+        'of scripts/label.py.'
       )
-  return _graded('incorrect', _says_label(tasks, transcripts, timeout_s))
+  return _results('incorrect', _equals_label(tasks, transcripts, timeout_s))
 
 
 @registry.register('reward')
@@ -148,7 +156,7 @@ def inverse(
 ) -> list[base.RewardResult]:
   """1 - r of another reward, as in `inverse(format(boxed))`.
 
-  A row that the other refuses stays refused.
+  A row that the other reward refuses stays refused.
   """
   rows = registry.get('reward', reward)(tasks, transcripts)
   return [row._replace(value=1.0 - row.value) for row in rows]
@@ -160,46 +168,47 @@ def all_of(
   transcripts: Sequence[base.Transcript],
   *rewards: registry.Spec,
 ) -> list[base.RewardResult]:
-  """1 where all parts are 1, else 0: `all_of(format(boxed), outcome)`.
+  """1 where all rewards are 1, else 0: `all_of(format(boxed), outcome)`.
 
-  Each part is logged under its own name. A row that one refuses is refused.
+  Each reward is logged under its own name. A row that one of them refuses is
+  refused.
 
   Raises:
-    ValueError: a part comes twice.
+    ValueError: a reward repeats.
   """
   funcs = [registry.get('reward', spec) for spec in rewards]
-  together = base.combine(funcs, rewards, [1.0] * len(rewards))
+  combined = base.combine(funcs, rewards, [1.0] * len(rewards))
   return [
     row._replace(value=float(all(row.parts.get(r) == 1 for r in rewards)))
-    for row in together(tasks, transcripts)
+    for row in combined(tasks, transcripts)
   ]
 
 
 def repeats(text: str) -> bool:
-  """Whether a pattern of 10 to 256 characters comes 10 times in a row.
+  """Whether a pattern of 10 to 256 characters repeats 10 times in a row.
 
-  Reads the last `READ` characters. A pattern of n characters comes 10 times
-  in a row exactly where 9n characters in a row equal the one n places on.
-  Every 2n-th of these is looked at first, of which 4 in a row must be equal
-  then; so the time for ordinary text is 247 comparisons of a small part of it
-  (a few milliseconds), and of all of it at worst.
+  Only the last `READ` characters are searched. A pattern of n characters
+  repeats 10 times exactly if 9n consecutive characters each equal the one n
+  positions later. Such a run contains at least 4 consecutive multiples of 2n,
+  so those positions are tested first: ordinary text costs 247 comparisons of a
+  small part of it (a few milliseconds), and of all of it at worst.
   """
   data = text[-READ:].encode('utf-32-le', 'surrogatepass')
   x = np.frombuffer(data, np.uint32)
   for n in range(PERIODS[0], PERIODS[1] + 1):
     if len(x) < TIMES * n:
       return False
-    here, there = x[:-n], x[n:]
+    current, shifted = x[:-n], x[n:]
     if (
-      _longest_run(here[:: 2 * n] == there[:: 2 * n]) >= 4
-      and _longest_run(here == there) >= (TIMES - 1) * n
+      _longest_run(current[:: 2 * n] == shifted[:: 2 * n]) >= 4
+      and _longest_run(current == shifted) >= (TIMES - 1) * n
     ):
       return True
   return False
 
 
 def _longest_run(equal: np.ndarray) -> int:
-  """Length of the longest run of True."""
+  """Returns the length of the longest run of True in a bool[N]."""
   gaps = np.flatnonzero(~equal)
   if not len(gaps):
     return len(equal)
@@ -207,12 +216,17 @@ def _longest_run(equal: np.ndarray) -> int:
   return max(gaps[0], inside, len(equal) - 1 - gaps[-1])
 
 
-def _says_label(tasks, transcripts, timeout_s) -> list[bool]:
+def _equals_label(
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
+  timeout_s: float,
+) -> list[bool]:
+  """Whether each completion's answer equals the label of its task."""
   for task in tasks:
     if 'label' not in task.data:
       raise ValueError(
-        f'Task {registry.show(task.id)} has no label: set the config key labels to a file '
-        'of scripts/label.py.'
+        f'Task {registry.show(task.id)} has no label: set the config key labels '
+        'to a file of scripts/label.py.'
       )
   verdicts = answer.verify(
     [task.data['label'] for task in tasks],
@@ -224,5 +238,5 @@ def _says_label(tasks, transcripts, timeout_s) -> list[bool]:
   return [v == enums.Verdict.CORRECT for v in verdicts]
 
 
-def _graded(name: str, right) -> list[base.RewardResult]:
-  return [base.RewardResult(float(r), {name: float(r)}) for r in right]
+def _results(name: str, values: Iterable[bool]) -> list[base.RewardResult]:
+  return [base.RewardResult(float(v), {name: float(v)}) for v in values]

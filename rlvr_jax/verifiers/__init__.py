@@ -1,1 +1,1 @@
-"""Is this text right? Verifiers of answers, pure Python on text, without JAX."""
+"""Is this text right? Verifiers of answers: pure Python, without JAX."""

@@ -1,20 +1,20 @@
-"""Reads the confidence that a completion states about its own answer."""
+"""Which confidence does a completion state about its own answer?"""
 
 import re
 
-LONGEST = 400  # characters that a number may have
+LONGEST = 400  # most characters of a number
 
 _OPEN, _CLOSE = '<confidence>', '</confidence>'
 _NUMBER = re.compile(r'[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?')
 
 
 def parse(text: str) -> float | None:
-  """The stated confidence, in [0, 1], or None: a format failure.
+  """Returns the stated confidence, in [0, 1]; None is a format failure.
 
-  Read is what stands in `<confidence>...</confidence>`: a plain decimal number
-  such as 0.8, .8, 1 or 8e-1, with white space around it. None if the tag is
-  missing, unclosed or there more than once, or holds anything else: words, a
-  percentage, NaN, an infinity, a number outside [0, 1].
+  `<confidence>...</confidence>` must contain a plain decimal number such as
+  0.8, .8, 1 or 8e-1; white space around it is allowed. None if the tag is
+  missing, unclosed or repeated, or contains anything else: words, a percentage,
+  NaN, an infinity, a number outside [0, 1].
 
   Stricter than RLCR's training code (arXiv:2507.16806), which takes the last
   tag and whatever Python's float() reads, NaN included.

@@ -1,14 +1,14 @@
 r"""Does an expression reach the target with the given numbers?
 
-The grammar, over exact fractions (own parser: nothing evaluates the text):
+The grammar, over exact fractions (a parser of our own: no text is evaluated):
 
   sum   = prod (('+' | '-') prod)*
   prod  = sign (('*' | '/') sign)*
   sign  = ('+' | '-') sign | atom
   atom  = digits | '(' sum ')' | '\frac' '{' sum '}' '{' sum '}'
 
-Also read: × · ÷ −, \times \cdot \div, \left \right, square brackets and
-braces for parentheses, a tail '= target'.
+Also accepted: × · ÷ −, \times \cdot \div, \left \right, square brackets and
+braces as parentheses, a final '= target'.
 """
 
 import collections
@@ -19,8 +19,8 @@ from fractions import Fraction
 from rlvr_jax import enums
 from rlvr_jax.verifiers.extraction import extract
 
-SIZE = 1000  # characters of an expression
-DEPTH = 50  # parentheses and signs within each other
+SIZE = 1000  # most characters of an expression
+DEPTH = 50  # deepest nesting of parentheses and signs
 
 USES = ('exactly_once', 'at_most_once')
 _SPELLING = {
@@ -65,18 +65,20 @@ def verify(
 ) -> enums.Verdict:
   r"""Judges the expression in a completion.
 
-  Read from what follows a thought: the last `<answer>`; else the last `\boxed{}`; else the last line
-  that has an expression, its last one. A tail '= n' must name the target.
+  Searched in the text after the thought: the last `<answer>`, else the last
+  `\boxed{}`, else the last expression of the last line that has one. A final
+  '= n' must name the target.
 
   Args:
     numbers: the numbers of the task, at least 1 each, repeats allowed.
     target: the value to reach; compared exactly.
-    use: 'exactly_once' (all numbers: the rule of TinyZero and reasoning-gym)
-      or 'at_most_once' (the television game: some may be left over).
+    use: 'exactly_once' (each number once: the rule of TinyZero and
+      reasoning-gym) or 'at_most_once' (the television game: not all numbers
+      need be used).
 
   Returns:
-    CORRECT; WRONG, also for an answer that is no expression; NO_ANSWER; or
-    UNVERIFIABLE if the answer is longer or deeper than what is read.
+    CORRECT; WRONG, also for an answer that is not an expression; NO_ANSWER; or
+    UNVERIFIABLE if the answer exceeds `SIZE` or `DEPTH`.
 
   Raises:
     ValueError: unknown `use`.
@@ -109,11 +111,12 @@ def verify(
 
 
 def evaluate(text: str) -> tuple[Fraction, list[int]]:
-  """The exact value of an expression, and the numbers in it, as they come.
+  """Returns the exact value of an expression and its numbers in order.
 
   Raises:
-    ValueError: not in the grammar. ZeroDivisionError.
-    RecursionError: deeper than `DEPTH`.
+    ValueError: not in the grammar.
+    ZeroDivisionError: division by 0.
+    RecursionError: nested deeper than `DEPTH`.
   """
   tokens, at = [], 0
   text = text.rstrip()
@@ -129,7 +132,7 @@ def evaluate(text: str) -> tuple[Fraction, list[int]]:
   return value, [int(t) for t in tokens if t.isdigit()]
 
 
-def _sum(tokens, at, depth):
+def _sum(tokens: list[str], at: int, depth: int) -> tuple[Fraction, int]:
   value, at = _product(tokens, at, depth)
   while at < len(tokens) and tokens[at] in '+-':
     sign = 1 if tokens[at] == '+' else -1
@@ -138,7 +141,7 @@ def _sum(tokens, at, depth):
   return value, at
 
 
-def _product(tokens, at, depth):
+def _product(tokens: list[str], at: int, depth: int) -> tuple[Fraction, int]:
   value, at = _signed(tokens, at, depth)
   while at < len(tokens) and tokens[at] in '*/':
     operator = tokens[at]
@@ -147,7 +150,7 @@ def _product(tokens, at, depth):
   return value, at
 
 
-def _signed(tokens, at, depth):
+def _signed(tokens: list[str], at: int, depth: int) -> tuple[Fraction, int]:
   if depth > DEPTH:
     raise RecursionError
   if at >= len(tokens):
@@ -165,7 +168,7 @@ def _signed(tokens, at, depth):
   return _group(tokens, at, depth)
 
 
-def _group(tokens, at, depth):
+def _group(tokens: list[str], at: int, depth: int) -> tuple[Fraction, int]:
   if at >= len(tokens) or tokens[at] not in _CLOSES:
     raise ValueError('A bracket is missing.')
   close = _CLOSES[tokens[at]]
@@ -180,7 +183,7 @@ def _respell(text: str) -> str:
 
 
 def _expression(text: str) -> str | None:
-  """The last stretch with an operation, in the last line that has one."""
+  """Returns the last stretch with an operation in the last line with one."""
   for line in reversed(text[-extract.TAIL :].splitlines()):
     if not any(c.isdigit() for c in line):
       continue

@@ -1,4 +1,4 @@
-"""Verdicts for a batch of tasks, each by the verifier that it names."""
+"""Which verifier judges each completion of a batch, and what is its verdict?"""
 
 import importlib.util
 from collections.abc import Sequence
@@ -14,13 +14,12 @@ from rlvr_jax.verifiers import (
 )
 from rlvr_jax.verifiers.extraction import extract
 
-Verdict = enums.Verdict  # what `verify` returns stands beside it
-# Of the judgments. Raise it with every change that can turn a verdict, or that
-# reads an answer in another way: samples and labels that another version judged
-# are not used any more.
+Verdict = enums.Verdict  # so that callers of `verify` find it here
+# Raise it with every change that can alter a verdict or how an answer is read:
+# stored samples and labels from another version are then not reused.
 VERSION = 2
 
-SOLVED = 1.0  # reasoning-gym's score of a right answer
+SOLVED = 1.0  # reasoning-gym's score for a correct answer
 
 
 def verify(
@@ -39,25 +38,27 @@ def verify(
     countdown: `data['numbers']`, `data['target']`; `data['use']` if the rule
       is not 'exactly_once' (see `countdown_expression.verify`).
     reasoning_gym: `data['dataset']`, `data['entry']`. The data set's scorer
-      (`gym_scorers.scorer`), in a worker; CORRECT at the score `SOLVED`, so
-      partial credit is WRONG. It is given `extract.stated`.
-
-    step: `answer`, the expert's step; CORRECT where the part after the
-      thought (`step_text.step`) has the same words.
-    exact: `answer`; CORRECT where the same words follow the last ####.
+      (`gym_scorers.scorer`) scores `extract.stated` in a worker. The score
+      `SOLVED` is CORRECT, anything less is WRONG: there is no partial credit.
+    step: `answer`, the expert's step; CORRECT if the text after the thought
+      (`step_text.step`) has the same words.
+    exact: `answer`; CORRECT if the same words follow the last ####.
 
   Args:
-    tasks: n tasks, of any mixture of verifiers.
+    tasks: n tasks; their verifiers may differ.
     completions: n texts.
     timeout_s: seconds of CPU time for one check.
     truncated, rules: see `answer.verify`.
-    timed_out: the rows whose check ran out of time are added to it; they are
-      UNVERIFIABLE.
+    timed_out: a set to which the indices of rows whose check timed out are
+      added; their verdict is UNVERIFIABLE.
+
+  Returns:
+    n verdicts.
 
   Raises:
-    ValueError: unknown verifier (lists the known ones), lengths differ, a
-      gold answer that cannot be read, reasoning-gym is not installed, one of
-      its generators is refused.
+    ValueError: unknown verifier (the error lists the known ones), the lengths
+      differ, a gold answer cannot be read, reasoning-gym is not installed, or
+      one of its generators is refused.
   """
   if len(tasks) != len(completions):
     raise ValueError(
@@ -74,21 +75,21 @@ def verify(
       )
     rows.setdefault(task.verifier, []).append(i)
   out: list = [None] * len(tasks)
-  for name, where in rows.items():
-    how, late = {}, set()
+  for name, indices in rows.items():
+    options, late = {}, set()
     if name == 'math':
-      cut = None if truncated is None else [truncated[i] for i in where]
-      how = {'truncated': cut, 'rules': rules}
+      cut = None if truncated is None else [truncated[i] for i in indices]
+      options = {'truncated': cut, 'rules': rules}
     verdicts = VERIFIERS[name](
-      [tasks[i] for i in where],
-      [completions[i] for i in where],
+      [tasks[i] for i in indices],
+      [completions[i] for i in indices],
       timeout_s,
       late,
-      **how,
+      **options,
     )
     if timed_out is not None:
-      timed_out |= {where[i] for i in late}
-    for i, verdict in zip(where, verdicts):
+      timed_out |= {indices[i] for i in late}
+    for i, verdict in zip(indices, verdicts):
       out[i] = verdict
   return out
 
@@ -100,24 +101,31 @@ def fallback(
   truncated: Sequence[bool] | None = None,
   rules: extract.Rules = extract.RULES,
 ) -> list[bool]:
-  """Where the answer that the verifier `math` judges is marked by nothing.
+  """Returns where the verifier `math` falls back on an unmarked answer.
 
-  Arguments as of `verify`. False for other verifiers.
+  Arguments as for `verify`. False for tasks of other verifiers.
   """
   out = [False] * len(tasks)
   rows = [i for i, task in enumerate(tasks) if task.verifier == 'math']
-  found = answer.unmarked(
+  flags = answer.unmarked(
     [tasks[i].answer for i in rows],
     [completions[i] for i in rows],
     truncated=None if truncated is None else [truncated[i] for i in rows],
     rules=rules,
   )
-  for i, unmarked in zip(rows, found, strict=True):
+  for i, unmarked in zip(rows, flags, strict=True):
     out[i] = unmarked
   return out
 
 
-def _math(tasks, completions, timeout_s, late, truncated, rules):
+def _math(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  timeout_s: float,
+  late: set[int],
+  truncated: Sequence[bool] | None,
+  rules: extract.Rules,
+) -> list[enums.Verdict]:
   golds = [task.answer for task in tasks]
   return answer.verify(
     golds,
@@ -129,7 +137,12 @@ def _math(tasks, completions, timeout_s, late, truncated, rules):
   )
 
 
-def _countdown(tasks, completions, timeout_s, late):
+def _countdown(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  timeout_s: float,
+  late: set[int],
+) -> list[enums.Verdict]:
   return [
     countdown_expression.verify(
       task.data['numbers'],
@@ -141,7 +154,12 @@ def _countdown(tasks, completions, timeout_s, late):
   ]
 
 
-def _reasoning_gym(tasks, completions, timeout_s, late):
+def _reasoning_gym(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  timeout_s: float,
+  late: set[int],
+) -> list[enums.Verdict]:
   if importlib.util.find_spec('reasoning_gym') is None:
     raise ValueError(
       f'Task {tasks[0].id!r} needs reasoning-gym, which is not installed: '
@@ -153,14 +171,14 @@ def _reasoning_gym(tasks, completions, timeout_s, late):
   jobs: dict[str, dict[int, dict]] = {}
   for i, (task, text) in enumerate(zip(tasks, completions)):
     try:
-      found = extract.stated(text)
+      stated = extract.stated(text)
     except extract.TooLong:
       out.append(enums.Verdict.UNVERIFIABLE)
       continue
     out.append(enums.Verdict.NO_ANSWER)
-    if found is not None:
+    if stated is not None:
       dataset = task.data['dataset']
-      job = {'dataset': dataset, 'entry': task.data['entry'], 'answer': found}
+      job = {'dataset': dataset, 'entry': task.data['entry'], 'answer': stated}
       jobs.setdefault(dataset, {})[i] = job
   for dataset, rows in jobs.items():
     replies = pool.run(
@@ -178,26 +196,36 @@ def _reasoning_gym(tasks, completions, timeout_s, late):
   return out
 
 
-def _step(tasks, completions, timeout_s, late):
+def _step(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  timeout_s: float,
+  late: set[int],
+) -> list[enums.Verdict]:
   out = []
   for task, text in zip(tasks, completions):
-    found = step_text.step(text, 'optional')
-    if found is None:
+    step = step_text.step(text, 'optional')
+    if step is None:
       out.append(enums.Verdict.NO_ANSWER)
-    elif found.split() == task.answer.split():
+    elif step.split() == task.answer.split():
       out.append(enums.Verdict.CORRECT)
     else:
       out.append(enums.Verdict.WRONG)
   return out
 
 
-def _exact(tasks, completions, timeout_s, late):
+def _exact(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  timeout_s: float,
+  late: set[int],
+) -> list[enums.Verdict]:
   out = []
   for task, text in zip(tasks, completions):
-    _, mark, found = extract.reply(text).rpartition('####')
-    if not mark or not found.strip():
+    _, mark, stated = extract.reply(text).rpartition('####')
+    if not mark or not stated.strip():
       out.append(enums.Verdict.NO_ANSWER)
-    elif found.split() == task.answer.split():
+    elif stated.split() == task.answer.split():
       out.append(enums.Verdict.CORRECT)
     else:
       out.append(enums.Verdict.WRONG)

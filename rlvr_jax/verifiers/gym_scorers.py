@@ -1,17 +1,19 @@
-"""Who scores the answers to reasoning-gym's generators, without `eval`.
+"""Which function scores an answer to a reasoning-gym task, without `eval`?
 
-Several scorers of that package hand the answer to `eval` or to sympy's
-parser, which evaluates it too. Each generator is therefore in one of three
-tables: `OWN` (its own scorer was read and evaluates nothing), `READERS` (a
-reader of ours), `REFUSED` (with the reason). The tables hold for one source
-of the package, named by its digest; another is refused until it was read.
+Several scorers of that package pass the answer to `eval` or to sympy's parser,
+which evaluates it too. Each generator is therefore in one of three tables:
+`OWN`
+(its own scorer, which was reviewed and evaluates nothing), `READERS` (a scorer
+written here), `REFUSED` (with the reason). The tables are valid for one version
+of the package, identified by the digest of its source; any other is refused
+until it is reviewed.
 
-A reader gives the verdict that the package's scorer gives an answer in the
-form that the question asks for, with these exceptions, where that scorer pays
-wrong answers: puzzle24 must use the numbers of its question, number_sorting
-the numbers themselves (not ones within 1 of them), game_of_life_halting must
-say which, polynomial_equations must hold numbers alone, and one at least, and
-letter_jumble no further words.
+For an answer in the form that the question requests, a reader agrees with the
+package's scorer, except where that scorer accepts wrong answers: puzzle24 must
+use the numbers of its question, number_sorting the exact numbers (not within 1
+of them), game_of_life_halting must give the right truth value,
+polynomial_equations at least one number and nothing else, and letter_jumble no
+extra words.
 """
 
 import functools
@@ -22,12 +24,13 @@ import json
 import math
 import pathlib
 import re
+from collections.abc import Callable
 
 from rlvr_jax import enums
 from rlvr_jax.verifiers import countdown_expression, sympy_reader
 
 VERSION = '0.1.25'
-# Of the package's Python files, see `digest`.
+# Digest of the package's Python files, see `digest`.
 DIGEST = 'dc4b6531183546ceb3d56a2e610220db33049530ee6af2cbd998ed81f95c145d'
 
 _OWN = """
@@ -51,14 +54,12 @@ _OWN = """
 """
 OWN = frozenset(_OWN.split())
 
-_NO_ANSWER = 'it gives no reference answer, which tasks here need'
-_TRIP = (
-  'its scorer does not give its own answer full marks after a trip through JSON'
-)
+_NO_ANSWER = 'it has no reference answer, which tasks here need'
+_TRIP = 'its scorer does not accept its own answer after a trip through JSON'
 REFUSED = {
   'arc_agi': _TRIP,
   'boxnet': _NO_ANSWER,
-  'codeio': 'to make an item it executes a program that a language model wrote',
+  'codeio': 'it executes programs written by a language model to make an item',
   'graph_color': _NO_ANSWER,
   'propositional_logic': _NO_ANSWER,
   'rearc': _TRIP,
@@ -67,15 +68,15 @@ REFUSED = {
 }
 
 _HEDGE = r"(?i:.*(?:\b(?:not|nor|or|never|no|either|neither)\b|n't\b))"
-# What an answer must look like, where a scorer of `OWN` picks pieces out of
-# any text, or takes 'nan' for a right answer.
+# The required form of an answer, for scorers of `OWN` that extract pieces from
+# any text, or accept 'nan'.
 _FORMS = {
   name: re.compile(form, re.DOTALL)
   for name, form in {
     'complex_arithmetic': r'[\d.eEijIJ+\-() ]+',
     'fraction_simplification': r'[\s$]*(?:\d+\s*/\s*\d+|'
     r'\\d?frac\s*\{\s*\d+\s*\}\s*\{\s*\d+\s*\})[\s$.]*',
-    # One number, its sign included: theirs takes the first digits of any text.
+    # One number with its sign: gym's scorer takes the first digits of any text.
     'gsm_symbolic': rf'(?!{_HEDGE})[^\d\-\u2212(){{}}[\]]*\d[\d,]*(?:\.\d+)?[^\d(){{}}[\]]*',
     'kakurasu': r'[01\s,|\[\]]+',
     'knights_knaves': rf'(?!.*\w\()(?!{_HEDGE}).*',
@@ -88,11 +89,11 @@ _FORMS = {
 
 
 def check(name: str) -> None:
-  """Raises ValueError, with the reason, unless generator `name` is offered."""
+  """Raises ValueError, with the reason, unless a generator is supported."""
   if name in OWN or name in READERS:
     return
   why = REFUSED.get(
-    name, f'its scorer was not read (known are those of {VERSION})'
+    name, f'its scorer was not reviewed (only those of {VERSION} were)'
   )
   raise ValueError(
     f'reasoning_gym({name[:80]}) is refused: {why}. Choose another generator.'
@@ -100,23 +101,23 @@ def check(name: str) -> None:
 
 
 def check_package() -> None:
-  """Raises ValueError unless the installed package is the one that was read.
+  """Raises ValueError unless the installed package is the reviewed one.
 
-  Without the package, too.
+  Also if the package is not installed.
   """
-  found = digest()
-  if found != DIGEST:
+  installed = digest()
+  if installed != DIGEST:
     raise ValueError(
       f'The installed reasoning-gym is not {VERSION} (its source has the '
-      f'digest {found[:12]}, not {DIGEST[:12]}): nobody has read whether its '
-      "scorers evaluate a model's text. Install that one: pip install "
+      f'digest {installed[:12]}, not {DIGEST[:12]}): its scorers were not '
+      'reviewed, so they may evaluate model output. Install: pip install '
       f'reasoning-gym=={VERSION}'
     )
 
 
 @functools.cache
 def digest() -> str:
-  """SHA-256 over the names and texts of the installed package's files.
+  """Returns a SHA-256 over the names and contents of the package's files.
 
   Raises:
     ValueError: reasoning-gym is not installed.
@@ -135,8 +136,10 @@ def digest() -> str:
 
 
 @functools.lru_cache(maxsize=128)
-def scorer(name: str):
-  """(answer, entry) -> score; 1.0 is a right answer, the rest partial credit.
+def scorer(name: str) -> Callable[[str, dict], float]:
+  """Returns the function (answer, entry) -> score of a generator.
+
+  A score of 1.0 is a correct answer; less is partial credit.
 
   Raises:
     ValueError: see `check` and `check_package`.
@@ -170,7 +173,7 @@ def _one_of(answer: str, entry: dict) -> bool:
 
 
 def _integer(answer: str, entry: dict) -> bool:
-  """Equal integers; 0x, 0o and 0b are read."""
+  """Whether the integers are equal; the prefixes 0x, 0o, 0b are accepted."""
   try:
     return int(answer, 0) == int(entry['answer'], 0)
   except ValueError:
@@ -178,13 +181,16 @@ def _integer(answer: str, entry: dict) -> bool:
 
 
 def _number_list(answer: str, entry: dict) -> bool:
-  """Equal JSON lists of numbers, or of strings that are; ' is read as "."""
+  """Whether JSON lists of numbers (or numeric strings) are equal.
 
-  def read(text):
-    found = json.loads(text.replace("'", '"'))
-    if not isinstance(found, list):
+  Single quotes are accepted as double quotes.
+  """
+
+  def read(text: str) -> list[float]:
+    values = json.loads(text.replace("'", '"'))
+    if not isinstance(values, list):
       raise ValueError
-    return [float(x) for x in found]
+    return [float(x) for x in values]
 
   try:
     return read(answer) == read(entry['answer'])
@@ -193,57 +199,59 @@ def _number_list(answer: str, entry: dict) -> bool:
 
 
 def _real_roots(answer: str, entry: dict) -> bool:
-  """The same numbers between commas, in any order, each within 0.001."""
+  """Whether comma-separated numbers agree within 0.001, in any order."""
 
-  def read(text):
+  def read(text: str) -> list[float]:
     parts = [p.strip() for p in text.strip('" ').split(',') if p.strip()]
     return sorted(float(p) for p in parts)
 
   try:
-    said, gold = read(answer), read(entry['answer'])
+    roots, gold = read(answer), read(entry['answer'])
   except ValueError:
     return False
-  return 0 < len(said) == len(gold) and all(
-    math.isfinite(a) and abs(a - b) <= 1e-3 for a, b in zip(said, gold)
+  return 0 < len(roots) == len(gold) and all(
+    math.isfinite(a) and abs(a - b) <= 1e-3 for a, b in zip(roots, gold)
   )
 
 
 def _reaches(answer: str, entry: dict, target: int | None = None) -> bool:
-  """An expression that has the task's numbers and reaches the target."""
+  """Whether an expression uses the task's numbers and reaches the target."""
   data = entry['metadata']
   target = data['target'] if target is None else target
-  found = countdown_expression.verify(
+  verdict = countdown_expression.verify(
     data['numbers'], target, f'<answer>{answer}</answer>'
   )
-  return found == enums.Verdict.CORRECT
+  return verdict == enums.Verdict.CORRECT
 
 
 def _expanded(answer: str, entry: dict) -> bool:
-  """The same polynomial; products that sympy leaves as they are, are not."""
+  """Whether it is the same polynomial, expanded; sympy expands no products."""
   try:
-    said = sympy_reader.read(answer)
+    polynomial = sympy_reader.read(answer)
   except (ValueError, ZeroDivisionError):
     return False
-  return bool(said == sympy_reader.read(entry['answer']))
+  return bool(polynomial == sympy_reader.read(entry['answer']))
 
 
 def _antiderivative(answer: str, entry: dict) -> bool:
-  """A formula whose derivative is the integrand, after simplification.
+  """Whether the derivative of a formula simplifies to the integrand.
 
-  Or the reference itself, which may name an integral without a closed form.
+  The reference itself is accepted too, since it may contain an integral without
+  a closed form.
   """
   if _same(answer, entry):
     return True
   sympy = importlib.import_module('sympy')
   data = entry['metadata']
   try:
-    said = sympy_reader.read(answer)
+    formula = sympy_reader.read(answer)
   except (ValueError, ZeroDivisionError):
     return False
-  slope = sympy.diff(said, sympy.Symbol(data['variable']))
+  slope = sympy.diff(formula, sympy.Symbol(data['variable']))
   return bool(sympy.simplify(slope - sympy_reader.read(data['integrand'])) == 0)
 
 
+# A first task for `_antiderivative`, which loads what sympy needs.
 _FIRST = {'answer': '', 'metadata': {'variable': 'x', 'integrand': 'x**2'}}
 
 READERS = {

@@ -1,16 +1,16 @@
-"""Worker processes that can be killed, for checks that can hang.
+"""How does a check that can hang run in a process that can be killed?
 
-A worker is a fresh interpreter (`subprocess`), one pipe pair each. Compared
-with `multiprocessing` (and pools built on it, such as pebble): the user's
-`__main__` is never imported again, so scripts without a main guard, `python
--c`, standard input and notebooks all work and JAX is never loaded in a
-worker; there is no fork of a threaded process; and no lock or channel is
-shared, so killing one worker cannot harm another's answer.
+Each worker is a fresh interpreter (`subprocess`) with a pair of pipes. Unlike
+`multiprocessing` (and pools built on it, such as pebble), this never imports
+the user's `__main__` again, so scripts without a main guard, `python -c`,
+standard input and notebooks all work, and no worker loads JAX; no threaded
+process is forked; and workers share no lock or channel, so killing one cannot
+affect the reply of another.
 
 No signals and no event loop: works in any thread, and within asyncio.
 
 The limit of a check is CPU time, so that a busy machine changes no verdict;
-wall time is a far backstop (`BUSY`) for checks that wait or sleep.
+wall time is a generous second limit (`BUSY`) for checks that wait or sleep.
 """
 
 import atexit
@@ -31,12 +31,12 @@ from typing import NamedTuple
 from rlvr_jax.verifiers import sandbox
 
 MEMORY = 2 << 30  # bytes of address space of a worker
-START_S = 300.0  # a worker imports sympy, on a busy machine
-FOREVER_S = 1e6  # no timer takes much more
-BUSY = (20.0, 30.0)  # wall limit: so many times the CPU limit, and seconds
-LONGEST = 1 << 25  # bytes of a reply
-LATE, DIED = 'timeout', 'died'  # failures; DIED: its process ended
-# What a worker gets of the environment: no tokens, no keys.
+START_S = 300.0  # to start a worker, which imports sympy, on a busy machine
+FOREVER_S = 1e6  # longest limit; timers do not accept much more
+BUSY = (20.0, 30.0)  # wall limit in s: BUSY[0] * CPU limit + BUSY[1]
+LONGEST = 1 << 25  # most bytes of a reply
+LATE, DIED = 'timeout', 'died'  # failures; DIED: the process ended
+# The environment variables passed to a worker: no tokens, no keys.
 ENVIRONMENT = (
   'DYLD_LIBRARY_PATH',
   'HOME',
@@ -58,30 +58,31 @@ _CODE = (
 
 
 class Reply(NamedTuple):
-  """A check's value, or why there is none."""
+  """The value of a check, or the reason why there is none."""
 
   value: object
   failure: str | None  # LATE, DIED, 'not started: ...', 'Type: ...'
 
 
 class _Ended(Exception):
-  """The worker is gone. args[0]: whether its time was up."""
+  """The worker process ended. args[0]: whether it timed out."""
 
 
 class _NotStarted(Exception):
-  """A worker could not be started; the message says why."""
+  """A worker could not be started; the message is the reason."""
 
 
 class _Worker:
-  """One process, started when needed; used by one thread at a time."""
+  """One process, started on demand; used by one thread at a time."""
 
   def __init__(self):
-    self.process = None
+    self.process: subprocess.Popen | None = None
     self.closed = False  # for good
-    self.warm = set()
-    self.walls = []  # around its checks, see `confine`
+    self.warm: set[str] = set()  # kinds of checks it is ready for
+    self.walls: list[str] = []  # around its checks, see `sandbox.confine`
 
   def check(self, kind: str, payload: dict, timeout_s: float) -> Reply:
+    """Runs one check, a second time if its process died."""
     timeout_s = min(timeout_s, FOREVER_S)
     wall_s = BUSY[0] * timeout_s + BUSY[1]
     request = {
@@ -93,32 +94,33 @@ class _Worker:
     for _ in range(2):
       self.start(kind)
       try:
-        reply = self._ask(request, wall_s + BUSY[1])
+        reply = self._request(request, wall_s + BUSY[1])
       except _Ended as e:
         if e.args[0]:
           return Reply(None, LATE)
         continue
       if reply.get('failure') != DIED:
         return Reply(reply.get('value'), reply.get('failure'))
-      # Perhaps not this row's doing (the system was short of memory): a
-      # second and last attempt, in a new process.
+      # The cause may be elsewhere (the system was short of memory): one more
+      # attempt, in a new process.
     return Reply(None, DIED)
 
   def stop(self) -> None:
+    """Kills the process; the next check starts a new one."""
     process, self.process = self.process, None
     self.warm = set()
     if process:
       process.kill()
       process.wait()
       for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):  # of what was not yet sent
+        with contextlib.suppress(OSError):  # flushing what was not yet sent
           pipe.close()
 
   def start(self, kind: str) -> None:
-    """Has a process that is ready for checks of this kind.
+    """Starts a process, if needed, and makes it ready for one kind of checks.
 
     Raises:
-      _NotStarted: it cannot be had.
+      _NotStarted: this failed.
     """
     if self.closed:
       raise _NotStarted('the workers were shut down')
@@ -128,8 +130,8 @@ class _Worker:
       return
     if self.process is None:
       fixed = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
-      fixed['PYTHONHASHSEED'] = '0'  # sets are walked in the same order
-      kept = {k: os.environ[k] for k in ENVIRONMENT if k in os.environ}
+      fixed['PYTHONHASHSEED'] = '0'  # a reproducible iteration order of sets
+      passed = {k: os.environ[k] for k in ENVIRONMENT if k in os.environ}
       try:
         self.process = subprocess.Popen(
           [
@@ -144,12 +146,12 @@ class _Worker:
           stdin=subprocess.PIPE,
           stdout=subprocess.PIPE,
           stderr=subprocess.DEVNULL,
-          env=kept | fixed,
+          env=passed | fixed,
         )
       except (OSError, ValueError) as e:
         raise _NotStarted(str(e)) from e
     try:
-      reply = self._ask({'kind': kind, 'payload': None}, START_S)
+      reply = self._request({'kind': kind, 'payload': None}, START_S)
     except _Ended as e:
       why = f'took over {START_S} s' if e.args[0] else 'ended at once'
       raise _NotStarted(f'its process {why}') from e
@@ -158,10 +160,14 @@ class _Worker:
       raise _NotStarted(reply['failure'])
     self.warm.add(kind)
     self.walls = reply['value']
-    _tell(self.walls)
+    _warn_missing_walls(self.walls)
 
-  def _ask(self, request: list, limit_s: float) -> dict:
-    """Sends a request, waits for the reply; the process is killed if late."""
+  def _request(self, request: dict, limit_s: float) -> dict:
+    """Sends a request and returns the reply; kills the process if it is late.
+
+    Raises:
+      _Ended: there is no reply; the process is gone.
+    """
     process, late = self.process, threading.Event()
     request = request | {'id': secrets.token_hex(16)}
 
@@ -179,10 +185,10 @@ class _Worker:
         process.stdin.flush()
         line = process.stdout.readline(LONGEST)
       except OSError:
-        pass  # it ended while we wrote
+        pass  # it ended during the write
       timer.cancel()
       timer.join()  # it may be killing the process just now
-    except BaseException:  # Ctrl-C: the reply would be taken for the next one
+    except BaseException:  # Ctrl-C: a later request would get this reply
       timer.cancel()
       self.stop()
       raise
@@ -196,7 +202,7 @@ class _Worker:
 
 
 class _Pool:
-  """Workers that wait in a stack, so that a lone caller keeps one warm."""
+  """Workers in a stack, so that a single caller always reuses the same one."""
 
   def __init__(self, size: int):
     self.workers = [_Worker() for _ in range(size)]
@@ -207,12 +213,13 @@ class _Pool:
 
 _lock = threading.Lock()
 _pool: _Pool | None = None
-_forgotten = []  # pools of a parent that forked; collecting them would warn
-_warned = set()
+# Pools of a parent that forked: freeing them would warn.
+_forgotten: list[_Pool | None] = []
+_warned: set[str] = set()
 
 
 def size() -> int:
-  """Worker processes that run at most: the cores we may use, up to 8."""
+  """Returns the number of workers: the cores this process may use, up to 8."""
   if hasattr(os, 'sched_getaffinity'):
     return max(1, min(8, len(os.sched_getaffinity(0))))
   return max(1, min(8, os.cpu_count() or 1))
@@ -221,20 +228,21 @@ def size() -> int:
 def run(
   kind: str, payloads: Sequence[dict], *, timeout_s: float
 ) -> list[Reply]:
-  """Runs checks in the workers; one reply for each payload, in order.
+  """Runs checks in the workers and returns a reply for each payload, in order.
 
-  Equal payloads are checked once. A check that takes more than `timeout_s`
-  seconds of CPU time (or `BUSY` seconds of wall time, which only one that
-  waits for something can), or more than `MEMORY` bytes, or that brings its
-  process down, gets a failure; the other rows are not affected. Starting a
-  worker (some seconds, once) and waiting for a free one is not counted. So n
-  hanging rows take about ceil(n / size()) * timeout_s seconds on an idle
-  machine; what follows a killed check costs some milliseconds.
+  Equal payloads are checked once. A check that exceeds `timeout_s` seconds of
+  CPU time (or `BUSY` seconds of wall time, if it waits for something) or
+  `MEMORY` bytes, or that crashes its process, gets a failure; the other rows
+  are not affected. Starting a worker (a few seconds, once) and waiting for a
+  free one do not count. So n hanging rows take about ceil(n / size()) *
+  timeout_s seconds on an idle machine; replacing a killed process takes
+  milliseconds.
 
   Args:
     kind: a key of `worker.KINDS`; 'gym:NAME' and 'items:NAME' for the data set
-      NAME, so that building it counts as start.
-    payloads: keyword arguments of the check; JSON.
+      NAME, so that building it counts as starting the worker.
+    payloads: keyword arguments of the check, JSON values.
+    timeout_s: seconds of CPU time for one check.
 
   Raises:
     ValueError: `timeout_s` is not a positive finite number.
@@ -248,7 +256,7 @@ def run(
   pool, broken = _get(), []
 
   def one(payload: dict) -> Reply:
-    if broken:  # no second attempt within a call
+    if broken:  # no further attempt to start workers within this call
       return Reply(None, f'not started: {broken[0]}')
     worker = pool.idle.get()
     try:
@@ -265,7 +273,7 @@ def run(
     threads = futures.ThreadPoolExecutor(min(len(jobs), len(pool.workers)))
     try:
       replies = list(threads.map(one, jobs.values()))
-    except BaseException:  # Ctrl-C: the exit would wait for checks that hang
+    except BaseException:  # Ctrl-C: exiting would wait for hanging checks
       shutdown()
       raise
     finally:
@@ -277,7 +285,7 @@ def run(
 
 
 def walls() -> list[str]:
-  """The `sandbox.WALLS` that stand around the checks, tried out in a worker.
+  """Returns the `sandbox.WALLS` around the checks, as tested in a worker.
 
   Raises:
     RuntimeError: no worker can be started.
@@ -294,7 +302,7 @@ def walls() -> list[str]:
 
 
 def shutdown() -> None:
-  """Ends the workers; the next `run` starts new ones. Runs at exit too."""
+  """Ends the workers; the next `run` starts new ones. Also called at exit."""
   global _pool
   with _lock:
     pool, _pool = _pool, None
@@ -312,25 +320,25 @@ def _get() -> _Pool:
 
 
 def _warn(why: str) -> None:
-  _once(
-    'No worker process could be started to check answers (%s). The verdict '
-    'of those that need one is UNVERIFIABLE. Do mpmath and, where it is '
-    'used, reasoning_gym import in this environment?',
+  _warn_once(
+    'No worker process could be started to check answers (%s). Answers that '
+    'need one are UNVERIFIABLE. Can this environment import mpmath and, if it '
+    'is used, reasoning_gym?',
     why,
   )
 
 
-def _tell(walls: list[str]) -> None:
+def _warn_missing_walls(walls: list[str]) -> None:
   if missing := [name for name in sandbox.WALLS if name not in walls]:
-    _once(
+    _warn_once(
       'The processes that check answers could not give up: %s. This system '
-      'allows no filter of system calls (seccomp); limits on resources stand. '
-      'No text of a model is evaluated there, with or without it.',
+      'does not allow filters of system calls (seccomp); resource limits still '
+      'hold. No model output is evaluated there, with or without the filter.',
       ', '.join(missing),
     )
 
 
-def _once(message: str, *args) -> None:
+def _warn_once(message: str, *args: str) -> None:
   # Logged, not warned: under -W error a warning would lose the whole batch.
   if message not in _warned:
     _warned.add(message)
@@ -338,7 +346,7 @@ def _once(message: str, *args) -> None:
 
 
 def _forget() -> None:
-  """In a forked child: the workers are the parent's."""
+  """Drops the pool in a forked child, whose workers belong to the parent."""
   global _pool, _lock
   _lock = threading.Lock()
   _forgotten.append(_pool)

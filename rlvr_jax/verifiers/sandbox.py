@@ -1,10 +1,10 @@
-"""A process gives up what a check does not need: the second wall.
+"""How does a checking process give up network, writing and new processes?
 
-Nothing that a model wrote is evaluated (the first wall). Should a checker be
-talked into it all the same, it is in a process without network, without
-writing, without new processes: on Linux (x86-64, arm64) by a filter of system
-calls (seccomp), everywhere by resource limits. What is refused is named, the
-rest is allowed, so reading files and importing modules go on as before.
+Model output is never evaluated: that is the first line of defence. If a checker
+is exploited all the same, it runs in a process without network, without write
+access, without new processes: on Linux (x86-64, arm64) by a filter of system
+calls (seccomp), elsewhere by resource limits alone. The filter is a deny list,
+so reading files and importing modules work as before.
 
 Sources: the kernel's Documentation/userspace-api/seccomp_filter.rst; numbers
 of system calls from arch/x86/entry/syscalls/syscall_64.tbl and
@@ -23,7 +23,7 @@ import sys
 
 WALLS = ('network', 'writing', 'processes')
 
-# Name, number on x86-64, number on arm64; None: it is not there.
+# Name, number on x86-64, number on arm64; -: the call does not exist there.
 _DENIED = {
   'network': """
     socket 41 198, connect 42 203, accept 43 202, sendto 44 206,
@@ -56,7 +56,7 @@ _DENIED = {
     sched_setattr 314 274, move_pages 279 239, migrate_pages 256 238,
     setpgid 109 154, setsid 112 157
   """,
-  # What a process of root could do to the machine; other ways to the above.
+  # What a root process could do to the machine; other routes to the above.
   'system': """
     shmget 29 194, shmat 30 196, shmctl 31 195, semget 64 190,
     semop 65 193, semctl 66 191, msgget 68 186, msgsnd 69 189,
@@ -82,43 +82,43 @@ _ARCHES = {  # column above, audit number
   'aarch64': (2, 0xC00000B7),
   'arm64': (2, 0xC00000B7),
 }
-_CLONE3, _OPENAT2 = 435, 437  # their flags stand in memory: not there at all
+_CLONE3, _OPENAT2 = 435, 437  # flags are in memory, unseen by a filter: ENOSYS
 _SECCOMP = {1: 317, 2: 277}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CLONE_THREAD = 0x10000
-_DEATH_SIGNAL = 1  # of prctl
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 # F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would send any process a signal.
 _OWNS = (8, 10, 15)
-# TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX; others type into
-# the terminal (TIOCSTI), freeze or change files that are open for reading.
-_ASKS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+# TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX; others can type into
+# the terminal (TIOCSTI), or freeze or change files that are open for reading.
+_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 
 _LOAD, _EQUAL, _AT_LEAST, _BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-# Calls that their arguments decide: the numbers as above; which 32-bit words
-# of the arguments; the test and its values; whether a call that meets it is
-# allowed, others being the opposite.
+# Calls decided by their arguments: the numbers as above; which 32-bit words of
+# the arguments to test; the test and its values; whether a call that passes the
+# test is allowed (and others denied) or the reverse.
 _DECIDED = (
   ('open 2 -', (2,), _BITS, (_WRITES,), False),
   ('openat 257 56', (4,), _BITS, (_WRITES,), False),
   ('clone 56 220', (0,), _BITS, (_CLONE_THREAD,), True),
-  # A new limit, of this process or another (of CPU time: its end).
+  # A new limit for this process or another; a CPU limit would end it.
   ('prlimit64 302 261', (4, 5), _BITS, (0xFFFFFFFF,), False),
   ('prctl 157 167', (0,), _EQUAL, (_DEATH_SIGNAL,), False),
   ('fcntl 72 25', (2,), _EQUAL, _OWNS, False),
-  ('ioctl 16 29', (2,), _EQUAL, _ASKS, True),
+  ('ioctl 16 29', (2,), _EQUAL, _IOCTLS, True),
 )
 
 
 def confine() -> list[str]:
-  """Gives up network, writing and new processes, for good.
+  """Gives up network, writing and new processes for the life of this process.
 
-  Files that are open stay open; threads can be started where seccomp holds.
+  Open files stay open; threads can still be started if seccomp is in force.
 
   Returns:
-    Those of `WALLS` that stand, tried out. [] where the system has none of
-    this or does not allow it: the resource limits alone then hold (no file
-    can grow, 64 open files; no new process unless the user is root).
+    The `WALLS` that hold, each tested. [] if the system lacks seccomp or does
+    not allow it; then only the resource limits hold (no file can grow, 64 open
+    files; no new process unless the user is root).
   """
   _limit('RLIMIT_FSIZE', 0)
   _limit('RLIMIT_NOFILE', 64)
@@ -185,7 +185,7 @@ def _filter() -> bool:
 
 
 def _program(column: int, audit: int) -> list[tuple]:
-  """Instructions (code, jump if true, if false, value) of classic BPF."""
+  """Returns classic BPF instructions: (code, jump if true, if false, value)."""
   number, arch, args = 0, 4, 16  # offsets in struct seccomp_data
   deny = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
   absent = (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)

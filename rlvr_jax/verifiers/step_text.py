@@ -1,8 +1,8 @@
-"""The text of one step, and how much of it agrees with an expert's.
+"""What is the text of a step, and how similar is it to an expert's step?
 
-R = 2 M / T (Deng et al. 2025, arXiv 2510.25992, section 3): M counts the
-elements of matching blocks, T those of both sequences, as in Python's
-difflib.SequenceMatcher.
+R = 2 M / T (Deng et al. 2025, arXiv 2510.25992, section 3), as in Python's
+difflib.SequenceMatcher: M counts the elements in matching blocks, T the
+elements of both sequences.
 """
 
 import difflib
@@ -16,30 +16,30 @@ from rlvr_jax import registry
 UNITS = {
   'char': list,
   'word': str.split,
-  # Words, numbers and single signs; white space separates.
+  # Words, numbers and single signs, without white space.
   'token': re.compile(r'[^\W\d_]+|\d+|[^\w\s]|_').findall,
 }
-LONGEST = 10_000  # elements of a sequence that are compared
-_SMALL = 40_000  # cells up to which difflib is the faster one
-_WORK = 10**9  # cells, and 5,000 for the overhead of a row: some seconds
+LONGEST = 10_000  # most elements of a sequence that are compared
+_SMALL = 40_000  # table cells up to which difflib is faster
+_WORK = 10**9  # most table cells, a row costing 5,000 more: a few seconds
 
 
 def ratio(
   prediction: str, expert: str, *, unit: str = 'char', autojunk: bool = False
 ) -> float:
-  """2 M / T of two texts, in [0, 1]; two empty ones give 1.
+  """Returns 2 M / T of two texts, in [0, 1]; 1 for two empty texts.
 
-  The value is that of difflib.SequenceMatcher(None, prediction, expert,
-  autojunk).ratio() on lists of units. Bounded: of longer sequences the first
-  10,000 elements are compared (T counts all), and where matching them would
-  take billions of comparisons, blocks that were not found by then count as
-  unmatched. Both only lower the value.
+  Equal to difflib.SequenceMatcher(None, prediction, expert, autojunk).ratio()
+  on lists of units, but with bounded cost: only the first 10,000 elements of a
+  sequence are compared (T counts all), and blocks not found within `_WORK`
+  comparisons count as unmatched. Both limits can only lower the value.
 
   Args:
     unit: char, word (split at white space) or token (words, numbers, signs).
+    autojunk: see difflib.SequenceMatcher.
 
   Raises:
-    ValueError: another unit.
+    ValueError: unknown unit.
   """
   if unit not in UNITS:
     raise ValueError(
@@ -48,7 +48,7 @@ def ratio(
     )
   a, b = UNITS[unit](prediction), UNITS[unit](expert)
   total = len(a) + len(b)
-  if a == b:  # two empty ones too
+  if a == b:  # also if both are empty
     return 1.0
   a, b = a[:LONGEST], b[:LONGEST]
   if autojunk or len(a) * len(b) <= _SMALL:
@@ -58,16 +58,16 @@ def ratio(
 
 
 def _matched(a: Sequence, b: Sequence) -> int:
-  """Elements in matching blocks, as difflib finds them without junk.
+  """Counts the elements in matching blocks, as difflib does without junk.
 
-  The longest block that starts first in a, then in b; rows of the table of
-  common suffixes, whole ones at a time.
+  Repeatedly takes the longest block (the first in a, then in b, of equal ones)
+  from the table of common suffixes, computed one whole row at a time.
   """
   ids: dict = {}
   x, y = (
     np.array([ids.setdefault(e, len(ids)) for e in s], np.int32) for s in (a, b)
   )
-  todo, found, work = [(0, len(x), 0, len(y))], 0, 0
+  todo, matched, work = [(0, len(x), 0, len(y))], 0, 0
   while todo:
     low_a, high_a, low_b, high_b = todo.pop()
     work += (high_a - low_a) * (high_b - low_b + 5_000)
@@ -83,24 +83,26 @@ def _matched(a: Sequence, b: Sequence) -> int:
         best, end_a, end_b = int(run[j]), i + 1, low_b + j
     if not best:
       continue
-    found += best
+    matched += best
     start_a, start_b = end_a - best, end_b - best
     if low_a < start_a and low_b < start_b:
       todo.append((low_a, start_a, low_b, start_b))
     if end_a < high_a and end_b < high_b:
       todo.append((end_a, high_a, end_b, high_b))
-  return found
+  return matched
 
 
 def step(text: str, think: str = 'required') -> str | None:
-  """The part of a completion that is scored; None: its form is broken.
+  """Returns the part of a completion that is scored, None for a wrong format.
+
+  An empty step is a wrong format too.
 
   Args:
-    think: 'required': `<think>...</think>` once, closed, at the start (the
-      chat template may have opened it), then the step. 'optional': the same, or
-      neither mark anywhere. 'none': all of it is the step.
-
-  An empty step is a broken form.
+    text: the completion.
+    think: 'required': the completion begins with one closed
+      `<think>...</think>` (the chat template may have opened it), and the rest
+      is the step. 'optional': the same, or no think tag anywhere. 'none': all
+      of it is the step.
   """
   text = text.strip()
   if think != 'none' and not (

@@ -1,7 +1,7 @@
-"""Reads formulas in Python's notation into sympy objects; evaluates no text.
+"""Which sympy object does a formula in Python's notation mean, without eval?
 
-sympy's own readers (`parse_expr`, `sympify` of a string) hand the text to
-`eval`. This one is a tokenizer and a parser of its own:
+sympy's own parsers (`parse_expr`, `sympify` of a string) pass the text to
+`eval`. This one is a separate tokenizer and parser:
 
   sum    = product (('+' | '-') product)*
   product = sign (('*' | '/') sign)*
@@ -9,19 +9,21 @@ sympy's own readers (`parse_expr`, `sympify` of a string) hand the text to
   power  = atom ('**' sign)?
   atom   = number | NAME | FUNCTION '(' sum ')' | '(' sum ')'
 
-with Python's precedence, so the value is what sympy's reader would give.
-`replace_sympys` puts it in that reader's place for a whole process, since
-libraries too hand strings to sympy.
+with Python's precedence, so the value is the one that sympy's parser would
+give. `replace_sympys` replaces that parser in the whole process, since
+libraries pass strings to sympy too.
 """
 
 import importlib
 import re
 import sys
+from types import ModuleType
+from typing import Any
 
-SIZE = 1000  # characters
-DEPTH = 50  # brackets, signs and powers within each other
-EXPONENT = 1000  # of a plain number as exponent, in absolute value
-BITS = 10_000  # of a number that a power of numbers may give
+SIZE = 1000  # most characters
+DEPTH = 50  # deepest nesting of brackets, signs and powers
+EXPONENT = 1000  # largest absolute value of a rational exponent
+BITS = 10_000  # most bits of a power of numbers
 
 _FUNCTIONS = """
   sin cos tan cot sec csc asin acos atan sinh cosh tanh asinh acosh atanh
@@ -35,14 +37,16 @@ _TOKEN = re.compile(
 )
 _LITERAL = re.compile(r'[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,9})?')
 
+Expression = Any  # a sympy.Expr; sympy is slow to import, so only when needed
 
-def read(text: str):
-  """The sympy object of a formula, built as Python's operators would.
 
-  Names that are no function and no constant become symbols.
+def read(text: str) -> Expression:
+  """Parses a formula into the sympy object that Python's operators would build.
+
+  Names other than functions and constants become symbols.
 
   Raises:
-    ValueError: not in the grammar, or larger than what is read.
+    ValueError: not in the grammar, or beyond one of the limits above.
     ZeroDivisionError: division by the number 0.
   """
   if len(text) > SIZE:
@@ -52,7 +56,7 @@ def read(text: str):
   while at < len(text):
     match = _TOKEN.match(text, at)
     if match is None:
-      raise ValueError(f'{text[at : at + 20]!r} is no formula.')
+      raise ValueError(f'{text[at : at + 20]!r} is not part of a formula.')
     tokens.append(match[1])
     at = match.end()
   sympy = importlib.import_module('sympy')
@@ -62,7 +66,9 @@ def read(text: str):
   return value
 
 
-def _sum(sympy, tokens, at, depth):
+def _sum(
+  sympy: ModuleType, tokens: list[str], at: int, depth: int
+) -> tuple[Expression, int]:
   value, at = _product(sympy, tokens, at, depth)
   while at < len(tokens) and tokens[at] in '+-':
     term, end = _product(sympy, tokens, at + 1, depth)
@@ -71,7 +77,9 @@ def _sum(sympy, tokens, at, depth):
   return value, at
 
 
-def _product(sympy, tokens, at, depth):
+def _product(
+  sympy: ModuleType, tokens: list[str], at: int, depth: int
+) -> tuple[Expression, int]:
   value, at = _signed(sympy, tokens, at, depth)
   while at < len(tokens) and tokens[at] in '*/':
     factor, end = _signed(sympy, tokens, at + 1, depth)
@@ -82,7 +90,9 @@ def _product(sympy, tokens, at, depth):
   return value, at
 
 
-def _signed(sympy, tokens, at, depth):
+def _signed(
+  sympy: ModuleType, tokens: list[str], at: int, depth: int
+) -> tuple[Expression, int]:
   if depth > DEPTH:
     raise ValueError(f'It nests deeper than {DEPTH}.')
   if at >= len(tokens):
@@ -97,7 +107,7 @@ def _signed(sympy, tokens, at, depth):
   return value, at
 
 
-def _power(base, exponent):
+def _power(base: Expression, exponent: Expression) -> Expression:
   if exponent.is_number:
     if not (exponent.is_Rational and abs(exponent) <= EXPONENT):
       if exponent.is_Rational or base.is_number:
@@ -111,7 +121,9 @@ def _power(base, exponent):
   return base**exponent
 
 
-def _atom(sympy, tokens, at, depth):
+def _atom(
+  sympy: ModuleType, tokens: list[str], at: int, depth: int
+) -> tuple[Expression, int]:
   token = tokens[at]
   if token[0].isdigit():
     whole, _, part = token.partition('.')
@@ -128,7 +140,9 @@ def _atom(sympy, tokens, at, depth):
   raise ValueError(f'{token!r} is out of place.')
 
 
-def _bracket(sympy, tokens, at, depth):
+def _bracket(
+  sympy: ModuleType, tokens: list[str], at: int, depth: int
+) -> tuple[Expression, int]:
   if at >= len(tokens) or tokens[at] != '(':
     raise ValueError('A bracket is missing.')
   value, at = _sum(sympy, tokens, at + 1, depth + 1)
@@ -138,18 +152,18 @@ def _bracket(sympy, tokens, at, depth):
 
 
 def replace_sympys() -> None:
-  """In this process, sympy reads strings by `read`, and evaluates none.
+  """Makes sympy parse strings with `read`, evaluating none, in this process.
 
-  Does nothing where sympy is not imported. Numbers become what they were: an
+  Does nothing if sympy is not imported. Plain numbers still become an
   `Integer`, or a `Float` of the text.
   """
   parser = sys.modules.get('sympy.parsing.sympy_parser')
   if parser is not None:
-    parser.parse_expr = _parse_expr  # what `sympify` calls
-    parser.eval_expr = _refuse  # for those who imported the other by name
+    parser.parse_expr = _parse_expr  # called by `sympify`
+    parser.eval_expr = _refuse  # for modules that imported `parse_expr` by name
 
 
-def _parse_expr(text: str, *args, **kwargs):
+def _parse_expr(text: str, *args, **kwargs) -> Expression:
   sympy = importlib.import_module('sympy')
   text = text.strip()
   if _LITERAL.fullmatch(text):
@@ -158,8 +172,8 @@ def _parse_expr(text: str, *args, **kwargs):
   try:
     return read(text)
   except (ValueError, ZeroDivisionError) as e:
-    raise SyntaxError(str(e)) from e  # which `sympify` expects
+    raise SyntaxError(str(e)) from e  # the type that `sympify` expects
 
 
-def _refuse(*args):
+def _refuse(*args) -> None:
   raise RuntimeError('sympy evaluates no strings in this process.')

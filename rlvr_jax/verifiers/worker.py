@@ -1,13 +1,14 @@
-"""What runs in a worker process of `pool`: checks that can hang or crash.
+"""What runs in a worker process of `pool`? Checks that can hang or crash.
 
-The worker imports the checkers, when told to warm up, and never looks at a
-model's text: each check goes on to a child, forked from it and confined
-(`confine`) before it reads its first line, and replaced within milliseconds
-where a check ends it. The child has no channel but the one to the worker.
+On a warm-up request the worker imports the checkers. It never reads model
+output itself: it passes each check on to a child process, which is forked from
+it, confined (`sandbox.confine`) before it reads its first line, and replaced
+within milliseconds if a check ends it. The child's only channel is the one to
+the worker.
 
-Lines of JSON all the way (never pickles: a checker fed with model text has no
-say over the parent). A request has an id that cannot be guessed, its reply
-must have the same.
+All messages are lines of JSON (never pickles, so a checker that model output
+takes over cannot run code in the parent). Each request has an unguessable id,
+which its reply must repeat.
 """
 
 import contextlib
@@ -17,27 +18,29 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Sequence
+from typing import BinaryIO
 
 from rlvr_jax.verifiers import gym_scorers, sandbox, sympy_reader
 from rlvr_jax.verifiers.maths import symbolic
 
-LIFETIME = 5000  # checks of a child; sympy's caches grow
-LONGEST = 1 << 25  # bytes of a reply
+LIFETIME = 5000  # checks per child, since sympy's caches grow
+LONGEST = 1 << 25  # most bytes of a reply
 _TIMERS = ('ITIMER_PROF', 'ITIMER_REAL')  # CPU time, wall time
-_ENDS = [  # which these send; none on Windows
+_ENDS = [  # the signals that these timers send; none on Windows
   getattr(signal, s) for s in ('SIGPROF', 'SIGALRM') if hasattr(signal, s)
 ]
 
 
 def main() -> None:
-  """Serves requests until the input ends. argv[2]: bytes of memory."""
+  """Serves requests until the input ends. argv[2]: memory limit in bytes."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
   for number in _ENDS:  # a parent may have blocked or ignored them
     signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
   _limit(int(sys.argv[2]))
   sys.setrecursionlimit(3000)
-  # Libraries may print: keep the channel to ourselves.
+  # Libraries may print: move the channel away from stdin and stdout.
   requests = os.fdopen(os.dup(0), 'rb')
   replies = os.fdopen(os.dup(1), 'wb')
   null = os.open(os.devnull, os.O_RDWR)
@@ -53,7 +56,7 @@ def main() -> None:
       if 'failure' not in reply:
         reply['value'] = child.start()
     elif hasattr(os, 'fork'):
-      reply = child.ask(request, line)
+      reply = child.check(request, line)
     else:
       reply = _reply(request)
     _write(replies, reply)
@@ -63,13 +66,13 @@ def main() -> None:
 class _Child:
   """The process that does the checks; at most one at a time."""
 
-  def __init__(self, channels):
+  def __init__(self, channels: Sequence[BinaryIO]):
     self.channels = channels  # the worker's own, which a child closes
-    self.pid = None
-    self.done = 0
+    self.pid: int | None = None
+    self.done = 0  # checks
 
   def start(self) -> list[str]:
-    """Forks. Returns the walls that stand around the child."""
+    """Forks the child and returns the walls that hold around it."""
     sympy_reader.replace_sympys()
     if not hasattr(os, 'fork'):
       return []
@@ -89,8 +92,8 @@ class _Child:
     self.replies = os.fdopen(theirs[0], 'rb')
     return json.loads(self.replies.readline(LONGEST) or '[]')
 
-  def ask(self, request: dict, line: bytes) -> dict:
-    """The child's reply, or the failure 'timeout' or 'died'."""
+  def check(self, request: dict, line: bytes) -> dict:
+    """Returns the child's reply, or the failure 'timeout' or 'died'."""
     if self.done >= LIFETIME:
       self.stop()
     if self.pid is None:
@@ -104,12 +107,12 @@ class _Child:
       if reply['id'] == request['id']:
         return reply
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
-      pass  # it ended, or wrote what is no reply
+      pass  # it ended, or wrote something that is not a reply
     late = -self.stop() in _ENDS
     return {'id': request['id'], 'failure': 'timeout' if late else 'died'}
 
   def wait(self) -> None:
-    """Until the child says something. Ends this process with its parent's."""
+    """Waits for the child to write; exits if the parent process has ended."""
     if not hasattr(select, 'poll') or not self.channels:
       return
     ends = select.poll()
@@ -121,10 +124,10 @@ class _Child:
       os._exit(1)
 
   def stop(self) -> int:
-    """Ends the child; returns its exit code, minus the signal that ended it.
+    """Ends the child; returns its exit code, or minus the signal that ended it.
 
-    The first signal counts: a child whose time was up closes its channel as
-    it ends, and one more signal changes nothing then.
+    The first signal counts: a child that timed out closes its channel when it
+    ends, and a later signal then has no effect.
     """
     if self.pid is None:
       return 0
@@ -132,13 +135,13 @@ class _Child:
     _, status = os.waitpid(self.pid, 0)
     self.pid = None
     for pipe in (self.requests, self.replies):
-      with contextlib.suppress(OSError):  # of what was not yet sent
+      with contextlib.suppress(OSError):  # flushing what was not yet sent
         pipe.close()
     return os.waitstatus_to_exitcode(status)
 
 
-def _serve(requests, replies) -> None:
-  """The child: gives up what it does not need, then checks line by line."""
+def _serve(requests: BinaryIO, replies: BinaryIO) -> None:
+  """Runs in the child: confines the process, then checks line by line."""
   _write(replies, sandbox.confine())
   for line in requests:
     request = json.loads(line)
@@ -148,16 +151,16 @@ def _serve(requests, replies) -> None:
     _write(replies, reply)
 
 
-def _write(channel, value) -> None:
+def _write(channel: BinaryIO, value: dict | list[str]) -> None:
   channel.write(json.dumps(value).encode() + b'\n')
   channel.flush()
 
 
 def _clock(cpu_s: float, wall_s: float) -> None:
-  """The kernel ends this process after so much time; 0: no longer.
+  """Lets the kernel end this process after these seconds; 0 cancels a limit.
 
-  The signals keep their default action, so it does not matter whether Python
-  is stuck in C code, or whether the worker is still there.
+  The signals keep their default action, so it works while Python is stuck in C
+  code, and if the worker is gone.
   """
   for timer, seconds in zip(_TIMERS, (cpu_s, wall_s)):
     if hasattr(signal, 'setitimer'):
@@ -165,10 +168,10 @@ def _clock(cpu_s: float, wall_s: float) -> None:
 
 
 def _reply(request: dict, warm: bool = False) -> dict:
-  kind, _, of = request['kind'].partition(':')
+  kind, _, name = request['kind'].partition(':')
   try:
     start, check = KINDS[kind]
-    value = start(of) if warm else check(**request['payload'])
+    value = start(name) if warm else check(**request['payload'])
     return {'id': request['id'], 'value': value}
   except BaseException as e:  # also MemoryError, RecursionError, SystemExit
     failure = f'{type(e).__name__}: {str(e)[:200]}'
@@ -180,12 +183,12 @@ def _warm_gym(dataset: str) -> None:
 
 
 def check_gym(dataset: str, entry: dict, answer: str) -> float:
-  """The score of `gym_scorers.scorer(dataset)`."""
+  """Returns the score of `gym_scorers.scorer(dataset)`."""
   return gym_scorers.scorer(dataset)(answer, entry)
 
 
-def build_items(**payload) -> list[dict]:
-  """`gym.items_here`."""
+def build_items(**payload: object) -> list[dict]:
+  """Calls `gym.items_here`."""
   return importlib.import_module('rlvr_jax.envs.gym').items_here(**payload)
 
 
@@ -195,14 +198,16 @@ def _warm_items(name: str) -> None:
   importlib.import_module('reasoning_gym')
 
 
-def check_similarity(prediction: str, expert: str, **options) -> float:
-  """`step_text.ratio`."""
+def check_similarity(
+  prediction: str, expert: str, **options: str | bool
+) -> float:
+  """Calls `step_text.ratio`."""
   module = importlib.import_module('rlvr_jax.verifiers.step_text')
   return module.ratio(prediction, expert, **options)
 
 
-def render_template(**payload) -> dict:
-  """`chat.render_here`."""
+def render_template(**payload: object) -> dict:
+  """Calls `chat_template.render_here`."""
   return importlib.import_module('rlvr_jax.io.chat_template').render_here(
     **payload
   )
@@ -213,7 +218,7 @@ KINDS = {
   'gym': (_warm_gym, check_gym),
   'items': (_warm_items, build_items),
   'template': (
-    # One that fails, so that what jinja2 imports for errors is there.
+    # A template that fails, so that what jinja2 imports for errors is loaded.
     lambda _: render_template(
       template='{{ x.y.z }}', variables={}, today='2024-01-01', options=[]
     ),

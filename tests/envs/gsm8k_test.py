@@ -75,7 +75,7 @@ def test_prepared_once_then_read(tmp_path):
 
 
 class Downloads:
-  """A download manager that has the files already."""
+  """A download manager whose files are local already."""
 
   def __init__(self, folder):
     self.folder = folder
@@ -94,7 +94,7 @@ def test_downloads_are_checked(tmp_path, monkeypatch):
     config=tfds.core.BuilderConfig(name='published', version='1.0.0'),
     file_format='array_record',
   )
-  with pytest.raises(ValueError, match='not the GSM8K file that is known'):
+  with pytest.raises(ValueError, match='not the published GSM8K file'):
     builder._split_generators(Downloads(folder))
   digests = {
     split: hashlib.sha256(

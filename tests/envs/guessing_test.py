@@ -20,8 +20,13 @@ def task(secret, world=WORLD):
   return Task('t', 'Guess.', secret, 'guessing', {'world': world})
 
 
-def kinds(secret, *said):
-  return [r.kind for r in dialogue.replay(task(secret), said)]
+def replay(task, messages):
+  """The reply to each message of a whole game."""
+  return [dialogue.reply(task, messages[: k + 1]) for k in range(len(messages))]
+
+
+def kinds(secret, *messages):
+  return [r.kind for r in replay(task(secret), messages)]
 
 
 def letters():
@@ -48,12 +53,12 @@ def test_answers_come_from_the_table():
 
 def test_the_name_of_the_secret_wins_at_any_turn():
   assert kinds('ba', '=ba') == ['finished']
-  first, won = dialogue.replay(task('ba'), ['=da', '=ba'])
+  first, won = replay(task('ba'), ['=da', '=ba'])
   assert (first.kind, first.done) == ('no', False)
   assert (won.done, won.won) == (True, True)
 
 
-def test_a_secret_that_begins_another_is_not_the_other():
+def test_a_name_that_is_a_prefix_of_another_is_not_the_other():
   assert kinds('bab', '=ba', '=bab') == ['no', 'finished']
   assert kinds('ba', '=bab', '=ba') == ['no', 'finished']
 
@@ -79,23 +84,23 @@ def test_a_secret_that_begins_another_is_not_the_other():
     '=' + 'b' * 10**6,
   ],
 )
-def test_what_reads_as_nothing_or_as_several_is_invalid(message):
+def test_a_message_without_a_single_meaning_is_invalid(message):
   assert kinds('ba', message) == ['invalid']
 
 
 def test_the_same_meaning_twice_is_repeated_and_an_invalid_one_is_not():
   half, few = letters()
-  said = (f'{half}?', 'z?', f' {half}? ', 'z?', f'{few}?', '=da', '=da')
-  assert kinds('ba', *said) == [
+  messages = (f'{half}?', 'z?', f' {half}? ', 'z?', f'{few}?', '=da', '=da')
+  assert kinds('ba', *messages) == [
     truth('ba', half), 'invalid', 'repeated', 'invalid', truth('ba', few),
     'no', 'repeated',
   ]  # fmt: skip
 
 
-def test_posterior_counts_the_objects_that_fit():
+def test_posterior_counts_the_consistent_objects():
   half, few = letters()
-  said = [f'{half}?', f'{half}?', 'z?', f'{few}?', '=ba']
-  got = dialogue.posterior(task('ba'), said)
+  messages = [f'{half}?', f'{half}?', 'z?', f'{few}?', '=ba']
+  got = dialogue.posterior(task('ba'), messages)
   w = guessing.world(WORLD)
   fit = lambda *ls: sum(
     all(truth(o, x) == truth('ba', x) for x in ls) for o in w.objects
@@ -110,14 +115,14 @@ def test_a_wrong_name_rules_out_one_object():
   assert got == pytest.approx([-math.log(n) for n in (32, 31, 30)])
 
 
-def test_posteriors_of_all_secrets_that_fit_sum_to_one():
+def test_posteriors_of_all_consistent_secrets_sum_to_one():
   """The replies to fixed questions partition the objects."""
   half, few = letters()
-  said = [f'{half}?', f'{few}?']
+  messages = [f'{half}?', f'{few}?']
   seen = {}
   for o in guessing.world(WORLD).objects:
-    replies = tuple(kinds(o, *said))
-    p = math.exp(dialogue.posterior(task(o), said)[-1])
+    replies = tuple(kinds(o, *messages))
+    p = math.exp(dialogue.posterior(task(o), messages)[-1])
     seen.setdefault(replies, []).append(p)
   for group in seen.values():
     assert sum(group) == pytest.approx(1)
@@ -138,7 +143,7 @@ def test_information_of_known_questions():
 
 def test_information_is_the_expected_fall_of_the_posteriors_entropy():
   half, few = letters()
-  said = [f'{half}?', f'{few}?']
+  messages = [f'{half}?', f'{few}?']
   w = guessing.world(WORLD)
   left = [o for o in w.objects if truth(o, half) == 'yes']
   sizes = {}
@@ -147,7 +152,7 @@ def test_information_is_the_expected_fall_of_the_posteriors_entropy():
   before = math.log2(len(left))
   after = sum(len(s) / len(left) * math.log2(len(s)) for s in sizes.values())
   secret = left[0]
-  assert dialogue.information(task(secret), said)[1] == pytest.approx(
+  assert dialogue.information(task(secret), messages)[1] == pytest.approx(
     before - after
   )
 
@@ -163,22 +168,19 @@ def test_splits_share_no_secret_and_cover_the_world():
   assert len({t.answer for t in every['train']}) == 32
 
 
-def test_a_task_is_plain_values_and_replays_from_them():
+def test_a_task_that_went_through_json_gives_the_same_replies():
   t = env(demonstrate=True)['train'][3]
   again = Task(*json.loads(json.dumps(t)))
-  said = t.data['demonstration']
-  assert dialogue.replay(again, said) == dialogue.replay(t, said)
-  assert dialogue.replay(t, said) == [
-    dialogue.reply(t, said[: k + 1]) for k in range(len(said))
-  ]
+  messages = t.data['demonstration']
+  assert replay(again, messages) == replay(t, messages)
 
 
-def test_demonstrations_are_games_by_the_rules():
+def test_demonstrations_follow_the_rules_of_the_game():
   made = env(demonstrate=True, turns=8, patience=(2, 4))['train']
   won = 0
   for i in range(200):
     t = made[i]
-    replies = dialogue.replay(t, t.data['demonstration'])
+    replies = replay(t, t.data['demonstration'])
     assert len(replies) <= 8
     assert not {r.kind for r in replies} & {'invalid', 'repeated'}
     won += replies[-1].won
@@ -195,11 +197,6 @@ def test_informed_demonstrations_ask_for_more_bits():
 
   assert bits(1.0) == pytest.approx(1.0)
   assert bits(0.0) < 0.9
-
-
-def test_nothing_is_said_after_the_end():
-  with pytest.raises(ValueError, match='was over after 1 of 2 messages'):
-    dialogue.replay(task('ba'), ['=ba', '=da'])
 
 
 @pytest.mark.parametrize(
@@ -238,17 +235,17 @@ def test_the_env_is_found_by_name():
 
 
 @pytest.mark.parametrize(
-  ('raw', 'said', 'kind'),
+  ('raw', 'messages', 'kind'),
   [
     ('Yes', ['Is it alive?'], 'yes'),
     ('no.', ['Is it alive?'], 'no'),
     ('The word is: No, since', ['Is it alive?'], 'no'),
-    ('Finished', ['Is it alive?'], 'yes'),  # a false end means yes
-    ('No', ['Is it a cat?'], 'finished'),  # the judge has missed it
+    ('Finished', ['Is it alive?'], 'yes'),  # a wrong 'finished' means yes
+    ('No', ['Is it a cat?'], 'finished'),  # overridden: the message is a guess
     ('No', ['Is it the Cat ?'], 'finished'),
     ('Yes', ['Is it a catfish?'], 'yes'),
     ('Yes', ['Is a cat bigger than it?'], 'yes'),
-    # No guess, though it ends in the name.
+    # Not a guess, although it ends in the name.
     ('Yes', ['Is it bigger than a cat?'], 'yes'),
     ('No', ['Is it not a cat?'], 'no'),
     ('No', ['Can it catch a cat?'], 'no'),
@@ -257,7 +254,7 @@ def test_the_env_is_found_by_name():
     ('No', ['Is the secret word "cat"?'], 'finished'),
     ('No', ["I think it's a cat?"], 'finished'),
     ('No', ['Is cat the answer?'], 'finished'),
-    # An invalid message has asked nothing.
+    # An invalid message does not count as asked.
     ('Yes', ['Is it alive', 'Is it alive?'], 'yes'),
     ('Yes', ['Is it big?', 'x?' * 10**6, 'Is it alive?'], 'yes'),
     ('Yes', ['Is it alive?', 'is it ALIVE?'], 'repeated'),
@@ -271,13 +268,13 @@ def test_the_env_is_found_by_name():
     ('y' * 10**7, ['Is it alive?'], 'invalid'),
   ],
 )
-def test_a_judges_word_is_verified(raw, said, kind):
-  got = dialogue.judged(task('cat'), said, raw)
+def test_the_judges_output_is_verified(raw, messages, kind):
+  got = dialogue.judged(task('cat'), messages, raw)
   assert got.kind == kind
   assert got.done == got.won == (kind == 'finished')
 
 
-def test_the_judge_reads_secret_history_and_question():
+def test_the_judge_prompt_has_secret_history_and_question():
   (message,) = dialogue.judge_prompt(task('cat'), ['Is it big?', 'Is it red?'])
   text = message['content']
   for part in ('cat', '- Is it big?', 'The question: Is it red?'):

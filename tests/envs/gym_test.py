@@ -1,4 +1,4 @@
-"""Generators of reasoning-gym: deterministic, checked, splits apart."""
+"""Generators of reasoning-gym: deterministic, checked, disjoint splits."""
 
 import datetime
 import json
@@ -54,7 +54,8 @@ def test_same_seed_same_tasks():
   assert list(a['test']) == list(b['test'])
   assert a['train'][199] == b['train'][199]
   assert [a['train'][i] for i in range(5)] == [b['train'][i] for i in range(5)]
-  # Neighbouring seeds share nothing, although generators add the index to it.
+  # Neighbouring seeds share no question, although generators seed item i with
+  # seed + i.
   questions = {t.question for t in a['train']}
   assert not questions & {t.question for t in c['train']}
 
@@ -76,7 +77,7 @@ for name in sys.argv[1:]:
 """
 
 
-def test_items_depend_on_no_hash_of_the_process():
+def test_items_do_not_depend_on_the_hash_seed_of_the_process():
   def made(seed):
     done = subprocess.run(
       [sys.executable, '-W', 'ignore', '-c', MAKE, *HASHED],
@@ -92,14 +93,14 @@ def test_items_depend_on_no_hash_of_the_process():
   assert made('1') == made('2')
 
 
-def test_items_do_not_state_the_day_on_which_they_are_made():
+def test_items_do_not_depend_on_the_date():
   env = build('reasoning_gym(time_intervals, train_size=40, test_size=5)')
   today = str(datetime.date.today())
   assert all(today not in repr(task) for task in [*env['train'], *env['test']])
 
 
-def test_items_without_an_answer_are_drawn_again():
-  # 0 has no digits, says the generator, but for base 2 and 16.
+def test_items_without_an_answer_are_resampled():
+  # The generator gives 0 no digits, except in bases 2 and 16.
   env = build(
     'reasoning_gym(base_conversion, min_value=0, max_value=1, train_size=40, '
     'test_size=10)'
@@ -108,7 +109,7 @@ def test_items_without_an_answer_are_drawn_again():
   assert {task.answer for task in tasks} == {'0', '1'}
 
 
-def test_items_are_built_when_asked_for_and_kept(monkeypatch):
+def test_items_are_built_on_access_and_cached(monkeypatch):
   calls = []
   items = gym._items
   monkeypatch.setattr(gym, '_items', lambda *a: calls.append(a) or items(*a))

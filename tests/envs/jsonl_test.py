@@ -50,7 +50,7 @@ def test_split_share_and_stability(tmp_path):
   many = get(write(tmp_path / 'many.jsonl', rows(400)), test_fraction=0.2)
   assert len(few['train']) + len(few['test']) == 300
   assert 35 <= len(few['test']) <= 85
-  # More rows move none of the rows that were there.
+  # Adding rows moves no existing row to another split.
   in_test = {t.question for t in many['test']}
   assert {t.question for t in few['test']} <= in_test
   assert not {t.question for t in few['train']} & in_test
@@ -117,8 +117,8 @@ def test_all_bad_rows_are_reported_at_once(tmp_path):
 @pytest.mark.parametrize(
   ('row', 'says'),
   [
-    ({'question': 'a', 'answer': ['1']}, 'is no string and no number'),
-    ({'question': 'a', 'answer': True}, 'is no string and no number'),
+    ({'question': 'a', 'answer': ['1']}, 'is not a string or a number'),
+    ({'question': 'a', 'answer': True}, 'is not a string or a number'),
     ({'question': 'a', 'answer': '  '}, 'Line 2'),
     ({'question': 'What is 0 + 1?', 'answer': 2}, "'2' what line 1 .* '1'"),
   ],
@@ -157,8 +157,8 @@ def test_bad_fractions(tmp_path, fraction):
   ],
 )
 def test_one_answer_in_two_spellings_is_no_contradiction(one, other, tmp_path):
-  more = [{'question': 'A?', 'answer': a} for a in (one, other)]
-  env = get(write(tmp_path / 'a.jsonl', [*rows(3), *more]))
+  extra = [{'question': 'A?', 'answer': a} for a in (one, other)]
+  env = get(write(tmp_path / 'a.jsonl', [*rows(3), *extra]))
   assert sum(map(len, env.values())) == 5
   apart = {s for s, tasks in env.items() for t in tasks if t.question == 'A?'}
   assert len(apart) == 1
@@ -185,9 +185,9 @@ def test_questions_that_differ_in_case_are_two(tmp_path):
 
 
 def test_answers_that_differ_are_a_contradiction_still(tmp_path):
-  more = [{'question': 'A?', 'answer': a} for a in ('2R', '3R')]
+  extra = [{'question': 'A?', 'answer': a} for a in ('2R', '3R')]
   with pytest.raises(ValueError, match="Line 5: answers '3R' what line 4"):
-    get(write(tmp_path / 'a.jsonl', [*rows(3), *more]))
+    get(write(tmp_path / 'a.jsonl', [*rows(3), *extra]))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Majority answers: the vote, the file, the join with tasks."""
+"""Majority labels: the vote, the label file, the join with tasks."""
 
 import json
 
@@ -20,11 +20,11 @@ def task(i, gold='4', **kw):
 
 
 TASKS = [task(0), task(1), task(2), task(3), task(4, '\\text{red}')]
-SAID = [
+COMPLETIONS = [
   ['it is 4', '4.0', '5'],  # right
   ['5', '5', '4'],  # wrong
   ['', 'none', 'words'],  # no answer
-  ['4', '5', '5', '4'],  # a tie: the one said first
+  ['4', '5', '5', '4'],  # a tie: the first answer wins
   ['<answer>blue</answer>', '<answer>Blue</answer>', '3'],  # wrong, in words
 ]
 
@@ -37,7 +37,10 @@ def env(tasks=TASKS):
 def path(tmp_path):
   path = tmp_path / 'labels.jsonl'
   header = {'made_with': MADE_WITH, 'samples': 3, 'tasks': len(TASKS)}
-  rows = [labels.line(t, s, 3.0) for t, s in zip(TASKS, SAID, strict=True)]
+  rows = [
+    labels.line(t, texts, 3.0)
+    for t, texts in zip(TASKS, COMPLETIONS, strict=True)
+  ]
   labels.write(path, [header])
   labels.append(path, rows)
   return path
@@ -54,7 +57,7 @@ def edit(path, number, **changed):
 
 
 @pytest.mark.parametrize(
-  ('said', 'want'),
+  ('completions', 'want'),
   [
     (['so 0.5', '\\boxed{\\frac12}', '1/2', '3', '3'], ('1/2', 3)),
     (['-1,000', '1000'], ('-1000', 1)),
@@ -69,22 +72,24 @@ def edit(path, number, **changed):
     (['\\boxed{' + '(' * 9000, '4'], ('4', 1)),
   ],
 )
-def test_the_majority_is_a_gold_answer_for_those_who_said_it(said, want):
-  _, label, votes = labels.vote(said)
+def test_the_majority_label_accepts_all_completions_that_voted_for_it(
+  completions, want
+):
+  _, label, votes = labels.vote(completions)
   assert (label, votes) == want
   if label is not None:
-    verdicts = answer.verify([label] * len(said), said)
+    verdicts = answer.verify([label] * len(completions), completions)
     assert verdicts.count(0) >= votes
 
 
-def test_votes_are_found_by_the_rules_of_the_verdict():
-  said = ['so 4', 'so 4', '#### 5']
-  assert labels.vote(said).label == '4'
+def test_votes_use_the_extraction_rules_of_the_verdict():
+  completions = ['so 4', 'so 4', '#### 5']
+  assert labels.vote(completions).label == '4'
   rules = extract.Rules(require_mark=True)
-  assert labels.vote(said, rules=rules).label == '5'
+  assert labels.vote(completions, rules=rules).label == '5'
   cut = [True, True, False]
-  assert labels.vote(said, truncated=cut).label == '5'
-  row = labels.line(task(0, '5'), said, 3.0, truncated=cut)
+  assert labels.vote(completions, truncated=cut).label == '5'
+  row = labels.line(task(0, '5'), completions, 3.0, truncated=cut)
   assert (row['answer'], row['votes'], row['right']) == ('5', 1, True)
 
 
@@ -103,7 +108,7 @@ def test_the_lines_say_whether_the_majority_is_right(path):
   assert [row['samples'] for row in rows] == [3, 3, 3, 4, 3]
 
 
-def test_a_right_answer_in_a_letter_is_right_whatever_the_gold_is_written_as():
+def test_a_letter_is_right_for_every_spelling_of_the_gold_answer():
   for gold in ('x', '\\text{x}', '\\text{X}'):
     row = labels.line(task(0, gold), ['\\boxed{x}'], 3.0)
     assert (row['answer'], row['right']) == ('\\text{x}', True)
@@ -121,28 +126,28 @@ def test_majority_keeps_the_tasks_that_have_one(path):
   first, second = out['train'][:2]
   assert first.data == {'n': 0, 'label': '4', 'label_right': True}
   assert second.data == {'n': 1, 'label': '5', 'label_right': False}
-  # Gold answer and question are as they were, and so is the task given.
+  # The gold answer, the question and the original task are unchanged.
   assert [t._replace(data={}) for t in out['train'][:2]] == [
     t._replace(data={}) for t in TASKS[:2]
   ]
   assert TASKS[0].data == {'n': 0}
 
 
-def test_incorrect_keeps_the_tasks_whose_majority_is_known_wrong(path):
+def test_incorrect_keeps_the_tasks_whose_majority_is_known_to_be_wrong(path):
   for specs in (['incorrect'], ['all_of(outcome, incorrect)', 'majority']):
-    kept = attach(path, *specs)['train']
-    assert [t.id for t in kept] == ['train-1', 'train-4']
+    train = attach(path, *specs)['train']
+    assert [t.id for t in train] == ['train-1', 'train-4']
   edit(path, 2, right=None)
   assert [t.id for t in attach(path, 'incorrect')['train']] == ['train-4']
 
 
 def test_the_join_is_by_id_and_some_tasks_may_have_no_label(path):
-  more = [task(9), *TASKS[::-1]]
-  kept = attach(path, 'majority', tasks=more)['train']
-  assert [t.id for t in kept] == ['train-4', 'train-3', 'train-1', 'train-0']
+  tasks = [task(9), *TASKS[::-1]]
+  train = attach(path, 'majority', tasks=tasks)['train']
+  assert [t.id for t in train] == ['train-4', 'train-3', 'train-1', 'train-0']
 
 
-def test_without_need_the_environment_is_as_it_was():
+def test_without_label_rewards_the_environment_is_unchanged():
   same = env()
   assert labels.attach(same, '', ['outcome'], SHARED) is same
 
@@ -152,7 +157,7 @@ def refused(message, path, *specs, **kw):
     attach(path, *(specs or ['majority']), **kw)
 
 
-def test_a_need_without_labels_and_the_reverse_are_refused(path):
+def test_rewards_without_labels_and_labels_without_rewards_are_refused(path):
   refused(r'reward majority needs labels.*scripts/label\.py', '')
   refused('reward incorrect needs labels', '', 'inverse(all_of(incorrect))')
   refused('no reward of .* reads labels', path, 'outcome')
@@ -175,19 +180,19 @@ def test_a_file_that_does_not_fit_is_refused(path, tmp_path):
 
 def test_a_file_that_is_unfinished_or_broken_is_refused(path):
   whole = path.read_text()
-  path.write_text(whole[:-5])  # torn in its last line
+  path.write_text(whole[:-5])  # the last line is incomplete
   refused('labels of 4 of 5 tasks: run the command', path)
   path.write_text(whole + whole.splitlines()[-1] + '\n')
   refused('labels a task twice', path)
   path.write_text(whole + '{"id": 3}\n')
-  refused('line 7 is none of a file of labels', path)
+  refused('line 7 is not a line of a label file', path)
   typed = whole.replace('"answer": "5"', '"answer": 5')
   path.write_text(typed)
-  refused('line 3 is none of', path)
+  refused('line 3 is not a line of', path)
   path.write_text('{"made_with": 1, "tasks": 1}\n')
-  refused('line 1 is none of', path)
+  refused('line 1 is not a line of', path)
   path.write_text('[' * 5000 + '\n')
-  refused('line 1 is none of', path)
+  refused('line 1 is not a line of', path)
   path.write_text('')
   refused('is empty', path)
   path.write_bytes(b'\xff\n')
@@ -203,6 +208,6 @@ def test_a_file_without_a_label_to_train_on_is_refused(path):
   refused('None of the 5 tasks .* has a label: label more', path)
 
 
-def test_a_label_that_is_no_gold_answer_is_refused(path):
+def test_a_label_that_is_not_a_valid_gold_answer_is_refused(path):
   edit(path, 1, answer='apples')
   refused("'apples' cannot be used", path)

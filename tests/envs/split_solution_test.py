@@ -1,4 +1,4 @@
-"""Cutting worked solutions into steps."""
+"""Splitting worked solutions into steps."""
 
 import pytest
 
@@ -59,15 +59,15 @@ def test_a_decimal_inside_a_line_starts_no_step():
     ('1. Title:\nmore', [('Title', 'more')]),
   ],
 )
-def test_numbers_that_are_no_steps_and_marks_of_headings(solution, expected):
+def test_numbers_that_are_not_steps_and_heading_marks(solution, expected):
   assert texts(solution, 'numbered') == expected
 
 
 @pytest.mark.parametrize('by', ['line', 'sentence', 'numbered'])
-def test_nothing_has_no_steps(by):
+def test_an_empty_solution_has_no_steps(by):
   assert texts(' \n\n', by) == []
 
 
-def test_another_way_is_refused():
+def test_an_unknown_split_is_refused():
   with pytest.raises(ValueError, match='line, sentence, numbered'):
     split_solution.split('a', 'paragraph')

@@ -1,4 +1,4 @@
-"""Step tasks, and the chains they are made of."""
+"""Step tasks and the chains they are built from."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_a_solution_of_four_steps_gives_three_tasks():
   assert env['train'][3].data['of'] == 'train-1'
 
 
-def test_the_last_step_is_a_target_if_asked():
+def test_the_last_step_is_a_target_with_last():
   env = made(last=True)
   assert len(env['train']) == 4 * 16
   assert env['train'][3].answer.startswith('####')
@@ -70,7 +70,7 @@ def test_terse_prompts():
   assert set(question) <= set('0123456789+-*')
 
 
-def test_titles_are_shown_if_asked(tmp_path):
+def test_titles_are_shown_with_titles(tmp_path):
   path = tmp_path / 'd.jsonl'
   rows = [
     {
@@ -88,7 +88,7 @@ def test_titles_are_shown_if_asked(tmp_path):
   assert 'Add one' not in hidden['train'][0].question
 
 
-def test_steps_of_a_file_stay_as_they_are(tmp_path):
+def test_steps_of_a_file_are_not_split_again(tmp_path):
   path = tmp_path / 'd.jsonl'
   rows = [
     {
@@ -130,7 +130,7 @@ def test_nested_by_name():
   ('options', 'match'),
   [
     ({'by': 'page'}, 'choose one of'),
-    ({'whole': True, 'only_whole': True}, 'one of them at most'),
+    ({'whole': True, 'only_whole': True}, 'at most one of them'),
     ({'validation': 20}, 'validation=20'),
     ({'env': 'guessing()'}, 'no .*solution'),
     ({'env': 'arithmetic()', 'validation': 0}, 'no solution has 2 steps'),
@@ -141,7 +141,7 @@ def test_bad_options_are_named(options, match):
     made(**options)
 
 
-def test_chains_are_worked_out_step_by_step():
+def test_chains_are_solved_step_by_step():
   for t in chain.chain(depth=(1, 4), train_size=40, test_size=4)['train']:
     *lines, last = t.data['solution'].split('\n')
     value, results = int(t.question[0]), ''

@@ -1,4 +1,4 @@
-"""Solutions say what shares and reliabilities promise, and no more."""
+"""Solutions follow the given shares and reliabilities."""
 
 import collections
 import itertools
@@ -35,11 +35,11 @@ def test_the_answer_is_the_sum_of_the_letters(values):
 
 
 def test_known_solutions():
-  """e, f, c, p, r are places 5, 6, 3, 16, 18: worth 2, 0, 0, 1, 0."""
+  """e, f, c, p, r are positions 5, 6, 3, 16, 18: their values 2, 0, 0, 1, 0."""
   assert sum(value(x, 3) for x in 'efcpr') == 3
   made = strategies._task
   fixed = dict(
-    split='train', at=0, low=5, lengths=1, values=3, confidence=None, seed=0
+    split='train', offset=0, low=5, lengths=1, values=3, confidence=None, seed=0
   )
   one = lambda shares, **kw: made(
     7, shares=shares, rates=(1.0, 1.0, 1.0), **fixed, **{'boxed': (), **kw}
@@ -58,7 +58,7 @@ def test_known_solutions():
 
 
 @pytest.mark.parametrize('options', ['', 'terms=2', 'terms=(3, 6)', 'seed=5'])
-def test_no_set_of_letters_comes_twice(options):
+def test_no_set_of_letters_repeats(options):
   env = build(options)
   every = [
     ''.join(sorted(t.question))
@@ -84,20 +84,20 @@ def test_lengths_come_in_equal_shares():
   'options',
   [MIXED, f"{MIXED}, boxed=('scratchpad', 'decoy')", f'{MIXED}, confidence=1'],
 )
-def test_shares_and_reliabilities_are_those_asked_for(options):
+def test_shares_and_reliabilities_match_the_options(options):
   count = 1200
-  some = tasks(
+  sampled = tasks(
     build(f'{options}, scratchpad_reliability=0.8, direct_reliability=0.4'),
     count,
   )
-  said = [t.data['solution'] for t in some]
-  verdicts = dispatch.verify(some, said)
+  solutions = [t.data['solution'] for t in sampled]
+  verdicts = dispatch.verify(sampled, solutions)
   right = [v == enums.Verdict.CORRECT for v in verdicts]
   assert set(verdicts) <= {enums.Verdict.CORRECT, enums.Verdict.WRONG}
-  assert [strategy_form.classify(t, s) for t, s in zip(some, said)] == [
-    t.data['strategy'] for t in some
+  assert [strategy_form.classify(t, s) for t, s in zip(sampled, solutions)] == [
+    t.data['strategy'] for t in sampled
   ]
-  got = strategy_form.usage(some, said, right)
+  got = strategy_form.usage(sampled, solutions, right)
   for name, share, rate in (
     ('scratchpad', 0.5, 0.8),
     ('direct', 0.3, 0.4),
@@ -113,7 +113,7 @@ def test_shares_and_reliabilities_are_those_asked_for(options):
   assert got['strategy/none'] == 0.0
 
 
-def test_a_slip_is_one_wrong_step_that_the_rest_goes_on_from():
+def test_an_error_is_one_wrong_step_that_later_steps_continue_from():
   env = build('scratchpad=1.0, direct=0.0, scratchpad_reliability=0.0')
   for task in tasks(env, 100):
     text = task.data['solution']
@@ -129,18 +129,18 @@ def test_a_slip_is_one_wrong_step_that_the_rest_goes_on_from():
 
 def test_the_decoy_is_a_function_of_the_letters():
   env = build('scratchpad=0.0, direct=0.0, decoy=1.0')
-  said = collections.defaultdict(set)
+  solutions = collections.defaultdict(set)
   for task in tasks(env, 300):
-    said[min(task.question)].add(task.data['solution'])
-  assert all(len(texts) == 1 for texts in said.values())
+    solutions[min(task.question)].add(task.data['solution'])
+  assert all(len(texts) == 1 for texts in solutions.values())
 
 
-def test_confidence_says_nothing_about_the_answer():
+def test_confidence_is_independent_of_the_answer():
   env = build(f"{MIXED}, confidence='uniform'")
-  some = tasks(env, 1100)
-  stated = [confidence.parse(t.data['solution']) for t in some]
+  sampled = tasks(env, 1100)
+  stated = [confidence.parse(t.data['solution']) for t in sampled]
   assert set(stated) == {i / 10 for i in range(11)}
-  verdicts = dispatch.verify(some, [t.data['solution'] for t in some])
+  verdicts = dispatch.verify(sampled, [t.data['solution'] for t in sampled])
   right = [v == enums.Verdict.CORRECT for v in verdicts]
   high = [r for r, q in zip(right, stated, strict=True) if q > 0.5]
   low = [r for r, q in zip(right, stated, strict=True) if q < 0.5]
@@ -158,7 +158,7 @@ def test_tasks_are_functions_of_the_arguments_and_survive_json():
     assert task == two['train'][i]
     assert json.loads(json.dumps(task)) == list(task)
   assert tasks(one, 20) != tasks(other, 20)
-  # Another mixture changes solutions and no question.
+  # Another mixture changes solutions but no question.
   mixed = build(MIXED)
   questions = lambda env: [t.question for t in tasks(env, 20)]
   assert questions(mixed) == questions(one)

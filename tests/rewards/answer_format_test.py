@@ -1,4 +1,4 @@
-"""The form of an answer, whatever it says."""
+"""The format of an answer, whatever its content."""
 
 import pytest
 
@@ -30,7 +30,8 @@ CASES = [
   ('think_answer', '<think></think><answer>3</answer>', False),
   ('think_answer', '<answer>3</answer><think>a</think>', False),
   ('think_answer', '<think><answer>3</answer></think>', False),
-  ('think_answer', 'a</think><answer>3</answer>', True),  # opened for it
+  # The prompt opens <think>.
+  ('think_answer', 'a</think><answer>3</answer>', True),
   ('think_answer', '</think><answer>3</answer>', False),
   ('think_answer', '<answer>3</answer>', False),
   ('think_answer', '<think>' * 100_000, False),
@@ -40,7 +41,7 @@ CASES = [
   ('tabc', T + B + A + C, False),
   ('tabc', T + A + C, False),
   ('tabc', T + A + B + C + ' bye', False),
-  ('tabc', 'hi ' + T + A + B + C, False),  # no: one <think> too many
+  ('tabc', 'hi ' + T + A + B + C, False),  # two <think>: one is prepended
   ('tabc', T + A + ' so ' + B + C, False),
   ('tabc', T + A + B + C + C, False),
   ('tabc', T + A + B + '<confidence>nan</confidence>', False),
@@ -84,10 +85,10 @@ def test_known_forms(pattern, text, right):
 def test_a_thought_that_the_prompt_opens_belongs_to_the_form(
   prefill, text, right
 ):
-  said = base.Transcript(
+  transcript = base.Transcript(
     text, 3, enums.Stop.END, enums.Verdict.WRONG, prefill=prefill
   )
-  (got,) = form.format([None], [said], pattern='think_answer')
+  (got,) = form.format([None], [transcript], pattern='think_answer')
   assert got.value == right
 
 

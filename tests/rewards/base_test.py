@@ -38,7 +38,7 @@ def test_outcome_of_every_verdict():
     base.outcome([], [], correct=math.nan)
 
 
-def test_combine_weighs_the_sum_and_not_the_parts():
+def test_combine_weights_the_sum_and_not_the_parts():
   reward = base.combine([const(1, 0), const(0.5, 4)], ['a', 'b'], [2, -0.25])
   out = reward([None] * 2, rows(V.CORRECT, V.WRONG))
   assert out == [
@@ -47,7 +47,7 @@ def test_combine_weighs_the_sum_and_not_the_parts():
   ]
 
 
-def test_no_weight_moves_accuracy():
+def test_weights_do_not_change_the_accuracy():
   batch = rows(V.CORRECT, V.WRONG, V.UNVERIFIABLE)
   funcs = [base.outcome, const(5, 5, 5)]
   values, accuracies = set(), set()
@@ -149,7 +149,7 @@ G = base.RewardResult
   ],
   ids=repr,
 )
-def test_what_a_reward_may_not_return(returned):
+def test_invalid_return_values_of_a_reward_are_refused(returned):
   bad = base.combine([lambda tasks, transcripts: returned], ['bad'], [1.0])
   with pytest.raises(ValueError, match="'bad' returned") as info:
     bad([None], rows(V.CORRECT))

@@ -12,17 +12,17 @@ V = enums.Verdict
 GRID = np.round(np.arange(0, 1.001, 0.05), 2)
 
 
-def said(c, q):
-  """A row that is right (c=1) or wrong and states q; None for no tag."""
+def transcript(c, q):
+  """A right (c=1) or wrong (c=0) row with confidence q; no tag for None."""
   tag = '' if q is None else f'<confidence>{q}</confidence>'
   verdict = V.CORRECT if c else V.WRONG
   return base.Transcript(f'it is so {tag}', 3, enums.Stop.END, verdict)
 
 
 def value(spec, c, q):
-  graded = registry.get('reward', spec)([None], [said(c, q)])[0]
-  assert not graded.refused
-  return graded.value
+  result = registry.get('reward', spec)([None], [transcript(c, q)])[0]
+  assert not result.refused
+  return result.value
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def value(spec, c, q):
 def test_rlcr_of_the_paper(c, q, total):
   """R = c - (q - c)^2."""
   reward = base.build(['outcome', 'brier'], [1.0, 1.0])
-  got = reward([None], [said(c, q)])[0].value
+  got = reward([None], [transcript(c, q)])[0].value
   assert got == pytest.approx(total, abs=1e-12)
 
 
@@ -55,16 +55,16 @@ def test_rlcr_of_the_official_code():
     for q in [*GRID, None, 'nan', '80%', 1.2]:
       f = int(q in GRID)
       want = 0.5 * f + 0.5 * f * c + 0.5 * f * (1 - (c - (q if f else 0)) ** 2)
-      got = reward([None], [said(c, q)])[0]
+      got = reward([None], [transcript(c, q)])[0]
       assert got.value == pytest.approx(want, abs=1e-12)
       assert not got.refused
   known = {(1, 1): 1.5, (1, 0): 1.0, (0, 0): 1.0, (0, 1): 0.5}
   for (c, q), want in known.items():
-    assert reward([None], [said(c, q)])[0].value == want
+    assert reward([None], [transcript(c, q)])[0].value == want
 
 
 def test_the_confidence_ranks_a_group_that_is_all_wrong():
-  rows = [said(0, q) for q in (0.9, 0.5, 0.1, 0.5)]
+  rows = [transcript(0, q) for q in (0.9, 0.5, 0.1, 0.5)]
   reward = base.build(['outcome', 'brier'], [1.0, 1.0])
   values = np.array([g.value for g in reward([None] * 4, rows)])
   np.testing.assert_allclose(
@@ -161,6 +161,6 @@ def test_eps_must_leave_room(eps):
 
 @pytest.mark.parametrize('verdict', [V.WRONG, V.NO_ANSWER, V.UNVERIFIABLE])
 def test_all_but_correct_counts_as_wrong(verdict):
-  row = said(0, 0.25)._replace(verdict=verdict)
+  row = transcript(0, 0.25)._replace(verdict=verdict)
   got = registry.get('reward', 'brier')([None], [row])[0].value
   assert got == -0.0625

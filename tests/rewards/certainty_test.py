@@ -16,18 +16,18 @@ def rows(*signals):
 
 
 def values(spec, *signals):
-  graded = base.build([spec], [1.0])([None] * len(signals), rows(*signals))
-  return [None if g.refused else g.value for g in graded]
+  results = base.build([spec], [1.0])([None] * len(signals), rows(*signals))
+  return [None if r.refused else r.value for r in results]
 
 
 def test_each_reward_reads_its_signal():
-  some = base.Signals(1.163371, 0.553895, 0.822828)
-  none = base.Signals(0.0, 2.5, None)
-  assert values('self_certainty', some, none) == [0.553895, 2.5]
-  assert values('token_entropy', some, none) == [-1.163371, 0.0]
-  assert values('answer_probability', some, none) == [0.822828, 0.0]
-  assert values('answer_probability(missing=-1)', none) == [-1]
-  assert values('inverse(answer_probability)', some) == [1 - 0.822828]
+  full = base.Signals(1.163371, 0.553895, 0.822828)
+  no_answer = base.Signals(0.0, 2.5, None)
+  assert values('self_certainty', full, no_answer) == [0.553895, 2.5]
+  assert values('token_entropy', full, no_answer) == [-1.163371, 0.0]
+  assert values('answer_probability', full, no_answer) == [0.822828, 0.0]
+  assert values('answer_probability(missing=-1)', no_answer) == [-1]
+  assert values('inverse(answer_probability)', full) == [1 - 0.822828]
 
 
 def test_a_signal_that_is_not_finite_refuses_its_row_alone():

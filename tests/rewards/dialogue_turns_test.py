@@ -1,4 +1,4 @@
-"""Rewards of turns, against the worked examples of ΔBelief-RL."""
+"""Rewards of turns against the worked examples of ΔBelief-RL."""
 
 import pathlib
 
@@ -52,8 +52,8 @@ def test_official_rewards_of_a_game_that_is_lost():
 
 @pytest.mark.parametrize('scale', ['tiny', 'smollm2', 'qwen3_1.7b'])
 @pytest.mark.parametrize('won', [True, False])
-def test_arms_of_the_config_pay_one_outcome(scale, won):
-  """What outcome credit makes of a game, belief's arm has on every turn."""
+def test_arms_of_the_config_have_equal_outcome_rewards(scale, won):
+  """The return under outcome credit equals the belief arm's per-turn reward."""
   kinds = ['yes', 'no', 'yes']
   load = lambda arm: config.load(f'{CONFIG}:{scale},{arm}')
   outcome, belief = load('credit=outcome'), load('credit=delta_belief')
@@ -67,7 +67,7 @@ def test_arms_of_the_config_pay_one_outcome(scale, won):
 
 
 def test_the_published_log():
-  """A game of 20 turns, lost; beliefs as in the log, then the relu's sum."""
+  """A lost game of 20 turns with the logged beliefs; the relu's sum matches."""
   gains = [
     0, 0, 0, 0.4427, 1.1763, 0, 0, 1.0273, 7.3231, 0.7187, 0.5345, 0.2110, 0, 0,
     0, 0.6706, 0.1475, 3.0088, 0, 0.8935,
@@ -95,7 +95,7 @@ def test_a_constant_cost_is_linear_in_the_turns():
 @pytest.mark.parametrize(
   'name', ['win', 'length', 'turn_cost', 'invalid', 'repeated']
 )
-def test_a_row_that_is_no_turn_is_refused(name):
+def test_a_row_that_is_not_a_turn_is_refused(name):
   reward = registry.get('reward', name)
   row = base.Transcript('q', 1, enums.Stop.END, enums.Verdict.WRONG)
   with pytest.raises(ValueError, match='for turns of a dialogue'):

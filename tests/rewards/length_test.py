@@ -1,4 +1,4 @@
-"""Rewards against length."""
+"""Length penalties."""
 
 import pytest
 
@@ -11,8 +11,8 @@ def values(spec, *lengths):
     base.Transcript('', n, enums.Stop.END, enums.Verdict.CORRECT)
     for n in lengths
   ]
-  graded = registry.get('reward', spec)([None] * len(rows), rows)
-  return [g.value for g in graded]
+  results = registry.get('reward', spec)([None] * len(rows), rows)
+  return [r.value for r in results]
 
 
 def test_overlong_at_the_settings_of_dapo():

@@ -1,4 +1,4 @@
-"""Similarity of steps: difflib's values, bounded; what is scored."""
+"""Similarity of steps: difflib's values, bounded cost, the scored part."""
 
 import difflib
 import random
@@ -33,7 +33,7 @@ def test_known_ratios(a, b, unit, expected):
 
 
 @pytest.mark.parametrize('alphabet', ['ab', 'abcdefgh ', 'aé漢\n'])
-def test_equals_difflib_also_by_the_other_way(alphabet):
+def test_both_implementations_equal_difflib(alphabet):
   rng = random.Random(0)
   for _ in range(60):
     a, b = (
@@ -59,15 +59,15 @@ def test_autojunk_collapses_from_200_elements_on_and_is_off():
     'Half of them are given away, which leaves 24. Then six more are bought, '
     'and the final number of pens on the shelf is thirty, since 24 + 6 = 30.'
   )
-  said = (
+  prediction = (
     'There are four boxes with twelve pens each, hence 48 pens altogether. We '
     'give away one half of them and 24 are left, and six new ones are bought.'
   )
-  with_junk = lambda n: similarity.ratio(said, expert[:n], autojunk=True)
+  with_junk = lambda n: similarity.ratio(prediction, expert[:n], autojunk=True)
   assert with_junk(199) > 0.4
   assert with_junk(200) < with_junk(199) - 0.1
-  assert similarity.ratio(said, expert[:200]) == pytest.approx(
-    similarity.ratio(said, expert[:199]), abs=0.02
+  assert similarity.ratio(prediction, expert[:200]) == pytest.approx(
+    similarity.ratio(prediction, expert[:199]), abs=0.02
   )
 
 
@@ -80,15 +80,15 @@ def test_autojunk_collapses_from_200_elements_on_and_is_off():
     ('(' * 100_000, ')' * 100_000),
   ],
 )
-def test_very_long_texts_come_to_an_end(a, b):
-  assert 0 <= similarity.ratio(a, b) <= 1  # in hours, if all were compared
+def test_very_long_texts_have_bounded_cost(a, b):
+  assert 0 <= similarity.ratio(a, b) <= 1  # a full comparison takes hours
 
 
 @pytest.mark.parametrize(
   ('text', 'think', 'expected'),
   [
     ('<think>a</think> 3+4=7 ', 'required', '3+4=7'),
-    ('a</think>3+4=7', 'required', '3+4=7'),  # the template opened it
+    ('a</think>3+4=7', 'required', '3+4=7'),  # the prompt opens <think>
     ('<think>\n</think>\nx', 'required', 'x'),
     ('<think>a</think>', 'required', None),
     ('<think>a</think> \n ', 'required', None),
@@ -106,16 +106,16 @@ def test_very_long_texts_come_to_an_end(a, b):
     (' ', 'none', None),
   ],
 )
-def test_what_is_scored(text, think, expected):
+def test_the_scored_part_of_a_completion(text, think, expected):
   assert step_text.step(text, think) == expected
 
 
 def rows(*texts, expert='3+4=7'):
   task = Task('t', 'q', expert, 'step', {'expert': expert})
-  said = [
+  transcripts = [
     base.Transcript(t, 1, enums.Stop.END, enums.Verdict.WRONG) for t in texts
   ]
-  return [task] * len(texts), said
+  return [task] * len(texts), transcripts
 
 
 def values(spec, *texts, **kw):
@@ -128,7 +128,7 @@ def test_the_thought_does_not_count():
   assert got == [0.8] * 5
 
 
-def test_a_broken_form_costs_one():
+def test_a_malformed_completion_gets_minus_one():
   texts = ('<think>a 3+4=7', '3+4=7', '<think>a</think> ', '')
   assert values('similarity', *texts) == [-1.0] * 4
   assert values('similarity(failure=-0.5)', '') == [-0.5]
@@ -147,8 +147,8 @@ def test_a_text_equals_itself_at_any_length(autojunk):
   assert similarity.ratio(text, text, autojunk=autojunk) == 1.0
 
 
-def test_what_takes_too_long_is_refused_and_harms_no_other(monkeypatch):
-  # tests/verifiers/pool_test.py has the clock; here it has run out.
+def test_a_row_that_times_out_is_refused_alone(monkeypatch):
+  # tests/verifiers/pool_test.py tests the time limit; here it has passed.
   late = [pool.Reply(None, pool.LATE), pool.Reply(0.5, None)]
   monkeypatch.setattr(pool, 'run', lambda *_, **__: late)
   slow, fast = registry.get('reward', 'similarity(think=none)')(*rows('a', 'x'))
@@ -173,14 +173,14 @@ def test_bad_options_are_refused_at_start(spec, match):
 
 def test_a_task_without_an_expert_is_named():
   task = Task('t9', 'q', '3', 'math', {})
-  with pytest.raises(ValueError, match="'t9' has no expert"):
+  with pytest.raises(ValueError, match="'t9' has no expert text"):
     registry.get('reward', 'similarity')([task], rows('x')[1])
 
 
 def test_verdicts_of_steps_and_of_exact_answers():
   step = Task('s', 'q', '3+4 = 7', 'step', {})
   exact = Task('e', 'q', '075', 'exact', {})
-  said = [
+  completions = [
     '<think>a</think>3+4  = 7',
     '3+4=7',
     '<think>',
@@ -188,7 +188,7 @@ def test_verdicts_of_steps_and_of_exact_answers():
     '#### 75',
     'x',
   ]
-  got = dispatch.verify([step] * 3 + [exact] * 3, said)
+  got = dispatch.verify([step] * 3 + [exact] * 3, completions)
   assert [v.name for v in got] == [
     'CORRECT', 'WRONG', 'NO_ANSWER', 'CORRECT', 'WRONG', 'NO_ANSWER',
   ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Random, weak and wrong rewards, and their algebra."""
+"""Random, weak and wrong rewards, and their combinators."""
 
 import math
 
@@ -13,7 +13,7 @@ from rlvr_jax.verifiers.extraction import extract
 V = enums.Verdict
 
 
-def said(*texts, verdict=V.WRONG):
+def transcripts(*texts, verdict=V.WRONG):
   return [base.Transcript(t, 3, enums.Stop.END, verdict) for t in texts]
 
 
@@ -21,13 +21,13 @@ def tasks(n, **data):
   return [Task(f'train-{i}', 'Q', '1', 'math', dict(data)) for i in range(n)]
 
 
-def values(spec, transcripts, of=None):
-  of = tasks(len(transcripts)) if of is None else of
-  return [g.value for g in registry.get('reward', spec)(of, transcripts)]
+def values(spec, rows, of=None):
+  of = tasks(len(rows)) if of is None else of
+  return [r.value for r in registry.get('reward', spec)(of, rows)]
 
 
 def test_random_is_a_coin_of_its_probability():
-  batch = said(*['x'] * 4000)
+  batch = transcripts(*['x'] * 4000)
   for p in (0.3, 0.5):
     got = np.array(values(f'random(p={p})', batch))
     assert set(got) == {0, 1}
@@ -38,27 +38,27 @@ def test_random_is_a_coin_of_its_probability():
 
 def test_random_differs_within_a_group_of_equal_completions():
   of = tasks(1) * 64
-  assert set(values('random', said(*['same'] * 64), of)) == {0, 1}
+  assert set(values('random', transcripts(*['same'] * 64), of)) == {0, 1}
 
 
 def test_random_is_reproduced_and_moves_with_seed_task_text_and_order():
   texts = [str(i) for i in range(64)]
-  first = values('random', said(*texts))
-  assert values('random', said(*texts)) == first
-  assert values('random(seed=1)', said(*texts)) != first
-  assert values('random', said(*texts[:-1], 'other')) != first
-  assert values('random', said(*texts[::-1])) != first
-  assert values('random', said(*texts), tasks(65)[1:]) != first
+  first = values('random', transcripts(*texts))
+  assert values('random', transcripts(*texts)) == first
+  assert values('random(seed=1)', transcripts(*texts)) != first
+  assert values('random', transcripts(*texts[:-1], 'other')) != first
+  assert values('random', transcripts(*texts[::-1])) != first
+  assert values('random', transcripts(*texts), tasks(65)[1:]) != first
 
 
-def test_random_is_no_function_of_a_rows_words():
-  """One text, in many batches, is paid as often as not."""
-  got = [values('random', said('same', str(i)))[0] for i in range(2000)]
+def test_random_is_independent_of_a_rows_text():
+  """The same text is rewarded in about half of many batches."""
+  got = [values('random', transcripts('same', str(i)))[0] for i in range(2000)]
   assert abs(np.mean(got) - 0.5) < 5 * 0.5 / math.sqrt(2000)
 
 
 def test_random_of_known_batches_is_the_same_on_every_platform():
-  assert values('random', said(*'abcdefgh', '\ud800')) == [
+  assert values('random', transcripts(*'abcdefgh', '\ud800')) == [
     1,
     1,
     1,
@@ -71,10 +71,10 @@ def test_random_of_known_batches_is_the_same_on_every_platform():
   ]
 
 
-def test_random_tells_batches_apart_that_join_to_the_same_text():
+def test_random_differs_between_batches_that_concatenate_equally():
   pairs = [('ab', 'c'), ('a', 'bc')]
   bits = [
-    [values(f'random(seed={s})', said(*pair)) for s in range(32)]
+    [values(f'random(seed={s})', transcripts(*pair)) for s in range(32)]
     for pair in pairs
   ]
   assert bits[0] != bits[1]
@@ -88,8 +88,8 @@ def test_random_refuses_what_is_no_probability(p):
 
 def test_contains_ignores_case():
   texts = ['in Python:', 'PYTHON', '```python', 'pyth on', '']
-  assert values('contains(python)', said(*texts)) == [1, 1, 1, 0, 0]
-  assert values("contains('STRASSE')", said('straße')) == [1]
+  assert values('contains(python)', transcripts(*texts)) == [1, 1, 1, 0, 0]
+  assert values("contains('STRASSE')", transcripts('straße')) == [1]
   for spec in ("contains('')", 'contains(3)'):
     with pytest.raises(ValueError, match='text='):
       values(spec, [])
@@ -103,7 +103,7 @@ def test_contains_ignores_case():
     ('x' + '0123456789' * 10 + 'y', True),
     ('0123456789' * 9 + '012345678', False),
     ('012345678' * 10, False),  # nine characters
-    ('012345678' * 100, True),  # of which five make a pattern of 45
+    ('012345678' * 100, True),  # five periods form a pattern of 45
     ('a' * 99, False),
     ('a' * 100, True),
     ((''.join(map(chr, range(1000, 1256)))) * 10, True),  # 256 characters
@@ -117,7 +117,7 @@ def test_contains_ignores_case():
 )
 def test_repetition_of_ten_patterns_in_a_row(text, repeated):
   assert spurious.repeats(text) is repeated
-  assert values('no_repetition', said(text)) == [1 - repeated]
+  assert values('no_repetition', transcripts(text)) == [1 - repeated]
 
 
 def test_the_search_agrees_with_its_definition():
@@ -145,27 +145,29 @@ def test_the_search_of_a_huge_text_is_bounded():
   assert not spurious.repeats(('a' * 89 + 'b' * 11) * 9 + 'c')
 
 
-def test_the_algebra_of_rewards():
-  batch = said('\\boxed{1}', '\\boxed{1} Python', 'python', '')
+def test_inverse_and_all_of_on_known_rows():
+  batch = transcripts('\\boxed{1}', '\\boxed{1} Python', 'python', '')
   assert values('format(boxed)', batch) == [1, 1, 0, 0]
   assert values('inverse(format(pattern=boxed))', batch) == [0, 0, 1, 1]
   assert values('inverse(inverse(format(boxed)))', batch) == [1, 1, 0, 0]
   both = 'all_of(format(boxed), contains(python))'
   assert values(both, batch) == [0, 1, 0, 0]
-  # A compound with the inverse flag is 0 wherever the word occurs.
+  # With `inverse`, the compound is 0 wherever the word occurs.
   other = 'all_of(format(boxed), inverse(contains(python)))'
   assert values(other, batch) == [1, 0, 0, 0]
-  assert values('all_of(outcome)', said('', verdict=V.CORRECT)) == [1]
-  assert values('all_of(outcome(correct=2))', said('', verdict=V.CORRECT)) == [
-    0
-  ]
+  assert values('all_of(outcome)', transcripts('', verdict=V.CORRECT)) == [1]
+  assert values(
+    'all_of(outcome(correct=2))', transcripts('', verdict=V.CORRECT)
+  ) == [0]
 
 
 def test_parts_of_a_compound_are_logged_under_readable_names():
   spec = 'all_of(format(boxed), inverse(contains(python)))'
   reward = base.build([spec, 'outcome'], [1.0, 0.5])
-  graded = reward(tasks(1), said('\\boxed{1} python', verdict=V.CORRECT))
-  assert graded == [
+  results = reward(
+    tasks(1), transcripts('\\boxed{1} python', verdict=V.CORRECT)
+  )
+  assert results == [
     base.RewardResult(
       0.5,
       {
@@ -178,9 +180,9 @@ def test_parts_of_a_compound_are_logged_under_readable_names():
   ]
 
 
-def test_refusal_passes_through_the_algebra():
+def test_inverse_and_all_of_keep_refusals():
   strict = "outcome(unverifiable='refuse')"
-  batch = said('', verdict=V.UNVERIFIABLE)
+  batch = transcripts('', verdict=V.UNVERIFIABLE)
   for spec in (f'inverse({strict})', f'all_of({strict}, contains(a))'):
     assert base.build([spec], [1.0])(tasks(1), batch)[0].refused
 
@@ -199,7 +201,7 @@ def test_bad_options_within_a_compound_are_refused_when_it_is_built():
 
 def test_majority_finds_answers_as_the_verdict_does():
   (task,) = tasks(1, label='7')
-  (one,) = said('so 7')
+  (one,) = transcripts('so 7')
   demands = extract.Rules(require_mark=True)
   for row, want in [
     (one, 1),
@@ -212,7 +214,7 @@ def test_majority_finds_answers_as_the_verdict_does():
 
 def test_majority_reads_the_label_and_not_the_gold_answer():
   of = tasks(3, label='1/2', label_right=False)
-  batch = said('so 0.5', '\\boxed{\\frac12}', '1', verdict=V.WRONG)
+  batch = transcripts('so 0.5', '\\boxed{\\frac12}', '1', verdict=V.WRONG)
   assert values('majority', batch, of) == [1, 1, 0]
   assert values('incorrect', batch, of) == [1, 1, 0]
   assert values('inverse(majority)', batch, of) == [0, 0, 1]
@@ -221,7 +223,7 @@ def test_majority_reads_the_label_and_not_the_gold_answer():
 
 def test_labels_that_a_reward_cannot_use_are_refused():
   with pytest.raises(ValueError, match=r"'train-0' has no label: .*label\.py"):
-    values('majority', said('1'))
+    values('majority', transcripts('1'))
   for data in ({}, {'label_right': True}, {'label_right': None}):
     with pytest.raises(ValueError, match='known to be wrong'):
-      values('incorrect', said('1'), tasks(1, label='1', **data))
+      values('incorrect', transcripts('1'), tasks(1, label='1', **data))

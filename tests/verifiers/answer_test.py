@@ -1,4 +1,4 @@
-"""Verdicts on answers: known ones, hostile ones, and broken workers."""
+"""Verdicts on known answers, on hostile text, and with broken workers."""
 
 import asyncio
 import logging
@@ -221,17 +221,17 @@ def test_threads_and_asyncio():
 
 
 def test_equal_rows_are_checked_once(monkeypatch):
-  asked = []
+  checked = []
   check = pool._Worker.check
 
   def count(self, kind, payload, timeout_s):
-    asked.append(payload['answer'])
+    checked.append(payload['answer'])
     return check(self, kind, payload, timeout_s)
 
   monkeypatch.setattr(pool._Worker, 'check', count)
   found = answer.verify(['2'] * 8, ['\\boxed{\\sqrt{4}}'] * 8, timeout_s=30)
   assert found == [C] * 8
-  assert asked == ['\\sqrt{4}']
+  assert checked == ['\\sqrt{4}']
 
 
 def test_a_worker_that_is_killed_while_idle_is_replaced():
@@ -267,13 +267,13 @@ print([int(v) for v in answer.verify(['2'], ['\\\\boxed{\\\\sqrt{4}}'], timeout_
 """
 
 
-@pytest.mark.parametrize('how', ['file', 'stdin'])
-def test_a_script_without_main_guard_runs_once(tmp_path, how):
+@pytest.mark.parametrize('source', ['file', 'stdin'])
+def test_a_script_without_main_guard_runs_once(tmp_path, source):
   path = tmp_path / 'script.py'
   path.write_text(SCRIPT)
   done = subprocess.run(
-    [sys.executable, str(path) if how == 'file' else '-'],
-    input=SCRIPT if how == 'stdin' else '',
+    [sys.executable, str(path) if source == 'file' else '-'],
+    input=SCRIPT if source == 'stdin' else '',
     env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
     capture_output=True,
     text=True,
@@ -335,12 +335,12 @@ def test_several_values_in_a_box_cast_one_vote():
 @pytest.mark.parametrize(
   ('gold', 'why'),
   [
-    ('\\int_0^1 x dx', 'int, which is not worked out'),
-    ('\\lim_{x\\to 0} x', 'lim, which is not worked out'),
+    ('\\int_0^1 x dx', 'int, which is not supported'),
+    ('\\lim_{x\\to 0} x', 'lim, which is not supported'),
     ('\\sum_{n=1}^\\infty 1/n^2', 'infinite .sum'),
     ('\\frac{d}{dx} x^2', 'derivative'),
   ],
 )
-def test_golds_that_are_not_worked_out_say_so(gold, why):
+def test_golds_with_unsupported_operations_are_refused_by_name(gold, why):
   with pytest.raises(ValueError, match=why):
     answer.check_gold(gold)

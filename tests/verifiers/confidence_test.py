@@ -1,4 +1,4 @@
-"""Stated confidences: what is read, and what is a format failure."""
+"""Which stated confidences are read, and which are format failures."""
 
 import math
 
@@ -119,12 +119,12 @@ def test_anything_else_is_a_format_failure(inside):
     '<answer>0.8</answer>',
   ],
 )
-def test_one_closed_tag_is_asked_for(text):
+def test_exactly_one_closed_tag_is_required(text):
   assert confidence.parse(text) is None
 
 
 def test_a_text_of_any_size_is_read():
-  # A search that goes back and forth would not come to an end.
+  # A backtracking search would not terminate in reasonable time.
   for text in (
     '<confidence>' + '9' * 1_000_000 + '</confidence>',
     '<confidence>0.8</confidence>' + '0' * 1_000_000,

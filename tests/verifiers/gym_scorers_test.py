@@ -1,4 +1,4 @@
-"""Scorers of reasoning-gym: none that is used evaluates an answer."""
+"""Scorers of reasoning-gym: none in use evaluates an answer."""
 
 import ast
 import contextlib
@@ -24,7 +24,7 @@ factory = importlib.import_module('reasoning_gym.factory')
 
 ROOT = pathlib.Path(package.__file__).parent
 MADE = re.compile('Dataset|Config|Curriculum')
-OFFERED = sorted(gym_scorers.OWN | set(gym_scorers.READERS))
+SUPPORTED = sorted(gym_scorers.OWN | set(gym_scorers.READERS))
 DANGEROUS = {
   '__import__',
   'compile',
@@ -41,9 +41,9 @@ DANGEROUS = {
   'sympify',
   'system',
 }
-# Files of the package: a puzzle's, a list of words. No answer names them.
+# Files of the package: a puzzle, a word list. No answer chooses the path.
 READS_A_FILE = {'sokoban': {'open'}, 'word_ladder': {'open'}}
-# What making an item uses, in the modules that these scorers' share.
+# Imports used to make items, in modules that these scorers share.
 MAKES = {
   'sokoban': {'collections', 'dataclasses', 'heapq'},
   'word_ladder': {'csv'},
@@ -78,7 +78,7 @@ def test_another_version_of_the_package_is_not_trusted(monkeypatch):
   with pytest.raises(ValueError, match=r'pip install reasoning-gym==0\.1\.25'):
     registry.get('env', 'reasoning_gym(chain_sum)')()
   gym_scorers.scorer.cache_clear()
-  with pytest.raises(ValueError, match='nobody has read'):
+  with pytest.raises(ValueError, match='were not reviewed'):
     gym_scorers.scorer('chain_sum')
 
 
@@ -94,7 +94,7 @@ def test_refused_generators_say_why(name):
 
 @functools.cache
 def parsed(name):
-  """A module of the package: its tree, the modules that it imports."""
+  """Returns the syntax tree of a module of the package, and its imports."""
   path = ROOT.joinpath(*name.split('.')[1:]).with_suffix('.py')
   if not path.is_file():  # a package, or a name within a module
     return None, ()
@@ -111,12 +111,12 @@ def parsed(name):
 
 @functools.cache
 def index(name):
-  """What a module defines: {name: names within}; imports: {name: package}."""
+  """Returns a module's definitions {name: names used} and {name: package}."""
   tree, _ = parsed(name)
   defined, imports = {}, {}
   for node in ast.walk(tree):
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
-      # Data sets and configs are not made anew to score an answer.
+      # Scoring an answer creates no data set and no config.
       parts = [node]
       if isinstance(node, ast.ClassDef) and MADE.search(node.name):
         parts = []
@@ -150,9 +150,9 @@ def names_in(node):
 
 
 def reached(cls):
-  """Names that scoring may use, and packages outside that these come from.
+  """Returns names that scoring may use, and the outside packages of those.
 
-  By name alone, so rather too many: any function, class or assignment of
+  Matched by name alone, so a superset: any function, class or assignment of
   that name in the modules that the scorer's module imports.
   """
   own = next(c for c in cls.__mro__ if 'score_answer' in vars(c))
@@ -177,7 +177,7 @@ def reached(cls):
 
 
 @pytest.mark.parametrize('name', sorted(gym_scorers.OWN))
-def test_scorers_that_are_used_reach_nothing_that_evaluates(name):
+def test_scorers_in_use_call_nothing_that_evaluates_text(name):
   names, outside = reached(factory.DATASETS[name][0])
   assert names & DANGEROUS == READS_A_FILE.get(name, set())
   assert outside - OUTSIDE == MAKES.get(name, set())
@@ -186,7 +186,7 @@ def test_scorers_that_are_used_reach_nothing_that_evaluates(name):
 @pytest.mark.parametrize(
   'name', ['string_insertion', 'bitwise_arithmetic', 'countdown', 'puzzle24']
 )
-def test_the_walk_finds_what_evaluates(name):
+def test_the_search_finds_scorers_that_evaluate_text(name):
   names, _ = reached(factory.DATASETS[name][0])
   assert names & {'eval', 'parse_expr'}
 
@@ -196,14 +196,14 @@ def item(name, seed=7, index=0):
   return json.loads(json.dumps(dataset[index], default=gym._plain))
 
 
-# Theirs take anything, or numbers within 1, or no number at all.
+# The package's scorers accept anything, or numbers within 1, or no number.
 LAX = {'game_of_life_halting', 'number_sorting', 'polynomial_equations'}
 WRONG = ['0', '17', 'x', 'True', '[1, 2]', '1 2 3', 'nan', '"']
 
 
 @pytest.mark.parametrize('name', sorted(gym_scorers.READERS))
 def test_readers_agree_with_the_packages_scorers(name):
-  # On answers that are no code, theirs may be called.
+  # These answers are not code, so the package's scorer may be called.
   theirs = package.create_dataset(name, seed=0, size=1).score_answer
   ours = gym_scorers.scorer(name)
   rng = random.Random(0)
@@ -290,7 +290,7 @@ def test_the_right_answer_beside_code_is_not_right(name):
 
 
 @pytest.mark.parametrize(
-  ('name', 'said', 'right'),
+  ('name', 'text', 'right'),
   [
     ('gsm_symbolic', 'GOLD', True),
     ('gsm_symbolic', 'The answer is $GOLD.', True),
@@ -307,9 +307,9 @@ def test_the_right_answer_beside_code_is_not_right(name):
     ('letter_jumble', 'GOLD\nGOLD', False),
   ],
 )
-def test_a_hedge_is_not_right(name, said, right):
+def test_a_hedge_is_not_right(name, text, right):
   entry = item(name)
-  answer = said.replace('GOLD', entry['answer'])
+  answer = text.replace('GOLD', entry['answer'])
   assert (gym_scorers.scorer(name)(answer, entry) == 1.0) == right
 
 
@@ -317,7 +317,7 @@ def test_complex_answers_are_numbers():
   score = gym_scorers.scorer('complex_arithmetic')
   entry = item('complex_arithmetic')
   assert score(entry['answer'], entry) == 1.0
-  assert score('nan', entry) < 1.0  # theirs says 1.0
+  assert score('nan', entry) < 1.0  # the package's scorer gives 1.0
   assert score('nan+nanj', entry) < 1.0
 
 
@@ -333,7 +333,7 @@ def test_close_is_not_right():
   assert found == [enums.Verdict.CORRECT, enums.Verdict.WRONG]
 
 
-# Code, with a place for a path, and answers made to hang, crash or grow.
+# Code, with a placeholder for a path, and answers that hang, crash or grow.
 TOUCH = "__import__('os').system('touch PATH/made')"
 PAYLOADS = [
   TOUCH,
@@ -359,7 +359,7 @@ PAYLOADS = [
   "cos\nsystem\n(S'touch PATH/made'\ntR.",
   '$(touch PATH/made)',
   '`touch PATH/made`',
-  # Replies of its own, to any channel that may be open.
+  # Forged replies, written to any channel that may be open.
   '[__import__("os").write(f, b\'{"value": 1.0}\\n\') for f in range(3, 64)]',
   '__import__("os")._exit(0)',
   '__import__("os").kill(__import__("os").getppid(), 9)',
@@ -389,23 +389,23 @@ PAYLOADS = [
 ]
 
 
-def test_payloads_do_nothing_in_any_generator_that_is_offered(tmp_path):
+def test_payloads_do_nothing_in_any_supported_generator(tmp_path):
   payloads = [p.replace('PATH', str(tmp_path)) for p in PAYLOADS]
   texts = [f'<answer>{p}</answer>' for p in payloads] + payloads
-  tasks, said, golds = [], [], []
-  for name in OFFERED:
+  tasks, completions, golds = [], [], []
+  for name in SUPPORTED:
     entry = item(name)
     task = Task(
       name, 'q', '', 'reasoning_gym', {'dataset': name, 'entry': entry}
     )
     right = f'<answer>{entry["answer"]}</answer>'
-    golds += [len(said), len(said) + len(texts) + 1]
-    said += [right, *texts, right]
+    golds += [len(completions), len(completions) + len(texts) + 1]
+    completions += [right, *texts, right]
     tasks += [task] * (len(texts) + 2)
-  found = dispatch.verify(tasks, said, timeout_s=2)
-  correct = [i for i, v in enumerate(found) if v == enums.Verdict.CORRECT]
+  verdicts = dispatch.verify(tasks, completions, timeout_s=2)
+  correct = [i for i, v in enumerate(verdicts) if v == enums.Verdict.CORRECT]
   assert correct == golds, [
-    (tasks[i].id, said[i][:60]) for i in {*correct} ^ {*golds}
+    (tasks[i].id, completions[i][:60]) for i in {*correct} ^ {*golds}
   ]
   assert not os.listdir(tmp_path)
   pool.shutdown()

@@ -1,4 +1,4 @@
-r"""The reader of mathematics: nothing is evaluated, all is bounded."""
+r"""The parser of mathematics: no text is evaluated, all work is bounded."""
 
 import ast
 import pathlib
@@ -38,7 +38,10 @@ def test_no_text_is_evaluated(path):
       assert call.func.value.id == 're'
     if getattr(call.func, 'attr', '') == 'import_module':
       assert ast.literal_eval(call.args[0]) == 'mpmath'
-    if getattr(call.func, 'id', '') == 'getattr' and path.stem == 'values':
+    if (
+      getattr(call.func, 'id', '') == 'getattr'
+      and path.stem == 'numeric_values'
+    ):
       assert getattr(call.args[0], 'id', '') == 'mp'
   modules = {
     alias.name.partition('.')[0]

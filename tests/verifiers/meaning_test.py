@@ -1,7 +1,8 @@
-"""What an answer means: pairs of a gold answer and an answer to it.
+"""Which answers mean the same as a gold answer.
 
-The rows of meaning.jsonl. Near misses stand beside what they miss: a competent
-grader would pay every row that is right, and no other.
+Rows of meaning.jsonl: a gold answer, an answer, whether it is right. Near
+misses are listed beside right answers; a competent grader accepts exactly the
+rows that are right.
 """
 
 import json
@@ -21,13 +22,15 @@ def test_what_is_equal_is_correct_and_a_near_miss_is_not():
   assert len(rows) > 1600
   golds = [row['gold'] for row in rows]
   texts = [f'We obtain $\\boxed{{{row["answer"]}}}$.' for row in rows]
-  found = answer.verify(golds, texts, timeout_s=60)
+  verdicts = answer.verify(golds, texts, timeout_s=60)
   correct = enums.Verdict.CORRECT
-  assert [r for r, v in zip(rows, found) if (v == correct) != r['right']] == []
+  assert [
+    r for r, v in zip(rows, verdicts) if (v == correct) != r['right']
+  ] == []
 
 
 @pytest.mark.parametrize(
-  ('gold', 'said', 'usual', 'rules'),
+  ('gold', 'box', 'usual', 'rules'),
   [
     ('0.1', '10\\%', True, {'percent': 'strict'}),
     ('10', '10\\%', True, {'percent': 'strict'}),
@@ -46,13 +49,13 @@ def test_what_is_equal_is_correct_and_a_near_miss_is_not():
     ('\\pi', '3.141592653', True, {'approximate': 1e-12}),
   ],
 )
-def test_conventions_on_which_graders_differ(gold, said, usual, rules):
-  texts = [f'\\boxed{{{said}}}']
+def test_conventions_on_which_graders_differ(gold, box, usual, rules):
+  texts = [f'\\boxed{{{box}}}']
   verdict = lambda rules: answer.verify(
     [gold], texts, timeout_s=60, rules=rules
   )
   changed = extract.RULES._replace(**rules)
-  if (gold, rules) in (('0.1', {'percent': 'strict'}),) or said == '200\\%':
+  if (gold, rules) in (('0.1', {'percent': 'strict'}),) or box == '200\\%':
     assert verdict(extract.RULES) == verdict(changed) == [enums.Verdict.CORRECT]
     return
   assert (verdict(extract.RULES) == [enums.Verdict.CORRECT]) == usual
@@ -94,7 +97,7 @@ def test_names_order_the_values_of_a_list(gold, box, right):
   assert (got == enums.Verdict.CORRECT) == right
 
 
-@pytest.mark.parametrize('said', ['≥ 5', '> 5', '\\ge 5', '<5', '5!'])
-def test_a_bound_in_a_sentence_is_no_number(said):
-  text = f'The answer is ${said}$'
+@pytest.mark.parametrize('bound', ['≥ 5', '> 5', '\\ge 5', '<5', '5!'])
+def test_a_bound_in_a_sentence_is_no_number(bound):
+  text = f'The answer is ${bound}$'
   assert answer.verify(['5'], [text], timeout_s=60) != [enums.Verdict.CORRECT]

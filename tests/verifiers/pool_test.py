@@ -1,4 +1,4 @@
-"""Workers: limits, confinement, replies. The checks here are hostile code."""
+"""Limits, confinement and replies of workers. The checks are hostile code."""
 
 import json
 import logging
@@ -91,7 +91,7 @@ for f in (burn, stuck, sleep, forge, late, tries, leave, pid):
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-  """A pool whose workers know the checks above."""
+  """A pool whose workers have the checks above."""
   (tmp_path / 'toy_checks.py').write_text(TOY)
   monkeypatch.syspath_prepend(tmp_path)
   code = pool._CODE.replace('worker.main()', 'import toy_checks; worker.main()')
@@ -128,7 +128,7 @@ def test_wall_time_ends_what_waits(toy, monkeypatch):
 
 
 def test_a_busy_machine_changes_no_reply(toy):
-  # Alone, 0.5 s of CPU time are 0.5 s; here they take several.
+  # On an idle machine 0.5 s of CPU time take 0.5 s; here several seconds.
   busy = [
     subprocess.Popen([sys.executable, '-c', 'while True: pass'])
     for _ in range(3 * pool.size())
@@ -152,7 +152,7 @@ def alive(pid):
     return False
 
 
-def test_a_process_of_its_own_follows_each_check_that_ends_one(toy):
+def test_a_child_that_a_check_ends_is_replaced(toy):
   (before,) = pool.run('pid', [{}], timeout_s=5)
   (same,) = pool.run('pid', [{}], timeout_s=5)
   worker = pool._get().idle.queue[-1].process.pid
@@ -199,7 +199,7 @@ def test_no_check_outlives_its_parent(toy, number):
 
 
 @pytest.mark.parametrize('kind', ['forge', 'late'])
-def test_a_reply_that_is_not_the_workers_is_not_believed(toy, kind):
+def test_a_forged_reply_is_rejected(toy, kind):
   rows = [{'row': i} for i in range(3)]
   for _ in range(2):
     for row in rows:  # one by one: the same worker
@@ -244,15 +244,15 @@ def test_a_check_has_no_network_no_writing_no_processes(toy, monkeypatch):
   pool.shutdown()
   (toy / 'there').write_text('text')
   (found,) = pool.run('tries', [{'path': str(toy)}], timeout_s=10)
-  said = found.value
-  refused = {name for name in said if said[name] == 'PermissionError 1'}
-  assert refused == set(said) - ALLOWED
-  assert said['read'] == 'text'
-  assert said['import'] == 'wave'
-  # The null device, and a pipe each way to the worker; none to us.
-  assert sorted(said['files']) == ['/dev/null'] * 3 + ['pipe'] * 2
-  assert 'SECRET_TOKEN' not in said['environment']
-  assert set(said['environment']) <= {
+  results = found.value
+  refused = {name for name in results if results[name] == 'PermissionError 1'}
+  assert refused == set(results) - ALLOWED
+  assert results['read'] == 'text'
+  assert results['import'] == 'wave'
+  # The null device, and a pipe each way to the worker; none to this process.
+  assert sorted(results['files']) == ['/dev/null'] * 3 + ['pipe'] * 2
+  assert 'SECRET_TOKEN' not in results['environment']
+  assert set(results['environment']) <= {
     *pool.ENVIRONMENT,
     'LC_CTYPE',  # which Python sets
     'OMP_NUM_THREADS',
@@ -263,7 +263,9 @@ def test_a_check_has_no_network_no_writing_no_processes(toy, monkeypatch):
   assert sorted(os.listdir(toy)) == ['__pycache__', 'there', 'toy_checks.py']
 
 
-def test_without_seccomp_limits_stand_and_it_is_said_once(tmp_path, caplog):
+def test_without_seccomp_limits_hold_and_one_warning_is_logged(
+  tmp_path, caplog
+):
   code = (
     'import resource\n'
     'from rlvr_jax.verifiers import sandbox\n'
@@ -285,8 +287,8 @@ def test_without_seccomp_limits_stand_and_it_is_said_once(tmp_path, caplog):
   assert done.stdout == '[] OSError\n0\n', done.stderr
   with caplog.at_level(logging.WARNING):
     pool._warned.clear()
-    pool._tell([])
-    pool._tell(['network'])
-    pool._tell(list(sandbox.WALLS))
+    pool._warn_missing_walls([])
+    pool._warn_missing_walls(['network'])
+    pool._warn_missing_walls(list(sandbox.WALLS))
   assert len(caplog.records) == 1
   assert 'could not give up: network, writing' in caplog.records[0].message

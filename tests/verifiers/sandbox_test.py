@@ -1,4 +1,4 @@
-"""The filter of system calls, run by a small interpreter of its programs."""
+"""The filter of system calls, run by a small BPF interpreter."""
 
 import errno
 
@@ -11,7 +11,7 @@ ALLOW = 'allow'
 
 
 def decide(program, audit, nr, args=(0,) * 6):
-  """What the program says of one call: `ALLOW`, or an error's name."""
+  """Returns the decision on a call: `ALLOW`, or the name of an error."""
   data = {0: nr, 4: audit}
   data |= {16 + 8 * i: a & 0xFFFFFFFF for i, a in enumerate(args)}
   data |= {20 + 8 * i: a >> 32 for i, a in enumerate(args)}
@@ -36,7 +36,7 @@ THREAD = 0x3D0F00  # the flags of pthread_create
 
 
 @pytest.mark.parametrize(
-  ('arch', 'nr', 'args', 'says'),
+  ('arch', 'nr', 'args', 'decision'),
   [
     (X86, 0, (), ALLOW),  # read
     (X86, 1, (), ALLOW),  # write, to a pipe
@@ -85,10 +85,10 @@ THREAD = 0x3D0F00  # the flags of pthread_create
     (ARM, 435, (), 'ENOSYS'),
   ],
 )
-def test_what_the_filter_says(arch, nr, args, says):
+def test_decisions_of_the_filter(arch, nr, args, decision):
   program = sandbox._program(*arch)
   args = (*args, *(0,) * (6 - len(args)))
-  assert decide(program, arch[1], nr, args) == says
+  assert decide(program, arch[1], nr, args) == decision
   # The same number as another machine's call is refused, whatever it is.
   assert decide(program, 0x40000003, nr, args) == 'EPERM'
 

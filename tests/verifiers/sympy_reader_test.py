@@ -1,4 +1,4 @@
-"""A reader of formulas that evaluates no text; the worker's checks likewise."""
+"""Formulas are parsed without evaluating text, in the worker's checks too."""
 
 import ast
 import os
@@ -153,12 +153,12 @@ print(sorted(seen))
 
 
 @pytest.mark.parametrize(
-  ('how', 'found'), [('open', "['eval']"), ('closed', '[]')]
+  ('patched', 'found'), [('open', "['eval']"), ('closed', '[]')]
 )
-def test_no_answer_reaches_eval_exec_or_compile(how, found):
+def test_no_answer_reaches_eval_exec_or_compile(patched, found):
   pytest.importorskip('reasoning_gym')
   done = subprocess.run(
-    [sys.executable, '-W', 'ignore', '-c', HOOKED, how],
+    [sys.executable, '-W', 'ignore', '-c', HOOKED, patched],
     env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
     capture_output=True,
     text=True,

@@ -1,6 +1,6 @@
-"""Which text of a solution is its answer: thoughts, marks, hedges, choices.
+"""Which part of a completion is its answer: thoughts, marks, hedges, choices.
 
-The rows of which_answer.jsonl: a gold answer, a text, whether it is right.
+Rows of which_answer.jsonl: a gold answer, a completion, whether it is right.
 """
 
 import json
@@ -16,13 +16,15 @@ def test_which_text_is_the_answer():
   rows = [json.loads(x) for x in ROWS.read_text('utf-8').splitlines()]
   assert len(rows) > 800
   golds, texts = ([row[key] for row in rows] for key in ('gold', 'text'))
-  found = answer.verify(golds, texts, timeout_s=30)
+  verdicts = answer.verify(golds, texts, timeout_s=30)
   correct = enums.Verdict.CORRECT
-  assert [r for r, v in zip(rows, found) if (v == correct) != r['right']] == []
+  assert [
+    r for r, v in zip(rows, verdicts) if (v == correct) != r['right']
+  ] == []
 
 
-def test_unmarked_sums_of_prose_are_read_as_people_wrote_them():
-  """Last numbers that stand alone, beside calculators, units and prices."""
+def test_the_last_number_of_prose_is_found_beside_calculators_and_units():
+  """Such as GSM8K's calculator annotations, units and prices."""
   for text, want in [
     ('3 + 4 = <<3+4=7>>7 times.', '7'),
     ('is 12/6 = <<12/6=2>>2 pieces a day', '2'),

@@ -1,1 +1,1 @@
-"""Worlds to guess in: tables of objects, attributes and how to read messages."""
+"""What can be guessed? Worlds: objects, attributes and message parsers."""

@@ -1,9 +1,9 @@
-"""A made-up world for small models: short names, letters for attributes.
+"""World: a synthetic table for small models, with letters as attributes.
 
-A question is a letter and a question mark (`c?`), a guess is a name after an
-equals sign (`=bo`). The first attributes split the objects in halves: so many
-as it takes to tell all objects apart. The others hold for few objects each,
-so that what a question brings depends on which one it is.
+A question is a letter and a question mark (`c?`), a guess is an equals sign
+and a name (`=bo`). The first ceil(log2(objects)) attributes each split the
+objects in halves and together identify every object. The others hold for a few
+objects each, so that questions differ in their information.
 """
 
 import re
@@ -18,26 +18,27 @@ _OTHERS = ''.join(x for x in LETTERS if x not in _VOWELS)
 
 
 def names(n: int) -> list[str]:
-  """n short names; every other one goes on from the one before it."""
+  """Returns n short names; every second one is the previous plus a letter."""
   stems = [c + v for v in _VOWELS for c in _OTHERS]
-  both = [x for stem in stems for x in (stem, stem + stem[0])]
-  return both[:n]
+  pairs = [name for stem in stems for name in (stem, stem + stem[0])]
+  return pairs[:n]
 
 
 def attributes(
   *, objects: int = 32, attributes: int = 12, share: float = 0.15, seed: int = 0
 ) -> guessing.World:
-  """`objects` objects with yes-or-no `attributes`.
+  """A world of `objects` objects with `attributes` yes-or-no attributes.
 
   Args:
     objects: 2 to 210.
-    attributes: at least log2(objects), at most 26. Which letter stands for
-      which of them is drawn.
-    share: of objects for which each of the attributes beyond log2 holds.
-    seed: names the draws.
+    attributes: at least log2(objects), at most 26. The letters are assigned to
+      them by a random permutation.
+    share: of the objects for which an attribute beyond the first log2(objects)
+      holds.
+    seed: of all permutations.
 
   Raises:
-    ValueError: a number out of range.
+    ValueError: an option is out of range.
   """
   check_int('objects', objects, low=2, high=2 * len(_VOWELS) * len(_OTHERS))
   bits = (objects - 1).bit_length()
@@ -47,7 +48,7 @@ def attributes(
   letters = [
     LETTERS[permute(i, attributes, 'letters', seed)] for i in range(attributes)
   ]
-  columns = {}
+  columns: dict[str, list[bool]] = {}  # letter -> values by object
   for i, letter in enumerate(letters):
     if i < bits:
       columns[letter] = [
@@ -55,18 +56,18 @@ def attributes(
         for o in range(objects)
       ]
     else:
-      has = max(1, round(share * objects))
+      count = max(1, round(share * objects))
       columns[letter] = [
-        permute(o, objects, 'few', seed, i) < has for o in range(objects)
+        permute(o, objects, 'few', seed, i) < count for o in range(objects)
       ]
   order = sorted(columns)
-  known = set(names(objects))
+  valid_names = set(names(objects))
 
-  def read(message):
-    if found := re.fullmatch(r'([a-z])\?', message):
-      return {found[1]} & set(order)
-    found = re.fullmatch(r'=([a-z]+)', message)
-    return {'=' + found[1]} if found and found[1] in known else set()
+  def read(message: str) -> set[str]:
+    if question := re.fullmatch(r'([a-z])\?', message):
+      return {question[1]} & set(order)
+    guess = re.fullmatch(r'=([a-z]+)', message)
+    return {'=' + guess[1]} if guess and guess[1] in valid_names else set()
 
   return guessing.World(
     objects=tuple(names(objects)),

@@ -1,18 +1,18 @@
-"""People to guess by their looks, in plain English: 24 of our own making."""
+"""World: 24 invented people, to guess by questions about their looks."""
 
 from rlvr_jax.envs import guessing
 from rlvr_jax.envs.worlds import reading
 
 
 def _colour(part: str, *colours: str) -> tuple[str, ...]:
-  """Ways to say that hair or eyes have one of the colours."""
-  one = part.removesuffix('s')
+  """Returns the phrasings of hair or eyes that have one of the colours."""
+  singular = part.removesuffix('s')
   return tuple(
-    way
+    phrase
     for c in colours
-    for way in (
-      f'{c} {part}', f'{c} {one.removesuffix("e")}ed', f'{part} {c}', f'{one} color {c}',
-      f'{one} colour {c}',
+    for phrase in (
+      f'{c} {part}', f'{c} {singular.removesuffix("e")}ed', f'{part} {c}',
+      f'{singular} color {c}', f'{singular} colour {c}',
     )
   )  # fmt: skip
 
@@ -72,16 +72,16 @@ _PEOPLE = {
 
 
 def characters() -> guessing.World:
-  """24 people and 22 things to ask about their looks."""
+  """The world of 24 people with 22 attributes of their looks."""
   names, attributes = tuple(_PEOPLE), tuple(PHRASES)
   rows = {n: frozenset(text.split('; ')) for n, text in _PEOPLE.items()}
-  wearing = ('glasses', 'hat', 'earrings', 'scarf')
-  bare = ('bald', 'smiles', 'woman', 'man')
+  worn = ('glasses', 'hat', 'earrings', 'scarf')
+  predicates = ('bald', 'smiles', 'woman', 'man')
 
-  def ask(attribute):
-    if attribute in wearing:
+  def ask(attribute: str) -> str:
+    if attribute in worn:
       return f'Does the person wear {_article(attribute)}?'
-    if attribute in bare:
+    if attribute in predicates:
       return {
         'bald': 'Is the person bald?',
         'smiles': 'Does the person smile?',
@@ -96,9 +96,8 @@ def characters() -> guessing.World:
     question=(
       'I am thinking of one of these people: '
       + ', '.join(names)
-      + '. Find out '
-      'who it is by asking me yes-or-no questions about their looks, one at a '
-      'time. When you know, ask "Is it" and the name.'
+      + '. Find out who it is by asking me yes-or-no questions about their '
+      'looks, one at a time. When you know, ask "Is it" and the name.'
     ),
     ask=ask,
     guess=lambda name: f'Is it {name}?',

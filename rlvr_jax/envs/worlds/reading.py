@@ -1,4 +1,4 @@
-"""Reading plain English questions against a list of phrases, by words alone."""
+"""How are English questions parsed? By matching words against phrases."""
 
 import functools
 import re
@@ -6,24 +6,24 @@ from collections.abc import Callable, Mapping, Sequence, Set
 
 from rlvr_jax.envs import judging
 
-# Words that change nothing in a question about a phrase. Any other one might
-# ('not', 'only', 'another', 'blue' before a hat, 'sea' after borders, 'name'
-# before French), and a table that answers a question it has not understood is
-# wrong: better none.
+# Words that never change the meaning of a question about a phrase. Any other
+# word might ('not', 'only', 'another', 'blue' before hat, 'sea' after borders,
+# 'name' before French), so a message with one is refused: a wrong answer from
+# the table would be worse than none.
 _FILLERS = (
   'does did has have had having there their them his her him with in on at to '
   'from for if know tell me people someone somebody inhabitants residents '
   'population nation countries cities land continent hemisphere located '
   'situated lie lies found belong belongs live lives living where who which re '
-  'okay ok sure question gender language languages speak speaks spoken speaking official '
-  'currency use uses used pay pays wear wears wearing look looks face hair eye '
-  'eyes share shares'
+  'okay ok sure question gender language languages speak speaks spoken '
+  'speaking official currency use uses used pay pays wear wears wearing look '
+  'looks face hair eye eyes share shares'
 )
-_NAMING = frozenset(
+_GUESS_WORDS = frozenset(
   ['name', 'named', 'called', 'guess', 'guessing', 'answer', 'secret']
 )
-FILLERS = (judging.AROUND - _NAMING) | frozenset(_FILLERS.split())
-# What models put around a question: a number before it, the choice after it.
+FILLERS = (judging.AROUND - _GUESS_WORDS) | frozenset(_FILLERS.split())
+# Models often number a question, or append '(yes or no)' to it.
 _FRAME = re.compile(
   r'\A\s*(?:question\s*)?\d+\s*[.:)]|\(?\s*yes\s+or\s+no\s*\)?\s*\?*\s*\)?\s*\Z',
   re.IGNORECASE,
@@ -33,70 +33,84 @@ _FRAME = re.compile(
 def reader(
   phrases: Mapping[str, Sequence[str]], objects: Mapping[str, Sequence[str]]
 ) -> Callable[[str], Set[str]]:
-  """A `World.read`: the attributes or the object that a question speaks of.
+  """Returns a `World.read`: message -> attributes asked about, or a guess.
 
-  A name among words of `judging.AROUND` is a guess. Otherwise a phrase is found
-  where its words stand in a row, 'any' before them or not; longer ones first, and a word counts once
-  ('south america' is no 'america'). A message without exactly one question
-  mark, or with a word beside the phrases that is not one of FILLERS, means
-  nothing.
+  A name surrounded only by words of `judging.AROUND` is a guess. Otherwise the
+  message is scanned for phrases, consecutive words with an optional 'any'
+  before them; the longest match wins and each word is used once ('south
+  america' does not contain 'america'). The result is empty if the message does
+  not have exactly one question mark, or has a word outside the phrases that is
+  not in FILLERS.
 
   Args:
-    phrases: {attribute: ways to say it}.
-    objects: {name: other names of it}; a guess of one means '=' + the name.
+    phrases: {attribute: phrasings of it}.
+    objects: {name: its other names}; a guess of any of them is '=' + name.
   """
-  table, known = {}, {}
-  for meaning, ways in phrases.items():
-    for way in ways:
-      for any_ in ((), ('any',)):
-        table.setdefault((*any_, *judging.words(way)), meaning)
-  ways = [(name, name) for name in objects]  # own names before other ones
-  ways += [(way, name) for name, others in objects.items() for way in others]
-  for way, name in ways:
-    known.setdefault(tuple(judging.words(way)), '=' + name)
-  longest, most = max(map(len, table)), max(map(len, known))
+  attributes: dict[tuple[str, ...], str] = {}  # words -> attribute
+  guesses: dict[tuple[str, ...], str] = {}  # words -> '=' + object
+  for attribute, phrasings in phrases.items():
+    for phrase in phrasings:
+      for prefix in ((), ('any',)):
+        attributes.setdefault((*prefix, *judging.words(phrase)), attribute)
+  aliases = [(name, name) for name in objects]  # take precedence over others
+  aliases += [
+    (alias, name) for name, others in objects.items() for alias in others
+  ]
+  for alias, name in aliases:
+    guesses.setdefault(tuple(judging.words(alias)), '=' + name)
+  longest_phrase = max(map(len, attributes))
+  longest_name = max(map(len, guesses))
 
-  def guessed(said):
-    for n in range(min(most, len(said)), 0, -1):
-      for i in range(len(said) - n + 1):
-        meaning = known.get(tuple(said[i : i + n]))
-        rest = said[:i] + said[i + n :]
-        if meaning and judging.AROUND.issuperset(rest):
-          return meaning
+  def find_guess(words: list[str]) -> str | None:
+    for n in range(min(longest_name, len(words)), 0, -1):
+      for i in range(len(words) - n + 1):
+        guess = guesses.get(tuple(words[i : i + n]))
+        rest = words[:i] + words[i + n :]
+        if guess and judging.AROUND.issuperset(rest):
+          return guess
     return None
 
   def read(message: str) -> Set[str]:
     message = _FRAME.sub(' ', message)
     if message.count('?') != 1:
       return frozenset()
-    said = judging.words(message)
-    if meaning := guessed(said):
-      return frozenset((meaning,))
-    found, i = set(), 0
-    while i < len(said):
-      for n in range(min(longest, len(said) - i), 0, -1):
-        meaning = table.get(tuple(said[i : i + n]))
-        if meaning is not None:
-          found.add(meaning)
+    words = judging.words(message)
+    if guess := find_guess(words):
+      return frozenset((guess,))
+    meanings, i = set(), 0
+    while i < len(words):
+      for n in range(min(longest_phrase, len(words) - i), 0, -1):
+        attribute = attributes.get(tuple(words[i : i + n]))
+        if attribute is not None:
+          meanings.add(attribute)
           i += n
           break
       else:
-        if said[i] not in FILLERS:
+        if words[i] not in FILLERS:
           return frozenset()
         i += 1
-    return frozenset(found)
+    return frozenset(meanings)
 
   return functools.lru_cache(10_000)(read)
 
 
-def distinct(rows: Mapping[str, frozenset]) -> dict[str, frozenset]:
-  """Objects without those whose attributes, or whose name's words, an earlier
-  one has: neither answers nor guesses could tell them apart."""
-  looks, names, out = set(), set(), {}
-  for name, has in rows.items():
-    spelt = tuple(judging.words(name))
-    if spelt and has not in looks and spelt not in names:
-      looks.add(has)
-      names.add(spelt)
-      out[name] = has
+def distinct(
+  rows: Mapping[str, frozenset[str]],
+) -> dict[str, frozenset[str]]:
+  """Drops objects that equal an earlier one in attributes or in name words.
+
+  Neither answers nor guesses could tell them apart.
+
+  Args:
+    rows: {name: attributes that hold}.
+  """
+  seen_attributes: set[frozenset[str]] = set()
+  seen_names: set[tuple[str, ...]] = set()
+  out = {}
+  for name, attributes in rows.items():
+    words = tuple(judging.words(name))
+    if words and attributes not in seen_attributes and words not in seen_names:
+      seen_attributes.add(attributes)
+      seen_names.add(words)
+      out[name] = attributes
   return out

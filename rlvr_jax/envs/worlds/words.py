@@ -1,4 +1,4 @@
-"""Common nouns as secrets, for a language model that answers (no table)."""
+"""World: common nouns without a table, for a language model as the oracle."""
 
 import pathlib
 
@@ -18,10 +18,13 @@ WORDS = (
 
 
 def words(*, path: str = '') -> guessing.World:
-  """The lines of a text file as secrets, or a short list of our own.
+  """A world whose secrets are the lines of a text file, or WORDS.
+
+  Args:
+    path: a file with one word per line; '' for WORDS.
 
   Raises:
-    ValueError: no such file, or fewer than two different words in it.
+    ValueError: the file cannot be read or has fewer than two different words.
   """
   if path:
     try:
@@ -34,15 +37,16 @@ def words(*, path: str = '') -> guessing.World:
       ) from e
   else:
     lines = WORDS.split()
-  # Names that a guess cannot tell apart, such as Cat and cat, are one.
-  known = {}
+  # Names that a guess cannot distinguish, such as Cat and cat, count once.
+  by_words: dict[tuple[str, ...], str] = {}
   for line in lines:
-    if meaning := tuple(judging.words(line)):
-      known.setdefault(meaning, line.strip())
-  names = tuple(known.values())
+    if key := tuple(judging.words(line)):
+      by_words.setdefault(key, line.strip())
+  names = tuple(by_words.values())
   if len(names) < 2:
     raise ValueError(
-      f'words(path={registry.show(path)}) has {len(names)} words: at least 2 are needed.'
+      f'words(path={registry.show(path)}) has {len(names)} words: at least 2 '
+      'are needed.'
     )
   return guessing.World(
     objects=names,

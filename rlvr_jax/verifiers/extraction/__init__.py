@@ -1,1 +1,1 @@
-"""Finds the final answer in a text. Nothing is evaluated."""
+"""Which part of a text is its final answer? Nothing is evaluated."""

@@ -1,10 +1,10 @@
-r"""Answers in words: yes and no, names, the letter of a choice."""
+r"""Do two answers in words agree: yes and no, names, the letter of a choice?"""
 
 import re
 
 KNOWN = frozenset({'yes', 'no', 'true', 'false'})
 OPPOSITE = {'yes': 'no', 'no': 'yes', 'true': 'false', 'false': 'true'}
-# What stands where an answer is missing.
+# Placeholders for a missing answer.
 MISSING = frozenset(
   [
     'nan',
@@ -34,7 +34,7 @@ MISSING = frozenset(
     '…',
   ]
 )
-# What stands for mathematics, by `key`.
+# Phrases that mean a mathematical object, by `key`: their LaTeX.
 MEANT = {
   **dict.fromkeys(
     ('allrealnumbers', 'allreals', 'anyrealnumber', 'therealnumbers'),
@@ -50,7 +50,7 @@ MEANT = {
   ),
   'infinity': '\\infty',
 }  # fmt: skip
-LETTERS = 'A-J'  # of choices
+LETTERS = 'A-J'  # letters of multiple choice
 UPRIGHT = re.compile(
   r'\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mbox|'
   r'hbox|boldsymbol|bm|underline|emph|operatorname) ?\{([^{}]*)\}'
@@ -70,7 +70,7 @@ _ANOTHER = re.compile(
 
 
 def bare(text: str) -> str:
-  """Words without what LaTeX and Markdown put around them."""
+  """Returns the words without the LaTeX and Markdown around them."""
   for _ in range(3):
     text = UPRIGHT.sub(r'\1', text)
   text = _SPACES.sub(' ', text.replace('{', '').replace('}', ''))
@@ -78,13 +78,16 @@ def bare(text: str) -> str:
 
 
 def key(text: str) -> str:
-  """For comparing words: no case, no spaces, no brackets around a letter."""
-  found = ''.join(bare(text).split()).casefold()
-  return found[1:-1] if re.fullmatch(r'\(\w\)', found) else found
+  """Returns the words without case, spaces and brackets around a letter.
+
+  Two answers in words are compared by this key.
+  """
+  words = ''.join(bare(text).split()).casefold()
+  return words[1:-1] if re.fullmatch(r'\(\w\)', words) else words
 
 
 def choice(text: str) -> str | None:
-  """The letter of a choice, as a capital; None where several are named."""
+  """Returns the letter of a choice, as a capital; None if several are named."""
   text = bare(text)
   if match := _LETTER.fullmatch(text):
     return match[1].upper()
@@ -98,15 +101,15 @@ def choice(text: str) -> str | None:
 
 
 def same(gold: str, answer: str) -> bool:
-  """Whether an answer says the words of the gold answer (a `key`)."""
+  """Whether an answer has the words of the gold answer (a `key`)."""
   if key(answer) == gold:
     return True
   if re.fullmatch(rf'[{LETTERS}]', gold.upper()):
     return choice(answer) == gold.upper()
   if gold in KNOWN:  # 'No, there are none'
-    said = bare(answer).casefold()
-    first = re.match(rf'{gold}\b[,.;:!]', said)
-    return bool(first) and not re.search(rf'\b{OPPOSITE[gold]}\b', said)
+    words = bare(answer).casefold()
+    first = re.match(rf'{gold}\b[,.;:!]', words)
+    return bool(first) and not re.search(rf'\b{OPPOSITE[gold]}\b', words)
   return False
 
 
@@ -148,7 +151,7 @@ _NUMERALS = {w: i for i, w in enumerate(_UNITS)} | {
 }
 
 
-# A numeral in words at the start of a sentence, and at most its unit.
+# A numeral in words at the start of a sentence, with at most one unit.
 NUMERAL = re.compile(
   rf'((?:(?:{"|".join(sorted(_NUMERALS, key=len, reverse=True))}|hundred|'
   r'thousand|million|billion)\b(?:[ -](?:and )?(?=[a-z]))?){1,12})'
@@ -160,9 +163,10 @@ NUMERAL = re.compile(
 
 
 def numeral(text: str) -> int | None:
-  """A number below 10^12 in words: seventy-two, one hundred and five.
+  """Returns a number below 10^12 that is written in words, else None.
 
-  'seventy-two (72)' and 'six apples' are read too.
+  Reads 'seventy-two', 'one hundred and five', also 'seventy-two (72)' and 'six
+  apples'.
   """
   text = bare(text[:200]).casefold()
   with_unit = NUMERAL.fullmatch(text)

@@ -1,8 +1,8 @@
-r"""Finds the final answer in a text.
+r"""What is the final answer of a completion?
 
-Text in, text out; nothing is evaluated. Every function reads a
-bounded part of its input and takes time linear in it, so that a line of a
-megabyte or a number of a million digits costs no more than a sane one.
+Text in, text out; nothing is evaluated. Every function reads a bounded part of
+its input, in linear time, so that a line of a megabyte or a number of a million
+digits costs no more than an ordinary one.
 """
 
 import re
@@ -12,19 +12,23 @@ from rlvr_jax.verifiers.extraction import letters, numbers, sentence, spans
 from rlvr_jax.verifiers.extraction import marks as marks_lib
 from rlvr_jax.verifiers.extraction.marks import TAIL, Mark
 from rlvr_jax.verifiers.extraction.numbers import SPAN, TooLong
-from rlvr_jax.verifiers.extraction.rules import RULES, Rules
-from rlvr_jax.verifiers.extraction.rules import rules_of as rules_of
-from rlvr_jax.verifiers.extraction.sentence import Said, Sought
+from rlvr_jax.verifiers.extraction.sentence import Expected, Statement
 from rlvr_jax.verifiers.extraction.spans import Span
+from rlvr_jax.verifiers.rules import RULES, Rules
+from rlvr_jax.verifiers.rules import rules_of as rules_of
 
 _WORDS = ('yes', 'no', 'true', 'false')
 
 
 class Found(NamedTuple):
-  """A final answer: `text` is what stands at `span`.
+  """A final answer.
 
-  Of a list in several boxes, `text` is their contents joined by commas.
-  marked False: nothing but its place, the last, says that it is the answer.
+  Attributes:
+    text: the answer; for a list in several boxes, their contents joined by
+      commas.
+    span: where it is in the completion.
+    marked: False for a fallback: the last formula or number of a completion
+      that marks no answer.
   """
 
   text: str
@@ -37,7 +41,7 @@ _THOUGHT = re.compile(
   r'|<\|(?:begin|(?P<end3>end))_of_thought\|>|\[(?P<end4>/?)THINK\]',
   re.IGNORECASE,
 )
-# What takes a statement back, in the sentence that follows it.
+# A retraction, in the sentence after an answer.
 _RETRACTED = re.compile(
   r'[^.\n]{0,40}\b(?:that|this|it)(?:[\'’]s| is| was)[ \t](?:[a-z]{1,10}[ \t])?'
   r'(?:wrong|incorrect|not[ \t](?:right|correct))'
@@ -61,15 +65,16 @@ _DECLINED = re.compile(
 
 
 def reply(text: str, rules: Rules = RULES) -> str:
-  """What follows the thought; '' where the thought never ends."""
+  """Returns the text after the thought; '' if the thought never closes."""
   return text[slice(*_reply(text, rules))]
 
 
 def boxed(text: str) -> str | None:
-  r"""What the last closed and filled `\boxed{...}` holds, '' if none is both.
+  r"""Returns the content of the last closed and filled `\boxed{...}`.
 
-  None where there is no box at all. Of nested boxes, the inner one. A
-  placeholder, as in `\boxed{answer}`, fills nothing.
+  '' if there are boxes but none is closed and filled, None without any box. Of
+  nested boxes, the inner one counts. A placeholder, as in `\boxed{answer}`,
+  does not fill a box.
 
   Raises:
     TooLong: the last box holds more than `SPAN` characters.
@@ -79,116 +84,119 @@ def boxed(text: str) -> str | None:
 
 
 def tagged(text: str) -> str | None:
-  """What the last filled `<answer>` holds, up to its end tag; None without one.
+  """Returns the content of the last filled `<answer>`, up to its end tag.
 
-  '' if all are empty.
+  '' if all are empty, None without any tag.
 
   Raises:
-    TooLong: it holds more than `SPAN` characters.
+    TooLong: the last tag holds more than `SPAN` characters.
   """
   tags, opened = marks_lib.tags(text, (0, len(text)))
   return text[slice(*tags[0].inner)] if tags else '' if opened else None
 
 
 def find(
-  text: str, sought: Sought, rules: Rules = RULES, *, cut: bool = False
+  text: str, expected: Expected, rules: Rules = RULES, *, cut: bool = False
 ) -> Found | None:
-  r"""The final answer of a solution, or None if there is nothing like one.
+  r"""Finds the final answer of a completion; returns None if there is none.
 
-  Read is what follows the thought. The last of these marks that says
-  an answer: a `\boxed{}`; an `<answer>`; a line that begins with `####`
-  (unless it is a heading); 'the answer is', 'Answer:' and the like, or such a
-  heading. A statement in words outranks an earlier mark of another sort only
-  if it says nothing but the answer. An empty, quoted or negated box is no
-  mark; a box that never closes is no answer, and hides what precedes it.
+  Only the text after the thought is searched. The last of these marks that
+  contains an answer counts: a `\boxed{}`; an `<answer>`; a line that begins
+  with `####` (unless it is a heading); a phrase such as 'the answer is' or
+  'Answer:', or such a heading. A phrase outranks an earlier mark of another
+  sort only if nothing but the answer follows it. An empty, quoted or negated
+  box is no mark; a box that never closes is no answer, and rules out the
+  fallback below.
 
-  Without a mark: the last formula between dollars or the last number, for a
-  numeric `sought` the one that reaches further, and a number only if it is a
-  term of its own (of `7*12`, `1:2`, `2\sqrt{3}` none is).
+  Without a mark, the fallback is the last formula between dollar signs or the
+  last number (for a numeric `expected`, whichever ends later); a number counts
+  only if it stands on its own (none does in `7*12`, `1:2`, `2\sqrt{3}`).
 
-  A hedge ('3 or 5') is no answer, nor is a mark that is taken back at once.
+  A hedge ('3 or 5') is no answer, nor is an answer that is retracted at once.
 
   Args:
-    sought: what sort of answer would do.
-    cut: the text was cut by a limit: what is not marked is no answer then, nor
-      is what an unfinished mark says at the very end ('#### 1' of '#### 18');
-      unless `rules.truncated` says otherwise.
+    expected: the form of answer that the gold answer calls for.
+    cut: whether the completion hit the length limit. Then an unmarked answer
+      does not count, nor does an unfinished mark at the very end ('#### 1' of
+      '#### 18'), unless `rules.truncated` is 'read'.
 
   Raises:
     TooLong: the marked answer is longer than `SPAN` characters.
   """
   cut = cut and rules.truncated == 'marked'
   span = _reply(text, rules)
-  marks, hidden = _marks(text, span, sought)
-  firm = [m.inner[0] for m in marks if m.sort != 'said']
+  marks, hidden = _marks(text, span, expected)
+  firm = [m.inner[0] for m in marks if m.sort != 'phrase']
   for mark in marks:
-    said = _read(text, mark, marks, sought, rules)
-    if said is None:
+    statement = _read(text, mark, marks, expected, rules)
+    if statement is None:
       continue
-    outranks = mark.sort == 'said' and firm and min(firm) < mark.inner[0]
-    if outranks and not said.clean:
+    outranks = mark.sort == 'phrase' and firm and min(firm) < mark.inner[0]
+    if outranks and not statement.clean:
       continue
-    if cut and mark.open and said.span and _touches(text, said.span, span[1]):
-      continue  # '#### 1' is left of '#### 18'
+    inner = statement.span
+    if cut and mark.open and inner and _touches(text, inner, span[1]):
+      continue  # '#### 1' may be what is left of '#### 18'
     tail = text[mark.end : min(span[1], mark.end + 400)]
-    if mark.sort == 'said' and _DECLINED.search(tail):
+    if mark.sort == 'phrase' and _DECLINED.search(tail):
       return None
     if _RETRACTED.match(tail.lstrip(' .}$*`')):
       span, hidden = (mark.end, span[1]), False
       break
-    return _found(text, said, True)
+    return _found(text, statement, True)
   if hidden or cut or rules.require_mark:
     return None
-  return _unmarked(text, span, sought)
+  return _unmarked(text, span, expected)
 
 
 def vote(text: str, rules: Rules = RULES, *, cut: bool = False) -> Found | None:
-  """`find` without a gold answer: a letter, words such as 'yes', a formula.
+  """Finds the final answer without a gold answer: a letter, 'yes', a formula.
 
   Raises:
     TooLong: see `find`.
   """
   marked = rules._replace(require_mark=True)
-  letter = find(text, Sought(choice=True), marked, cut=cut)
+  letter = find(text, Expected(choice=True), marked, cut=cut)
   if letter and re.fullmatch('[A-Ja-j]', letter.text):
     return letter
-  found = find(text, Sought(), rules, cut=cut)
+  found = find(text, Expected(), rules, cut=cut)
   if found is None:  # 'x = 1 or x = 2' may be the whole answer
-    several = find(text, Sought(several=True), marked, cut=cut)
+    several = find(text, Expected(several=True), marked, cut=cut)
     found = several if several and re.search(r'\d', several.text) else None
   if found is None or not found.marked:
-    words = find(text, Sought(words=True), marked, cut=cut)
+    words = find(text, Expected(words=True), marked, cut=cut)
     if words and words.text.casefold() in _WORDS:
       return words
   return found
 
 
 def final(text: str, *, numeric: bool) -> str | None:
-  """The text of `find` for a plain number, or for any other formula."""
-  found = find(text, Sought(numeric=numeric))
+  """Returns the text of `find`, for a plain number or for any other formula."""
+  found = find(text, Expected(numeric=numeric))
   return found and found.text
 
 
 def answer_span(
   text: str, *, numeric: bool, rules: Rules = RULES, cut: bool = False
 ) -> Span | None:
-  """Where `find` finds it: `text[start:end]` is it, and start < end.
+  """Returns the span (start, end) of the answer that `find` finds, start < end.
 
-  None where there is no final answer, or where it is `TooLong`.
+  None if there is no final answer or it is `TooLong`.
   """
   try:
-    found = find(text, Sought(numeric=numeric), rules, cut=cut)
+    found = find(text, Expected(numeric=numeric), rules, cut=cut)
   except TooLong:
     return None
   return found and found.span
 
 
 def stated(text: str) -> str | None:
-  """The final answer as free text, for a verifier that reads words.
+  """Returns the final answer as free text, for a verifier that reads words.
 
-  Of what follows the thought, the first of: the last box or `<answer>`, the
-  line after the last 'answer is', the last line that is not empty. Between
-  tags, nothing is dropped: a board may be drawn with _ and Q, [] be a list.
+  From the text after the thought, the first of these that exists: the last box
+  or `<answer>`, the line after the last 'answer is', the last line that is not
+  empty. The content of tags is kept as it is: a board may be drawn with _ and
+  Q, and [] be a list.
 
   Raises:
     TooLong: the marked answer is longer than `SPAN` characters.
@@ -199,49 +207,38 @@ def stated(text: str) -> str | None:
   if boxes and boxes[0].inner[0] > tag:
     return text[slice(*boxes[0].inner)]
   if tag >= 0:
-    found = text[tag + 8 : span[1]].partition('</answer>')[0]
-    if len(found) > SPAN:
+    inside = text[tag + 8 : span[1]].partition('</answer>')[0]
+    if len(inside) > SPAN:
       raise TooLong
-    return found.strip() or None
+    return inside.strip() or None
   if opened:
     return None
   tail = text[max(span[0], span[1] - TAIL) : span[1]]
   if matches := list(marks_lib.ANSWER_IS.finditer(tail)):
     tail = tail[matches[-1].end() :].strip().split('\n', 1)[0]
-  found = tail.strip().rsplit('\n', 1)[-1].strip()
-  if len(found) > SPAN:
+  line = tail.strip().rsplit('\n', 1)[-1].strip()
+  if len(line) > SPAN:
     raise TooLong
-  return found or None
+  return line or None
 
 
-def last_formula(text: str) -> str | None:
-  """The last non-empty formula between $ signs or in LaTeX brackets."""
-  found = spans.formulas(text, (0, len(text)))
-  return text[slice(*found[-1])] if found else None
-
-
-def last_number(text: str) -> str | None:
-  """The last number in a text, as it stands there; ordinals do not count."""
-  span = _number(text, (0, len(text)))
-  return span and text[slice(*span)]
-
-
-def _touches(text, span, end) -> bool:
-  """Whether nothing that ends an answer follows it."""
-  said = text[slice(*span)]
-  if said.endswith(('\\)', '\\]', '$')) or _REASON.search(said):
+def _touches(text: str, span: Span, end: int) -> bool:
+  """Whether an answer runs up to `end`, with nothing after it that ends it."""
+  inside = text[slice(*span)]
+  if inside.endswith(('\\)', '\\]', '$')) or _REASON.search(inside):
     return False
   return text[span[1] : end].strip(' ,') == ''
 
 
-def _found(text, said: Said, marked: bool) -> Found | None:
-  if said.span is None or said.span[0] >= said.span[1]:
+def _found(text: str, statement: Statement, marked: bool) -> Found | None:
+  span, value = statement.span, statement.text
+  if span is None or span[0] >= span[1]:
     return None
-  words = text[slice(*said.span)] if said.text is None else said.text
-  return Found(words, said.span, marked)
+  return Found(text[slice(*span)] if value is None else value, span, marked)
 
 
 def _reply(text: str, rules: Rules) -> Span:
+  """Returns the span of the text after the thought."""
   start, opened = 0, None
   for tag in _THOUGHT.finditer(text):
     if any(tag.groupdict().values()):
@@ -251,56 +248,62 @@ def _reply(text: str, rules: Rules) -> Span:
   end = len(text)
   if opened is not None and rules.unfinished_thought == 'none':
     end = opened
-  # An analysis of the answer may quote others.
+  # Text after the answer that analyses it may quote other answers.
   after = text.rfind('<analysis>', start, end)
   if after >= 0 and text.rfind('</answer>', start, after) >= 0:
     end = after
   return start, end
 
 
-def _marks(text, span, sought) -> tuple[list[Mark], bool]:
-  """The marks, last first, and whether an open one hides what has none."""
+def _marks(
+  text: str, span: Span, expected: Expected
+) -> tuple[list[Mark], bool]:
+  """Returns the marks, last first, and whether an open one bars a fallback."""
   boxes, hidden = marks_lib.boxes(text, span)
   tags, empty = marks_lib.tags(text, span)
-  lines, inline = marks_lib.hashes(text, span, sought)
-  said = [
+  lines, inline = marks_lib.hashes(text, span, expected)
+  phrases = [
     m
-    for m in marks_lib.statements(text, span, sought)
+    for m in marks_lib.statements(text, span, expected)
     if not any(b.inner[0] <= m.inner[0] < b.end for b in boxes)
   ]
-  marks = boxes + tags + lines + said
+  marks = boxes + tags + lines + phrases
   marks.sort(key=lambda m: (m.inner[0], m.sort == 'box'), reverse=True)
-  # Within a line, #### may as well be a heading.
+  # Inside a line, #### may be a heading, so these come last.
   return marks + inline, (hidden and not boxes) or (empty and not tags)
 
 
-def _read(text, mark, marks, sought, rules) -> Said | None:
-  """What a mark says. None: nothing of that sort."""
+def _read(
+  text: str, mark: Mark, marks: list[Mark], expected: Expected, rules: Rules
+) -> Statement | None:
+  """Returns the answer at a mark, None if it has none of the expected form."""
   first = rules.hedges == 'first'
   if mark.sort == 'box':
     boxes = [m for m in marks if m.sort == 'box' and m.inner <= mark.inner]
-    if sought.several and (joined := _joined(text, boxes)):
+    if expected.several and (joined := _joined(text, boxes)):
       return joined
-    said = sentence.content(text, mark.inner, sought, first)
-    if rules.boxes == 'agree' and said.span:
-      holds = {text[slice(*m.inner)] for m in boxes}
-      said = said if len(holds) == 1 else Said(None)
-    return said
-  said = sentence.read(text, mark.inner, sought, first)
-  if mark.sort == 'said' or said is not None:
-    return said
+    content = sentence.content(text, mark.inner, expected, first)
+    if rules.boxes == 'agree' and content.span:
+      contents = {text[slice(*m.inner)] for m in boxes}
+      content = content if len(contents) == 1 else Statement(None)
+    return content
+  statement = sentence.read(text, mark.inner, expected, first)
+  if mark.sort == 'phrase' or statement is not None:
+    return statement
   if mark.sort == 'tag' and '\n' in text[slice(*mark.inner)]:
-    return _last_line(text, mark.inner, sought, first)
-  return Said(mark.inner)
+    return _last_line(text, mark.inner, expected, first)
+  return Statement(mark.inner)
 
 
-def _last_line(text, span, sought, first):
+def _last_line(
+  text: str, span: Span, expected: Expected, first: bool
+) -> Statement:
   at = text.rfind('\n', *span) + 1
-  return sentence.read(text, (at, span[1]), sought, first) or Said(span)
+  return sentence.read(text, (at, span[1]), expected, first) or Statement(span)
 
 
-def _joined(text, boxes) -> Said | None:
-  r"""'\boxed{1} and \boxed{2}', for a gold that is a list; last first."""
+def _joined(text: str, boxes: list[Mark]) -> Statement | None:
+  r"""Joins '\boxed{1} and \boxed{2}' for a gold list. Boxes come last first."""
   chain = boxes[:1]
   for box in boxes[1:]:
     gap = text[box.end : chain[-1].inner[0]]
@@ -311,9 +314,10 @@ def _joined(text, boxes) -> Said | None:
     return None
   values = dict.fromkeys(text[slice(*m.inner)] for m in reversed(chain))
   span = chain[-1].inner[0], chain[0].inner[1]
-  return Said(span, text=sentence.listed(', '.join(values)))
+  return Statement(span, text=sentence.listed(', '.join(values)))
 
 
+# What may stand between two boxes of one list.
 _BETWEEN = re.compile(
   r'(?:[\s$,;&.:}*]|\\[()\[\],; ]|\\quad|\\text\{[\s,]*(?:and|or)[\s,]*\}|'
   r'\b(?:and|or|also|the|other|second|one|another|is|solution|root|value)\b|'
@@ -321,27 +325,27 @@ _BETWEEN = re.compile(
 )
 
 
-def _unmarked(text, span, sought) -> Found | None:
-  """The last formula, number or letter; see `find`."""
+def _unmarked(text: str, span: Span, expected: Expected) -> Found | None:
+  """Returns the last formula, number or letter; see `find`."""
   start, end = max(span[0], span[1] - TAIL), span[1]
-  stated_ = text.rfind('<confidence>', start, end)
-  if stated_ >= 0:
-    end = stated_
-  if sought.choice:
+  confidence = text.rfind('<confidence>', start, end)
+  if confidence >= 0:
+    end = confidence
+  if expected.choice:
     line = text[start:end].rstrip()
     at = start + max(line.rfind('\n') + 1, len(line) - 60)
-    said = letters.choice(text, spans.trim(text, (at, start + len(line))))
-    if said and len(text[at : start + len(line)]) < 60:
-      return _found(text, said, False)
+    letter = letters.choice(text, spans.trim(text, (at, start + len(line))))
+    if letter and len(text[at : start + len(line)]) < 60:
+      return _found(text, letter, False)
   inner = spans.formulas(text, (start, end))
   formula = inner[-1] if inner else None
   number = _number(text, (start, end))
-  if sought.numeric and formula:
+  if expected.numeric and formula:
     bare = re.fullmatch(r'[A-Za-z]\w?', text[slice(*formula)])
     if bare or (number and number[1] > formula[1]):
       formula = None
   if formula and len(inner) > 1 and sentence.joined(text, *inner[-2:]):
-    if not sought.several:
+    if not expected.several:
       return None
     values = ', '.join(text[slice(*s)] for s in inner[-2:])
     formula = inner[-2][0], formula[1]
@@ -357,7 +361,7 @@ def _unmarked(text, span, sought) -> Found | None:
     text[span[1] : min(end, span[1] + 200)], 1
   )[0]
   declined = _DECLINED.search(before + text[span[1] : min(end, span[1] + 400)])
-  if not before.strip(' $*'):  # a bare number, after a sentence
+  if not before.strip(' $*'):  # only a number, so look at the sentence before
     declined = declined or _DECLINED.search(
       text[max(low, span[0] - 90) : span[0]]
     )
@@ -368,7 +372,7 @@ def _unmarked(text, span, sought) -> Found | None:
 
 
 def _number(text: str, span: Span) -> Span | None:
-  found = None
+  last = None
   for match in numbers.FIND.finditer(text[slice(*span)]):
-    found = span[0] + match.start(), span[0] + match.end()
-  return found
+    last = span[0] + match.start(), span[0] + match.end()
+  return last

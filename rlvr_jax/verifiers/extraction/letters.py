@@ -1,8 +1,8 @@
-"""Letters of multiple choice, in sentences and with their text."""
+"""Which letter of multiple choice does a stretch of text name?"""
 
 import re
 
-from rlvr_jax.verifiers.extraction.spans import DECORATION, Said, Span
+from rlvr_jax.verifiers.extraction.spans import DECORATION, Span, Statement
 
 _CHOICE = re.compile(
   r'(?i:(?:(?:the|is|that|it|indeed|clearly|therefore|thus|hence|simply|so)[\s,]+){0,3}'
@@ -11,7 +11,7 @@ _CHOICE = re.compile(
   r'(?P<open>[\s*_`"\'(\[{$“]|\\(?:text|textbf|textit|mathrm|mathbf|left|'
   r'mbox|boxed|bf|rm|\()\s?){0,8}(?P<letter>[A-Ja-j])(?![A-Za-z0-9_^\'’])',
 )
-# What may follow the letter without a bracket or a full stop.
+# What may follow a letter that has no bracket or full stop after it.
 _AFTER_LETTER = re.compile(
   r'(?:\s+(?:because|since|as|which|that|with|by|from|due|given|where|is|'
   r'if|when|not|rather|only|instead|and (?:not|the|this|so|it))\b|\s*\\(?:text|quad|;)|\s*[,;]|\s+[—–-]\s|\s+\('
@@ -32,15 +32,18 @@ _ANOTHER = re.compile(
 )
 
 
-def choice(text: str, span: Span) -> Said | None:
-  """The letter that an answer such as 'option B' or '(B) 12' names."""
+def choice(text: str, span: Span) -> Statement | None:
+  """Returns the letter named by an answer such as 'option B' or '(B) 12'.
+
+  None if there is none; `Statement(None)` if several letters are named.
+  """
   match = _CHOICE.match(text, *span)
   if match is None:
     return None
   at, inside = match.span('letter'), text[span[0] : match.start('letter')]
   rest = text[at[1] : span[1]]
   if _ANOTHER.match(rest) or re.match(r'\}?\s*\\text\w*\{\s*[A-J]\b', rest):
-    return Said(None)
+    return Statement(None)
   if _DENIED.match(rest):
     return None
   bracket = re.match(r'[\s*_`"\'$]{0,4}(?:\\right\s?)?[)\]}.:]', rest)
@@ -48,5 +51,5 @@ def choice(text: str, span: Span) -> Said | None:
   if text[at[0]].islower() and not (bare or inside.rstrip().endswith('(')):
     return None
   if bare or bracket or _AFTER_LETTER.match(rest):
-    return Said(at)
+    return Statement(at)
   return None

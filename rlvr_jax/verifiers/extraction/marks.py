@@ -1,6 +1,6 @@
-r"""Finds what is marked as the answer: boxes, tags, ####, 'the answer is'.
+r"""Where does a text mark its answer: boxes, tags, ####, 'the answer is'?
 
-Each function reads one region of a text and gives its last marks, the last
+Each function searches one span of a text and returns its last marks, the last
 one first.
 """
 
@@ -11,8 +11,8 @@ from rlvr_jax.verifiers.extraction import spans
 from rlvr_jax.verifiers.extraction.numbers import SPAN, TooLong
 from rlvr_jax.verifiers.extraction.spans import Span
 
-TAIL = 20_000  # characters at the end that are searched for an answer
-_MARKS = 16  # of each sort, the last ones: a text may have them without end
+TAIL = 20_000  # characters at the end of a text searched for an answer
+_MARKS = 16  # most marks read of each sort, since a text may have any number
 _BOXED = re.compile(
   r'\\(?:boxed|fbox|framebox)(?:\s{0,8}(\{)|\s{0,8}\(([^()]{1,100})\)'
   r'|\s{1,8}([^\s{}$]{1,100}))'
@@ -29,7 +29,7 @@ ANSWER_IS = re.compile(
   r'[ \t]are\b)|(?:correct|right|best|final)[ \t](?:option|choice|letter|'
   r'statement|result|value)|réponse|respuesta|resposta|risposta|antwort|ответ)'
   r'|答案|答え|正解|정답)' + _IS + r'[\s:：*_`"]{0,16}'
-  # A heading: a line of its own.
+  # A heading: a separate line.
   r'|(?:^|\n)[^\w\n]{0,12}(?:(?:final|my|the|your)[ \t]){0,2}answer[^\w\n]{0,8}'
   r'\n[\s*_=-]{0,80}',
   re.IGNORECASE,
@@ -44,7 +44,7 @@ _CHOOSE = re.compile(
   r'|(?:[Oo]ption|[Cc]hoice)(?=[ \t][(*]{0,3}[A-J]\b[^\n]{1,3}is[ \t](?:the[ \t])?'
   r'(?:correct|right|best|answer)))[ \t]',
 )
-# 'If the answer is 5' says no answer.
+# 'If the answer is 5' states no answer.
 _SUPPOSED = re.compile(
   r'\b(?:if|suppose|assum(?:e|ing)|whether|unless|were)\b[^.\n;:?!]{0,40}$',
   re.IGNORECASE,
@@ -83,18 +83,18 @@ _NOT = re.compile(r'(?<!\\)(?:\bnot|n[\'’]t|≠|\\neq?)[ \t$*:]{1,4}$')
 
 
 class Mark(NamedTuple):
-  """A place that a text marks as its answer."""
+  """A stretch that a text marks as its answer."""
 
-  sort: str  # box, tag, hash, said
-  inner: Span
-  end: int  # of the mark
-  open: bool = False  # nothing says that it ends where the text does
+  sort: str  # box, tag, hash, phrase
+  inner: Span  # what it marks
+  end: int  # where the mark ends
+  open: bool = False  # it ends only because the text does, so it may be cut
 
 
 def boxes(text: str, span: Span) -> tuple[list[Mark], bool]:
-  """The filled boxes, last first, and whether there was any box."""
+  """Returns the filled boxes, last first, and whether there was any box."""
   start, end = span
-  found, opened = [], False
+  out, opened = [], False
   for _ in range(_MARKS):
     at = max(text.rfind(name, start, end) for name in _BOXES)
     if at < 0:
@@ -107,7 +107,7 @@ def boxes(text: str, span: Span) -> tuple[list[Mark], bool]:
     opened = True
     if match[1]:
       close = _closing(window, match.end())
-      if close is None and at + len(window) < span[1] and not found:
+      if close is None and at + len(window) < span[1] and not out:
         raise TooLong
       if close is None:
         continue
@@ -120,17 +120,17 @@ def boxes(text: str, span: Span) -> tuple[list[Mark], bool]:
     before = text[max(start, at - 24) : at]
     quoted = _NOT.search(before) or _QUOTED.search(before)
     if not quoted and not _PLACEHOLDER.fullmatch(text, *inner):
-      found.append(Mark('box', inner, after))
-    elif not found and _MENTION.search(text[max(start, at - 40) : at]):
-      # 'put the answer in \boxed{}': hides nothing, if numbers follow it
+      out.append(Mark('box', inner, after))
+    elif not out and _MENTION.search(text[max(start, at - 40) : at]):
+      # 'put the answer in \boxed{}' is no mark, if numbers follow
       opened = not re.search(r'\d', text[after : min(stop, after + SPAN)])
-  return found, opened
+  return out, opened
 
 
 def tags(text: str, span: Span) -> tuple[list[Mark], bool]:
-  """The filled `<answer>` tags, last first, and whether there was any."""
+  """Returns the filled `<answer>` tags, last first, and if there was any."""
   start, end = span
-  found, opened = [], False
+  out, opened = [], False
   for _ in range(_MARKS):
     at = max(
       text.rfind(tag, start, end)
@@ -142,19 +142,21 @@ def tags(text: str, span: Span) -> tuple[list[Mark], bool]:
     closing = '</' + text[at + 1 : inside]
     close = text.find(closing, inside, min(inside + SPAN + 20, span[1]))
     if close < 0 and span[1] > inside + SPAN:
-      if not found:
+      if not out:
         raise TooLong
       continue
     stop = close if close >= 0 else span[1]
     inner = spans.trim(text, (inside, stop))
     quoted = _QUOTED.search(text[max(start, at - 24) : at])
     if not quoted and not _PLACEHOLDER.fullmatch(text, *inner):
-      found.append(Mark('tag', inner, stop + (close >= 0) * 9, close < 0))
-  return found, opened
+      out.append(Mark('tag', inner, stop + (close >= 0) * 9, close < 0))
+  return out, opened
 
 
-def hashes(text, span, sought) -> tuple[list[Mark], list[Mark]]:
-  """The lines that #### begins, last first; and such within a line."""
+def hashes(
+  text: str, span: Span, expected: spans.Expected
+) -> tuple[list[Mark], list[Mark]]:
+  """Returns marks where #### begins a line, and others; each last first."""
   lines, inline, end = [], [], span[1]
   for _ in range(_MARKS):
     at = text.rfind('####', span[0], end)
@@ -165,7 +167,7 @@ def hashes(text, span, sought) -> tuple[list[Mark], list[Mark]]:
     start, stop = spans.trim(text, (at + 4, min(at + 5 + SPAN, span[1])))
     line = text[start:stop].split('\n', 1)[0]
     if not line or (
-      _WORD_FIRST.match(line) and not (sought.words or sought.choice)
+      _WORD_FIRST.match(line) and not (expected.words or expected.choice)
     ):
       continue
     if len(line) >= SPAN:
@@ -178,27 +180,27 @@ def hashes(text, span, sought) -> tuple[list[Mark], list[Mark]]:
   return lines, inline
 
 
-def statements(text, span, sought) -> list[Mark]:
-  """What follows 'the answer is' and the like, in no order."""
+def statements(text: str, span: Span, expected: spans.Expected) -> list[Mark]:
+  """Returns what follows phrases such as 'the answer is', in no order."""
   low = max(span[0], span[1] - TAIL)
-  found = []
+  out = []
   for match in list(ANSWER_IS.finditer(text, low, span[1]))[-_MARKS:]:
     if _SUPPOSED.search(text[max(low, match.start() - 60) : match.start()]):
       continue
-    start, stop = _sentence(text, (match.end(), span[1]), sought)
+    start, stop = _sentence(text, (match.end(), span[1]), expected)
     if text[stop : stop + 1] not in ('?', '？'):
-      found.append(Mark('said', (start, stop), stop, stop == span[1]))
+      out.append(Mark('phrase', (start, stop), stop, stop == span[1]))
   for match in list(_IS_THE_ANSWER.finditer(text, low, span[1]))[-_MARKS:]:
-    found.append(Mark('said', match.span(1), match.end()))
-  if sought.choice:
+    out.append(Mark('phrase', match.span(1), match.end()))
+  if expected.choice:
     for match in list(_CHOOSE.finditer(text, low, span[1]))[-_MARKS:]:
-      start, stop = _sentence(text, (match.end(), span[1]), sought)
-      found.append(Mark('said', (start, stop), stop))
-  return found
+      start, stop = _sentence(text, (match.end(), span[1]), expected)
+      out.append(Mark('phrase', (start, stop), stop))
+  return out
 
 
-def _sentence(text, span, sought) -> Span:
-  """What follows a mark, up to the end of its sentence or display."""
+def _sentence(text: str, span: Span, expected: spans.Expected) -> Span:
+  """Returns what follows a mark, up to the end of its sentence or display."""
   start = spans.trim(text, (span[0], min(span[0] + SPAN, span[1])))[0]
   stop = min(start + SPAN, span[1])
 
@@ -221,10 +223,10 @@ def _sentence(text, span, sought) -> Span:
         at = close + len(right)
       break
   label = re.compile(r'\(?[A-J][.)]{1,2}\s').match(text, start, stop)
-  if label and not sought.choice:
+  if label and not expected.choice:
     at = label.end()
   end = SENTENCE_END.search(text, at, stop)
-  while end and end[0] == ';' and sought.choice:  # A; C
+  while end and end[0] == ';' and expected.choice:  # A; C
     end = SENTENCE_END.search(text, end.end(), stop)
   stop = end.start() if end else stop
   other = _MORE.match(text, stop, span[1])
@@ -232,7 +234,10 @@ def _sentence(text, span, sought) -> Span:
 
 
 def _closing(text: str, at: int) -> int | None:
-  """Where the brace opened just before `at` closes. `\\{` is a character."""
+  """Returns where the brace opened just before `at` closes.
+
+  An escaped brace, `\\{`, is a character.
+  """
   depth = 1
   for match in _BRACE.finditer(text, at):
     depth += {'{': 1, '}': -1}.get(match[0], 0)

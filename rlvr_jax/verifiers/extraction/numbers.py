@@ -1,8 +1,8 @@
-r"""Reads plain numbers, exactly.
+r"""Which plain number is written in a text, exactly?
 
 Text in, `Fraction` out; nothing is evaluated. Every function reads a bounded
-part of its input and takes time linear in it, so that a number of a million
-digits costs no more than a sane one.
+part of its input, in linear time, so a number of a million digits costs no more
+than an ordinary one.
 """
 
 import re
@@ -11,17 +11,17 @@ from typing import NamedTuple
 
 from rlvr_jax.verifiers.maths import units
 
-SPAN = 4_000  # characters that one answer may have
-DIGITS = 400  # digits that a plain number may have
+SPAN = 4_000  # most characters of an answer
+DIGITS = 400  # most digits of a plain number
 EXPONENT = 400  # largest power of ten that is written out
 
 
 class TooLong(ValueError):
-  """The answer is longer than what is read."""
+  """The answer exceeds the limits `SPAN`, `DIGITS` or `EXPONENT`."""
 
 
 class Number(NamedTuple):
-  """A plain number. `percent`: a % sign followed it."""
+  """A plain number. `percent`: whether a % sign followed it."""
 
   value: Fraction
   percent: bool
@@ -29,8 +29,9 @@ class Number(NamedTuple):
 
 _DECIMAL = r'(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)'
 _MONEY = r'(?:\\?[$£€¥₹] ?)?'
-# A number in which a token without text stands, U+FFFD: found as a whole, so
-# that neither a part of it nor an earlier number is taken for the answer.
+# A number with U+FFFD in it (a token that decodes to no text). It is matched as
+# a whole, so that neither a part of it nor an earlier number becomes the
+# answer.
 _GARBLED = '(?<![\\d.,\ufffd])(?:[\\d.,]+\ufffd|\ufffd+[.,]?\\d)[\\d.,\ufffd]*'
 # A minus is a sign unless it stands between two terms.
 FIND = re.compile(
@@ -58,7 +59,7 @@ _TEXT = re.compile(
   r'\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\{([^{}]*)\}'
   r'(?:(?<=[A-Za-z.]\})\^\{?[23]\}?)?(?![A-Za-z])'
 )
-# In a formula; in a sentence '10% of the class' may answer 'what percent'.
+# In a formula. In a sentence, '10% of the class' may answer 'what percent'.
 _PART_OF = re.compile(
   r'\\%\s*of\b|(?:%|\bper ?cent)[\s}]*(?:\\text\w*\{\s*of\b|of\s+(?:\d|[b-z]\b|[$\\]))'
   r'|\\text\w*\{[^{}]*(?:%|\bper ?cent)\s+of\b'
@@ -79,7 +80,7 @@ _NUMBER = re.compile(
   r')(?P<gap> ?)(?P<rest>.*)',
   re.DOTALL,
 )
-# Words after a number that are no units: they change what it is.
+# Words after a number that are not units: they change its value.
 _SCALES = {
   'dozen': 12,
   'hundred': 100,
@@ -91,9 +92,9 @@ _SCALES = {
 
 
 def read(text: str) -> Number | None:
-  r"""Reads a plain number, or returns None for anything else.
+  r"""Reads a plain number; returns None for anything else.
 
-  Takes: sign (also the Unicode minus), thousands commas, decimals, a/b,
+  Accepts: sign (also the Unicode minus), thousands commas, decimals, a/b,
   `\frac{a}{b}`, `\frac12`, mixed `2\frac{1}{2}` and `2 1/2`, 1.5e3,
   `2\times 10^{3}`, currency signs, a percent sign, units in words
   ('18 dollars'), scale words ('3 million'), a full stop, `x = 3`.
@@ -105,7 +106,7 @@ def read(text: str) -> Number | None:
   if len(text) > SPAN:
     raise TooLong
   text = text.replace('\\$', '').translate(_TRANSLATE)
-  for _ in range(3):  # one within another
+  for _ in range(3):  # nested ones
     text = _TEXT.sub(' \x01\\1', text)
   text = re.sub(r'\x01(?! ?[A-Za-z])', '', text)
   text = _GROUPS.sub(lambda m: re.sub("['’ ]", '', m[0]), text)
@@ -141,15 +142,15 @@ def read(text: str) -> Number | None:
 
 
 def part_of(text: str) -> bool:
-  """Whether a number with a percent sign is of something: '10% of x'."""
+  """Whether a percentage is one of something, as in '10% of x'."""
   return _PART_OF.search(text) is not None
 
 
 def equal(a: Number, b: Number, *, either: bool = True) -> bool:
-  """Exact equality; a percent sign on one side is read both ways.
+  """Whether two numbers are equal, exactly.
 
-  10% equals 0.1 and also 10 (a gold answer 10 to 'what percent'); 10% and
-  10% compare as written. Not `either`: 10% is 0.1 alone.
+  A percent sign on one side alone is read both ways: 10% equals 0.1 and also 10
+  (the gold answer to 'what percent'). Without `either`, 10% equals 0.1 alone.
   """
   if a.percent == b.percent:
     return a.value == b.value
@@ -163,7 +164,10 @@ def _fraction(top: str, bottom: str) -> Fraction | None:
 
 
 def _rest(match: re.Match) -> tuple[Fraction | None, bool]:
-  """(scale, percent) of what follows a number; scale None: not plain."""
+  """Returns (scale, percent) of the text after a number.
+
+  A scale of None: the number is not a plain one.
+  """
   text = match['rest'].strip()
   if text.startswith('!'):  # a factorial
     return None, False
@@ -178,8 +182,8 @@ def _rest(match: re.Match) -> tuple[Fraction | None, bool]:
   if word in _SCALES:
     text = text.lstrip('\x01 ')[len(word) :].strip()
     scale = Fraction(_SCALES[word])
-  elif said := re.match(r'[\x01 ]*(?:percent|per cent)\b', text, re.IGNORECASE):
-    text, percent = text[said.end() :].strip(), True
+  elif sign := re.match(r'[\x01 ]*(?:percent|per cent)\b', text, re.IGNORECASE):
+    text, percent = text[sign.end() :].strip(), True
   if not text:
     return scale, percent
   spaced = bool(match['gap']) or text.startswith('\x01')

@@ -1,4 +1,4 @@
-r"""Formulas, and numbers that are terms of their own, in a stretch of text."""
+r"""Where in a text are formulas, and numbers that stand on their own?"""
 
 import re
 from typing import NamedTuple
@@ -8,28 +8,28 @@ from rlvr_jax.verifiers.extraction import numbers
 Span = tuple[int, int]  # (start, end) in the whole text
 
 
-class Sought(NamedTuple):
-  """What sort of answer would do; a plain formula where nothing is set."""
+class Expected(NamedTuple):
+  """The form of answer that a gold answer calls for; by default, a formula."""
 
-  numeric: bool = False
+  numeric: bool = False  # a plain number
   choice: bool = False  # a letter, A to J
-  words: bool = False
+  words: bool = False  # such as a name, or yes
   several: bool = False  # a set or a list of values
 
 
-class Said(NamedTuple):
-  """What a sentence says. `span` None: it is no single answer (a hedge)."""
+class Statement(NamedTuple):
+  """The answer in a marked stretch. `span` None: no single answer (a hedge)."""
 
   span: Span | None
-  clean: bool = True  # the answer is all that the sentence says
-  text: str | None = None  # of a list: its values, joined by commas
+  clean: bool = True  # whether the stretch holds nothing but the answer
+  text: str | None = None  # the answer, if it differs from the text at `span`
 
 
 FUNCTIONS = (
   r'(?:sqrt|sinh?|cosh?|tanh?|arcsin|arccos|arctan|log|ln|exp|min|max|gcd|lcm|'
   r'mod|cot|sec|csc|det|pi|and|or)\b'
 )
-# Words of prose, not the names that formulas use.
+# Words of prose, as opposed to names that formulas use.
 PROSE = re.compile(rf'(?<![A-Za-z\\{{])(?!{FUNCTIONS})[A-Za-z]{{3,}}')
 _PICTURES = ''.join(
   map(chr, [*range(0x2600, 0x27C0), 0xFE0F, *range(0x1F300, 0x1FB00)])
@@ -79,7 +79,7 @@ _OPEN_AFTER = re.compile(
   r'guess))\b',
   re.IGNORECASE,
 )
-# What makes of the number that follows or precedes it another one.
+# Words that turn the number after (or before) them into another number.
 _WORKED_BEFORE = re.compile(
   r'\b(?:half|twice|thrice|double|triple|no longer|never|hardly|far from|'
   r'close to|near|to the|(?:number|integer|prime|term|even|odd|digit) (?:after|'
@@ -104,16 +104,16 @@ _EMPHASIS = re.compile(r'[*_`$]{1,6}$')
 
 
 def trim(text: str, span: Span, extra: str = '') -> Span:
-  """Without white space, emphasis and quotation marks at both ends.
+  """Returns the span without white space, emphasis and quotes at both ends.
 
   Args:
-    extra: more characters that are dropped at the right.
+    extra: further characters to drop at the right end.
   """
   inside = text[slice(*span)]
   rest = inside.lstrip(DECORATION)
   head = inside[: len(inside) - len(rest)]
   at = head.rfind('>')
-  if at >= 0:  # a quotation at the start of a line, or 'more than'
+  if at >= 0:  # '>' quotes a line, or it means 'greater than'
     line = text[max(0, span[0] + at - 20) : span[0] + at].rsplit('\n', 1)
     if (len(line) < 2 and span[0] + at > 0) or line[-1].strip(' >'):
       rest = inside[at:]
@@ -122,12 +122,12 @@ def trim(text: str, span: Span, extra: str = '') -> Span:
 
 
 def formulas(text: str, span: Span) -> list[Span]:
-  """What stands between dollars or in LaTeX brackets, in order.
+  """Returns the formulas between dollar signs or in LaTeX brackets, in order.
 
-  A dollar before a number of money opens nothing, nor does one that never
-  closes; prose is no formula.
+  A dollar sign before an amount of money, or one without a partner, opens no
+  formula; prose between two dollar signs is no formula.
   """
-  found, opened = [], None
+  out, opened = [], None
   for sign in _SIGN.finditer(text, *span):
     kind = sign[0]
     if opened is None or kind in ('\\(', '\\['):
@@ -144,12 +144,12 @@ def formulas(text: str, span: Span) -> list[Span]:
       continue
     opened, inner = None, trim(text, inner)
     if inner[0] < inner[1]:
-      found.append(inner)
-  return found
+      out.append(inner)
+  return out
 
 
 def _is_money(text: str, inner: Span) -> bool:
-  """Whether it is prose, as '5 for each. He has 7' between two prices."""
+  """Whether it is prose between two prices: '5 for each. He has 7'."""
   inside = text[slice(*inner)]
   bare = without_text(inside)
   prose = inside[:1].isdigit() and PROSE.search(bare)
@@ -157,18 +157,19 @@ def _is_money(text: str, inner: Span) -> bool:
 
 
 def without_text(latex: str) -> str:
+  r"""Returns LaTeX without commands and their arguments, such as \text{}."""
   return re.sub(r'\\[a-zA-Z]+(?:\{[^{}]*\})?', ' ', latex)
 
 
 def worked(before: str, after: str) -> bool:
-  """Whether what stands beside a number is done with it: 'half of 5'."""
+  """Whether the text around a number computes with it: 'half of 5'."""
   if unsolved(before) or _WORKED_BEFORE.search(before[-60:]):
     return True
   return _WORKED_AFTER.match(after) is not None
 
 
 def unsolved(before: str) -> bool:
-  """Whether a number is the right side of an equation such as '2x = '."""
+  """Whether `before` ends in the left side of an equation such as '2x = '."""
   left = re.search(r'(?:(?<![A-Za-z])[xyznk](?![A-Za-z])|[\d\s^*/+−().²³-]){1,40}'
                    r'=[ \t]*\$?$', before[-60:])  # fmt: skip
   if left is None:
@@ -179,18 +180,19 @@ def unsolved(before: str) -> bool:
 
 
 def open_end(before: str, after: str) -> bool:
-  """Whether what stands around a last number leaves others possible.
+  """Whether the sentence around a number leaves other values possible.
 
   Args:
-    before: its sentence up to it. after: from it on.
+    before: the sentence up to the number.
+    after: the rest of it.
   """
   if worked(before, after) or _ASKED.match(before):
     return True
   return bool(_OPEN_BEFORE.search(before[-80:]) or _OPEN_AFTER.match(after))
 
 
-def _numbered(text, start, end, low) -> bool:
-  """Whether a last '5.' begins an item of a list that has a '4.'."""
+def _numbered(text: str, start: int, end: int, low: int) -> bool:
+  """Whether a final '5.' begins an item of a list that has a '4.'."""
   before = text[max(low, start - 2000) : start]
   number = text[start:end]
   if not re.search(r'(?:^|\n)[ \t*#>]*$', before) or not number.isdecimal():
@@ -200,10 +202,10 @@ def _numbered(text, start, end, low) -> bool:
 
 
 def stands(text: str, start: int, end: int, low: int = 0) -> bool:
-  """Whether a number is a term of its own: no part of `7*12`, `1:2`, `3x`.
+  """Whether a number stands on its own: no part of `7*12`, `1:2`, `3x`.
 
   Args:
-    low: where the text begins that counts.
+    low: where the searched part of the text begins.
   """
   before, after = text[max(low, start - 40) : start], text[end : end + 24]
   mark = _EMPHASIS.search(before)

@@ -1,1 +1,1 @@
-"""Mathematics: read from text, and compared. Nothing is evaluated."""
+"""Do two mathematical expressions mean the same? Nothing is evaluated."""

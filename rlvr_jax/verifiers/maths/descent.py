@@ -1,31 +1,33 @@
-"""Tokens and a place among them, for readers by descent."""
+"""How does a recursive-descent parser step through tokens?"""
 
 import contextlib
+from collections.abc import Iterator
 
 from rlvr_jax.verifiers.maths.notation import Token, Unreadable
 
-DEPTH = 60  # brackets within brackets, exponents within exponents
-NESTED = 100  # operations within operations: a sum has at most as many terms
+DEPTH = 60  # deepest nesting of brackets, and of exponents
+NESTED = 100  # deepest nesting of operations, so also the most terms of a sum
 OPEN = {'(': ')', '[': ']', '{': '}', '\\{': '\\}', 'lfloor': 'rfloor',
         'lceil': 'rceil'}  # fmt: skip
 CLOSE = frozenset(OPEN.values())
 
 
 def is_op(token: Token, *values: str) -> bool:
+  """Whether a token is an operator with one of these values."""
   return token.kind == 'op' and token.value in values
 
 
 class Tokens:
-  """Tokens and a place among them."""
+  """Tokens and the position of a parser in them."""
 
-  def __init__(self, found: list[Token]):
-    self.tokens = found
+  def __init__(self, tokens: list[Token]):
+    self.tokens = tokens
     self.at = self.end = 0
-    self.bars = self.level = 0  # | that are open; terms within terms
+    self.bars = self.level = 0  # open |; nesting of terms
     self.depths = self._depths()
 
   def _depths(self) -> list[int]:
-    """How many brackets each token stands in; a bracket: those around it."""
+    """Returns each token's bracket depth; for a bracket, that around it."""
     out, opened = [], []
     for token in self.tokens:
       value = token.value if token.kind == 'op' else None
@@ -48,20 +50,22 @@ class Tokens:
       raise Unreadable('its brackets do not match')
     return out
 
-  def _peek(self, *values) -> bool:
+  def _peek(self, *values: str) -> bool:
+    """Whether the next token is one of these operators."""
     return self.at < self.end and is_op(self.tokens[self.at], *values)
 
-  def _take(self, *values) -> bool:
-    found = self._peek(*values)
-    self.at += found
-    return found
+  def _take(self, *values: str) -> bool:
+    """Consumes the next token if it is one of these operators."""
+    matches = self._peek(*values)
+    self.at += matches
+    return matches
 
-  def _need(self, *values) -> None:
+  def _need(self, *values: str) -> None:
     if not self._take(*values):
       raise Unreadable(f'{values[0]!r} is missing')
 
   @contextlib.contextmanager
-  def _deeper(self):
+  def _deeper(self) -> Iterator[None]:
     self.level += 1
     if self.level > DEPTH:
       raise Unreadable(f'it nests deeper than {DEPTH}')
@@ -69,7 +73,8 @@ class Tokens:
     self.level -= 1
 
 
-def check_depth(tree) -> None:
+def check_depth(tree: tuple) -> None:
+  """Raises Unreadable if operations nest deeper than `NESTED`."""
   todo = [(tree, 1)]
   while todo:
     node, depth = todo.pop()

@@ -1,13 +1,14 @@
-r"""What an equation says: 'x = 3' is 3, and so is 'm + n = 1 + 2 = 3'."""
+r"""Which value does an equation give? 'x = 3' and 'm + n = 1 + 2 = 3' are 3."""
 
 import itertools
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 from rlvr_jax.verifiers.maths import rationals, real_sets, scalars, trees
-from rlvr_jax.verifiers.maths.conventions import Conventions
 from rlvr_jax.verifiers.maths.notation import Unreadable
+from rlvr_jax.verifiers.rules import Rules
 
 
 class Untrue(ValueError):
@@ -15,10 +16,12 @@ class Untrue(ValueError):
 
 
 class Named(NamedTuple):
-  """An answer without what it is called.
+  """An answer split into its name and its value.
 
-  name: the x of 'x = 3', None without one. rough: the decimal after an
-  approximation sign. Without anything exact before it, `value` is None.
+  Attributes:
+    name: the x of 'x = 3', None without one.
+    value: the exact value, None if there is only an approximation.
+    rough: the decimal after an approximation sign, if any.
   """
 
   name: str | None
@@ -26,29 +29,33 @@ class Named(NamedTuple):
   rough: tuple | None = None
 
 
-def resolve(tree: tuple, rules: Conventions, *, gold: bool = False) -> Named:
-  """The value of an answer, and its name if it has one.
+def resolve(tree: tuple, rules: Rules, *, gold: bool = False) -> Named:
+  """Returns the value of an answer, and its name if it has one.
 
-  `m + n = 40 + 30 = 70` is 70, `2 + 3 = 5` is 5; `2x = 10` stays what it is,
+  `m + n = 40 + 30 = 70` is 70, `2 + 3 = 5` is 5; `2x = 10` stays an equation,
   and so does `x + y = 5` as a `gold` answer, which may be a line.
+
+  Raises:
+    Untrue: an equation between numbers does not hold.
+    Unreadable: an equation or condition is not supported.
   """
   if tree[0] == 'list':
-    kept = [x for x in tree[1:] if not _integer_index(x)]
-    if len(kept) == 1:
-      return resolve(kept[0], rules, gold=gold)
-    return Named(None, ('list', *kept))
+    members = [x for x in tree[1:] if not _integer_index(x)]
+    if len(members) == 1:
+      return resolve(members[0], rules, gold=gold)
+    return Named(None, ('list', *members))
   if tree[0] != 'rel' or real_sets.is_condition(tree):
     return Named(None, tree)
   signs, sides = tree[1:]
   if 'in' in signs or 'notin' in signs:
     if len(signs) > 1 or not name_of(sides[0]):
-      raise Unreadable('a condition that is not read')
+      raise Unreadable('a condition that is not supported')
     if signs == ('notin',):
       return Named(name_of(sides[0]), ('minus', ('all', 'R'), sides[1]))
     return Named(name_of(sides[0]), sides[1])
   if 'equiv' in signs:
     if signs != ('equiv',):
-      raise Unreadable('a condition that is not read')
+      raise Unreadable('a condition that is not supported')
     return _chain(sides, rules)
   if 'approx' in signs:
     at = signs.index('approx')
@@ -65,7 +72,10 @@ def resolve(tree: tuple, rules: Conventions, *, gold: bool = False) -> Named:
   return _chain(sides, rules, gold=gold)
 
 
-def _chain(sides, rules, *, gold=False) -> Named:
+def _chain(
+  sides: Sequence[tuple], rules: Rules, *, gold: bool = False
+) -> Named:
+  """Resolves a chain of equal sides."""
   name = None
   if (
     len(sides) == 2
@@ -85,7 +95,7 @@ def _chain(sides, rules, *, gold=False) -> Named:
   elif len(sides) > 1 + gold and _quantity(sides[0], sides[1:]):
     name, sides = 'a quantity', sides[1:]
   if any(s[0] == 'name' for s in sides):
-    raise Unreadable('an equation that is not read')
+    raise Unreadable('an equation that is not supported')
   for one, other in itertools.pairwise(sides):
     if not _agree(one, other, rules):
       if trees.free(one, other):
@@ -94,7 +104,7 @@ def _chain(sides, rules, *, gold=False) -> Named:
   return Named(name, sides[-1])
 
 
-def _agree(a, b, rules) -> bool:
+def _agree(a: tuple, b: tuple, rules: Rules) -> bool:
   signs = items(a), items(b)
   if signs != (None, None):  # \pm
     return (
@@ -107,8 +117,8 @@ def _agree(a, b, rules) -> bool:
   return a == b
 
 
-def _far(a, b) -> bool:
-  """Whether two numbers differ by more than any rounding."""
+def _far(a: tuple, b: tuple) -> bool:
+  """Whether two numbers differ by more than rounding explains."""
   try:
     a, b = rationals.value(a), rationals.value(b)
   except Unreadable:
@@ -118,12 +128,12 @@ def _far(a, b) -> bool:
   return abs(a - b) > max(abs(a), abs(b), Fraction(1, 5)) / 20
 
 
-def _symbols(*sides) -> set[str]:
+def _symbols(*sides: tuple) -> set[str]:
   return trees.free(*(t for t in sides if t[0] != 'name'))
 
 
-def name_of(tree) -> str | None:
-  """What stands alone before an equals sign: x, x_1, f(x), (x, y)."""
+def name_of(tree: tuple) -> str | None:
+  """Returns the name that a side of an equation is: x, x_1, f(x), (x, y)."""
   if tree[0] in ('s', 'name'):
     return None if tree == ('s', 'oo') else tree[1]
   if tree[0] == 'tuple' and all(name_of(x) for x in tree[1:]):
@@ -131,8 +141,8 @@ def name_of(tree) -> str | None:
   return None
 
 
-def _quantity(left, right) -> bool:
-  """Whether an equation only says what its left side comes to: m + n = 70.
+def _quantity(left: tuple, right: Sequence[tuple]) -> bool:
+  """Whether an equation only gives the value of its left side: m + n = 70.
 
   With one unknown (2x = 10), with numbers (3x + 4y = 14), or with 0 on the
   right it determines something else.
@@ -152,7 +162,8 @@ def _quantity(left, right) -> bool:
   return len(trees.free(left)) > 1 and not curve and not _coefficients(left)
 
 
-def _coefficients(tree) -> bool:
+def _coefficients(tree: tuple) -> bool:
+  """Whether a tree contains numbers other than exponents."""
   if tree[0] == 'n':
     return True
   below = tree[1:2] if tree[0] == '^' else tree[1:]
@@ -160,11 +171,11 @@ def _coefficients(tree) -> bool:
 
 
 def items(tree: tuple) -> list | None:
-  """The members of a list or set, with both signs of \\pm; else None."""
+  """Returns the members of a list, a set or a \\pm; None for another tree."""
   if tree[0] in ('list', 'set'):
     out = []
     for x in tree[1:]:
-      out += [x] if (more := items(x)) is None or x[0] == 'set' else more
+      out += [x] if (inner := items(x)) is None or x[0] == 'set' else inner
     return out
   if tree[0] == 'rel' and tree[1] == ('=',) and trees.has(tree[2][1], 'pm'):
     both = (_signed(tree[2][1], s) for s in (1, -1))
@@ -174,12 +185,13 @@ def items(tree: tuple) -> list | None:
   return None
 
 
-def _integer_index(tree) -> bool:
-  """k \\in \\mathbb{Z} beside a formula with k."""
+def _integer_index(tree: tuple) -> bool:
+  """Whether it is the k \\in \\mathbb{Z} of a formula with k."""
   return tree[0] == 'rel' and tree[1] == ('in',) and tree[2][1][0] == 'all'
 
 
-def _signed(tree, sign):
+def _signed(tree: tuple, sign: int) -> tuple:
+  """Returns a tree with \\pm resolved to one sign."""
   if tree[0] == 'pm':
     b = _signed(tree[3], sign)
     return ('+', _signed(tree[2], sign), b if tree[1] == sign else ('neg', b))
@@ -187,7 +199,7 @@ def _signed(tree, sign):
 
 
 def conflict(a: str, b: str) -> bool:
-  """Whether two unknowns are not the same; names in words are not compared."""
+  """Whether two unknowns differ; names in words are not compared."""
   simple = re.compile(r"[A-Za-z]'*|[a-z]{2,7}")
   a, b = (x.partition('_')[0].casefold() for x in (a, b))
   return bool(simple.fullmatch(a) and simple.fullmatch(b)) and a != b

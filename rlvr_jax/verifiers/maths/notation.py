@@ -1,30 +1,31 @@
-r"""Writes the many spellings of mathematics in one, and cuts it into tokens.
+r"""Which tokens does a mathematical expression consist of, in any notation?
 
-LaTeX, plain notation (`sqrt(2)/2`, `x**2`) and Unicode (`√2`, `x²`) become one
-sequence of tokens, which `reader` reads. Nothing is evaluated; the time is
-linear in the text, which may have `SYMBOLS` characters.
+LaTeX, plain notation (`sqrt(2)/2`, `x**2`) and Unicode (`√2`, `x²`) give the
+same tokens, which `reader` parses. Nothing is evaluated; the time is linear in
+the length of the text, at most `SYMBOLS` characters.
 """
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
 from rlvr_jax.verifiers.maths import spelling
 
-SYMBOLS = 1000  # characters that an expression may have
-DIGITS = 400  # digits that a number may have
+SYMBOLS = 1000  # most characters of an expression
+DIGITS = 400  # most digits of a number
 
 
 class Unreadable(ValueError):
-  """The text is not mathematics that is read here; the message says why."""
+  """The text cannot be parsed as mathematics; the message is the reason."""
 
 
 class Token(NamedTuple):
-  """A piece of mathematics.
+  """A token of an expression.
 
-  Kinds: 'num' (value: a Fraction, or a string of digits for `\\frac12`),
-  'sym' a symbol, 'fn' a function, 'set' R Z N Q C, 'text' words, 'op' a sign or
-  a LaTeX command without its backslash.
+  Kinds: 'num' (value: a Fraction, or a string of digits, since `\\frac12` takes
+  single digits), 'sym' a symbol, 'fn' a function, 'set' one of R Z N Q C,
+  'text' words, 'op' an operator or a LaTeX command without its backslash.
   """
 
   kind: str
@@ -128,20 +129,21 @@ _PLAIN = re.compile(
 
 
 def european(text: str) -> str:
-  """Numerals with points between thousands and a decimal comma, in English."""
+  """Swaps commas and points in numbers: 1.234,5 becomes 1,234.5."""
   swap = str.maketrans(',.', '.,')
   return re.sub(r'\d[\d.,]*(?=\d)', lambda m: m[0].translate(swap), text)
 
 
 def tokens(text: str, *, thousands: bool = True) -> list[Token]:
-  """The tokens of an expression.
+  """Splits an expression into tokens.
 
   Args:
-    thousands: whether '1,234' is one number; within brackets it never is.
+    text: LaTeX, plain notation or Unicode.
+    thousands: whether '1,234' is one number; inside brackets it never is.
 
   Raises:
-    Unreadable: it is longer than what is read, or holds words or characters
-      that mathematics has not.
+    Unreadable: it is too long, or holds a number of too many digits or of no
+      valid base.
   """
   if len(text) > SYMBOLS:
     raise Unreadable(f'it has more than {SYMBOLS} characters')
@@ -173,8 +175,10 @@ def tokens(text: str, *, thousands: bool = True) -> list[Token]:
   return out
 
 
-def _read(kind, match, before, after):
-  """The tokens of one match."""
+def _read(
+  kind: str, match: re.Match, before: list[Token], after: str
+) -> Iterator[Token]:
+  """Yields the tokens of one match."""
   text = match[0]
   if kind == 'num':
     yield number(text)
@@ -186,11 +190,11 @@ def _read(kind, match, before, after):
       block += match['r4'] + match['r5']
     yield Token('num', repeating(match['r0'], match['r1'], block))
   elif kind == 'dots':
-    found = re.search(r'(?:(\d)\1{2,}|(\d{2,9})\2+)$', match['e1'])
-    if not found:
-      raise Unreadable('it breaks off in an ellipsis')
-    block = found[1] or found[2]
-    fixed = match['e1'][: found.start()]
+    period = re.search(r'(?:(\d)\1{2,}|(\d{2,9})\2+)$', match['e1'])
+    if not period:
+      raise Unreadable('it is cut off by an ellipsis')
+    block = period[1] or period[2]
+    fixed = match['e1'][: period.start()]
     yield Token('num', repeating(match['e0'], fixed, block))
   elif kind == 'text':
     yield from _upright(match)
@@ -209,7 +213,7 @@ def _read(kind, match, before, after):
 
 
 def number(text: str) -> Token:
-  """A decimal numeral, with commas or spaces between thousands."""
+  """Parses a decimal numeral, with commas or spaces between thousands."""
   text = re.sub(r'[{}, ]', '', text)
   mantissa, _, power = text.lower().partition('e')
   if len(mantissa) > DIGITS or len(power) > 4 or abs(int(power or 0)) > DIGITS:
@@ -221,14 +225,14 @@ def number(text: str) -> Token:
 
 
 def repeating(whole: str, fixed: str, block: str) -> Fraction:
-  """0.1666... of ('0', '1', '6')."""
+  """Returns a repeating decimal: 0.1666... for ('0', '1', '6')."""
   if len(whole + fixed + block) > DIGITS:
     raise Unreadable(f'it has a number of more than {DIGITS} digits')
   tail = Fraction(int(block), 10 ** len(block) - 1)
   return int(whole or 0) + (int(fixed or 0) + tail) / 10 ** len(fixed)
 
 
-def _based(digits, match) -> Fraction:
+def _based(digits: str, match: re.Match) -> Fraction:
   base = match['b1'] or match['b2']
   if not base.isdecimal():
     base = _SPELT.get(re.sub(r'\\text|[{} ]', '', base), 0)
@@ -238,10 +242,10 @@ def _based(digits, match) -> Fraction:
       raise ValueError
     return Fraction(int(digits, base))
   except ValueError:
-    raise Unreadable(f'{match[0]} is no number of a base') from None
+    raise Unreadable(f'{match[0]} is not a number in that base') from None
 
 
-def _upright(match):
+def _upright(match: re.Match) -> Iterator[Token]:
   inside = ' '.join(match['inside'].split())
   name = match[0].startswith(('\\mathrm', '\\operatorname'))
   if inside in FUNCTIONS or (name and inside in ('e', 'i', 'd', 'pi')):
@@ -275,8 +279,8 @@ def _command(name: str) -> Token:
   return Token('op', name)
 
 
-def _word(text, before, after):
-  """A run of letters: functions, Greek letters, or a product of symbols."""
+def _word(text: str, before: list[Token], after: str) -> Iterator[Token]:
+  """Reads letters as functions, Greek letters, or a product of symbols."""
   if text in ('or', 'and'):
     yield Token('op', text)
   elif text.lower() in ('infinity', 'inf', 'oo') and len(text) > 1:
@@ -304,8 +308,8 @@ def _word(text, before, after):
         yield Token('sym', piece)
 
 
-def _pieces(text) -> list[str] | None:
-  """'xsin' as x, sin; None for a word that is no product of symbols."""
+def _pieces(text: str) -> list[str] | None:
+  """Splits 'xsin' into x, sin; None for a word that is no such product."""
   if text in FUNCTIONS or text in _GREEK_IN_PLAIN or len(text) == 1:
     return [text]
   if text.lower() in _SHORT_WORDS:
@@ -323,7 +327,7 @@ def _pieces(text) -> list[str] | None:
   return out
 
 
-def _is_word(text) -> bool:
-  """Whether three letters are a word (red), no product (abc, lwh, ABC)."""
+def _is_word(text: str) -> bool:
+  """Whether three letters are a word (red), not a product (abc, lwh, ABC)."""
   vowel = re.search('[aeiou]', text[1:])
   return bool(vowel) and list(text.lower()) != sorted(text.lower())

@@ -1,32 +1,39 @@
-r"""Values of the scalar trees of `reader`, to any number of digits.
+r"""What is the numeric value of an expression, to any number of digits?
 
-Every function is total and bounded: an expression has at most `STEPS` nodes,
-counting the terms of sums, and magnitudes at most 2^`MAGNITUDE`. What goes beyond raises `Unreadable`.
+The expressions are scalar trees of `reader`. All work is bounded: an expression
+has at most `STEPS` nodes, counting the terms of sums, and magnitudes at most
+2^`MAGNITUDE`. What goes beyond raises `Unreadable`.
 """
 
 import functools
 import hashlib
 import importlib
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 from rlvr_jax.verifiers.maths import rationals, trees
 from rlvr_jax.verifiers.maths.notation import Unreadable
 
 MAGNITUDE = 1 << 40
 STEPS = 20_000
-PLACES = 8_000  # digits to which a value is worked out at most
+PLACES = 8_000  # most digits of a value
+
+
+Number = Any  # an mpmath mpf or mpc; mpmath is imported only when needed
 
 
 class Undefined(ArithmeticError):
-  """An expression has no (real) value here."""
+  """An expression has no value, or none that is real, at this point."""
 
 
 class Numbers:
   """Evaluates trees to `digits` digits.
 
   Attributes:
-    scale: the largest term of a sum that was met: rounding is relative to it.
-    spread: decimal exponent of the smallest or largest value that was met.
+    scale: the largest term of any sum so far; rounding errors are relative to
+      it.
+    spread: the largest absolute decimal exponent of any value so far.
   """
 
   def __init__(self, digits: int, *, real: bool, natural: bool = True):
@@ -39,16 +46,16 @@ class Numbers:
     self.spread = 0
     self.scale = self.mp.mpf(0)
 
-  def value(self, tree: tuple, env: dict):
-    """The value at env: {symbol: Fraction}.
+  def value(self, tree: tuple, env: dict[str, Number]) -> Number:
+    """Returns the value with the symbols set to `env`.
 
     Raises:
-      Undefined: there is none, or none that is real where it must be.
-      Unreadable: the limits of this module.
+      Undefined: there is no value, or no real one although `real` is set.
+      Unreadable: a limit of this module is exceeded.
     """
     self.steps += 1
     if self.steps > STEPS:
-      raise Unreadable('it is too long to be worked out')
+      raise Unreadable('it is too long to be evaluated')
     kind, *args = tree
     if kind == 'n':
       out = self._fraction(args[0])
@@ -68,12 +75,12 @@ class Numbers:
       values = [self.value(a, env) for a in args[1:]]
       out = self._function(args[0], values, degrees)
     elif kind in ('pm', 'matrix') or not trees.is_scalar(tree):
-      raise Unreadable('it is no number')
+      raise Unreadable('it is not a number')
     else:
       out = self._sign(kind, *(self.value(a, env) for a in args))
     return self._checked(out)
 
-  def _checked(self, x):
+  def _checked(self, x: Number) -> Number:
     mp = self.mp
     if not mp.isfinite(x):
       raise Undefined
@@ -85,14 +92,14 @@ class Numbers:
     if x:
       size = mp.mag(x)
       if abs(size) > MAGNITUDE:
-        raise Unreadable('it is too big to be worked out')
+        raise Unreadable('it is too big to be evaluated')
       self.spread = max(self.spread, int(abs(size) * 0.30103) + 1)
     return x
 
-  def _fraction(self, x: Fraction):
+  def _fraction(self, x: Fraction) -> Number:
     return self.mp.mpf(x.numerator) / x.denominator
 
-  def _symbol(self, name, env):
+  def _symbol(self, name: str, env: dict[str, Number]) -> Number:
     if name in env:
       value = env[name]
       return self._fraction(value) if isinstance(value, Fraction) else value
@@ -104,7 +111,7 @@ class Numbers:
       return self.mp.mpc(0, 1)
     raise Undefined
 
-  def _sign(self, kind, a, b=None):
+  def _sign(self, kind: str, a: Number, b: Number = None) -> Number:
     mp = self.mp
     if kind == '+':
       top = max(abs(a), abs(b))
@@ -123,13 +130,15 @@ class Numbers:
       return self._factorial(a)
     return a / 100 if kind == 'pct' else a  # 'deg'
 
-  def _factorial(self, a):
+  def _factorial(self, a: Number) -> Number:
     mp = self.mp
     if mp.im(a) or a < 0 or a > 10**6:
       raise Undefined
     return mp.gamma(a + 1)
 
-  def _power(self, base, exponent, env):
+  def _power(
+    self, base: tuple, exponent: tuple, env: dict[str, Number]
+  ) -> Number:
     mp = self.mp
     a, b = self.value(base, env), self.value(exponent, env)
     if not a:
@@ -139,7 +148,7 @@ class Numbers:
         raise Undefined
       return mp.mpf(0)
     if abs(b) * (abs(mp.mag(a)) + 1) > MAGNITUDE:
-      raise Unreadable('it is too big to be worked out')
+      raise Unreadable('it is too big to be evaluated')
     if not mp.im(b) and b == mp.floor(mp.re(b)):
       return mp.power(a, int(mp.re(b)))
     if self.real and a < 0:
@@ -149,20 +158,30 @@ class Numbers:
       return mp.power(-a, b) * (-1) ** ratio.numerator
     return mp.power(a, b)
 
-  def _series(self, kind, index, first, last, body, env):
+  def _series(
+    self,
+    kind: str,
+    index: str,
+    first: tuple,
+    last: tuple,
+    body: tuple,
+    env: dict[str, Number],
+  ) -> Number:
     ends = [self.value(t, env) for t in (first, last)]
     if any(self.mp.im(x) or x != self.mp.floor(x) for x in ends):
       raise Undefined
     a, b = (int(x) for x in ends)
     if b - a > STEPS:
-      raise Unreadable('it is too long to be worked out')
+      raise Unreadable('it is too long to be evaluated')
     total = self.mp.mpf(kind == 'prod')
     for k in range(a, b + 1):
       term = self.value(body, env | {index: Fraction(k)})
       total = total * term if kind == 'prod' else self._sign('+', total, term)
     return total
 
-  def _determinant(self, rows, env):
+  def _determinant(
+    self, rows: Sequence[tuple], env: dict[str, Number]
+  ) -> Number:
     n = len(rows)
     if n > 5 or any(len(r) != n for r in rows):
       raise Unreadable('its determinant')
@@ -175,12 +194,12 @@ class Numbers:
       total += -term if j % 2 else term
     return total
 
-  def _function(self, name, values, degrees):
+  def _function(self, name: str, values: list[Number], degrees: bool) -> Number:
     mp, a = self.mp, values[0]
     b = values[1] if len(values) > 1 else None
     if name in ('sin', 'cos', 'tan', 'cot', 'sec', 'csc'):
       if mp.mag(a or 1) > 4000:
-        raise Unreadable('it is too big to be worked out')
+        raise Unreadable('it is too big to be evaluated')
       a = a * mp.pi / 180 if degrees else a
       out = getattr(mp, name if name in ('sin', 'cos', 'tan') else
                     {'cot': 'tan', 'sec': 'cos', 'csc': 'sin'}[name])(a)  # fmt: skip
@@ -195,7 +214,7 @@ class Numbers:
       )
     if name in ('sinh', 'cosh', 'tanh', 'coth', 'exp'):
       if abs(a) > MAGNITUDE:
-        raise Unreadable('it is too big to be worked out')
+        raise Unreadable('it is too big to be evaluated')
       return getattr(mp, name)(a)
     if name in ('ln', 'log', 'log10', 'logb'):
       natural = name == 'ln' or (name == 'log' and self.natural)
@@ -233,12 +252,12 @@ class Numbers:
       return mp.sign(a)
     raise Unreadable(f'the function {name}')
 
-  def _log(self, x, base=False):
+  def _log(self, x: Number, base: bool = False) -> Number:
     if not x or (self.real and x < 0) or (base and x == 1):
       raise Undefined
     return self.mp.log(x)
 
-  def _floor(self, x):
+  def _floor(self, x: Number) -> Number:
     if self.mp.im(x):
       raise Undefined
     near = self.mp.nint(x)
@@ -247,7 +266,7 @@ class Numbers:
     return self.mp.floor(x)
 
 
-def _ratio(tree) -> Fraction | None:
+def _ratio(tree: tuple) -> Fraction | None:
   try:
     return rationals.value(tree)
   except Unreadable:
@@ -256,10 +275,10 @@ def _ratio(tree) -> Fraction | None:
 
 @functools.cache
 def points(names: tuple[str, ...], domain: str = 'real') -> tuple[dict, ...]:
-  """Where expressions in symbols are compared: the same for ever.
+  """Returns the fixed points at which symbolic expressions are compared.
 
-  Whole numbers, for sequences; numbers in (0, 1), (1, 4), and, but for the
-  domain 'positive', of both signs.
+  Integers, for sequences; numbers in (0, 1) and in (1, 4); and, unless the
+  domain is 'positive', numbers of both signs in (-3, 3).
   """
   kinds = ['whole', 'small', 'large'] * 3 + ['whole'] * 4
   if domain != 'positive':
@@ -269,7 +288,7 @@ def points(names: tuple[str, ...], domain: str = 'real') -> tuple[dict, ...]:
   )
 
 
-def _point(name, k, kind) -> Fraction:
+def _point(name: str, k: int, kind: str) -> Fraction:
   draw = hashlib.blake2b(f'{k} {name}'.encode(), digest_size=8).digest()
   u = Fraction(int.from_bytes(draw, 'big') >> 24, 1 << 40)
   if kind == 'whole':

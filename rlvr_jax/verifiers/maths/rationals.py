@@ -1,6 +1,6 @@
-r"""Values of rational expressions, as fractions.
+r"""What is the exact value of a rational expression, as a fraction?
 
-Bounded: what has more than `BITS` bits raises `Unreadable`.
+Bounded: a value of more than `BITS` bits raises `Unreadable`.
 """
 
 import math
@@ -10,11 +10,11 @@ from rlvr_jax.verifiers.maths import trees
 from rlvr_jax.verifiers.maths.notation import Unreadable
 
 BITS = 200_000
-FACTORIAL = 20_000  # largest number whose factorial is worked out
+FACTORIAL = 20_000  # largest number whose factorial is computed
 
 
 def value(tree: tuple) -> Fraction | None:
-  """The value of a rational expression, None of any other.
+  """Returns the value of a rational expression, None for any other.
 
   Raises:
     Unreadable: it has no value, or one of more than `BITS` bits.
@@ -28,15 +28,17 @@ def value(tree: tuple) -> Fraction | None:
   values = [value(x) for x in args]
   if any(v is None for v in values):
     return None
-  found = _exact(name, *values)
-  if found is not None:
-    size = max(found.numerator.bit_length(), found.denominator.bit_length())
+  out = _exact(name, *values)
+  if out is not None:
+    size = max(out.numerator.bit_length(), out.denominator.bit_length())
     if size > BITS:
-      raise Unreadable('it is too big to be worked out')
-  return found
+      raise Unreadable('it is too big to be evaluated')
+  return out
 
 
-def _exact(name, a, b=None, *more):
+def _exact(
+  name: str, a: Fraction, b: Fraction | None = None, *rest: Fraction
+) -> Fraction | None:
   if name == '+':
     return a + b
   if name == 'neg':
@@ -62,7 +64,7 @@ def _exact(name, a, b=None, *more):
   if name in ('floor', 'ceil'):
     return Fraction(getattr(math, name)(a))
   if name in ('max', 'min') and b is not None:
-    return {'max': max, 'min': min}[name](a, b, *more)
+    return {'max': max, 'min': min}[name](a, b, *rest)
   if name == 'mod' and b:
     return a % b
   whole = a.denominator == 1 and b is not None and b.denominator == 1
@@ -70,7 +72,7 @@ def _exact(name, a, b=None, *more):
     n, k = _whole(a, FACTORIAL), int(b)
     return Fraction(math.comb(n, k) if k >= 0 else 0)
   if name in ('gcd', 'lcm') and b is not None:
-    whole = [_whole(abs(x), None) for x in (a, b, *more)]
+    whole = [_whole(abs(x), None) for x in (a, b, *rest)]
     return Fraction(getattr(math, name)(*whole))
   if name in ('logb', 'log10', 'ln') and (b or a) > 0:
     return _logarithm(name, a, b)
@@ -79,9 +81,9 @@ def _exact(name, a, b=None, *more):
 
 def _whole(value: Fraction, limit: int | None) -> int:
   if value.denominator != 1 or value < 0:
-    raise Unreadable('a whole number is meant')
+    raise Unreadable('it needs a whole number that is not negative')
   if limit is not None and value > limit:
-    raise Unreadable('it is too big to be worked out')
+    raise Unreadable('it is too big to be evaluated')
   return int(value)
 
 
@@ -97,12 +99,12 @@ def _power(a: Fraction, b: Fraction) -> Fraction | None:
     raise Unreadable('it divides by zero')
   size = max(a.numerator.bit_length(), a.denominator.bit_length())
   if abs(a) != 1 and a and size * abs(b.numerator) > BITS:
-    raise Unreadable('it is too big to be worked out')
+    raise Unreadable('it is too big to be evaluated')
   return a ** int(b) if abs(a) != 1 else (a if b.numerator % 2 else Fraction(1))
 
 
 def _root(n: int, k: int) -> int | None:
-  """The whole k-th root, if there is one."""
+  """Returns the integer k-th root of n, None if there is none."""
   if n in (0, 1):
     return n
   if k >= n.bit_length():
@@ -114,7 +116,7 @@ def _root(n: int, k: int) -> int | None:
   return low if low**k == n else None
 
 
-def _logarithm(name, a, b):
+def _logarithm(name: str, a: Fraction, b: Fraction | None) -> Fraction | None:
   base, x = (a, b) if name == 'logb' else (Fraction(10), a)
   if x == 1:
     return Fraction(0)

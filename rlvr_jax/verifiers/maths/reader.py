@@ -1,12 +1,13 @@
-r"""Reads mathematics: text to a tree of tuples.
+r"""How is a mathematical text parsed into a tree of tuples?
 
-Nothing is evaluated, and no library is asked. Symbols keep their case. Trees:
+Nothing is evaluated, and no library parses the text. Symbols are
+case-sensitive. Scalar trees:
 
   ('n', Fraction, decimal)  ('s', symbol)  ('+', a, b)  ('neg', a)  ('*', a, b)
   ('/', a, b)  ('^', a, b)  ('!', a)  ('f', name, a, ...)  ('pm', sign, a, b)
   ('deg', a)  ('pct', a)  ('sum', symbol, first, last, body), ('prod', ...)
 
-and around them
+Trees that contain them:
 
   ('list', x, ...) in any order   ('set', x, ...)   ('tuple', x, ...)
   ('interval', a, b, closed left, closed right)   ('all', 'R')
@@ -40,7 +41,7 @@ _FRENCH = re.compile(
   r'(^ ?|\\cup ?|\\in ?|= ?|∪ ?)([\[\](])([^\[\]()=]*[,;][^\[\]()=]*)([\[\])])'
   r'(?= ?(?:$|\\cup|∪))'
 )
-_DERIVATIVE = re.compile(  # not 'dy/dx = ...', which names what follows
+_DERIVATIVE = re.compile(  # not 'dy/dx = ...', a name for the value after it
   r'\\[dt]?frac ?\{ ?d(?: ?\^ ?\{?\d\}?)? ?[a-z]?(?:\([a-z]\))? ?\} ?'
   r'\{ ?d ?[a-z](?: ?\^ ?\{?\d\}?)? ?\} ?(?![= ])'
 )
@@ -48,50 +49,57 @@ _COMBINATIONS = re.compile(r'(?<![\w\\])C ?\( ?(\d{1,4}) ?, ?(\d{1,4}) ?\)')
 _DATE = re.compile(r'\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{2,4}')
 
 
-def read(text: str, *, loose: bool = False, thousands: bool = True,
-         semicolons: bool = True) -> tuple:  # fmt: skip
-  """The tree of an answer.
+def read(
+  text: str,
+  *,
+  loose: bool = False,
+  thousands: bool = True,
+  semicolons: bool = True,
+) -> tuple:
+  """Parses an answer into a tree.
 
   Args:
-    text: without the signs of mathematics mode.
-    loose: the answer must be a number (see `units.strip`): C(5,2) is 10, and
-      no point.
+    text: mathematics without math delimiters such as dollar signs.
+    loose: whether the answer must be a number (see `units.strip`); then C(5,2)
+      is 10, not a point.
     thousands: see `notation.tokens`.
-    semicolons: '[0; 1]' is an interval.
+    semicolons: whether '[0; 1]' is an interval.
 
   Raises:
-    Unreadable: says why.
+    Unreadable: it is not mathematics that can be parsed; the message is the
+      reason.
   """
   if len(text) > notation.SYMBOLS:
     raise Unreadable(f'it has more than {notation.SYMBOLS} characters')
   if _DATE.fullmatch(text.strip()):
     raise Unreadable('it is a date')
   if _DERIVATIVE.search(text):
-    raise Unreadable('it holds a derivative, which is not worked out')
+    raise Unreadable('it holds a derivative, which is not supported')
   text = _FRENCH.sub(_english, text)
   text = units.strip(spelling.plain(text).strip(), loose=loose)
   text = re.sub(r'(?<![\d.])(\d*\.\d*)\((\d+)\)$', r'\1\\overline{\2}', text)
   if loose:
     text = _COMBINATIONS.sub(r'\\binom{\1}{\2}', text)
-  found = notation.tokens(text, thousands=thousands)
-  return _Reader(found, semicolons).whole()
+  tokens = notation.tokens(text, thousands=thousands)
+  return _Reader(tokens, semicolons).whole()
 
 
-def _english(match) -> str:
-  """]0, 1[ as (0, 1)."""
+def _english(match: re.Match) -> str:
+  """Rewrites the French interval ]0, 1[ as (0, 1)."""
   before, left, inside, right = match.groups()
   left, right = left.replace(']', '('), right.replace('[', ')')
   return f'{before}{left}{inside}{right}'
 
 
 class _Reader(terms.Terms):
-  """Structure: relations, lists, sets, read by slices."""
+  """Parses structure: relations, lists and sets, slice by slice."""
 
-  def __init__(self, found: list[Token], semicolons: bool):
-    super().__init__(found)
+  def __init__(self, tokens: list[Token], semicolons: bool):
+    super().__init__(tokens)
     self.semicolons = semicolons
 
   def whole(self) -> tuple:
+    """Parses all tokens, without leading words such as 'the answer is'."""
     start, end = 0, len(self.tokens)
     while (
       start < end
@@ -111,8 +119,8 @@ class _Reader(terms.Terms):
       raise Unreadable('it is empty')
     return self._modulo(start, end)
 
-  def _find(self, start, end, *values) -> list[int]:
-    """Where these signs stand, outside of brackets."""
+  def _find(self, start: int, end: int, *values: str) -> list[int]:
+    """Returns the positions of these operators outside of brackets."""
     if start >= end:
       return []
     level = min(self.depths[start:end])
@@ -122,15 +130,18 @@ class _Reader(terms.Terms):
       if self.depths[i] == level and is_op(self.tokens[i], *values)
     ]
 
-  def _parts(self, start, end, places) -> list[tuple[int, int]]:
+  def _parts(
+    self, start: int, end: int, places: list[int]
+  ) -> list[tuple[int, int]]:
+    """Returns the (start, end) of the parts between these positions."""
     edges = [start - 1, *places, end]
     parts = [(a + 1, b) for a, b in itertools.pairwise(edges)]
     if any(a >= b for a, b in parts):
       raise Unreadable('a part of it is empty')
     return parts
 
-  def _modulo(self, start, end):
-    """5 \\pmod 7, x \\equiv 5 (mod 7)."""
+  def _modulo(self, start: int, end: int) -> tuple:
+    """Parses 5 \\pmod 7, x \\equiv 5 (mod 7), or anything without a modulus."""
     for i in range(start, end):
       if is_op(self.tokens[i], 'pmod') and self.depths[i] == 0:
         return ('mod', self._list(start, i), self._value(i + 1, end))
@@ -150,7 +161,8 @@ class _Reader(terms.Terms):
         return ('mod', self._list(start, i), self._value(i + 2, end - 1))
     return self._list(start, end)
 
-  def _list(self, start, end):
+  def _list(self, start: int, end: int) -> tuple:
+    """Parses values separated by commas, semicolons, 'or', 'and'."""
     if is_op(self.tokens[end - 1], ',', ';', '.', ':'):
       end -= 1
     if start >= end:
@@ -166,13 +178,13 @@ class _Reader(terms.Terms):
     for sign in (';', ','):
       if places := self._find(start, end, sign):
         edges = [start - 1, *places, end]
-        # '2, 3, , 5' is left of '2, 3, and 5'
+        # '2, 3, , 5' is what remains of '2, 3, and 5': skip the empty part
         parts = [(a + 1, b) for a, b in itertools.pairwise(edges) if a + 1 < b]
         return self._together(',', [self._value(a, b) for a, b in parts])
     return self._value(start, end)
 
-  def _together(self, word, items):
-    """Several answers: a list, or a condition if all are inequalities."""
+  def _together(self, word: str, items: list[tuple]) -> tuple:
+    """Combines answers: a list, or a condition if all are inequalities."""
     first = items[0]
     if first[0] == 'rel' and first[1] == ('!=',):  # x \\ne 0, 1
       items = [
@@ -186,8 +198,8 @@ class _Reader(terms.Terms):
     # n = 2, 3, 4 names all of them.
     return ('list', *flat)
 
-  def _value(self, start, end):
-    """One answer: a relation, a set, a tuple, a number."""
+  def _value(self, start: int, end: int) -> tuple:
+    """Parses one answer: a relation, a set, a tuple, a number."""
     places = self._find(start, end, *RELATIONS)
     if not places:
       return self._set(start, end)
@@ -211,14 +223,15 @@ class _Reader(terms.Terms):
         sides.append(('name', self._spelt(a, b)))
     return ('rel', signs, tuple(sides))
 
-  def _spelt(self, start, end) -> str:
+  def _spelt(self, start: int, end: int) -> str:
     return ''.join(str(t.value) for t in self.tokens[start:end])
 
-  def _applied(self, start, end) -> bool:
-    """f(x), f^{-1}(x), P(A): a function and what it is of."""
+  def _applied(self, start: int, end: int) -> bool:
+    """Whether it is a function with its argument: f(x), f^{-1}(x), P(A)."""
     return bool(end - start > 3 and _APPLIED.fullmatch(self._spelt(start, end)))
 
-  def _set(self, start, end):
+  def _set(self, start: int, end: int) -> tuple:
+    """Parses a set, tuple, interval or ratio, else a scalar."""
     if start >= end:
       raise Unreadable('a part of it is empty')
     for sign, name in (('cup', 'union'), ('cap', 'inter'),
@@ -243,9 +256,9 @@ class _Reader(terms.Terms):
     if dash and self.tokens[start].kind == 'set':
       return ('minus', self._set(start, start + 1), self._set(start + 2, end))
     if self._matched(start, end):
-      found = self._bracketed(start, end)
-      if found is not None:
-        return found
+      inner = self._bracketed(start, end)
+      if inner is not None:
+        return inner
     # A(1, 2): a point with its letter
     if (
       end - start > 3
@@ -262,8 +275,8 @@ class _Reader(terms.Terms):
       raise Unreadable('it is a system')
     return self._scalar(start, end)
 
-  def _matched(self, start, end) -> bool:
-    """Whether one pair of brackets holds the whole."""
+  def _matched(self, start: int, end: int) -> bool:
+    """Whether one pair of brackets encloses everything."""
     first, last = self.tokens[start], self.tokens[end - 1]
     return (
       end - start > 1
@@ -272,8 +285,8 @@ class _Reader(terms.Terms):
       and all(d > self.depths[start] for d in self.depths[start + 1 : end - 1])
     )
 
-  def _bracketed(self, start, end):
-    """A tuple, interval or set; None for a number in brackets."""
+  def _bracketed(self, start: int, end: int) -> tuple | None:
+    """Parses a tuple, interval or set; None for a number in brackets."""
     left, right = self.tokens[start].value, self.tokens[end - 1].value
     if left in ('lfloor', 'lceil'):
       return None
@@ -304,7 +317,8 @@ class _Reader(terms.Terms):
       return self._list(*inside)
     return self._list(*inside) if self._matched(*inside) else None
 
-  def _braces(self, start, end):
+  def _braces(self, start: int, end: int) -> tuple:
+    """Parses the inside of set braces."""
     if start == end:
       return ('set',)
     if places := self._find(start, end, '|', ':'):
@@ -313,19 +327,19 @@ class _Reader(terms.Terms):
         if left[0] in ('s', 'rel') and (
           left[0] == 's' or (left[1] == ('in',) and left[2][1] == ('all', 'R'))
         ):
-          found = self._list(places[0] + 1, end)
-          if _condition(found):
-            return found
+          condition = self._list(places[0] + 1, end)
+          if _condition(condition):
+            return condition
       if self._find(start, end, ':'):
-        raise Unreadable('a set by a condition that is not read')
-    found = self._list(start, end)
-    if _condition(found):
-      return found
-    return ('set', *(found[1:] if found[0] == 'list' else (found,)))
+        raise Unreadable('a set by a condition that is not supported')
+    inner = self._list(start, end)
+    if _condition(inner):
+      return inner
+    return ('set', *(inner[1:] if inner[0] == 'list' else (inner,)))
 
 
-def _condition(tree) -> bool:
-  """Whether it is an inequality, or several."""
+def _condition(tree: tuple) -> bool:
+  """Whether a tree is an inequality or a combination of inequalities."""
   if tree[0] in ('or', 'and'):
     return all(_condition(x) for x in tree[1:])
   return tree[0] == 'rel' and all(

@@ -1,24 +1,25 @@
-r"""Are two numbers, or two expressions in symbols, equal?"""
+r"""Are two numbers, or two symbolic expressions, equal?"""
 
+from collections.abc import Callable
 from fractions import Fraction
 
 from rlvr_jax.verifiers.maths import numeric_values, rationals, trees
-from rlvr_jax.verifiers.maths.conventions import Conventions
 from rlvr_jax.verifiers.maths.notation import Unreadable
+from rlvr_jax.verifiers.rules import Rules
 
-DIGITS = 50  # beyond those that the numbers of an expression have
+DIGITS = 50  # in addition to those of the numbers in an expression
 _STRAIGHT = ('n', Fraction(180), False)
-AGREE = 3  # points at which two expressions must both have a value
+AGREE = 3  # least number of points at which both expressions have a value
 
 
-def equal(a: tuple, b: tuple, rules: Conventions) -> bool:
+def equal(a: tuple, b: tuple, rules: Rules) -> bool:
   r"""Whether two scalar trees are equal.
 
-  A percent sign on one side alone is read both ways, unless the rules are
-  strict. `\log` is read as the natural logarithm, then as that to base 10.
+  A percent sign on one side alone is read both ways, unless `rules.percent` is
+  'strict'. `\log` is tried as the natural logarithm, then as that to base 10.
 
   Raises:
-    Unreadable: it cannot be decided within the limits of `values`.
+    Unreadable: undecidable within the limits of `numeric_values`.
   """
   percent = [_percent(x) for x in (a, b)]
   if percent[0] is not None and percent[1] is not None:
@@ -35,27 +36,31 @@ def equal(a: tuple, b: tuple, rules: Conventions) -> bool:
 
 
 def infinite(tree: tuple) -> int:
-  """1 for infinity, -1 for minus infinity, 0 for the rest."""
+  """Returns 1 for infinity, -1 for minus infinity, 0 for any other tree."""
   if tree == ('s', 'oo'):
     return 1
   return -infinite(tree[1]) if tree[0] == 'neg' else 0
 
 
-def proportional(a: tuple, b: tuple, rules: Conventions, *,
-                 positive: bool) -> bool:  # fmt: skip
-  """Whether a = c b for a constant c, which is not 0, at all points.
+def proportional(a: tuple, b: tuple, rules: Rules, *, positive: bool) -> bool:
+  """Whether a = c b at all points, for one constant c other than 0.
 
   Args:
-    positive: c must be above 0.
+    a, b: scalar trees.
+    rules: only `domain` is used.
+    positive: whether c must be above 0.
+
+  Raises:
+    Unreadable: they have values at fewer than `AGREE` points.
   """
   names = tuple(sorted(trees.free(a, b)))
   ratio, agreed = None, 0
   real = 'i' not in trees.symbols(a) | trees.symbols(b)
   digits = DIGITS + trees.digits_of(a, b) + 20
   for env in numeric_values.points(names, rules.domain):
-    found = numeric_values.Numbers(digits, real=real)
+    numbers = numeric_values.Numbers(digits, real=real)
     try:
-      x, y = found.value(a, env), found.value(b, env)
+      x, y = numbers.value(a, env), numbers.value(b, env)
     except numeric_values.Undefined:
       continue
     if not x and not y:
@@ -63,15 +68,16 @@ def proportional(a: tuple, b: tuple, rules: Conventions, *,
     if not x or not y:
       return False
     ratio = x / y if ratio is None else ratio
-    if abs(x / y - ratio) > abs(ratio) * found.noise:
+    if abs(x / y - ratio) > abs(ratio) * numbers.noise:
       return False
     agreed += 1
   if agreed < AGREE:
-    raise Unreadable('it has a value almost nowhere')
-  return not positive or (not found.mp.im(ratio) and ratio > 0)
+    raise Unreadable('it has a value at too few points')
+  return not positive or (not numbers.mp.im(ratio) and ratio > 0)
 
 
-def _percent(tree) -> tuple | None:
+def _percent(tree: tuple) -> tuple | None:
+  """Returns a percentage without its sign, None if it is none."""
   if tree[0] == 'pct':
     return tree[1]
   if tree[0] == 'neg':
@@ -82,7 +88,7 @@ def _percent(tree) -> tuple | None:
   return None
 
 
-def _equal(a, b, rules) -> bool:
+def _equal(a: tuple, b: tuple, rules: Rules) -> bool:
   signs = infinite(a), infinite(b)
   if any(signs):
     return signs[0] == signs[1]
@@ -100,15 +106,19 @@ def _equal(a, b, rules) -> bool:
   return _any_log(lambda natural: _same(a, b, {}, natural, rules), a, b)
 
 
-def _any_log(check, a, b) -> bool:
-  """The check, with `log` read in either way."""
+def _any_log(check: Callable[[bool], bool], a: tuple, b: tuple) -> bool:
+  """Whether a check(natural) passes for either meaning of `log`."""
   if check(True):
     return True
   return any(trees.has_function(t, 'log') for t in (a, b)) and check(False)
 
 
-def _everywhere(a, b, names, rules) -> bool:
-  def check(natural):
+def _everywhere(
+  a: tuple, b: tuple, names: tuple[str, ...], rules: Rules
+) -> bool:
+  """Whether two expressions agree at all points where both have a value."""
+
+  def check(natural: bool) -> bool:
     agreed = 0
     for env in numeric_values.points(names, rules.domain):
       try:
@@ -118,21 +128,21 @@ def _everywhere(a, b, names, rules) -> bool:
         continue
       agreed += 1
     if agreed < AGREE:
-      raise Unreadable('it has a value almost nowhere')
+      raise Unreadable('it has a value at too few points')
     return True
 
   return _any_log(check, a, b)
 
 
-def _same(a, b, env, natural, rules) -> bool:
-  """Whether two values agree; at more digits until that can be said."""
+def _same(a: tuple, b: tuple, env: dict, natural: bool, rules: Rules) -> bool:
+  """Whether two values agree; adds digits until that can be decided."""
   real = rules.domain != 'complex' or not env
   real = real and 'i' not in trees.symbols(a) | trees.symbols(b)
   digits = 2 * DIGITS + trees.digits_of(a, b)
   while True:
-    found = numeric_values.Numbers(digits, real=real, natural=natural)
+    numbers = numeric_values.Numbers(digits, real=real, natural=natural)
     try:
-      x, y = found.value(a, env), found.value(b, env)
+      x, y = numbers.value(a, env), numbers.value(b, env)
     except numeric_values.Undefined:
       if env:
         raise
@@ -140,29 +150,29 @@ def _same(a, b, env, natural, rules) -> bool:
         raise Unreadable('it has no value') from None
       real = False  # \\sqrt{-4}
       continue
-    top = max(abs(x), abs(y), found.scale)
-    if abs(x - y) > top * found.noise:
+    top = max(abs(x), abs(y), numbers.scale)
+    if abs(x - y) > top * numbers.noise:
       return False
-    need = 2 * DIGITS + trees.digits_of(a, b) + 2 * found.spread
+    need = 2 * DIGITS + trees.digits_of(a, b) + 2 * numbers.spread
     if digits >= need:
       return True
     if need > numeric_values.PLACES:
-      raise Unreadable('it is too big to be worked out')
+      raise Unreadable('it is too big to be evaluated')
     digits = need
 
 
-def _near(decimal: Fraction, tree, rules) -> bool:
-  """Whether a decimal is close to a number that is not rational."""
-  found = numeric_values.Numbers(
+def _near(decimal: Fraction, tree: tuple, rules: Rules) -> bool:
+  """Whether a decimal is close to an irrational number."""
+  numbers = numeric_values.Numbers(
     2 * DIGITS, real='i' not in trees.symbols(tree)
   )
   try:
-    value = found.value(tree, {})
+    value = numbers.value(tree, {})
   except numeric_values.Undefined:
     raise Unreadable('it has no real value') from None
-  if found.mp.im(value):
+  if numbers.mp.im(value):
     return False
-  mantissa, exponent = found.mp.frexp(value)
+  mantissa, exponent = numbers.mp.frexp(value)
   if abs(exponent) > 4000:
     return False
   precise = Fraction(int(mantissa * 2**200), 2**200) * Fraction(2) ** exponent

@@ -1,4 +1,4 @@
-r"""Writes Unicode mathematics as LaTeX, and leaves out what is only style."""
+r"""How is Unicode mathematics written as LaTeX, without style commands?"""
 
 import functools
 import re
@@ -65,8 +65,7 @@ _RUNS = (
   (re.compile(f'[{"".join(map(re.escape, _RAISED))}]+'), '^', _RAISED),
   (re.compile(f'[{"".join(map(re.escape, _LOWERED))}]+'), '_', _LOWERED),
 )
-# Commands that only change how something looks, and those with an argument
-# that says how.
+# Commands that only change the appearance (below also those with an argument).
 _STYLE = re.compile(
   r'\\(?:displaystyle|textstyle|scriptstyle|scriptscriptstyle|bf|it|rm|sf|tt|em|'
   r'bfseries|itshape|tiny|small|normalsize|large|Large|LARGE|huge|Huge|'
@@ -85,12 +84,12 @@ _PERCENT = re.compile(
   r'\\(?:text|mathrm|mbox) ?\{ ?(?:percent|per cent|pct|%|\\%) ?\}'
   r'|(?<![A-Za-z])(?:percent|per cent|pct)\b'
 )
-# \mathrm{\frac{1}{2}}: style alone, as it holds mathematics.
+# \mathrm{\frac{1}{2}}: only style, since it contains mathematics.
 _STYLED = re.compile(
   r'\\(?:text|textbf|textrm|mbox|mathrm) ?\{'
   r'(?=[^{}A-Za-z\\]{0,20}\\(?:[dt]?frac|sqrt|pi|infty|d?binom)(?![A-Za-z]))'
 )
-# Numbers of choices: _6C_2, 6C2.
+# Binomial coefficients: _6C_2, 6C2.
 _CHOOSE = re.compile(
   r'(?<![\w.\\])(?:\{\})?[_^]\{?(\d{1,4})\}?(?:C|\\(?:mathrm|text)\{C\})_\{?(\d{1,4})\}?'
   r'|(?<![\w.\\])(\d{1,4})C(\d{1,4})(?![\w.])'
@@ -102,7 +101,10 @@ _SPACE = re.compile(
 
 
 def plain(text: str) -> str:
-  r"""Unicode mathematics as LaTeX, without style commands; spaces are ' '."""
+  r"""Rewrites Unicode mathematics as LaTeX, without style commands.
+
+  All white space becomes ' ', the end of a matrix row \x03.
+  """
   if any(ord(c) > 127 for c in text):
     text = re.sub(
       r'(?:\d[\u0305\u0304])+',
@@ -115,7 +117,7 @@ def plain(text: str) -> str:
   text = _PERCENT.sub(r'\\%', text)
   if not re.search(r'matrix|array|cases|align', text):
     text = re.sub(r'\\\\(?=[A-Za-z])', r'\\', text)  # \\frac, escaped twice
-  # the end of a row
+  # the end of a matrix row
   text = re.sub(r'\\\\(?: ?\[\d[\d.]*(?:pt|em|ex|mm)\])?', '\x03', text)
   text = _STYLED.sub('{', text)
   text = _CHOOSE.sub(
@@ -129,7 +131,7 @@ def plain(text: str) -> str:
   return _STYLE.sub('', text)
 
 
-def _shifted(sign, table, match) -> str:
+def _shifted(sign: str, table: dict[str, str], match: re.Match) -> str:
   return f'{sign}{{{"".join(table[c] for c in match[0])}}}'
 
 

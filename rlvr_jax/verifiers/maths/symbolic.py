@@ -1,13 +1,15 @@
-r"""Compares mathematics with mathematics; runs in a worker process.
+r"""Do an answer and a gold answer mean the same? Runs in a worker process.
 
-Both sides are read by `reader`, and their values compared: rational numbers
-exactly; other constants to 50 digits beyond those of the numbers in them;
-expressions in symbols at fixed points (`values.points`) to as many. Nothing is
-evaluated as a program, and the cost is bounded (`values`).
+`reader` parses both sides, and their values are compared: rational numbers
+exactly; other constants to 50 digits more than the numbers in them have;
+symbolic expressions to the same precision at fixed points
+(`numeric_values.points`). Nothing is evaluated as a program, and the cost is
+bounded (`numeric_values`).
 """
 
 import itertools
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 from rlvr_jax.verifiers.maths import (
@@ -18,21 +20,24 @@ from rlvr_jax.verifiers.maths import (
   scalars,
   trees,
 )
-from rlvr_jax.verifiers.maths.conventions import DEFAULT, Conventions
 from rlvr_jax.verifiers.maths.reader import Unreadable
+from rlvr_jax.verifiers.rules import RULES, Rules
 
 _SEVERAL = ('list', 'set', 'tuple')
 
 
-def check(gold: str, answer: str | None, **conventions) -> str:
-  """'correct', 'wrong', 'bad gold' or 'unreadable'.
+def check(
+  gold: str, answer: str | None, **conventions: str | bool | float
+) -> str:
+  """Returns 'correct', 'wrong', 'bad gold' or 'unreadable'.
 
-  Without an answer it only says whether the gold can be read ('correct').
+  Without an answer, only the gold is checked: 'correct' or 'bad gold'.
 
   Args:
-    conventions: fields of `Conventions`.
+    gold, answer: LaTeX, plain notation or Unicode.
+    conventions: fields of `Rules` that differ from the defaults.
   """
-  rules = DEFAULT._replace(**conventions)
+  rules = RULES._replace(**conventions)
   try:
     expected = _read(gold, rules)
     _check(expected, rules)
@@ -48,8 +53,8 @@ def check(gold: str, answer: str | None, **conventions) -> str:
     return 'unreadable'
 
 
-def _check(gold, rules) -> None:
-  """Raises unless the terms of a gold answer have values."""
+def _check(gold: tuple, rules: Rules) -> None:
+  """Raises Unreadable unless the terms of a gold answer have values."""
   value = equations.resolve(gold, rules, gold=True).value
   if value is None:
     raise Unreadable('it is an approximation')
@@ -65,31 +70,31 @@ def _check(gold, rules) -> None:
 
 
 def warm(_: str) -> str:
-  """What a new worker does first."""
+  """Loads what a check needs, in a new worker."""
   return check('\\frac{x}{2}', '0.5x')
 
 
-def _read(text, rules, **options):
+def _read(text: str, rules: Rules, **options: bool) -> tuple:
   return reader.read(text, semicolons=rules.semicolons, **options)
 
 
-def _matches(gold, expected, answer, rules) -> bool:
+def _matches(gold: str, expected: tuple, answer: str, rules: Rules) -> bool:
   number = _is_number(expected, rules)
-  found = _read(answer, rules, loose=number)
-  if equal(expected, _integral(expected, found), rules):
+  tree = _read(answer, rules, loose=number)
+  if equal(expected, _integral(expected, tree), rules):
     return True
-  # 100,200 is a number, and may be meant for a list.
+  # 100,200 was read as a number, but may be meant as a list.
   if expected[0] in _SEVERAL and re.search(r'\d,\d{3}', answer):
-    found = _read(answer, rules, thousands=False)
-  elif found[0] in _SEVERAL and re.search(r'\d,\d{3}', gold):
+    tree = _read(answer, rules, thousands=False)
+  elif tree[0] in _SEVERAL and re.search(r'\d,\d{3}', gold):
     expected = _read(gold, rules, thousands=False)
   else:
     return False
-  return equal(expected, found, rules)
+  return equal(expected, tree, rules)
 
 
-def _integral(gold, answer):
-  """Writes +c in an answer as the +C of a gold antiderivative."""
+def _integral(gold: tuple, answer: tuple) -> tuple:
+  """Renames the +c of an answer to the +C of a gold antiderivative."""
   names = _added(gold), _added(answer)
   mine, other = ({'C', 'c', 'K', 'k'} & set(n) for n in names)
   if mine == {'C'} and len(other) == 1 and trees.free(gold) > {'C'}:
@@ -99,14 +104,14 @@ def _integral(gold, answer):
   return answer
 
 
-def _added(tree) -> list[str]:
-  """The symbols that are terms of a sum."""
+def _added(tree: tuple) -> list[str]:
+  """Returns the symbols that are terms of a sum."""
   if tree[0] == 's':
     return [tree[1]]
   return _added(tree[1]) + _added(tree[2]) if tree[0] == '+' else []
 
 
-def _renamed(tree, name):
+def _renamed(tree: tuple, name: str) -> tuple:
   if tree == ('s', name):
     return ('s', 'C')
   if tree[0] != '+':
@@ -114,17 +119,17 @@ def _renamed(tree, name):
   return ('+', _renamed(tree[1], name), _renamed(tree[2], name))
 
 
-def _is_number(tree, rules) -> bool:
+def _is_number(tree: tuple, rules: Rules) -> bool:
   value = equations.resolve(tree, rules, gold=True).value
   return bool(value) and trees.is_scalar(value) and not trees.free(value)
 
 
-def equal(gold: tuple, answer: tuple, rules: Conventions) -> bool:
+def equal(gold: tuple, answer: tuple, rules: Rules) -> bool:
   """Whether two trees mean the same.
 
   Raises:
     equations.Untrue: an equation in the answer does not hold.
-    Unreadable: it cannot be decided.
+    Unreadable: this cannot be decided.
   """
   both = _equation(gold) and _equation(answer)
   if both and len(trees.free(gold)) > 1 and _equations(gold, answer, rules):
@@ -140,10 +145,10 @@ def equal(gold: tuple, answer: tuple, rules: Conventions) -> bool:
   return a.value is not None and _values(g.value, a.value, rules)
 
 
-def _rough(gold, a, rules) -> bool:
+def _rough(gold: tuple, a: equations.Named, rules: Rules) -> bool:
   """Whether the decimal after an approximation sign is the gold answer.
 
-  Only a gold answer that is a decimal itself can be: \\pi \\approx 3 is not 3.
+  Only for a gold answer that is a decimal: \\pi \\approx 3 is not 3.
   """
   if not (trees.is_scalar(gold) and trees.decimal(gold)):
     return False
@@ -153,7 +158,7 @@ def _rough(gold, a, rules) -> bool:
   return a.value is None or scalars.equal(a.rough, a.value, loose)
 
 
-def _equation(tree) -> bool:
+def _equation(tree: tuple) -> bool:
   return (
     tree[0] == 'rel'
     and tree[1] == ('=',)
@@ -161,7 +166,7 @@ def _equation(tree) -> bool:
   )
 
 
-def _values(g, a, rules) -> bool:
+def _values(g: tuple, a: tuple, rules: Rules) -> bool:
   members = equations.items(g), equations.items(a)
   if real_sets.is_set(g) or real_sets.is_set(a):
     return _sets(g, a, rules)
@@ -190,26 +195,33 @@ def _values(g, a, rules) -> bool:
   return g == a
 
 
-def _collections(g, a, wanted, found, rules) -> bool:
+def _collections(
+  g: tuple,
+  a: tuple,
+  wanted: list[tuple],
+  given: list[tuple] | None,
+  rules: Rules,
+) -> bool:
+  """Whether two collections with members `wanted` and `given` are equal."""
   if a[0] == 'tuple' and g[0] == 'list':
     return _ordered(wanted, a[1:], rules)
-  if found is None:
+  if given is None:
     return len(wanted) == 1 and equal(wanted[0], a, rules)
   names = [_named(x, rules) for x in wanted]
-  told = [_named(x, rules) for x in found]
-  if _all_differ(names) and not any(told):
-    return _ordered(wanted, found, rules)  # x = 1, y = 2: not 2, 1
-  if g[0] == a[0] == 'list' and _all_differ(told) and not any(names):
-    # 5, 3 of p and q: p = 5, q = 3 in any order, not p = 3, q = 5
-    ways = found, _row(a)
-    return any(_ordered(wanted, way, rules) for way in ways)
-  if g[0] == a[0] == 'list' and len(wanted) != len(found):
+  given_names = [_named(x, rules) for x in given]
+  if _all_differ(names) and not any(given_names):
+    return _ordered(wanted, given, rules)  # x = 1, y = 2: not 2, 1
+  if g[0] == a[0] == 'list' and _all_differ(given_names) and not any(names):
+    # gold 5, 3 for p, q: p = 5, q = 3 in any order, but not p = 3, q = 5
+    orders = given, _row(a)
+    return any(_ordered(wanted, order, rules) for order in orders)
+  if g[0] == a[0] == 'list' and len(wanted) != len(given):
     return False
-  left = list(found)
+  left = list(given)
   for x in wanted:
     same = next((y for y in left if equal(x, y, rules)), None)
     if same is None:
-      same = next((y for y in found if equal(x, y, rules)), None)
+      same = next((y for y in given if equal(x, y, rules)), None)
       if same is None or g[0] == a[0] == 'list':
         return False
     else:
@@ -217,17 +229,17 @@ def _collections(g, a, wanted, found, rules) -> bool:
   return all(any(equal(x, y, rules) for x in wanted) for y in left)
 
 
-def _all_differ(names) -> bool:
+def _all_differ(names: list[str | None]) -> bool:
   return None not in names and len(set(names)) == len(names) > 1
 
 
-def _named(tree, rules) -> str | None:
+def _named(tree: tuple, rules: Rules) -> str | None:
   name = equations.resolve(tree, rules).name
   return name and name.partition('_')[0]
 
 
-def _row(a) -> tuple:
-  """The members of a tuple, or of a list where each may have its name."""
+def _row(a: tuple) -> tuple:
+  """Returns the members of a tuple or list, sorted by name if all have one."""
   if a[0] == 'tuple':
     return a[1:]
   if a[0] != 'list':
@@ -238,13 +250,15 @@ def _row(a) -> tuple:
   return a[1:]
 
 
-def _ordered(wanted, found, rules) -> bool:
-  return len(wanted) == len(found) and all(
-    equal(x, y, rules) for x, y in zip(wanted, found)
+def _ordered(
+  wanted: Sequence[tuple], given: Sequence[tuple], rules: Rules
+) -> bool:
+  return len(wanted) == len(given) and all(
+    equal(x, y, rules) for x, y in zip(wanted, given)
   )
 
 
-def _sets(g, a, rules) -> bool:
+def _sets(g: tuple, a: tuple, rules: Rules) -> bool:
   try:
     return real_sets.equal(g, a)
   except Unreadable:
@@ -252,17 +266,17 @@ def _sets(g, a, rules) -> bool:
   if g[0] == a[0] == 'interval':
     return g[3:] == a[3:] and _ordered(g[1:3], a[1:3], rules)
   if g[0] == a[0] and g[0] in ('union', 'inter', 'and', 'or', 'minus', 'list'):
-    ways = [a[1:]] if g[0] == 'minus' else [a[1:], a[:0:-1]]
-    return any(_ordered(g[1:], way, rules) for way in ways)
+    orders = [a[1:]] if g[0] == 'minus' else [a[1:], a[:0:-1]]
+    return any(_ordered(g[1:], order, rules) for order in orders)
   if g[0] == a[0] == 'rel':
     return _inequalities(g, a, rules)
   if not real_sets.is_set(a) and a[0] not in ('set', 'tuple'):
     return False
-  raise Unreadable('sets that are not read')
+  raise Unreadable('sets that are not supported')
 
 
-def _inequalities(g, a, rules) -> bool:
-  """Chains of the same signs whose sides differ by a positive factor."""
+def _inequalities(g: tuple, a: tuple, rules: Rules) -> bool:
+  """Whether two chains have the same signs and proportional differences."""
   out = []
   for tree in (g, a):
     signs, sides = tree[1:]
@@ -281,25 +295,25 @@ def _inequalities(g, a, rules) -> bool:
   )
 
 
-def _equations(g, a, rules) -> bool:
+def _equations(g: tuple, a: tuple, rules: Rules) -> bool:
   if not (_equation(g) and _equation(a)) or trees.free(g) != trees.free(a):
     return g == a
   sides = [('+', t[2][0], ('neg', t[2][1])) for t in (g, a)]
   return scalars.proportional(*sides, rules, positive=False)
 
 
-def _modular(g, a, rules) -> bool:
+def _modular(g: tuple, a: tuple, rules: Rules) -> bool:
   expected = equations.resolve(g[1], rules).value
   if a[0] != 'mod':
     return equal(g[1], a, rules)
-  found = equations.resolve(a[1], rules).value
-  x, y, m, n = (rationals.value(t) for t in (expected, found, g[2], a[2]))
+  given = equations.resolve(a[1], rules).value
+  x, y, m, n = (rationals.value(t) for t in (expected, given, g[2], a[2]))
   if None in (x, y, m, n):
     return g == a
   return m == n and m != 0 and (x - y) % m == 0
 
 
-def _ratios(g, a, rules) -> bool:
+def _ratios(g: tuple, a: tuple, rules: Rules) -> bool:
   if a[0] != 'ratio' and len(g) == 3:
     a = ('ratio', *a[1:]) if a[0] == '/' else a
   if g[0] != 'ratio' and len(a) == 3:
@@ -314,8 +328,8 @@ def _ratios(g, a, rules) -> bool:
   return _ordered(g[1:], a[1:], rules)
 
 
-def matrix(tree):
-  """Works out c M, -M, M/c of a matrix M."""
+def matrix(tree: tuple) -> tuple:
+  """Returns c M, -M or M/c of a matrix M as one matrix, other trees as is."""
   if tree[0] == 'neg':
     return _scaled(matrix(tree[1]), ('n', -1, False), tree)
   if tree[0] in ('*', '/'):
@@ -329,7 +343,7 @@ def matrix(tree):
   return tree
 
 
-def _scaled(m, factor, tree):
+def _scaled(m: tuple, factor: tuple, tree: tuple) -> tuple:
   if m[0] != 'matrix':
     return tree
   return ('matrix', *(tuple(('*', factor, x) for x in r) for r in m[1:]))

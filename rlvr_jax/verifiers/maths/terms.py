@@ -1,13 +1,13 @@
-r"""Reads terms: numbers, products, roots, functions, matrices.
+r"""How are terms parsed: numbers, products, roots, functions, matrices?
 
-The lower half of `reader`, which says what the trees are.
+The lower half of `reader`, whose docstring defines the trees.
 """
 
 from fractions import Fraction
 
 from rlvr_jax.verifiers.maths import descent, trees, units
 from rlvr_jax.verifiers.maths.descent import is_op
-from rlvr_jax.verifiers.maths.notation import Unreadable
+from rlvr_jax.verifiers.maths.notation import Token, Unreadable
 
 _INVERSE = {
   name: 'a' + name
@@ -20,9 +20,10 @@ _NAMES |= {'log': 'log', 'lg': 'log10'}
 
 
 class Terms(descent.Tokens):
-  """Terms, read by descent."""
+  """A recursive-descent parser of terms."""
 
-  def _scalar(self, start, end) -> tuple:
+  def _scalar(self, start: int, end: int) -> tuple:
+    """Parses the tokens from `start` to `end` as one term."""
     saved = self.at, self.end, self.bars
     self.at, self.end, self.bars = start, end, 0
     tree = self._sum()
@@ -92,7 +93,7 @@ class Terms(descent.Tokens):
     return ('neg', tree) if minus else tree
 
   def _starts(self) -> bool:
-    """Whether a factor begins here, without a sign of multiplication."""
+    """Whether a factor begins here, without a multiplication sign."""
     token = self.tokens[self.at]
     if token.kind in ('num', 'sym', 'fn'):
       return True
@@ -121,7 +122,7 @@ class Terms(descent.Tokens):
     return tree
 
   def _raised(self) -> tuple:
-    """An exponent."""
+    """Parses an exponent."""
     if self._peek('-', '+'):
       return self._signed()
     tree = self._postfix(self._atom())
@@ -130,7 +131,7 @@ class Terms(descent.Tokens):
         tree = ('^', tree, self._raised())
     return tree
 
-  def _postfix(self, tree) -> tuple:
+  def _postfix(self, tree: tuple) -> tuple:
     while self.at < self.end:
       if self._take('!'):
         if self._peek('!', '='):
@@ -150,7 +151,7 @@ class Terms(descent.Tokens):
     return tree
 
   def _group(self) -> tuple:
-    """{...}, or the single token that LaTeX takes for it."""
+    """Parses {...}, or the single token that LaTeX accepts instead."""
     if self._take('{'):
       tree = self._sum()
       self._need('}')
@@ -215,10 +216,10 @@ class Terms(descent.Tokens):
         raise Unreadable(f'it holds \\{sign}')
       return ('s', f'{sign} {"".join(_flat(inside))}')
     if sign in ('int', 'iint', 'iiint', 'oint', 'lim', 'partial', 'nabla'):
-      raise Unreadable(f'it holds \\{sign}, which is not worked out')
+      raise Unreadable(f'it holds \\{sign}, which is not supported')
     raise Unreadable(f'it holds {sign[:40]!r}')
 
-  def _number(self, token) -> tuple:
+  def _number(self, token: Token) -> tuple:
     tree = ('n', Fraction(token.value), token.decimal)
     if not isinstance(token.value, str) or token.decimal:
       return tree
@@ -296,7 +297,7 @@ class Terms(descent.Tokens):
       tree = ('f', _NAMES.get(name, name), *arguments)
     return tree if power is None else ('^', tree, power)
 
-  def _arguments(self, name) -> list[tuple]:
+  def _arguments(self, name: str) -> list[tuple]:
     if self._take('\\{'):
       out = [self._sum()]
       while self._take(','):
@@ -332,7 +333,7 @@ class Terms(descent.Tokens):
       tree = ('*', tree, self._power())
     return [tree]
 
-  def _series(self, name) -> tuple:
+  def _series(self, name: str) -> tuple:
     limits = {}
     for _ in range(2):
       sign = '_' if self._peek('_') else '^'
@@ -349,13 +350,13 @@ class Terms(descent.Tokens):
       limits['index'], limits['first'] = token.value, self._sum()
       self._need('}')
     if limits.get('last') == ('s', 'oo'):
-      raise Unreadable(f'an infinite \\{name} is not worked out')
+      raise Unreadable(f'an infinite \\{name} is not supported')
     if len(limits) != 3:
       raise Unreadable(f'the limits of \\{name}')
     return (name, limits['index'], limits['first'], limits['last'],
             self._product())  # fmt: skip
 
-  def _matrix(self, kind) -> tuple:
+  def _matrix(self, kind: str) -> tuple:
     if kind not in ('pmatrix', 'bmatrix', 'matrix', 'array', 'vmatrix',
                     'smallmatrix', 'Bmatrix'):  # fmt: skip
       raise Unreadable(f'it holds {kind!r}')
@@ -369,7 +370,7 @@ class Terms(descent.Tokens):
         if start < i:
           row.append(self._scalar(start, i))
         elif not (last and not row):
-          raise Unreadable('an empty place in a matrix')
+          raise Unreadable('an empty entry in a matrix')
         start = i + 1
         if (last or token.value == 'row') and row:
           rows.append(tuple(row))
@@ -383,8 +384,8 @@ class Terms(descent.Tokens):
     return ('f', 'det', tree) if kind == 'vmatrix' else tree
 
 
-def _flat(tree) -> list:
-  """The names and numbers in a tree."""
+def _flat(tree: tuple) -> list[str | int | Fraction]:
+  """Returns the names and numbers in a tree."""
   out = []
   for x in tree[1:] if tree[0] in trees.SCALAR else tree:
     if isinstance(x, tuple):

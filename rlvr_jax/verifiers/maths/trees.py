@@ -1,4 +1,4 @@
-"""Questions about the trees of `reader`."""
+"""Which symbols, functions and numbers does a tree of `reader` contain?"""
 
 SCALAR = frozenset(
   [
@@ -22,12 +22,12 @@ CONSTANTS = frozenset({'pi', 'e', 'i', 'oo'})
 
 
 def is_scalar(tree: tuple) -> bool:
-  """Whether a tree is a term: a number, or a formula in symbols."""
+  """Whether a tree is a scalar term: a number or a symbolic formula."""
   return tree[0] in SCALAR
 
 
 def below(tree: tuple) -> list[tuple]:
-  """The trees right below one."""
+  """Returns the direct children of a tree."""
   if tree[0] == 'rel':
     return list(tree[2])
   if tree[0] == 'matrix':
@@ -36,12 +36,12 @@ def below(tree: tuple) -> list[tuple]:
 
 
 def free(*trees: tuple) -> set[str]:
-  """Symbols that are no constants, nor the index of a sum."""
+  """Returns the symbols of trees, without constants and indices of sums."""
   return set().union(*(symbols(t) for t in trees)) - CONSTANTS
 
 
 def symbols(tree: tuple) -> set[str]:
-  """Names of the symbols of a tree, constants too; not the index of a sum."""
+  """Returns the symbols of a tree, constants included, indices of sums not."""
   if tree[0] in ('sum', 'prod'):
     index, first, last, body = tree[1:]
     return symbols(first) | symbols(last) | (symbols(body) - {index})
@@ -50,23 +50,25 @@ def symbols(tree: tuple) -> set[str]:
   return set().union(*(symbols(x) for x in below(tree)))
 
 
-def decimal(tree) -> bool:
-  """Whether it has a number with a decimal point."""
+def decimal(tree: tuple) -> bool:
+  """Whether a tree contains a number with a decimal point."""
   return (tree[0] == 'n' and tree[2]) or any(decimal(x) for x in below(tree))
 
 
-def has(tree, kind) -> bool:
+def has(tree: tuple, kind: str) -> bool:
+  """Whether a tree contains a node of this kind."""
   return tree[0] == kind or any(has(x, kind) for x in below(tree))
 
 
-def has_function(tree, *names: str) -> bool:
+def has_function(tree: tuple, *names: str) -> bool:
+  """Whether a tree contains one of these functions."""
   return (tree[0] == 'f' and tree[1] in names) or any(
     has_function(x, *names) for x in below(tree)
   )
 
 
 def digits_of(*trees: tuple) -> int:
-  """Digits that the numbers in the trees have, together."""
+  """Returns the total number of digits of the numbers in trees."""
   total = 0
   for tree in trees:
     if tree[0] == 'n':

@@ -1,4 +1,4 @@
-r"""Units and currencies, which an answer may carry and a verdict ignores."""
+r"""Which units and currencies in an answer does a verdict ignore?"""
 
 import re
 
@@ -163,7 +163,7 @@ _SURE = [
   "o'clock",
 ]
 _SINGLE = 'msghlLNJWVAKCF'
-# Words after a number that make it another one, or none.
+# Words after a number that change its value, or leave no number.
 _NOT_UNITS = re.compile(
   r'\b(?:pi|sqrt|sin|cos|tan|cot|sec of|csc|log|ln|exp|mod|modulo|infinity|inf|'
   r'nan|or|and|to|plus|minus|times(?! ?$)|over|divided|squared of|theta|alpha|beta|'
@@ -197,7 +197,7 @@ _JOIN = r' ?(?:/|\*|\\cdot(?![a-z])|\\times(?![a-z])|\bper\b|\.|-) ?'
 _SQUARE = r'(?:(?:sq|square|cubic|cu)\b\.? ?)?'
 _REST = rf'(?:(?:{_JOIN}| )(?:{_UNIT}|{_LETTER}))*'
 _END = r'(?= ?(?:$|[,;]|\\text ?\{ ?(?:and|or) ?\}|\b(?:and|or)\b))\.?'
-# A unit is known by its name, or by a letter that stands apart: 5 m, not 5m.
+# A unit is recognised by its name, or by a separate letter: 5 m, not 5m.
 _STRICT = re.compile(
   rf'(?<=[\d)}}%A-Za-z\] ])(?: ?{_SQUARE}{_UNIT}{_REST}'
   rf'|(?<=[\d)}}])(?: {_LETTER}| ?[{_SINGLE}]){_JOIN}(?:{_UNIT}|{_LETTER}){_REST})'
@@ -220,11 +220,15 @@ _WORDS = re.compile(
 
 
 def only(text: str, *, spaced: bool = True) -> bool:
-  r"""Whether what follows a number is a unit: 'dollars per day', 'm/s'.
+  r"""Whether the text after a number is only a unit: 'dollars per day', 'm/s'.
 
-  Words in \text{} are marked by a \x01 before them. Words of which the first
-  has four letters or more are units (apples), but for those that change the
-  number (more than, or, factorial). A symbol among them is none (5% of x).
+  Words are units if the first has at least four letters (apples), except those
+  that change the number (more than, or, factorial) and those with a symbol
+  among them (5% of x).
+
+  Args:
+    text: the text; words from \text{} have a \x01 before them.
+    spaced: whether a space separates it from the number.
   """
   if not text or _NOT_UNITS.search(text.replace('\x01', ' ')):
     return False
@@ -239,20 +243,20 @@ def only(text: str, *, spaced: bool = True) -> bool:
 
 
 def strip(text: str, *, loose: bool) -> str:
-  r"""The text without units after its numbers and currency before them.
+  r"""Returns the text without units after its numbers and currency before them.
 
   Args:
-    text: as `spelling.plain` gives it.
-    loose: the answer must be a number, so a letter that stands apart after a
-      number is its unit (5 m), and no symbol; so are words (5 apples).
+    text: the result of `spelling.plain`.
+    loose: whether the answer must be a number; then a separate letter after a
+      number is a unit (5 m), not a symbol, and so are words (5 apples).
   """
   text = _PREFIX.sub('', text)
   for rule in (_STRICT, _LOOSE, _THINGS) if loose else (_STRICT,):
-    text = rule.sub(_kept, text)
+    text = rule.sub(_unless_unit, text)
   return text
 
 
-def _kept(match) -> str:
-  """What is left of what may be a unit: nothing, if it is one."""
+def _unless_unit(match: re.Match) -> str:
+  """Returns the matched text, or '' if it is a unit."""
   power = re.match(r'[ \\a-z]*\{? ?(?:squared|cubed)\b', match[0])
   return match[0] if power or _NOT_UNITS.search(match[0]) else ''

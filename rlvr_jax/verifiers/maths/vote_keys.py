@@ -1,7 +1,7 @@
-"""Keys under which answers are counted: equal answers have equal keys.
+"""Which key do equal mathematical answers share when votes are counted?
 
-Computed where it is called, without a worker: the cost is bounded by
-`values`.
+Computed in the calling process, without a worker: `numeric_values` bounds the
+cost.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ from rlvr_jax.verifiers.maths import (
   symbolic,
   trees,
 )
-from rlvr_jax.verifiers.maths.conventions import DEFAULT
 from rlvr_jax.verifiers.maths.notation import Unreadable
+from rlvr_jax.verifiers.rules import RULES
 
-DIGITS = 60
-KEPT = 25  # digits in a key
-POINTS = 4  # at which expressions in symbols are worked out
+DIGITS = 60  # of precision, in addition to those of the numbers in a tree
+SIGNIFICANT = 25  # digits in a key
+POINTS = 4  # points at which symbolic expressions are evaluated
 
 
 def key(answer: str) -> str | None:
-  r"""A key of the meaning of an answer, None if it cannot be read.
+  r"""Returns a key for the value of an answer, None if it cannot be parsed.
 
-  \frac{\pi}{2}, pi/2 and x = \pi/2 have one key, as have x^2+1 and 1+x^2,
-  {1,2} and 2,1, and 50% and 0.5 (but not 50).
+  \frac{\pi}{2}, pi/2 and x = \pi/2 share a key; so do x^2+1 and 1+x^2, {1,2}
+  and 2,1, and 50% and 0.5 (but not 50).
   """
   try:
     return _key(reader.read(answer))
@@ -36,12 +36,12 @@ def key(answer: str) -> str | None:
     return None
 
 
-def _key(tree) -> str:
-  found = equations.resolve(tree, DEFAULT)
-  tree = found.rough if found.value is None else found.value
+def _key(tree: tuple) -> str:
+  named = equations.resolve(tree, RULES)
+  tree = named.rough if named.value is None else named.value
   items = equations.items(tree)
   if real_sets.is_set(tree):
-    return real_sets.key(tree, KEPT)
+    return real_sets.key(tree, SIGNIFICANT)
   if items is not None:
     keys = sorted({_key(x) for x in items})
     return keys[0] if len(keys) == 1 else f'{{{",".join(keys)}}}'
@@ -60,7 +60,7 @@ def _key(tree) -> str:
   raise Unreadable('it has no key')
 
 
-def _scalar(tree) -> str:
+def _scalar(tree: tuple) -> str:
   if sign := scalars.infinite(tree):
     return '+oo' if sign > 0 else '-oo'
   known = rationals.value(tree)
@@ -71,15 +71,19 @@ def _scalar(tree) -> str:
   return f'{known.numerator:x}/{known.denominator:x}'
 
 
-def _values(tree, *, ratio: bool = False) -> str:
-  """Values at a few points, relative to the first one if that is asked."""
+def _values(tree: tuple, *, ratio: bool = False) -> str:
+  """Returns a digest of values at `POINTS` points.
+
+  Args:
+    ratio: whether to divide the values by the first one.
+  """
   names = tuple(sorted(trees.free(tree)))
   real = 'i' not in trees.symbols(tree)
   out, first = [], None
   for env in numeric_values.points(names):
-    found = numeric_values.Numbers(DIGITS + trees.digits_of(tree), real=real)
+    numbers = numeric_values.Numbers(DIGITS + trees.digits_of(tree), real=real)
     try:
-      value = found.value(tree, env)
+      value = numbers.value(tree, env)
     except numeric_values.Undefined:
       if not names:
         raise
@@ -88,16 +92,18 @@ def _values(tree, *, ratio: bool = False) -> str:
     if ratio and value:
       first = first or value
       value = value / first
-    mp = found.mp
+    mp = numbers.mp
     parts = [mp.re(value), mp.im(value)]
     out.append(
-      ' '.join(mp.nstr(mp.mpf(p), KEPT) for p in parts if p or p == parts[0])
+      ' '.join(
+        mp.nstr(mp.mpf(p), SIGNIFICANT) for p in parts if p or p == parts[0]
+      )
     )
     if sum(x != '-' for x in out) >= POINTS:
       break
   if not names:
     return out[0]
   if all(x == '-' for x in out):
-    raise Unreadable('it has a value nowhere')
+    raise Unreadable('it has a value at no point')
   digest = hashlib.blake2b(' '.join(out).encode(), digest_size=12).hexdigest()
   return f'{",".join(names)}:{digest}'

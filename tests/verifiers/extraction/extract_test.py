@@ -1,4 +1,4 @@
-"""Finding final answers, and reading plain numbers."""
+"""Which part of a text is found as its final answer."""
 
 import pathlib
 import runpy
@@ -6,9 +6,9 @@ import runpy
 import pytest
 
 from rlvr_jax.verifiers import answer
-from rlvr_jax.verifiers.extraction import extract, sentence
+from rlvr_jax.verifiers.extraction import extract, sentence, spans
 
-NUMBER = sentence.Sought(numeric=True)
+NUMBER = sentence.Expected(numeric=True)
 
 FINAL = [
   ('\\boxed{1} then \\boxed{2}', '2'),
@@ -53,9 +53,19 @@ def test_a_symbolic_gold_prefers_the_last_formula_to_the_last_number():
   text = 'Hence $x^2 + 1$, in 3 steps.'
   assert extract.final(text, numeric=False) == 'x^2 + 1'
   assert extract.final(text, numeric=True) == '3'
-  assert extract.last_formula('it costs $5 or $6') is None
-  assert extract.last_formula('$$ y $$') == 'y'
-  assert extract.last_formula('\\(a\\) and \\[b\\]') == 'b'
+
+
+@pytest.mark.parametrize(
+  ('text', 'inner'),
+  [
+    ('it costs $5 or $6', []),
+    ('$$ y $$', ['y']),
+    ('\\(a\\) and \\[b\\]', ['a', 'b']),
+  ],
+)
+def test_formulas_stand_between_dollars_or_brackets(text, inner):
+  found = spans.formulas(text, (0, len(text)))
+  assert [text[slice(*span)] for span in found] == inner
 
 
 def test_the_answer_of_a_megabyte_is_found_at_its_end_or_in_its_box():
@@ -113,8 +123,8 @@ def test_the_span_is_where_the_answer_was_said_and_not_an_equal_text():
     assert extract.answer_span(text, numeric=True) == (start, start + 2)
 
 
-def find(text, sought=NUMBER, **kw):
-  found = extract.find(text, sought, extract.Rules(**kw))
+def find(text, expected=NUMBER, **kw):
+  found = extract.find(text, expected, extract.Rules(**kw))
   return found and found.text
 
 
@@ -179,7 +189,7 @@ def test_numeric_golds_are_judged_by_what_reaches_furthest():
 
 
 def test_several_boxes_are_one_list_for_a_gold_that_is_a_list():
-  several = sentence.Sought(several=True)
+  several = sentence.Expected(several=True)
   for text, want in [
     ('\\boxed{1} and \\boxed{2}', '1, 2'),
     ('$x=\\boxed{1}$, $y=\\boxed{2}$', '1, 2'),
@@ -200,12 +210,12 @@ def test_several_boxes_are_one_list_for_a_gold_that_is_a_list():
     ('10{,}000x', False),
     ('\\sqrt{2}', False),
   ]:
-    got = sentence.sought(gold, numeric=False, words=None)
+    got = sentence.expected_form(gold, numeric=False, words=None)
     assert got.several == list_, gold
 
 
-def test_a_long_line_costs_no_more_than_a_sane_one():
-  """Marks, signs and emphasis without end; a square would take hours."""
+def test_a_very_long_line_is_read_in_linear_time():
+  """Marks, signs and emphasis by the thousand; quadratic time takes hours."""
   for part in (
     '*',
     '$',
@@ -216,8 +226,12 @@ def test_a_long_line_costs_no_more_than_a_sane_one():
     '####',
   ):
     text = part * (1_000_000 // len(part))
-    for sought in (NUMBER, sentence.Sought(choice=True), sentence.Sought()):
-      found = extract.find(text + ' so 18', sought)
+    for expected in (
+      NUMBER,
+      sentence.Expected(choice=True),
+      sentence.Expected(),
+    ):
+      found = extract.find(text + ' so 18', expected)
       assert found is None or len(found.text) < 5_000
 
 

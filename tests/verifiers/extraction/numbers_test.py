@@ -1,3 +1,5 @@
+"""Plain numbers are read exactly."""
+
 from fractions import Fraction
 
 import pytest
