@@ -221,7 +221,7 @@ def _builder_class() -> type:
   """Defines the TFDS builder on first use, since TFDS is optional."""
   tfds = _tfds()
 
-  class RlvrGsm8k(tfds.core.GeneratorBasedBuilder):
+  class RlvrGsm8k(tfds.core.GeneratorBasedBuilder):  # type: ignore[name-defined]
     """GSM8K in the order of its files."""
 
     name = _BUILDER
