@@ -29,6 +29,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +58,7 @@ def is_whole_batch(estimate: Callable) -> bool:
 
   `functools.partial`s are unwrapped.
   """
-  bound = {}
+  bound: dict[str, Any] = {}
   while isinstance(estimate, functools.partial):
     bound = estimate.keywords | bound
     estimate = estimate.func

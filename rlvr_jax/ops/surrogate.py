@@ -22,6 +22,7 @@ that selects them.
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -174,7 +175,7 @@ def choose(surrogate: Callable) -> Callable | None:
   batch. None for a surrogate that selects no tokens. `functools.partial`s are
   unwrapped.
   """
-  bound = {}
+  bound: dict[str, Any] = {}
   while isinstance(surrogate, functools.partial):
     bound = surrogate.keywords | bound
     surrogate = surrogate.func

@@ -38,7 +38,7 @@ def estimator(fn: Callable) -> None:
 
 @registry.trial('surrogate')
 def surrogate(fn: Callable) -> None:
-  args = (ROWS, ROWS, ROWS, MASK)
+  args: tuple[jax.ShapeDtypeStruct, ...] = (ROWS, ROWS, ROWS, MASK)
   if (choose := surrogates.choose(fn)) is not None:
     jax.eval_shape(choose, *args)
     args = (*args, MASK)

@@ -27,16 +27,16 @@ def crossover(
   Raises:
     ValueError: no k, ks that do not increase, curves of another length.
   """
-  ks, base, other = np.asarray(ks), np.asarray(base), np.asarray(other)
-  if ks.ndim != 1 or not ks.size or (np.diff(ks) <= 0).any():
-    raise ValueError(f'ks={ks.tolist()} must be increasing numbers.')
-  if base.shape != other.shape or base.shape[-1:] != ks.shape:
+  k, base, other = np.asarray(ks), np.asarray(base), np.asarray(other)
+  if k.ndim != 1 or not k.size or (np.diff(k) <= 0).any():
+    raise ValueError(f'ks={k.tolist()} must be increasing numbers.')
+  if base.shape != other.shape or base.shape[-1:] != k.shape:
     raise ValueError(
-      f'Curves {base.shape} and {other.shape} must have {ks.size} values.'
+      f'Curves {base.shape} and {other.shape} must have {k.size} values.'
     )
   ahead = base >= other - 1e-9
   stays_ahead = np.logical_and.accumulate(ahead[..., ::-1], -1)[..., ::-1]
-  first = ks[stays_ahead.argmax(-1)]
+  first = k[stays_ahead.argmax(-1)]
   return np.where(stays_ahead.any(-1), first.astype(np.float64), np.inf)
 
 
