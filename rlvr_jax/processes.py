@@ -72,7 +72,8 @@ class interruptible:
       raise KeyboardInterrupt
     self.requested = True
     print(
-      'Finishing this step, then saving. Once more to stop at once.', flush=True
+      'Finishing this step, then saving. Interrupt again to stop immediately.',
+      flush=True,
     )
 
 

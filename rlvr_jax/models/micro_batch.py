@@ -80,7 +80,7 @@ def micro_batches(
   """
   if len(live) % shapes.groups_per_micro_batch:
     raise ValueError(
-      f'{len(live)} groups cannot be cut into micro-batches of '
+      f'{len(live)} groups cannot be split into micro-batches of '
       f'{shapes.groups_per_micro_batch}: groups_per_micro_batch must divide '
       'their number.'
     )

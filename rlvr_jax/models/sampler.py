@@ -36,7 +36,7 @@ class Sampled(NamedTuple):
   """The sampled completions."""
 
   tokens: jax.Array  # i32[B,N], 0 after the row's end
-  logp: jax.Array  # f32[B,N], under the truncated distribution; 0 after the end
+  logp: jax.Array  # f32[B,N], after temperature, top-k, top-p; 0 after end
   length: jax.Array  # i32[B], with the end token
   stop: jax.Array  # i32[B], an `enums.Stop`
 
@@ -98,7 +98,7 @@ def draw(
       1.2e-7 is quantised to steps of that; the mass of a tail is exact.
 
   Returns:
-    token i32[B]; its log-prob f32[B] under the truncated distribution.
+    token i32[B]; its log-prob f32[B], after temperature and truncation.
   """
   if sampling.temperature == 0:
     return jnp.argmax(logits, -1).astype(jnp.int32), jnp.zeros(len(logits))

@@ -44,7 +44,7 @@ def above_min(
 ) -> Float[Array, 'G']:
   """score - min over the valid members; 0 for the invalid ones.
 
-  Equal members give exactly 0 whatever their value; score - mean does not (the
+  Equal members give exactly 0 for any value; score - mean does not (the
   float32 mean of eight times 0.9 is not 0.9). A large common offset costs no
   precision. The minimum is a constant in the gradient, which is correct for
   every function that is invariant to a common shift.

@@ -33,7 +33,7 @@ def wilson(
   centre = p + z**2 / (2 * trials_or_1)
   half = z * np.sqrt(p * (1 - p) / trials_or_1 + z**2 / (4 * trials_or_1**2))
   scale = 1 + z**2 / trials_or_1
-  # At 0 and n successes the bound is exactly 0 and 1, whatever rounding does.
+  # At 0 and n successes the bound is exactly 0 and 1, despite rounding.
   low = np.where(s == 0, 0.0, (centre - half) / scale)
   high = np.where(s == n, 1.0, (centre + half) / scale)
   return low, high
@@ -78,7 +78,7 @@ def draws(
 
 
 def percentiles(
-  drawn: np.ndarray, level: float = 0.95
+  resampled: np.ndarray, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
   """Percentile interval (low [S], high [S]) from `draws` [R,S].
 
@@ -90,8 +90,8 @@ def percentiles(
   """
   if not 0 < level < 1:
     raise ValueError(f'level={level} must be between 0 and 1.')
-  out = np.full((2, drawn.shape[1]), np.nan)
-  for i, column in enumerate(drawn.T):
+  out = np.full((2, resampled.shape[1]), np.nan)
+  for i, column in enumerate(resampled.T):
     column = column[~np.isnan(column)]
     if not column.size:
       continue
