@@ -336,9 +336,7 @@ def test_select_of_nothing_is_padding_alone():
 def test_ids_beyond_the_vocabulary_have_a_mark_for_text():
   known = BYTES.encode('7')
   assert BYTES.decode(np.array(known)) == '7'
-  assert (
-    BYTES.decode(np.array([260, *known, 263])) == '\ufffd7\ufffd'
-  )
+  assert BYTES.decode(np.array([260, *known, 263])) == '\ufffd7\ufffd'
   assert BYTES.decode(np.array([], int)) == ''
   assert BYTES.decode(np.array([BYTES.vocab_size])) == '\ufffd'
 
