@@ -126,8 +126,9 @@ def advantages(
     length = jnp.sum(turn[..., None] == index, axis=-2).astype(jnp.float32)
     args, axes = [*args, length], [*axes, -1]
   if 'greedy' in extra:
+    reward = jnp.asarray(score.greedy)
     greedy = jax.vmap(algorithm.credit, in_axes=(0, None, 0))(
-      jnp.asarray(score.greedy), None, jnp.ones(score.greedy.shape, bool)
+      reward, None, jnp.ones(reward.shape, bool)
     )
     args, axes = [*args, greedy], [*axes, -1]
   estimate = algorithm.estimate

@@ -22,7 +22,7 @@ def is_text(x: object) -> bool:
   return not any('\ud800' <= c <= '\udfff' for c in x)
 
 
-def literal(value: object) -> str:
+def literal(value: Any) -> str:
   """A value as written in a spec; a string that is one word without quotes.
 
   Raises:

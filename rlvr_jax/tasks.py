@@ -8,7 +8,7 @@ import hashlib
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rlvr_jax import registry
 
@@ -28,7 +28,7 @@ Env = Mapping[str, Sequence[Task]]
 MOST_TASKS = 10**9  # per split
 
 
-class Lazy(Sequence):
+class Lazy(Sequence[Task]):
   """`size` tasks, the i-th built by `make(i)` on access.
 
   `of` is the data that they are built from, if any: tasks of another
@@ -48,7 +48,7 @@ class Lazy(Sequence):
   def __len__(self) -> int:
     return self._size
 
-  def __getitem__(self, index: int) -> Task:
+  def __getitem__(self, index: int) -> Task:  # type: ignore[override]
     if isinstance(index, slice):
       raise TypeError(
         f'Tasks are built one by one, so a slice ({index}) is refused: '
@@ -90,14 +90,14 @@ def permute(index: int, n: int, *key: object) -> int:
     raise ValueError(f'Index {index} must lie in 0..{n - 1}.')
   a = math.isqrt(n - 1) + 1
   b = -(-n // a)
-  key = '/'.join(map(str, key))
+  joined = '/'.join(map(str, key))
   while True:
     left, right = divmod(index, b)
     for r in range(8):
       if r % 2:
-        right = (right + uniform(b, key, r, left)) % b
+        right = (right + uniform(b, joined, r, left)) % b
       else:
-        left = (left + uniform(a, key, r, right)) % a
+        left = (left + uniform(a, joined, r, right)) % a
     index = left * b + right
     if index < n:
       return index
@@ -133,7 +133,7 @@ def split_sizes(
 
 
 def check_int(
-  name: str, value: object, *, low: int, high: int | None = None
+  name: str, value: Any, *, low: int, high: int | None = None
 ) -> None:
   """Raises ValueError unless `value` is an int in low..high."""
   whole = isinstance(value, int) and not isinstance(value, bool)

@@ -106,7 +106,7 @@ def left_out(live: jax.Array, shapes: Shapes) -> jax.Array:
   )
 
 
-def per_group(x: jax.Array, shapes: Shapes) -> jax.Array:
+def per_group(x: types.Array, shapes: Shapes) -> jax.Array:
   """bool[P]: whether any token of a group is True in x bool[B,T]."""
   return x.reshape(-1, shapes.group, x.shape[-1]).any((-1, -2))
 
@@ -121,9 +121,9 @@ def forward(
   certainty: bool = False,
 ) -> token_logprobs.Outputs:
   """Log-probs and entropies of `batch.tokens` f32[B,T], 0 outside the mask."""
-  batch = types.Batch(
-    tokens=batch.tokens, mask=batch.mask, adv=None, logp_old=None, logp_ref=None
-  )
+  # Only tokens and mask are gathered.
+  unused = ('adv', 'logp_old', 'logp_ref', 'chosen', 'value', 'returns')
+  batch = batch.replace(**dict.fromkeys(unused))
   live = per_group(batch.mask, shapes)
   micro, count = micro_batches(batch, live, shapes)
   order = jnp.argsort(~live, stable=True)

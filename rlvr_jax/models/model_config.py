@@ -80,7 +80,7 @@ class ModelConfig:
 
 
 # Fixed by the family; Hugging Face's config.json may omit them.
-FAMILIES = {
+FAMILIES: dict[str, dict[str, Any]] = {
   'llama': {},
   'qwen2': {'qkv_bias': True},
   'qwen3': {'qk_norm': 'head'},
@@ -233,7 +233,7 @@ def to_hf(c: ModelConfig) -> dict[str, Any]:
     'qwen3': 'Qwen3',
     'olmo2': 'Olmo2',
   }[c.family]
-  hf = {
+  hf: dict[str, Any] = {
     'architectures': [f'{name}ForCausalLM'],
     'model_type': c.family,
     'vocab_size': c.vocab_size,
@@ -281,7 +281,7 @@ def _rope(hf: Mapping[str, Any]) -> Rope:
   keys = [
     k for k in ('rope_parameters', 'rope_scaling') if hf.get(k) is not None
   ]
-  scaling = next((hf[k] for k in keys if hf[k] != {}), {})
+  scaling: Any = next((hf[k] for k in keys if hf[k] != {}), {})
   if not isinstance(scaling, dict) or any(
     isinstance(v, dict) for v in scaling.values()
   ):
@@ -317,7 +317,7 @@ def _rope(hf: Mapping[str, Any]) -> Rope:
   if lacking := [key for key in needed if scaling.get(key) is None]:
     raise ValueError(f'config.json: RoPE {kind!r} lacks {", ".join(lacking)}.')
   bounds = {'factor': (1.0, 1e6), 'attention_factor': (1e-3, 1e3)}
-  extra = {
+  extra: dict[str, Any] = {
     key: config_values.real(scaling, key, 0.0, *bounds.get(key, (1e-6, 1e6)))
     for key in _SCALING[kind]
     if scaling.get(key) is not None

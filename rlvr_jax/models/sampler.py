@@ -274,14 +274,15 @@ def sample(
     return next_token(final(x[:, 0]), state | {'cache': caches})
 
   empty = lambda *of: jnp.zeros((b, c.num_kv_heads, *of), model.dtype)
-  state = initial_state(u) | {
+  state: dict[str, Any] = initial_state(u) | {
     'row': jnp.arange(b),
     'start': jnp.repeat(length, group),
     'cache': [
       (empty(c.head_dim, n), empty(n, c.head_dim)) for _ in params['layers']
     ],
   }
-  state, prefix, out = next_token(logits, state), (kv, seen), None
+  state, prefix = next_token(logits, state), (kv, seen)
+  out: dict[str, jax.Array] = {}
   for size in (*sizes(b, sampling)[1:], 0):
     state = jax.lax.while_loop(
       lambda t, size=size: (t['i'] < n) & ((~t['done']).sum() > size),
@@ -289,11 +290,11 @@ def sample(
       state,
     )
     part = {k: state[k] for k in ('tokens', 'logp', 'length', 'done')}
-    if out is None:
-      out = part
-    else:
+    if out:
       write = lambda to, x, row=state['row']: to.at[row].set(x)
       out = jax.tree.map(write, out, part)
+    else:
+      out = part
     if size:
       keep = jnp.argsort(state['done'], stable=True)[:size]
       take = lambda tree, at: jax.tree.map(lambda x: jnp.take(x, at, 0), tree)

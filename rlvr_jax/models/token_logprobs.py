@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rlvr_jax import types
 from rlvr_jax.models import sharding, transformer
 from rlvr_jax.ops import logprob
 
@@ -89,7 +90,7 @@ def _start(mask, group, max_prompt):
   return jnp.clip(first.reshape(-1, group).min(-1), 1, max_prompt)
 
 
-def span(mask: jax.Array, group: int, max_prompt: int) -> jax.Array:
+def span(mask: types.Array, group: int, max_prompt: int) -> jax.Array:
   """i32[]: number of positions that `group_outputs` needs with packing.
 
   Per group with a token in the mask: its prompt once, and each row from there
@@ -174,8 +175,8 @@ def _view(tokens, mask, group, max_prompt, capacity) -> _View:
 
 def group_outputs(
   params: transformer.Params,
-  tokens: jax.Array,
-  mask: jax.Array,
+  tokens: types.Array,
+  mask: types.Array,
   *,
   model: transformer.Decoder,
   temperature: float,

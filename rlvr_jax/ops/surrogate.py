@@ -238,7 +238,7 @@ def clipped(
 
 def result(
   loss: Float[Array, 'B T'],
-  rho: Float[Array, 'B T'],
+  rho: Float[types.Array, 'B T'],
   cut: Bool[types.Array, 'B T'],
   mask: Bool[types.Array, 'B T'],
 ) -> tuple[Float[Array, 'B T'], dict[str, Ratio]]:

@@ -127,7 +127,7 @@ def test_padding_changes_no_choice(spec):
 
 @pytest.mark.parametrize('spec', SPECS)
 def test_cutting_the_batch_changes_neither_the_loss_nor_its_gradient(spec):
-  """With the whole batch's choice; without it, each part chooses differently."""
+  """With the whole batch's choice; without it, each part has its own choice."""
   args = batch(6)
   chosen = picker(spec)(*args)
   loss, metrics = build(spec)(*args)
