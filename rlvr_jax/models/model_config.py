@@ -61,7 +61,7 @@ class ModelConfig:
     _family(self.family)
     if self.num_heads % self.num_kv_heads:
       raise ValueError(
-        f'num_heads (heads)={self.num_heads} is not a multiple of '
+        f'num_heads (heads)={self.num_heads} is no multiple of '
         f'num_kv_heads={self.num_kv_heads}.'
       )
     if self.head_dim % 2:
