@@ -1,11 +1,11 @@
-"""A method is a choice of small functions; this file composes them.
+"""Algorithm: how credit, estimator, surrogate, kl and aggregate compose.
 
 Score --credit--> [K] --estimate--> [G] --spread--> advantages [P,G,T]
 Batch --surrogate + kl + entropy + value--> [B,T] --aggregate--> Ratio
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,16 +20,16 @@ from rlvr_jax.ops.ratio import Ratio
 
 
 class Critic(NamedTuple):
-  """Advantages from a value head, in place of a group's statistics (PPO)."""
+  """Advantages from a value head instead of group statistics (PPO)."""
 
   gae: Callable  # (rewards [T], values [T], mask [T]) -> advantages, returns
-  whiten: bool  # advantages over the tokens of the batch
+  whiten: bool  # normalise advantages over the tokens of the batch
   coef: float  # weight of the value loss
-  clip: float  # how far a value may move from its old one; 0: any way
+  clip: float  # value clipping range around the old value; 0: none
 
 
 class Algorithm(NamedTuple):
-  """The functions of a method; their forms are in the `ops` files."""
+  """The functions of a method; `ops` defines their signatures."""
 
   credit: Callable  # one trajectory: per-turn rewards to scores
   estimate: Callable  # one group: scores to advantages
@@ -43,15 +43,15 @@ class Algorithm(NamedTuple):
   padded: bool = False  # turns that a member did not reach count as score 0
 
 
-def from_config(c) -> Algorithm:
-  """The algorithm that a config section names.
+def from_config(c: Any) -> Algorithm:
+  """The algorithm of a config's `algo` section.
 
-  Reads the specs `credit`, `estimate`, `surrogate`, `aggregate`, `kl` and
+  Uses the specs `credit`, `estimate`, `surrogate`, `aggregate`, `kl` and
   `correction` ('' for none), and the numbers `beta`, the weight of kl in the
   loss, and `entropy_coef`. With beta = 0 no reference is needed and kl is
-  None. The estimate 'gae(...)' asks for a critic, whose settings are
-  `whiten`, `value_coef` and `value_clip`. `turn_statistics` is 'living' or
-  'padded', see `advantages`.
+  None. The estimate 'gae(...)' needs a critic, whose settings are `whiten`,
+  `value_coef` and `value_clip`. `turn_statistics` is 'living' or 'padded', see
+  `advantages`.
 
   Raises:
     ValueError: a spec that the registry refuses; a weight that is negative or
@@ -63,8 +63,8 @@ def from_config(c) -> Algorithm:
   )
   if c.beta > 0 and not c.kl:
     raise ValueError(
-      f"algo.beta={c.beta} weighs a kl that is not named: set algo.kl='k2' or "
-      "'k3', or algo.beta=0."
+      f"algo.beta={c.beta} needs a kl, and algo.kl is empty: set algo.kl='k2' "
+      "or 'k3', or algo.beta=0."
     )
 
   def get(kind, key):
@@ -78,12 +78,12 @@ def from_config(c) -> Algorithm:
   if with_critic and registry.parse(c.credit)[0] != 'outcome':
     raise ValueError(
       f'algo.estimate={registry.show(c.estimate)} with algo.credit='
-      f'{registry.show(c.credit)}: a critic spreads the rewards of turns over '
+      f'{registry.show(c.credit)}: a critic assigns the rewards of turns to '
       "tokens itself. Set algo.credit='outcome'."
     )
   critic = Critic(estimate, c.whiten, c.value_coef, c.value_clip)
   correction = get('correction', 'correction') if c.correction else None
-  algorithm = Algorithm(
+  return Algorithm(
     credit=credit,
     estimate=estimate,
     surrogate=get('surrogate', 'surrogate'),
@@ -95,11 +95,10 @@ def from_config(c) -> Algorithm:
     critic=critic if with_critic else None,
     padded=c.turn_statistics == 'padded',
   )
-  return algorithm
 
 
 def supervised(algorithm: Algorithm) -> Algorithm:
-  """The same with the loss -log pi of every token whose advantage is 1."""
+  """The algorithm with the loss -A log pi: cross-entropy where A = 1."""
   return algorithm._replace(
     surrogate=registry.get('surrogate', 'reinforce'),
     correction=None,
@@ -110,25 +109,26 @@ def supervised(algorithm: Algorithm) -> Algorithm:
 def advantages(
   algorithm: Algorithm, rollout: types.Rollout, score: types.Score
 ) -> jax.Array:
-  """f32[P,G,T]: the advantage of turn k on the tokens of turn k, else 0.
+  """Advantages f32[P,G,T]: that of turn k on the tokens of turn k, else 0.
 
-  Credit runs on each trajectory; the estimate on each group, turn by turn,
-  among the members whose turn took place (or on all groups at once, see
-  `estimators.is_whole_batch`); then each sampled token takes the advantage of
-  its turn. With `padded`, members whose game is over stay in the later turns'
-  statistics with score 0, as in the official code of ΔBelief-RL; those that
-  live on are then compared with an end that costs nothing.
+  Credit runs on each trajectory; the estimate on each group, turn by turn, over
+  the members whose turn took place (or on all groups at once, see
+  `estimators.is_whole_batch`); then each sampled token gets the advantage of
+  its turn. With `padded`, members whose dialogue has ended stay in the
+  statistics of later turns with score 0, as in the official code of ΔBelief-RL;
+  the baseline of the others then includes these zeros.
   """
   turns, turn = jnp.asarray(score.turns), jnp.asarray(rollout.turn)
   args, axes = [_credit(algorithm, score), _valid(algorithm, turns)], [-1, -1]
-  wanted = estimators.takes(algorithm.estimate)
-  if 'length' in wanted:
-    of = jnp.arange(turns.shape[-1])[None, None, None]
-    length = jnp.sum(turn[..., None] == of, axis=-2).astype(jnp.float32)
+  extra = estimators.takes(algorithm.estimate)
+  if 'length' in extra:
+    index = jnp.arange(turns.shape[-1])[None, None, None]
+    length = jnp.sum(turn[..., None] == index, axis=-2).astype(jnp.float32)
     args, axes = [*args, length], [*axes, -1]
-  if 'greedy' in wanted:
+  if 'greedy' in extra:
+    reward = jnp.asarray(score.greedy)
     greedy = jax.vmap(algorithm.credit, in_axes=(0, None, 0))(
-      jnp.asarray(score.greedy), None, jnp.ones(score.greedy.shape, bool)
+      reward, None, jnp.ones(reward.shape, bool)
     )
     args, axes = [*args, greedy], [*axes, -1]
   estimate = algorithm.estimate
@@ -144,25 +144,25 @@ def token_weights(
   rollout: types.Rollout,
   score: types.Score,
 ) -> np.ndarray:
-  """f32[P,G,T]: what multiplies -log pi of a token, up to the surrogate.
+  """Weights f32[P,G,T] of -log pi in the loss, before the surrogate.
 
-  The advantage for method 'rl', and 1 for the others, of which 'rejection'
-  counts correct rows only. A critic's advantages come later, see
-  `learner.train_step.prepare`: here they are the rewards at the ends of turns.
+  For method 'rl' the advantages; otherwise 1 on sampled tokens, for 'rejection'
+  of correct rows only. With a critic they are the rewards at the ends of turns:
+  `learner.train_step.prepare` computes its advantages later.
   """
   if method == 'rl':
     if algorithm.critic is not None:
       return np.asarray(turn_rewards(rollout, score))
     return np.asarray(advantages(algorithm, rollout, score))
-  kept = np.asarray(score.verdict) == Verdict.CORRECT
+  trained = np.asarray(score.verdict) == Verdict.CORRECT
   if method != 'rejection':
-    kept = np.ones_like(kept)
+    trained = np.ones_like(trained)
   sampled = np.asarray(rollout.turn) >= 0
-  return (sampled & kept[..., None]).astype(np.float32)
+  return (sampled & trained[..., None]).astype(np.float32)
 
 
 def turn_rewards(rollout: types.Rollout, score: types.Score) -> jax.Array:
-  """f32[P,G,T]: the reward of each turn on that turn's last token, else 0."""
+  """Rewards f32[P,G,T]: that of a turn on the turn's last token, else 0."""
   turn = jnp.asarray(rollout.turn)
   after = jnp.pad(turn[..., 1:], [(0, 0)] * 2 + [(0, 1)], constant_values=-1)
   spread = jax.vmap(jax.vmap(_spread))(jnp.asarray(score.reward), turn)
@@ -171,12 +171,12 @@ def turn_rewards(rollout: types.Rollout, score: types.Score) -> jax.Array:
 
 
 def informative(algorithm: Algorithm, score: types.Score) -> jax.Array:
-  """bool[P]: in some turn, two members that took it have different scores.
+  """bool[P]: groups with spread, two members with different scores in a turn.
 
-  The other groups are what `frac_reward_zero_std` counts. They have no
-  gradient under a group-relative estimator without kl; under `reinforce`,
-  `psr`, `nsr`, `weighted_reinforce`, `reinforce_plus_plus`, `remax`, or with a
-  kl, an entropy bonus or a critic, they may have one.
+  `frac_reward_zero_std` counts the other groups. They have no gradient under a
+  group-relative estimator without kl; under `reinforce`, `psr`, `nsr`,
+  `weighted_reinforce`, `reinforce_plus_plus`, `remax`, or with a kl, an entropy
+  bonus or a critic, they may have one.
   """
   by_turn = jax.vmap(masked.has_spread, in_axes=-1)
   credit = _credit(algorithm, score)
@@ -185,7 +185,7 @@ def informative(algorithm: Algorithm, score: types.Score) -> jax.Array:
 
 
 def reaches_every_token(algorithm: Algorithm) -> bool:
-  """Whether tokens with advantage 0 may have a gradient too."""
+  """Whether tokens with advantage 0 may have a gradient."""
   return (
     algorithm.kl is not None
     or algorithm.entropy_coef != 0
@@ -202,24 +202,24 @@ def loss(
   value: jax.Array | None = None,
   divergence: jax.Array | None = None,
 ) -> tuple[Ratio, dict[str, Ratio]]:
-  """The loss and its metrics on some rows, not yet divided.
+  """The loss and its metrics on rows [B,T], as Ratios divided later.
 
     surrogate + kl_weight kl - entropy_coef H + critic.coef value_loss
 
   per token, then the aggregate. logp f32[B,T] are the current policy's
-  log-probs of `batch.tokens`, entropy its H there, value the critic's.
-  `divergence`, from a teacher, takes the surrogate's place. All results add
-  over micro-batches. For the gradient of the whole batch, divide each
-  micro-batch's `num` by `loss_denominator` of the *whole* batch's mask, never
-  by its own `den`, and sum. Metrics are summed likewise, and divided at the end
-  by `ratio.divide`. They are the surrogate's and, where there is such a term,
-  'kl', 'critic/loss', 'divergence': means over trained tokens.
+  log-probs of `batch.tokens`, entropy its H there, value the critic's values.
+  `divergence`, from a teacher, replaces the surrogate. All results add over
+  micro-batches. For the gradient of the whole batch, divide each micro-batch's
+  `num` by `loss_denominator` of the *whole* batch's mask, never by its own
+  `den`, and sum. Metrics are summed likewise and divided at the end by
+  `ratio.divide`. They are the surrogate's and, if the loss has the term, 'kl',
+  'critic/loss', 'divergence': means over trained tokens.
 
   Raises:
     ValueError: a term whose input is missing.
   """
   mask = batch.mask
-  args = (logp, batch.logp_old, batch.adv, mask)
+  args: tuple[Any, ...] = (logp, batch.logp_old, batch.adv, mask)
   if surrogates.choose(algorithm.surrogate) is not None:
     args = (*args, batch.chosen)
   per_token, metrics = algorithm.surrogate(*args)
@@ -252,7 +252,8 @@ def loss(
   if algorithm.critic is not None:
     if value is None or batch.value is None or batch.returns is None:
       raise ValueError(
-        'A critic needs value, batch.value and batch.returns: see step.prepare.'
+        'A critic needs value, batch.value and batch.returns: see '
+        'learner.train_step.prepare.'
       )
     error = value_ops.value_loss(
       value, batch.value, batch.returns, mask, clip=algorithm.critic.clip
@@ -262,18 +263,18 @@ def loss(
 
 
 def loss_denominator(algorithm: Algorithm, mask: jax.Array) -> jax.Array:
-  """f32[]: what the summed `num` of `loss` is divided by, from bool[B,T].
+  """Denominator f32[] of the summed `num` of `loss`, from the mask bool[B,T].
 
-  Give it the mask of every row that was sampled, those of skipped groups
-  too: then skipping groups without gradient leaves the gradient as it was. It
-  is 0 if nothing is trained; `ratio.divide` returns 0 for that.
+  Pass the mask of every sampled row, skipped groups included: then skipping
+  groups without gradient does not change the gradient. It is 0 if nothing is
+  trained, for which `ratio.divide` returns 0.
   """
   zeros = jnp.zeros(mask.shape, jnp.float32)
   return algorithm.aggregate(zeros, mask).den
 
 
 def _valid(algorithm, turns):
-  """bool[P,G,K]: who counts in the statistics of a turn."""
+  """bool[P,G,K]: members that count in the statistics of each turn."""
   if not algorithm.padded:
     return turns
   reached = jnp.any(turns, axis=-2, keepdims=True)  # by someone
@@ -281,7 +282,7 @@ def _valid(algorithm, turns):
 
 
 def _credit(algorithm, score):
-  """f32[P,G,K]"""
+  """Credit of each trajectory, f32[P,G,K]."""
   turns = jnp.asarray(score.turns)
   by_row = jax.vmap(jax.vmap(algorithm.credit))
   belief = None if score.belief is None else jnp.asarray(score.belief)
@@ -289,5 +290,5 @@ def _credit(algorithm, score):
 
 
 def _spread(adv, turn):
-  """[K], i32[T] -> [T]"""
+  """Values [K] of turns on their tokens: [K], i32[T] -> [T]."""
   return jnp.where(turn >= 0, adv[jnp.maximum(turn, 0)], 0.0)

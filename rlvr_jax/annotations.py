@@ -1,45 +1,46 @@
-"""Values of options, held against the annotations of the functions they set."""
+"""Checks and converts option values by the annotations of a function."""
 
 import keyword
 import math
 import types
 import typing
+from typing import Any
 
-# Sizes of numbers: squares and sums of them must stay finite in float32, and
-# what is not 0 must not become 0 there. Whole numbers fit in 64 bits.
+# Bounds of numbers: squares and sums must stay finite in float32, and a nonzero
+# number must not become 0 there. Integers fit in 64 bits.
 LARGEST, SMALLEST, WHOLE = 1e15, 1e-30, 2**63 - 1
 
 
 class Word(str):
-  """A bare name: text, or true, false and none where these are meant."""
+  """A bare name in a spec: text, or true, false, none if the type allows it."""
 
 
-def is_text(x) -> bool:
-  """A string that UTF-8 can write and that holds no NUL."""
+def is_text(x: object) -> bool:
+  """Whether x is a string that UTF-8 can encode, without NUL."""
   if not isinstance(x, str) or '\0' in x:
     return False
   return not any('\ud800' <= c <= '\udfff' for c in x)
 
 
-def literal(value) -> str:
-  """The text of a value; of a string that is one word, the word.
+def literal(value: Any) -> str:
+  """A value as written in a spec; a string that is one word without quotes.
 
   Raises:
-    TypeError: what is neither a finite number, text, True, False, None, nor a
+    TypeError: value is not a finite number, text, True, False, None, or a
       tuple or list of these.
   """
   kind = type(value)
   if kind is Word:
     return str(value)
   if kind is str and value.isascii() and value.isidentifier():
-    # Of true, false and none a parameter may make something else than text.
-    taken = keyword.iskeyword(value) or keyword.iskeyword(value.title())
-    return repr(value) if taken else value
+    # Without quotes, true, false and none may be read as other than text.
+    reserved = keyword.iskeyword(value) or keyword.iskeyword(value.title())
+    return repr(value) if reserved else value
   if kind in (str, bool, int, type(None)):
     return repr(value)
   if kind is float and math.isfinite(value):
     return repr(value)
-  if kind in (tuple, list):  # in which words would be no literals
+  if kind in (tuple, list):  # words in it need quotes
     inner = [repr(v) if type(v) in (str, Word) else literal(v) for v in value]
     text = ', '.join(inner) + ',' * (kind is tuple and len(inner) == 1)
     return f'({text})' if kind is tuple else f'[{text}]'
@@ -49,10 +50,14 @@ def literal(value) -> str:
   )
 
 
-def fitted(kinds, value):
-  """The value as one of the annotated types; TypeError says which there are.
+def fitted(kinds: Any, value: object) -> Any:
+  """The value converted to the annotation `kinds`, if that is supported.
 
-  What has no type that is known here stays as it is.
+  Supported are bool, int, float, str, None, tuples and unions of these; for
+  other annotations the value is returned unchanged.
+
+  Raises:
+    TypeError: names the types that the annotation allows.
   """
   options = _options(kinds)
   if not all(map(_is_known, options)):
@@ -65,7 +70,7 @@ def fitted(kinds, value):
 
 
 def _options(kinds) -> list:
-  """bool, int, float before str before None; int | float is float."""
+  """The members of a union, or the one type; int | float counts as float."""
   union = typing.get_origin(kinds) in (types.UnionType, typing.Union)
   options = list(typing.get_args(kinds)) if union else [kinds]
   if float in options:
@@ -80,7 +85,10 @@ def _is_known(kind) -> bool:
 
 
 def _fit(kind, value, or_text):
-  """(whether it is one, the value as one). Bare words may be text instead."""
+  """(whether the value fits, the converted value).
+
+  With `or_text`, the bare word none is text.
+  """
   word = str(value).lower() if isinstance(value, Word) else ''
   if kind is bool:
     if word in ('true', 'false'):
@@ -111,7 +119,7 @@ def _fit(kind, value, or_text):
 
 
 def _called(kind) -> str:
-  """What a message calls a type."""
+  """A type's name in error messages."""
   if typing.get_origin(kind) is tuple:
     inner = ', '.join(
       '...' if k is ... else _called(k) for k in typing.get_args(kind)

@@ -1,8 +1,8 @@
-"""What each key of a config may be: one rule a key, checked before all else.
+"""The rule of each config key: type and range, checked first of all.
 
-Here a value is looked at alone; `checks` refuses values that do not go
-together, and the functions that specs name check their options. A new key of
-configs/common.py needs a rule here: a test says so.
+Values are checked one at a time; `checks` refuses combinations that do not
+work, and functions named by specs check their own options. A new key of
+configs/common.py needs a rule here, which a test enforces.
 """
 
 import re
@@ -13,8 +13,10 @@ from rlvr_jax import annotations, registry
 
 
 class Rule(NamedTuple):
-  holds: Callable[[object], bool]  # any value at all, and no exception
-  text: str  # what it must be
+  """What values a key accepts, and how an error message describes them."""
+
+  holds: Callable[[object], bool]  # for any value, never raises
+  text: str  # completes "must be ..."
 
 
 def whole(low: int, high: int, *other: int) -> Rule:
@@ -25,14 +27,14 @@ def whole(low: int, high: int, *other: int) -> Rule:
       return False
     return low <= x <= high or x in other
 
-  more = ''.join(f'{x}, or ' for x in other)
-  return Rule(holds, f'{more}a whole number from {low} to {high}')
+  others = ''.join(f'{x}, or ' for x in other)
+  return Rule(holds, f'{others}a whole number from {low} to {high}')
 
 
 def real(low: float, high: float, *other: float, open: bool = False) -> Rule:
-  """A number in [low, high], or one of `other`; `open`: below high.
+  """A number in [low, high], or one of `other`; with `open`, below high.
 
-  Numbers other than 0 that float32 would round to 0 are none.
+  Nonzero numbers that float32 would round to 0 are refused.
   """
 
   def holds(x):
@@ -41,22 +43,23 @@ def real(low: float, high: float, *other: float, open: bool = False) -> Rule:
     inside = low <= x < high or (x == high and not open)
     return x in other or (inside and (not x or abs(x) >= annotations.SMALLEST))
 
-  more = ''.join(f'{x:g}, or ' for x in other)
+  others = ''.join(f'{x:g}, or ' for x in other)
   end = f'below {high:g}' if open else f'to {high:g}'
-  return Rule(holds, f'{more}a number from {low:g} {end}')
+  return Rule(holds, f'{others}a number from {low:g} {end}')
 
 
 def text(most: int, *, empty: bool = True) -> Rule:
-  """So many characters that UTF-8 can write, none of them NUL."""
+  """Text of at most `most` characters that UTF-8 can encode, without NUL."""
 
   def holds(x):
     return annotations.is_text(x) and (0 if empty else 1) <= len(x) <= most
 
-  some = 'at most' if empty else 'one to'
-  return Rule(holds, f'text of {some} {most} characters, without NUL')
+  limit = 'at most' if empty else 'one to'
+  return Rule(holds, f'text of {limit} {most} characters, without NUL')
 
 
 def choice(*words: str) -> Rule:
+  """One of the given words."""
   return Rule(
     lambda x: isinstance(x, str) and x in words,
     f'one of {", ".join(map(repr, words))}',
@@ -64,7 +67,7 @@ def choice(*words: str) -> Rule:
 
 
 def several(rule: Rule, size: int = 0) -> Rule:
-  """A tuple of `size` values, or of one to a hundred, that have a rule."""
+  """A tuple of `size` values (0: one to a hundred), each under `rule`."""
 
   def holds(x):
     if not isinstance(x, (tuple, list)):
@@ -89,7 +92,7 @@ FLAG = Rule(lambda x: isinstance(x, bool), 'True or False')
 PATTERN = Rule(
   _is_pattern,
   "a regular expression of at most 1000 characters, such as 'layers' (a "
-  'bracket that is meant as such has a backslash before it)',
+  'literal bracket needs a backslash before it)',
 )
 SPEC = text(registry.LONGEST, empty=False)
 SPEC_OR_NONE = text(registry.LONGEST)
@@ -103,7 +106,7 @@ DTYPE = choice('float32', 'bfloat16')
 METHODS = ('rl', 'sft', 'distill', 'rejection')
 
 RULES = {
-  'seed': whole(0, 2**32 - 1),  # JAX's keys have 32 bits
+  'seed': whole(0, 2**32 - 1),  # jax.random.key takes 32 bits
   'total_steps': STEPS,
   'method': choice(*METHODS),
   'teacher.name': PATH,
@@ -136,7 +139,7 @@ RULES = {
   'num_generations': ROWS,
   'max_prompt_length': TOKENS,
   'max_completion_length': TOKENS,
-  # Logits that are divided by less leave float32.
+  # Smaller values overflow logits in float32.
   'temperature': real(0.01, 100),
   'mask_truncated_completions': FLAG,
   'max_resample_batches': whole(0, 10_000),
@@ -159,7 +162,7 @@ RULES = {
   'algo.aggregate': SPEC,
   'algo.kl': SPEC_OR_NONE,
   'algo.beta': WEIGHT,
-  'algo.entropy_coef': real(-1e6, 1e6),  # below 0 it is a penalty
+  'algo.entropy_coef': real(-1e6, 1e6),  # negative: an entropy penalty
   'algo.correction': SPEC_OR_NONE,
   'algo.whiten': FLAG,
   'algo.value_coef': WEIGHT,
@@ -171,7 +174,7 @@ RULES = {
   'optimizer.warmup_steps': whole(0, 10**9),
   'optimizer.b1': real(0, 1, open=True),
   'optimizer.b2': real(0, 1, open=True),
-  'optimizer.eps': real(1e-30, 1),  # with 0, no gradient is 0 / 0
+  'optimizer.eps': real(1e-30, 1),  # 0 would give 0 / 0 without gradient
   'optimizer.weight_decay': real(0, 100),
   'optimizer.max_grad_norm': WEIGHT,
   'optimizer.trainable': PATTERN,
@@ -198,13 +201,15 @@ RULES = {
 
 
 def check(flat: Mapping) -> None:
-  """Refuses what a key cannot be, all at once; keys without a rule pass.
+  """Raises ValueError for values that break their key's rule.
+
+  Keys without a rule pass.
 
   Args:
-    flat: {'a.b': value} of a config, as `config.flatten` gives it.
+    flat: {'a.b': value} of a config, from `config.flatten`.
 
   Raises:
-    ValueError: names each key, its value (shortened) and what it must be.
+    ValueError: names every such key, its value (shortened) and its rule.
   """
   wrong = [
     f'{key}={registry.show(flat[key])} must be {rule.text}'
@@ -216,12 +221,12 @@ def check(flat: Mapping) -> None:
 
 
 def check_complete(flat: Mapping) -> None:
-  """ValueError for a config that lacks keys, or has some without a rule."""
+  """Raises ValueError if keys are missing, or a key has no rule."""
   for key in flat:
     group = key.rpartition('.')[0]
     if key not in RULES and group not in RULES:
       raise ValueError(
-        f'The config has {registry.show(key)}, which is no key of '
+        f'The config has {registry.show(key)}, which is not a key of '
         f'configs/common.py.{registry.nearest(key, RULES)}'
       )
   lacking = [key for key in RULES if key not in flat]

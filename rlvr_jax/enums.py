@@ -1,29 +1,29 @@
-"""Enums that both halves of the ground floor share. Imports nothing."""
+"""Verdicts, stop reasons, and the table of random streams."""
 
 import enum
 
 
 class Verdict(enum.IntEnum):
-  """What a verifier says of one completion, against one gold answer."""
+  """A verifier's result for one completion against one gold answer."""
 
   CORRECT = 0
   WRONG = 1
-  NO_ANSWER = 2  # nothing that could be an answer was found
-  UNVERIFIABLE = 3  # the check failed, or ran out of time or memory
+  NO_ANSWER = 2  # no candidate answer was found
+  UNVERIFIABLE = 3  # the verifier failed, or ran out of time or memory
 
 
 class Stop(enum.IntEnum):
-  """Why a row stopped."""
+  """Why sampling of a row stopped."""
 
-  NONE = 0  # the row never ran (padding)
-  END = 1  # the model said an end token
-  LENGTH = 2  # the limit on new tokens cut it
+  NONE = 0  # the row was not sampled (padding)
+  END = 1  # an end token was sampled
+  LENGTH = 2  # truncated at the limit on new tokens
 
 
 class Stream(enum.IntEnum):
-  """Who owns which random stream: fold_in(key(seed), stream).
+  """Owner of each random stream, fold_in(key(seed), stream).
 
-  The initial weights take key(seed) itself.
+  Parameter initialisation uses key(seed) itself.
   """
 
   EVALUATION = 1  # then by task and round: `evaluation.evaluate.keys`

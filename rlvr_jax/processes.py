@@ -1,4 +1,4 @@
-"""How processes end: after their step, or with the one that started them."""
+"""Process lifetimes: child processes, Ctrl-C, stopping after a step."""
 
 import os
 import runpy
@@ -6,70 +6,79 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
-def start(command: Sequence[str], **how) -> subprocess.Popen:
-  """A Python script that does not outlive this process, whatever ends it.
+def start(command: Sequence[str], **options: Any) -> subprocess.Popen:
+  """Starts a Python script that ends when this process ends, in any way.
 
-  Its standard input is a pipe that this process alone holds open; when it
-  ends, by SIGKILL too, the kernel closes the pipe and the script kills itself.
-  It has a session of its own: a Ctrl-C in the terminal reaches this process,
-  which passes it on.
+  Its standard input is a pipe that only this process holds open; when this
+  process ends, even by SIGKILL, the kernel closes the pipe and the script kills
+  itself. It runs in a session of its own, so a Ctrl-C in the terminal reaches
+  this process only, which forwards it (`wait`).
 
   Args:
     command: the script and its arguments.
-    how: what `subprocess.Popen` takes.
+    options: other arguments of `subprocess.Popen`.
   """
   return subprocess.Popen(
     [sys.executable, '-m', __name__, *command],
     stdin=subprocess.PIPE,
     start_new_session=True,
-    **how,
+    **options,
   )
 
 
 def wait(process: subprocess.Popen) -> int:
-  """Its exit status. A Ctrl-C is passed on and the end waited for; so is a
-  second one, which most scripts take as 'at once'."""
-  asked = False
+  """Waits for a process of `start` and returns its exit status.
+
+  A Ctrl-C is forwarded and the wait goes on; so is a second one, on which most
+  scripts stop immediately. KeyboardInterrupt is raised after the process ended.
+  """
+  interrupted = False
   while True:
     try:
       code = process.wait()
     except KeyboardInterrupt:
-      asked = True
+      interrupted = True
       process.send_signal(signal.SIGINT)
       continue
     process.stdin.close()
-    if asked:
+    if interrupted:
       raise KeyboardInterrupt
     return code
 
 
 class interruptible:
-  """Ctrl-C or SIGTERM waits for the end of the step; a second one does not."""
+  """Context that delays Ctrl-C and SIGTERM to the end of the step.
 
-  def __enter__(self):
-    self.asked, self.old = False, {}
+  It gives a function that returns whether one was received. A second one raises
+  KeyboardInterrupt at once.
+  """
+
+  def __enter__(self) -> Callable[[], bool]:
+    self.requested, self.old = False, {}
     for sig in (signal.SIGINT, signal.SIGTERM):
-      self.old[sig] = signal.signal(sig, self._ask)
-    return lambda: self.asked
+      self.old[sig] = signal.signal(sig, self._request)
+    return lambda: self.requested
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     for sig, handler in self.old.items():
       signal.signal(sig, handler)
 
-  def _ask(self, *_):
-    if self.asked:
+  def _request(self, *_):
+    if self.requested:
       raise KeyboardInterrupt
-    self.asked = True
+    self.requested = True
     print(
-      'Finishing this step, then saving. Once more to stop at once.', flush=True
+      'Finishing this step, then saving. Interrupt again to stop immediately.',
+      flush=True,
     )
 
 
 def _end_with_parent():
-  os.read(0, 1)  # nothing is ever written: this is the end of the pipe
+  os.read(0, 1)  # nothing is ever written: returns when the pipe closes
   os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,39 +1,38 @@
-"""What a task is, and what the environments share.
+"""Task, and what environments share: lazy splits, permutations, split sizes.
 
-An environment maps 'train' and 'test' to sequences of tasks. A sequence
-that is made by a program builds a task when it is asked for one, so its
-length costs nothing.
+An environment maps 'train' and 'test' to sequences of tasks. A generated
+sequence builds each task on access, so its length costs nothing.
 """
 
 import hashlib
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rlvr_jax import registry
 
 
 class Task(NamedTuple):
-  """One question with a checkable answer. Plain values: it survives json."""
+  """A question with a verifiable answer. Plain values, so it survives JSON."""
 
   id: str  # unique in its environment, such as 'train-17'
-  question: str  # what the user message says
+  question: str  # text of the user message
   answer: str  # gold answer
   verifier: str  # 'math', 'countdown' or 'reasoning_gym'
-  # What the verifier needs beyond the answer; 'solution', a text to imitate.
+  # Extra inputs of the verifier; 'solution': a demonstration to imitate.
   data: dict
 
 
 Env = Mapping[str, Sequence[Task]]
-MOST_TASKS = 10**9  # of a split
+MOST_TASKS = 10**9  # per split
 
 
-class Lazy(Sequence):
-  """`size` tasks, the i-th of them built by `make(i)` when asked for.
+class Lazy(Sequence[Task]):
+  """`size` tasks, the i-th built by `make(i)` on access.
 
-  `of` is what they are built from, where that is not the program alone: tasks
-  of another environment, or rows of a file.
+  `of` is the data that they are built from, if any: tasks of another
+  environment, or rows of a file. Digests cover it.
   """
 
   def __init__(
@@ -46,10 +45,10 @@ class Lazy(Sequence):
     self._make = make
     self.of = of
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self._size
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> Task:  # type: ignore[override]
     if isinstance(index, slice):
       raise TypeError(
         f'Tasks are built one by one, so a slice ({index}) is refused: '
@@ -64,25 +63,25 @@ class Lazy(Sequence):
     return self._make(i)
 
 
-def uniform(n: int, *key) -> int:
-  """An integer in 0..n-1 that is a function of `key` alone.
+def uniform(n: int, *key: object) -> int:
+  """A pseudo-random integer in 0..n-1, a function of `key` only.
 
-  Equal on every platform and Python version: a BLAKE2b digest of 256 bits
-  modulo n, whose bias is below n / 2**256.
+  The same on every platform and Python version: a 256-bit BLAKE2b digest
+  modulo n, with bias below n / 2**256.
   """
   text = '/'.join(map(str, key)).encode()
   digest = hashlib.blake2b(text, digest_size=32).digest()
   return int.from_bytes(digest, 'big') % n
 
 
-def permute(index: int, n: int, *key) -> int:
-  """Where the permutation of 0..n-1 that `key` names sends `index`.
+def permute(index: int, n: int, *key: object) -> int:
+  """The image of `index` under a permutation of 0..n-1 given by `key`.
 
   A Feistel network on an a x b grid with a*b >= n (alternately
-  left += f(right) mod a and right += f(left) mod b), walked on until it
-  lands below n (Black and Rogaway, "Ciphers with Arbitrary Finite Domains",
-  2002). A bijection of the grid, so one of 0..n-1 too; since a*b - n < a,
-  it rarely walks. Takes constant time and memory whatever n is.
+  left += f(right) mod a and right += f(left) mod b), repeated until the result
+  is below n (cycle walking: Black and Rogaway, "Ciphers with Arbitrary Finite
+  Domains", 2002). A bijection of the grid is thereby one of 0..n-1; since
+  a*b - n < a, repetitions are rare. Time and memory do not depend on n.
 
   Raises:
     ValueError: index outside 0..n-1.
@@ -91,14 +90,14 @@ def permute(index: int, n: int, *key) -> int:
     raise ValueError(f'Index {index} must lie in 0..{n - 1}.')
   a = math.isqrt(n - 1) + 1
   b = -(-n // a)
-  key = '/'.join(map(str, key))
+  joined = '/'.join(map(str, key))
   while True:
     left, right = divmod(index, b)
     for r in range(8):
       if r % 2:
-        right = (right + uniform(b, key, r, left)) % b
+        right = (right + uniform(b, joined, r, left)) % b
       else:
-        left = (left + uniform(a, key, r, right)) % a
+        left = (left + uniform(a, joined, r, right)) % a
     index = left * b + right
     if index < n:
       return index
@@ -107,14 +106,14 @@ def permute(index: int, n: int, *key) -> int:
 def split_sizes(
   space: int, train_size: int | None, test_size: int | None, *, what: str
 ) -> tuple[int, int]:
-  """Sizes of both splits in a space of so many distinct problems.
+  """(train, test) sizes of the splits of a space of `space` distinct problems.
 
-  None asks for a fifth of the space up to 256 tasks (test; less where
-  train_size leaves less), and for the rest of it up to 10,000 tasks (train). `what` names the space and how to widen
-  it.
+  A size of None means, for test, a fifth of the space, at most 256 tasks and
+  what train_size leaves; for train, the rest, at most 10,000 tasks. `what`
+  describes the space and how to enlarge it, for the error message.
 
   Raises:
-    ValueError: a size outside 1..10**9, or more tasks than there are problems.
+    ValueError: a size outside 1..10**9, or more tasks than problems.
   """
   for name, size in ('train_size', train_size), ('test_size', test_size):
     if size is not None:
@@ -128,12 +127,14 @@ def split_sizes(
     raise ValueError(
       f'train_size {train} + test_size {test} = {train + test} tasks, but '
       f'there are only {space} distinct problems ({what}). The splits '
-      'share none: ask for fewer tasks or widen the space.'
+      'share none: use fewer tasks or enlarge the space.'
     )
   return train, test
 
 
-def check_int(name: str, value, *, low: int, high: int | None = None) -> None:
+def check_int(
+  name: str, value: Any, *, low: int, high: int | None = None
+) -> None:
   """Raises ValueError unless `value` is an int in low..high."""
   whole = isinstance(value, int) and not isinstance(value, bool)
   if not whole or value < low or (high is not None and value > high):

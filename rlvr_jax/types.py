@@ -1,12 +1,14 @@
-"""The structures that pass between stages. Arrays only, no functions.
+"""Rollout, Score, Batch, TrainState: the records passed between stages.
 
-Letters: P prompts, G samples per prompt, B = P*G rows, K turns, T tokens of
-a row. Rows are right-padded; `logp[..., t]` belongs to `tokens[..., t]`.
+They hold arrays only, no functions. Letters: P prompts, G samples per prompt,
+B = P*G rows, K turns, T tokens of a row. Rows are right-padded;
+`logp[..., t]` belongs to `tokens[..., t]`.
 """
 
 import dataclasses
 import math
-from typing import Any
+import typing
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -14,56 +16,64 @@ import numpy as np
 from rlvr_jax.enums import Stop
 
 Array = jax.Array | np.ndarray
+T = typing.TypeVar('T')
 
 
-def _struct(cls):
-  """A frozen dataclass that is a pytree and has `replace`."""
-  cls = jax.tree_util.register_dataclass(
+@typing.dataclass_transform(frozen_default=True)
+def _struct(cls: type[T]) -> type[T]:
+  """Decorator: a frozen dataclass that is a pytree."""
+  return jax.tree_util.register_dataclass(
     dataclasses.dataclass(frozen=True)(cls)
   )
-  cls.replace = dataclasses.replace
-  return cls
+
+
+class _Record:
+  """Base of the records."""
+
+  def replace(self, **changes: Any) -> Self:
+    """A copy with some fields changed."""
+    return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
 
 @_struct
-class Rollout:
-  """What the policy did."""
+class Rollout(_Record):
+  """Sampled token rows."""
 
-  tokens: Array  # i32[P,G,T] prompt and samples, exactly as drawn
-  length: Array  # i32[P,G]   real tokens in the row
+  tokens: Array  # i32[P,G,T] prompt and samples, exactly as sampled
+  length: Array  # i32[P,G]   tokens in the row without padding
   turn: Array  # i32[P,G,T] turn of a sampled token, -1 elsewhere
   logp: Array  # f32[P,G,T] sampler's log-prob, 0 where turn < 0
-  stop: Array  # i32[P,G]   a `enums.Stop`
+  stop: Array  # i32[P,G]   an `enums.Stop`
 
 
 @_struct
-class Score:
-  """What the world said of it. Apart from Rollout: it can be recomputed."""
+class Score(_Record):
+  """Rewards of a rollout; a record of its own, since it can be recomputed."""
 
   reward: Array  # f32[P,G,K]   reward at the end of turn k
   turns: Array  # bool[P,G,K]  turn k took place
   belief: Array | None  # f32[P,G,K+1] log p(truth) before turn 0 and after each
-  verdict: Array  # i32[P,G]     a `enums.Verdict`; never shaped or weighted
-  greedy: Array | None = None  # f32[P,K]  reward of a greedy row, for ReMax
+  verdict: Array  # i32[P,G]     an `enums.Verdict`; never shaped or weighted
+  greedy: Array | None = None  # f32[P,K]  reward of greedy decoding (ReMax)
 
 
 @_struct
-class Batch:
-  """What the loss sees. B = P*G, the rows of a group adjacent."""
+class Batch(_Record):
+  """Inputs of the loss. B = P*G, the rows of a group adjacent."""
 
   tokens: Array  # i32[B,T]
   mask: Array  # bool[B,T] sampled tokens that are trained
   adv: Array  # f32[B,T]
   logp_old: Array  # f32[B,T]
   logp_ref: Array | None  # f32[B,T]
-  chosen: Array | None = None  # bool[B,T] the surrogate's choice of tokens
+  chosen: Array | None = None  # bool[B,T] tokens chosen by the surrogate
   value: Array | None = None  # f32[B,T] the critic's, before the update
-  returns: Array | None = None  # f32[B,T] what it should have said
+  returns: Array | None = None  # f32[B,T] the critic's targets
 
 
 @_struct
-class TrainState:
-  """All that a run needs to go on. Functions are bound by partial."""
+class TrainState(_Record):
+  """Arrays that an update changes. Functions are bound by partial."""
 
   step: Array  # i32[]
   params: Any
@@ -71,9 +81,9 @@ class TrainState:
 
 
 def check_rollout(rollout: Rollout, score: Score) -> None:
-  """Raises ValueError unless the invariants of the two structures hold.
+  """Raises ValueError unless the invariants of the two records hold.
 
-  Runs on host arrays, at the boundary between collecting and learning.
+  Takes host arrays; called between rollouts and update.
   """
   r = jax.tree.map(np.asarray, rollout)
   s = jax.tree.map(np.asarray, score)
@@ -97,7 +107,7 @@ def check_rollout(rollout: Rollout, score: Score) -> None:
         (sampled & (position >= r.length[..., None])).any()
       ),
       'index 0 is never sampled': not bool(sampled[..., 0].any()),
-      # NaN passes: a policy that has blown up is for the update to refuse.
+      # NaN passes: the update detects a policy that has diverged.
       'logp <= 0': not bool((r.logp > 1e-4).any()),
       'logp is 0 where nothing was sampled': bool(
         (r.logp[~sampled] == 0).all()
@@ -112,12 +122,12 @@ def check_rollout(rollout: Rollout, score: Score) -> None:
     raise ValueError(f'Rollout or score breaks: {"; ".join(broken)}.')
 
 
-def flatten(rollout: Rollout, adv, mask_truncated: bool) -> Batch:
-  """[P,G,T] -> rows [B,T]. `mask_truncated` masks rows cut by the limit.
+def flatten(rollout: Rollout, adv: Array, mask_truncated: bool) -> Batch:
+  """Batch of rows [B,T] from a rollout and advantages [P,G,T].
 
-  They leave the loss and its denominator; in their group's statistics, which
-  `adv` comes from, they stay. Of a dialogue the last message's stop counts, for
-  the whole row.
+  `mask_truncated` removes truncated rows (`Stop.LENGTH`) from the loss and its
+  denominator, but not from their group's statistics, on which `adv` is based.
+  In a dialogue the stop of the last turn decides for the whole row.
   """
   mask = rollout.turn >= 0
   if mask_truncated:
@@ -131,6 +141,6 @@ def flatten(rollout: Rollout, adv, mask_truncated: bool) -> Batch:
   )
 
 
-def rows(x):
-  """[P,G,T] -> [B,T]"""
+def rows(x: Array) -> Array:
+  """[P,G,T] -> [B,T]."""
   return x.reshape(math.prod(x.shape[:2]), -1)

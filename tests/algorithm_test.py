@@ -155,7 +155,7 @@ def test_from_config_refuses(changes, message):
 
 @JIT
 def test_each_turn_has_its_own_group_statistics(jit):
-  """Turn 1 of row 2 never took place: the others' mean is over two rows."""
+  """Turn 1 of row 2 did not take place: the mean is over the other two."""
   rollout, score = world(
     reward=[[[1, 4], [2, 8], [6, 0]], [[5, 5], [5, 5], [5, 5]]],
     turns=[[[1, 1], [1, 1], [1, 0]], [[1, 1]] * 3],
@@ -207,7 +207,7 @@ def test_with_one_turn_turnwise_is_outcome(jit, estimate):
       np.testing.assert_allclose(row, want[g], rtol=1e-5, atol=1e-6)
 
 
-def test_outcome_credit_sums_the_turns_and_belief_is_handed_over():
+def test_outcome_credit_sums_the_turns_and_belief_is_passed_on():
   rollout, score = world(
     reward=[[[1, 2], [0, 0]]],
     turns=[[[1, 1], [1, 1]]],
@@ -224,7 +224,7 @@ def test_outcome_credit_sums_the_turns_and_belief_is_handed_over():
   np.testing.assert_array_equal(got, [[[0, 1, 2], [0, 0, -5]]])
 
 
-def test_informative_asks_for_two_valid_members_that_differ():
+def test_informative_needs_two_valid_members_that_differ():
   reward = np.float32(
     [[0.9] * 4, [0, 0, 0, 1], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]
   )[..., None]
@@ -280,7 +280,7 @@ def test_a_kl_without_a_reference_is_refused():
 
 
 @JIT
-def test_masked_places_leak_nothing(jit):
+def test_masked_positions_leak_nothing(jit):
   fn = build(jit, kl='k3', beta=0.5)
   logp, batch = make_batch(np.random.default_rng(2))
   want = fn(logp, batch)
@@ -300,7 +300,7 @@ def test_masked_places_leak_nothing(jit):
 
 @pytest.mark.parametrize('aggregate', AGGREGATES)
 def test_micro_batches_give_the_full_gradient(aggregate):
-  """One denominator, of the whole mask, whatever the split."""
+  """One denominator, of the whole mask, for any split."""
   rng = np.random.default_rng(3)
   logp, batch = make_batch(rng)
   fn = build(True, aggregate=aggregate, kl='k3', beta=0.1)
@@ -321,7 +321,7 @@ def test_micro_batches_give_the_full_gradient(aggregate):
 
 @pytest.mark.parametrize('aggregate', AGGREGATES)
 def test_skipping_rows_without_advantage_changes_nothing(aggregate):
-  """With the denominator of all rows; without it the scale would move."""
+  """With the denominator of all rows; without it the scale would change."""
   logp, batch = make_batch(np.random.default_rng(4))
   fn = build(True, aggregate=aggregate)
   whole, grad = fn(logp, batch)
@@ -372,8 +372,8 @@ def test_a_batch_that_trains_nothing_has_loss_zero(aggregate):
   assert algorithm.loss_denominator(make(aggregate=aggregate), batch.mask) == 0
 
 
-def test_members_whose_game_is_over_may_count_as_zero():
-  """The worked example of ΔBelief-RL: the best survivor's sign turns."""
+def test_members_whose_dialogue_has_ended_may_count_as_zero():
+  """The worked example of ΔBelief-RL: the best survivor's sign changes."""
   turns = np.array([[[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]]], bool)
   reward = np.array(
     [[[-0.1, -0.15, -0.12], [1.98, 1.9, 0], [2, 0, 0], [-0.15, -0.13, -0.15]]]

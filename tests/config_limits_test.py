@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 BASE = runpy.run_path(str(ROOT / 'configs' / 'common.py'))['base']
 FLAT = config.flatten(BASE())
 NUMBERS = sorted(k for k, v in FLAT.items() if type(v) in (int, float))
-# What no number of a config may be.
+# Values that no numeric key accepts.
 NEVER = (
   math.nan, math.inf, -math.inf, 1e300, -1e300, 1e-300, 10**40, -(10**40),
   10**5000, True, None, '1', '', (), (1,), {}, b'1', 1j, 'x' * 10_000,
@@ -34,7 +34,7 @@ def test_every_config_keeps_the_rules():
 
 
 @pytest.mark.parametrize('key', NUMBERS)
-def test_what_no_number_may_be(key):
+def test_values_that_no_number_accepts(key):
   for bad in NEVER:
     with pytest.raises(ValueError, match=rf'{key}=') as info:
       config_limits.check(FLAT | {key: bad})
@@ -42,7 +42,7 @@ def test_what_no_number_may_be(key):
 
 
 @pytest.mark.parametrize('key', sorted(set(FLAT) - set(NUMBERS)))
-def test_what_no_word_flag_or_tuple_may_be(key):
+def test_values_that_no_word_flag_or_tuple_accepts(key):
   for bad in (None, 3, 0.5, math.nan, b'x', {}, 'x' * 200_000, '\0', '\ud800'):
     with pytest.raises(ValueError, match=rf'{key}=') as info:
       config_limits.check(FLAT | {key: bad})
@@ -83,12 +83,12 @@ def test_ends_of_the_rules(key, good, bad):
       config_limits.check(FLAT | {key: value})
 
 
-def test_all_that_is_wrong_is_said_at_once():
+def test_all_errors_are_reported_at_once():
   with pytest.raises(ValueError, match=r'seed=-1 .*; algo\.beta=nan'):
     config_limits.check(FLAT | {'seed': -1, 'algo.beta': math.nan})
 
 
-def test_keys_that_lack_or_that_nothing_reads():
+def test_missing_and_unknown_keys():
   c = BASE()
   c.totl_steps = 5
   with pytest.raises(ValueError, match=r"'totl_steps'.*Did you mean 'total_s"):
@@ -105,7 +105,7 @@ def test_overrides_are_held_to_the_rules():
     'eval.temperature=inf',
     'mesh.shape=(0, 1, 1)',
     'total_steps=1' + '0' * 30,
-    'total_steps=١',  # a digit, and not what anyone means
+    'total_steps=١',  # an Arabic-Indic digit
   ):
     with pytest.raises(ValueError, match=override.partition('=')[0]):
       config.load(path, [override])

@@ -1,4 +1,4 @@
-"""Digests notice any change of what was read, and nothing else."""
+"""Digests change with any change of the inputs, and with nothing else."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_order_of_keys_and_kind_of_sequence_do_not_matter():
   assert digests.of_tasks(lazy) == digests.of_tasks([a])
 
 
-def test_a_long_list_is_read_whole_and_a_long_program_is_not():
+def test_a_long_list_is_hashed_whole_and_a_long_generated_split_is_not():
   n = digests.SEEN + 7
   some = tasks(n)
   before = digests.of_tasks(some)
@@ -64,14 +64,14 @@ def test_a_long_list_is_read_whole_and_a_long_program_is_not():
   assert digests.of_tasks(some) != before
   assert digests.of_tasks(Lazy(n, make)) == lazily
   assert digests.of_tasks(Lazy(n, make, some)) != of
-  # Only as many as are trained on, and those of a list in full.
+  # Only the tasks that are trained on, and those of a list in full.
   c = type('C', (), {'train_tasks': left_out + 1, 'env': ''})
   assert isinstance(checks.training_tasks(c, some), list)
   lazy = checks.training_tasks(c, Lazy(n, make, some))
   assert lazy.of is some
 
 
-def test_files_of_every_environment_are_noticed(tmp_path):
+def test_edits_to_files_of_every_environment_are_detected(tmp_path):
   """An edit anywhere: gold, question, solution, the last row."""
 
   def write(name, at=None, **change):
@@ -143,7 +143,7 @@ def test_weights():
 def test_tokenizers():
   a, b = tokenizer.byte_level(), tokenizer.byte_level()
   before = digests.of_tokenizer(a)
-  assert a.vocab_size  # what is cached does not count
+  assert a.vocab_size  # cached attributes are not hashed
   assert a.specials
   assert digests.of_tokenizer(a) == digests.of_tokenizer(b) == before
   fields = (b.backend, b.pad_id, b.end_ids, b.bos_id)

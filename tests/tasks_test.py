@@ -1,4 +1,4 @@
-"""Lazy sequences, permutations, sizes."""
+"""Lazy splits, permutations, split sizes."""
 
 import itertools
 
@@ -19,7 +19,7 @@ def test_permute_of_large_spaces_is_injective(n):
   images |= {permute(n - 1 - i, n, 'k') for i in range(500)}
   assert len(images) == 1000
   assert all(0 <= x < n for x in images)
-  # It reaches everywhere: each quarter of the space gets its share.
+  # The image is spread out: each quarter of the space gets its share.
   quarters = [sum(x * 4 // n == q for x in images) for q in range(4)]
   assert min(quarters) > 180
 

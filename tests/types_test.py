@@ -37,7 +37,7 @@ def put(x, at, value):
 GOOD = rollout()
 
 
-def test_what_holds_is_accepted():
+def test_valid_records_are_accepted():
   assert types.check_rollout(GOOD, score()) is None
 
 
@@ -91,11 +91,11 @@ def test_a_nan_logp_is_left_to_the_update():
   assert types.check_rollout(rollout(logp=logp), score()) is None
 
 
-def test_structures_are_pytrees_of_their_fields():
+def test_records_are_pytrees_of_their_fields():
   got = jax.tree.map(lambda x: x + 1, GOOD)
   assert isinstance(got, types.Rollout)
   np.testing.assert_array_equal(got.length, [[5, 4]])
-  # None is no leaf: a Batch without a reference has four.
+  # None is not a leaf: a Batch without a reference has four.
   x = np.zeros(1)
   batch = types.Batch(x, x, x, x, None)
   assert len(jax.tree.leaves(batch)) == 4

@@ -1,1 +1,1 @@
-"""One decoder (flax.linen) that covers four families by config."""
+"""One flax.linen decoder for four model families; samplers and log-probs."""

@@ -1,14 +1,14 @@
-"""Values out of a model's config file, which may hold anything.
+"""Checked reads of single values from a model's config.json or GGUF header.
 
-A null is as good as an absent key, as it is for Hugging Face. Every function
-raises ValueError for a value of another type or out of its bounds, naming
-key, value and rule.
+A null counts as an absent key, as for Hugging Face. Every function raises
+ValueError for a value of another type or out of its bounds, naming key, value
+and rule.
 """
 
 import math
 from collections.abc import Mapping
 
-# Sizes beyond these are no model's; below them, lists of tensors stay small.
+# No real model is larger; below these, lists of tensors stay small.
 MOST = {
   'layers': 10_000,
   'heads': 2**16,
@@ -19,9 +19,13 @@ MOST = {
 
 
 def whole(
-  source: Mapping, key: str, most: str, default: int = 0, where='config.json'
+  source: Mapping,
+  key: str,
+  most: str,
+  default: int = 0,
+  where: str = 'config.json',
 ) -> int:
-  """An int from 1 to MOST[most]; without it the default, 0 for none."""
+  """The int at `key`, in 1..MOST[most]; the default if absent (0: required)."""
   value = source.get(key)
   if value is None and default:
     return default
@@ -39,9 +43,9 @@ def real(
   default: float,
   low: float,
   high: float,
-  where='config.json',
+  where: str = 'config.json',
 ) -> float:
-  """A float from low to high, without it the default."""
+  """The number at `key`, in low..high, as a float; the default if absent."""
   value = source.get(key)
   if value is None:
     return default
@@ -53,8 +57,8 @@ def real(
   return float(value)
 
 
-def flag(source: Mapping, key: str, where='config.json') -> bool:
-  """A bool; without it False."""
+def flag(source: Mapping, key: str, where: str = 'config.json') -> bool:
+  """The bool at `key`; False if absent."""
   value = source.get(key)
   if value is None:
     return False

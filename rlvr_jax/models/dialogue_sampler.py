@@ -1,9 +1,9 @@
-"""Many dialogues at once, turn after turn, over one KV cache.
+"""Samples the turns of a batch of dialogues with one shared KV cache.
 
-All rows write to the same columns of the cache, so that writing is a slice; a
-row that has nothing to write there leaves a hole, which nobody attends to. The
-last token of a row is not in the cache yet: it comes first in the next inputs.
-Letters: as in `sampler`, and M columns, F tokens inputs, K turns, E probe tokens.
+All rows write to the same columns of the cache, so a write is a slice update; a
+row with nothing to write there leaves a hole, to which nothing attends. The
+last token of a row is not in the cache yet: it is the first of the next inputs.
+Letters: as in `sampler`; M cache columns, F input tokens.
 """
 
 import functools
@@ -14,44 +14,51 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax.enums import Stop
-from rlvr_jax.models import layers, sampler
+from rlvr_jax.models import layers, sampler, transformer
 
 
 class DialogueCache(NamedTuple):
-  """What the policy has read of every dialogue."""
+  """KV cache of every dialogue: shared prompts, then the turns of each row."""
 
   prefix: list  # per layer, keys and values of the prompts [P,...]
-  seen: jax.Array  # bool[P,1,1,S]: the prompts' tokens, without the last one
+  seen: jax.Array  # bool[P,1,1,S]: the prompt's tokens but the last
   cache: list  # per layer, keys [B,kv heads,C,M] and values [B,kv heads,M,C]
   written: jax.Array  # bool[B,M]: the column holds a token of the row
-  count: jax.Array  # i32[B]: tokens read, the prompt's too
+  count: jax.Array  # i32[B]: tokens in the cache, with the prompt
   used: jax.Array  # i32[]: columns in use
 
 
 def _placed(cache: DialogueCache) -> DialogueCache:
-  """Each device keeps its own rows: a cache of zeros alone would be on all."""
-  put = nn.with_logical_constraint
+  """The cache sharded by rows; new arrays of zeros would be replicated."""
+  constrain = nn.with_logical_constraint
   pairs = lambda layers: [
-    tuple(put(x, ('batch', 'kv_heads', None, None)) for x in pair)
+    tuple(constrain(x, ('batch', 'kv_heads', None, None)) for x in pair)
     for pair in layers
   ]
   return cache._replace(
     prefix=pairs(cache.prefix),
     cache=pairs(cache.cache),
-    written=put(cache.written, ('batch', None)),
-    count=put(cache.count, ('batch',)),
+    written=constrain(cache.written, ('batch', None)),
+    count=constrain(cache.count, ('batch',)),
   )
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'group', 'columns'))
 def prefill(
-  params, prompt, length, *, model, group: int, columns: int
+  params: transformer.Params,
+  prompt: jax.Array,
+  length: jax.Array,
+  *,
+  model: transformer.Decoder,
+  group: int,
+  columns: int,
 ) -> DialogueCache:
-  """Reads prompts [P,S] of `length` tokens, all but the last of each.
+  """The cache after all but the last token of prompts [P,S] of `length` [P].
 
   Args:
     params: the sampler's layout, from `transformer.unstack`.
-    columns: M, for all tokens that are read and sampled later.
+    group: dialogues per prompt.
+    columns: M, enough for all later inputs and sampled tokens.
   """
   c = model.config
   p, s = prompt.shape
@@ -77,12 +84,22 @@ def prefill(
   return _placed(cache)
 
 
-def forward_with_cache(params, model, x, positions, cache, sees, own):
-  """Hidden states [B,F,D] of x, and its keys and values per layer.
+def forward_with_cache(
+  params: transformer.Params,
+  model: transformer.Decoder,
+  x: jax.Array,
+  positions: jax.Array,
+  cache: DialogueCache,
+  sees: jax.Array,
+  own: jax.Array,
+) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
+  """Last hidden states [B,F,D] of embeddings x, and (k, v) of each layer.
 
   Args:
-    sees: bool, broadcastable to [B,1,F,M]: columns of the cache.
-    own: bool, broadcastable to [B,1,F,F].
+    x: [B,F,D].
+    positions: i32[B,F].
+    sees: bool, broadcastable to [B,1,F,M]: mask over the cache's columns.
+    own: bool, broadcastable to [B,1,F,F]: mask over x itself.
   """
   block = layers.Block(model.config, model.dtype, model.param_dtype)
   table, pairs = layers.rope_table(positions, model.config), []
@@ -103,7 +120,7 @@ def forward_with_cache(params, model, x, positions, cache, sees, own):
 
 
 def _read(params, model, cache, inputs, length):
-  """The cache after `length` of inputs [B,F], and their states [B,F,D]."""
+  """The cache after `length` tokens of inputs [B,F]; hidden states [B,F,D]."""
   f = inputs.shape[1]
   real = jnp.arange(f)[None] < length[:, None]  # [B,F]
   x, pairs = forward_with_cache(
@@ -115,16 +132,16 @@ def _read(params, model, cache, inputs, length):
     cache.written[:, None, None],
     layers.causal(f) & real[:, None, None],
   )
-  put = jax.lax.dynamic_update_slice_in_dim
-  written = [
-    (put(ck, k, cache.used, 3), put(cv, v, cache.used, 2))
+  write = jax.lax.dynamic_update_slice_in_dim
+  grown = [
+    (write(ck, k, cache.used, 3), write(cv, v, cache.used, 2))
     for (ck, cv), (k, v) in zip(cache.cache, pairs, strict=True)
   ]
   cache = cache._replace(
-    cache=written,
-    written=put(cache.written, real, cache.used, 1),
+    cache=grown,
+    written=write(cache.written, real, cache.used, 1),
     count=cache.count + length,
-    # The columns after the longest are free: what is there is written over.
+    # Columns after the longest row's stay free: later writes replace them.
     used=cache.used + length.max(),
   )
   return _placed(cache), x
@@ -133,38 +150,48 @@ def _read(params, model, cache, inputs, length):
 @functools.partial(
   jax.jit, static_argnames=('model', 'sampling'), donate_argnames='cache'
 )
-def decode_turn(params, cache, inputs, length, live, key, *, model, sampling):
-  """Reads what each dialogue has new, then lets the live ones speak.
+def decode_turn(
+  params: transformer.Params,
+  cache: DialogueCache,
+  inputs: jax.Array,
+  length: jax.Array,
+  live: jax.Array,
+  key: jax.Array,
+  *,
+  model: transformer.Decoder,
+  sampling: sampler.Sampling,
+) -> tuple[DialogueCache, sampler.Sampled, jax.Array]:
+  """Appends each dialogue's new inputs, then samples a turn in the live ones.
 
   Args:
-    cache: given away.
-    inputs: i32[B,F], right-padded: the row's last token, then what the other
-      side says up to where the policy begins. F + N columns must be free.
-    length: i32[B], 0 for a row that reads nothing.
-    live: bool[B]: rows that speak.
+    cache: donated.
+    inputs: i32[B,F], right-padded: the row's last token, then the other side's
+      message up to the start of the policy's turn. F + N columns must be free.
+    length: i32[B], 0 for a row without new inputs.
+    live: bool[B]: rows that sample a turn.
     key: PRNG key, or one for each prompt; see `sampler.sample`.
-    sampling: `sampler.Sampling`, whose `compact_batch` is not used.
+    sampling: `compact_batch` is not used.
 
   Returns:
-    cache; `Sampled`, of length 0 where not live; i32[], the columns that were
-    in use when the policy began.
+    cache; `Sampled`, with length 0 where not live; i32[], the number of columns
+    in use when sampling began.
   """
   n, b = sampling.max_new_tokens, len(inputs)
   cache, x = _read(params, model, cache, inputs, length)
   used = cache.used
   last = jnp.maximum(length - 1, 0)[:, None, None]
   final = functools.partial(sampler.final_logits, params, model)
-  pick = functools.partial(sampler.sample_step, sampling=sampling)
+  next_token = functools.partial(sampler.sample_step, sampling=sampling)
   prompts = len(cache.seen)
   u = sampler.uniforms(key, prompts, b // prompts, n)
   start = cache.count
-  put = jax.lax.dynamic_update_slice_in_dim
+  write = jax.lax.dynamic_update_slice_in_dim
 
   def step(carry):
     state, cache = carry
-    i = state['i'] - 1  # index of the token that is read now
-    # Not the row's last token: that one is read with the next turn.
-    speaks = ~state['done']
+    i = state['i'] - 1  # index of the input token
+    # A row's last token is not cached here: it comes with the next inputs.
+    running = ~state['done']
     x, pairs = forward_with_cache(
       params,
       model,
@@ -177,30 +204,39 @@ def decode_turn(params, cache, inputs, length, live, key, *, model, sampling):
     at = cache.used
     cache = cache._replace(
       cache=[
-        (put(ck, k, at, 3), put(cv, v, at, 2))
+        (write(ck, k, at, 3), write(cv, v, at, 2))
         for (ck, cv), (k, v) in zip(cache.cache, pairs, strict=True)
       ],
-      written=put(cache.written, speaks[:, None], at, 1),
-      count=cache.count + speaks,
+      written=write(cache.written, running[:, None], at, 1),
+      count=cache.count + running,
       used=at + 1,
     )
-    return pick(final(x[:, 0]), state), cache
+    return next_token(final(x[:, 0]), state), cache
 
-  def opened():
+  def first_token():
     x0 = jnp.take_along_axis(x, last, axis=1)[:, 0]
-    return pick(final(x0), sampler.initial_state(u) | {'done': ~live})
+    return next_token(final(x0), sampler.initial_state(u) | {'done': ~live})
 
-  quiet = lambda: sampler.initial_state(u) | {'done': ~live}
-  state = jax.lax.cond(live.any(), opened, quiet)
+  no_token = lambda: sampler.initial_state(u) | {'done': ~live}
+  state = jax.lax.cond(live.any(), first_token, no_token)
   state, cache = jax.lax.while_loop(
     lambda t: (t[0]['i'] < n) & (~t[0]['done']).any(), step, (state, cache)
   )
   stop = jnp.where(state['done'], Stop.END, Stop.LENGTH).astype(jnp.int32)
-  drawn = sampler.Sampled(state['tokens'], state['logp'], state['length'], stop)
-  return cache, drawn, used
+  sampled = sampler.Sampled(
+    state['tokens'], state['logp'], state['length'], stop
+  )
+  return cache, sampled, used
 
 
 @functools.partial(jax.jit, static_argnames='model')
-def append(params, cache, inputs, length, *, model) -> DialogueCache:
-  """The cache after `length` tokens of inputs [B,F], such as whole dialogues."""
+def append(
+  params: transformer.Params,
+  cache: DialogueCache,
+  inputs: jax.Array,
+  length: jax.Array,
+  *,
+  model: transformer.Decoder,
+) -> DialogueCache:
+  """The cache after `length` tokens of inputs [B,F], up to whole dialogues."""
   return _read(params, model, cache, inputs, length)[0]

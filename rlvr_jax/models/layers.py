@@ -1,7 +1,7 @@
-"""Pieces of the decoder: norm, rotary embedding, attention, block.
+"""Parts of the decoder: norm, rotary embedding, attention, block.
 
 Letters: B rows, T tokens, D width, H heads, K key-value heads, C channels of
-a head, S keys of a source, R rows of a source (B is a multiple of R).
+a head, S keys of a source, R rows of a source (R divides B).
 """
 
 import functools
@@ -20,9 +20,9 @@ NEG = -1e30  # finite, so that a fully masked row gives no NaN
 
 
 class KeysValues(NamedTuple):
-  """Keys and values to attend to. Row r serves rows r*B/R .. (r+1)*B/R - 1.
+  """Keys and values to attend to; row r serves rows r*B/R .. (r+1)*B/R - 1.
 
-  Laid out so that products with a cache need no copy of it.
+  The layout lets products with a cache run without copying it.
   """
 
   k: jax.Array  # [R,K,C,S]
@@ -33,10 +33,10 @@ class KeysValues(NamedTuple):
 def rope_frequencies(rope: Rope, head_dim: int) -> tuple[np.ndarray, float]:
   """Angular frequencies f32[head_dim/2] and the factor on cos and sin.
 
-  default: theta^(-2i/d); linear: divided by `factor`; llama3: low
-  frequencies divided, high ones kept, a ramp between (Llama 3.1); yarn: a
-  ramp over rotations per context (Peng et al. 2023, arXiv 2309.00071, 3.2),
-  cos and sin scaled by 0.1 ln(factor) + 1.
+  default: theta^(-2i/d); linear: divided by `factor`; llama3: low frequencies
+  divided, high ones unchanged, interpolated between (Llama 3.1); yarn:
+  interpolated by rotations per context (Peng et al. 2023, arXiv:2309.00071,
+  section 3.2), cos and sin scaled by 0.1 ln(factor) + 1.
   """
   i = np.arange(0, head_dim, 2, dtype=np.float64)
   freq = rope.theta ** (-i / head_dim)
@@ -49,7 +49,7 @@ def rope_frequencies(rope: Rope, head_dim: int) -> tuple[np.ndarray, float]:
     freq = keep * freq + (1 - keep) * freq / rope.factor
   elif rope.kind == 'yarn':
 
-    def index(rotations):  # channel that turns so often in the context
+    def index(rotations):  # channel with this many rotations per context
       length = rope.original_max_position / (rotations * 2 * math.pi)
       return head_dim * math.log(length) / (2 * math.log(rope.theta))
 
@@ -66,7 +66,7 @@ def rope_frequencies(rope: Rope, head_dim: int) -> tuple[np.ndarray, float]:
 def rope_table(
   positions: jax.Array, config: ModelConfig
 ) -> tuple[jax.Array, jax.Array]:
-  """cos and sin, f32[B,T,1,C/2], of i32[B,T] positions."""
+  """cos and sin, f32[B,T,1,C/2], of positions i32[B,T]."""
   freq, scale = rope_frequencies(config.rope, config.head_dim)
   angle = (
     positions[..., None, None].astype(jnp.float32) * freq[None, None, None]
@@ -75,28 +75,28 @@ def rope_table(
 
 
 def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
-  """Split-half rotary embedding of x [B,T,H,C] (Hugging Face's layout)."""
+  """Split-half rotary embedding of x [B,T,H,C], as in Hugging Face."""
   cos, sin = (a.astype(x.dtype) for a in table)
   a, b = jnp.split(x, 2, axis=-1)
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
 def causal(n: int) -> jax.Array:
-  """bool[1,1,n,n]: position t sees s <= t."""
+  """Causal mask bool[1,1,n,n]: position t attends to s <= t."""
   return jnp.tril(jnp.ones((n, n), bool))[None, None]
 
 
 def lay_out(k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Keys and values [B,T,K,C] as a `KeysValues` holds them."""
+  """Keys and values [B,T,K,C] in the layout of `KeysValues`."""
   return k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
 
 
 def attend(q: jax.Array, sources: tuple[KeysValues, ...]) -> jax.Array:
-  """Softmax attention of q [B,T,H,C] over all sources together.
+  """Softmax attention of q [B,T,H,C] over the union of all sources.
 
-  Each source is reduced by itself (max, sum, weighted values) and the
-  results are merged, as in split attention: keys that many rows share, such
-  as the prompt of a group, are read once, in one product. Returns [B,T,H,C].
+  Each source is reduced on its own (max, sum, weighted values) and the results
+  are merged, as in split (flash-decoding) attention: keys that rows share, such
+  as a group's prompt, are read once, in one product. Returns [B,T,H,C].
   """
   b, t, h, c = q.shape
   parts = []
@@ -142,7 +142,7 @@ class RMSNorm(nn.Module):
   axis_name: str | None = 'norm'
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     init = nn.with_logical_partitioning(
       nn.initializers.ones_init(), (self.axis_name,)
     )
@@ -168,7 +168,7 @@ class Linear(nn.Module):
   use_bias: bool = False
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     inputs = x.shape[-self.num_in :]
     init = nn.with_logical_partitioning(
       nn.initializers.normal(self.init_std), self.axes
@@ -189,11 +189,13 @@ class Linear(nn.Module):
     return y
 
 
-def product(x: jax.Array, w: jax.Array, dtype=None) -> jax.Array:
+def product(
+  x: jax.Array, w: jax.Array, dtype: jnp.dtype | None = None
+) -> jax.Array:
   """x [M,I] times w [O,I] transposed: [M,O], accumulated in `dtype`.
 
-  For a few rows on a CPU, w x^T is up to twice as fast as x w^T, which packs
-  the large operand anew; the barriers keep XLA from folding it back.
+  For a few rows on a CPU, w x^T is up to twice as fast as x w^T, which repacks
+  the large operand; the barriers keep XLA from undoing the transposition.
   """
   dtype = dtype or x.dtype
 
@@ -202,7 +204,7 @@ def product(x: jax.Array, w: jax.Array, dtype=None) -> jax.Array:
       x, w, (((1,), (1,)), ((), ())), preferred_element_type=dtype
     )
 
-  def turned(x, w):
+  def transposed(x, w):
     y = jax.lax.dot_general(
       w,
       jax.lax.optimization_barrier(x.T),
@@ -213,8 +215,8 @@ def product(x: jax.Array, w: jax.Array, dtype=None) -> jax.Array:
 
   if x.shape[0] > FEW_ROWS:
     return direct(x, w)
-  # Chosen when lowered: the host may compile for other devices than its own.
-  return jax.lax.platform_dependent(x, w, cpu=turned, default=direct)
+  # Chosen at lowering: a host may compile for devices that it does not have.
+  return jax.lax.platform_dependent(x, w, cpu=transposed, default=direct)
 
 
 class Block(nn.Module):
@@ -224,7 +226,7 @@ class Block(nn.Module):
   dtype: jnp.dtype
   param_dtype: jnp.dtype
 
-  def setup(self):
+  def setup(self) -> None:
     c = self.config
 
     def linear(out, axes, num_in=1, use_bias=False):
@@ -253,10 +255,12 @@ class Block(nn.Module):
     if c.qk_norm:
       self.q_norm, self.k_norm = norm(), norm()
 
-  def project(self, x, table):
+  def project(
+    self, x: jax.Array, table: tuple[jax.Array, jax.Array]
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Queries [B,T,H,C], keys and values [B,T,K,C] of the residual x [B,T,D].
 
-    `lay_out` turns the latter two into what a `KeysValues` holds.
+    `lay_out` brings keys and values into the layout of `KeysValues`.
     """
     c = self.config
     y = x if c.post_norm else self.attn_norm(x)
@@ -272,8 +276,8 @@ class Block(nn.Module):
     v = nn.with_logical_constraint(v, ('batch', None, 'kv_heads', None))
     return rotate(q, table), rotate(k, table), v
 
-  def finish(self, x, y):
-    """The rest of the layer after attention's output y [B,T,H,C]."""
+  def finish(self, x: jax.Array, y: jax.Array) -> jax.Array:
+    """The rest of the layer, from the attention output y [B,T,H,C]."""
     c = self.config
     y = self.out(y)
     x = x + (self.attn_norm(y) if c.post_norm else y)
@@ -283,8 +287,10 @@ class Block(nn.Module):
     x = x + (self.mlp_norm(y) if c.post_norm else y)
     return nn.with_logical_constraint(x, ('batch', None, 'act_embed'))
 
-  def __call__(self, x, table, mask):
-    """x attends to itself under `mask`. Returns x, (k, v) as in a `KeysValues`."""
+  def __call__(
+    self, x: jax.Array, table: tuple[jax.Array, jax.Array], mask: jax.Array
+  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The layer with self-attention under `mask`, and its `KeysValues` k, v."""
     q, k, v = self.project(x, table)
     kv = lay_out(k, v)
     return self.finish(x, attend(q, (KeysValues(*kv, mask),))), kv

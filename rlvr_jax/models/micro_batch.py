@@ -1,38 +1,42 @@
-"""A batch in micro-batches: groups of rows, packed, through a policy."""
+"""Splits a batch into micro-batches of groups, packs and scores them."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from rlvr_jax import types
-from rlvr_jax.models import sharding, token_logprobs
+from rlvr_jax.models import sharding, token_logprobs, transformer
 
 
 class Shapes(NamedTuple):
   """Static sizes of an update."""
 
   group: int  # rows per prompt
-  max_prompt: int  # columns of the prompt; the others are the completion's
+  max_prompt: int  # columns of the prompt; the rest are the completion's
   groups_per_micro_batch: int
   chunk: int  # rows of logits at a time
   pack: bool  # skip padding inside a micro-batch (one device only)
 
 
 def capacities(shapes: Shapes, columns: int) -> tuple[int, ...]:
-  """Sizes, in tokens, between which a packed micro-batch chooses."""
+  """The compiled sizes of a packed micro-batch, in tokens, ascending."""
   group = shapes.max_prompt + shapes.group * columns
   full = shapes.groups_per_micro_batch * group
-  sizes = {-(-full * k // 8) for k in (2, 3, 4, 5, 6, 8)}  # each is compiled
+  sizes = {-(-full * k // 8) for k in (2, 3, 4, 5, 6, 8)}  # few: each compiles
   return tuple(sorted(s for s in sizes if s >= min(full, 512)))
 
 
-def packed(f, micro, shapes: Shapes):
-  """f(capacity) with the least capacity that holds the micro-batch.
+def packed(
+  f: Callable[[int | None], Any], micro: types.Batch, shapes: Shapes
+) -> Any:
+  """f(capacity) with the smallest capacity that holds the micro-batch.
 
-  Gradients belong inside f: to differentiate the choice would keep room for
-  what every branch saves.
+  Take gradients inside f: differentiating the switch would allocate the
+  residuals of every branch.
   """
   if not shapes.pack:
     return f(None)
@@ -42,8 +46,15 @@ def packed(f, micro, shapes: Shapes):
   return jax.lax.switch(branch, [functools.partial(f, n) for n in sizes])
 
 
-def outputs(params, micro, capacity, *, shapes: Shapes, **how):
-  """`token_logprobs.group_outputs` of a micro-batch; `how`: model, temperature."""
+def outputs(
+  params: transformer.Params,
+  micro: types.Batch,
+  capacity: int | None,
+  *,
+  shapes: Shapes,
+  **options: Any,
+) -> token_logprobs.Outputs:
+  """`token_logprobs.group_outputs` of a micro-batch, with its other options."""
   return token_logprobs.group_outputs(
     params,
     micro.tokens,
@@ -52,15 +63,24 @@ def outputs(params, micro, capacity, *, shapes: Shapes, **how):
     max_prompt=shapes.max_prompt,
     chunk=shapes.chunk,
     capacity=capacity,
-    **how,
+    **options,
   )
 
 
-def micro_batches(batch: types.Batch, live, shapes: Shapes):
-  """(i -> micro-batch i, how many are needed): groups that are live first."""
+def micro_batches(
+  batch: types.Batch, live: jax.Array, shapes: Shapes
+) -> tuple[Callable[[jax.Array], types.Batch], jax.Array]:
+  """(i -> micro-batch i, number of micro-batches needed), live groups first.
+
+  Args:
+    live: bool[P], groups that must be in one of them.
+
+  Raises:
+    ValueError: groups_per_micro_batch does not divide the number of groups.
+  """
   if len(live) % shapes.groups_per_micro_batch:
     raise ValueError(
-      f'{len(live)} groups cannot be cut into micro-batches of '
+      f'{len(live)} groups cannot be split into micro-batches of '
       f'{shapes.groups_per_micro_batch}: groups_per_micro_batch must divide '
       'their number.'
     )
@@ -77,8 +97,8 @@ def micro_batches(batch: types.Batch, live, shapes: Shapes):
   return micro, -(-count // shapes.groups_per_micro_batch)
 
 
-def left_out(live, shapes: Shapes):
-  """bool[B]: the rows of groups that are in none of the `micro_batches`."""
+def left_out(live: jax.Array, shapes: Shapes) -> jax.Array:
+  """bool[B]: rows whose group is in none of the `micro_batches`."""
   rank = jnp.argsort(jnp.argsort(~live, stable=True))
   visited = -(-live.sum() // shapes.groups_per_micro_batch)
   return jnp.repeat(
@@ -86,33 +106,42 @@ def left_out(live, shapes: Shapes):
   )
 
 
-def per_group(x, shapes):
+def per_group(x: types.Array, shapes: Shapes) -> jax.Array:
+  """bool[P]: whether any token of a group is True in x bool[B,T]."""
   return x.reshape(-1, shapes.group, x.shape[-1]).any((-1, -2))
 
 
 def forward(
-  params, batch, *, model, temperature, shapes, certainty: bool = False
+  params: transformer.Params,
+  batch: types.Batch,
+  *,
+  model: transformer.Decoder,
+  temperature: float,
+  shapes: Shapes,
+  certainty: bool = False,
 ) -> token_logprobs.Outputs:
-  """What these weights say of `batch.tokens`: f32[B,T], 0 outside the mask."""
-  batch = types.Batch(
-    tokens=batch.tokens, mask=batch.mask, adv=None, logp_old=None, logp_ref=None
-  )
+  """Log-probs and entropies of `batch.tokens` f32[B,T], 0 outside the mask."""
+  # Only tokens and mask are gathered.
+  unused = ('adv', 'logp_old', 'logp_ref', 'chosen', 'value', 'returns')
+  batch = batch.replace(**dict.fromkeys(unused))
   live = per_group(batch.mask, shapes)
   micro, count = micro_batches(batch, live, shapes)
   order = jnp.argsort(~live, stable=True)
   rows = shapes.groups_per_micro_batch * shapes.group
-  how = dict(
+  options = dict(
     model=model, temperature=temperature, shapes=shapes, certainty=certainty
   )
 
   def run(i):
     part = micro(i)
-    return packed(lambda n: outputs(params, part, n, **how), part, shapes)
+    return packed(lambda n: outputs(params, part, n, **options), part, shapes)
 
   def body(state):
     i, out = state
-    put = lambda to, x: jax.lax.dynamic_update_slice_in_dim(to, x, i * rows, 0)
-    return i + 1, jax.tree.map(put, out, run(i))
+    write = lambda to, x: jax.lax.dynamic_update_slice_in_dim(
+      to, x, i * rows, 0
+    )
+    return i + 1, jax.tree.map(write, out, run(i))
 
   zeros = lambda x: jnp.zeros(batch.tokens.shape, x.dtype)
   start = jax.tree.map(zeros, jax.eval_shape(run, 0))
@@ -122,8 +151,15 @@ def forward(
   return jax.tree.map(lambda x: jnp.take(x, back.reshape(-1), axis=0), out)
 
 
-def scorer(model, mesh, *, temperature, shapes, certainty: bool = False):
-  """The compiled `forward`: (parameters, batch) -> Outputs, rows on `mesh`."""
+def scorer(
+  model: transformer.Decoder,
+  mesh: Mesh,
+  *,
+  temperature: float,
+  shapes: Shapes,
+  certainty: bool = False,
+) -> Callable[[transformer.Params, types.Batch], token_logprobs.Outputs]:
+  """The jitted `forward`: (parameters, batch) -> Outputs, rows on `mesh`."""
   return jax.jit(
     functools.partial(
       forward,

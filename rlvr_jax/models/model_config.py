@@ -1,8 +1,8 @@
-"""What a decoder is: one frozen record, presets, and the reader of
-Hugging Face's `config.json`."""
+"""A decoder's architecture, to and from Hugging Face's config.json."""
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from rlvr_jax import registry
 from rlvr_jax.models import config_values
@@ -10,7 +10,7 @@ from rlvr_jax.models import config_values
 
 @dataclasses.dataclass(frozen=True)
 class Rope:
-  """Rotary embedding. `kind`: default, linear, llama3, yarn."""
+  """Rotary embedding (RoPE). `kind`: default, linear, llama3, yarn."""
 
   theta: float = 10_000.0
   kind: str = 'default'
@@ -36,7 +36,7 @@ class Rope:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """A decoder of one of four families. Hashable, so it can be static."""
+  """A decoder of one of four families. Hashable: a static argument of jit."""
 
   family: str  # llama | qwen2 | qwen3 | olmo2
   vocab_size: int
@@ -79,8 +79,8 @@ class ModelConfig:
     return self.num_layers * layer + d + self.vocab_size * d * (2 - self.tied)
 
 
-# What a family fixes. HF's config.json need not spell these out.
-FAMILIES = {
+# Fixed by the family; Hugging Face's config.json may omit them.
+FAMILIES: dict[str, dict[str, Any]] = {
   'llama': {},
   'qwen2': {'qkv_bias': True},
   'qwen3': {'qk_norm': 'head'},
@@ -89,7 +89,7 @@ FAMILIES = {
 
 
 def _family(name: str) -> dict:
-  """What a family fixes. ValueError for an unknown one."""
+  """The settings fixed by a family. ValueError for an unknown one."""
   if name not in FAMILIES:
     raise ValueError(
       f'Unknown model family {registry.show(name)}.'
@@ -126,14 +126,14 @@ def tiny(
   vocab: int = 264,
   max_position: int = 1024,
 ) -> ModelConfig:
-  """A model for tests and laptops; vocab 264 holds the 259 ids of bytes."""
+  """A model for tests and laptops; vocab 264 fits 259 byte-level ids."""
   for name, size, most in (
     ('layers', layers, 1000), ('width', width, 2**16), ('heads', heads, 1024),
     ('kv_heads', kv_heads, 1024), ('vocab', vocab, 2**22),
     ('max_position', max_position, 2**30),
   ):  # fmt: skip
     if not 1 <= size <= most:
-      raise ValueError(f'tiny({name}={size}): it must be in 1..{most}.')
+      raise ValueError(f'tiny({name}={size}): {name} must be in 1..{most}.')
   if width % heads:
     raise ValueError(
       f'tiny(width={width}) must be a multiple of heads={heads}.'
@@ -142,12 +142,12 @@ def tiny(
   return _model(family, *sizes, max_position=max_position)
 
 
-def from_hf(hf: dict) -> ModelConfig:
+def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
   """ModelConfig of a Hugging Face `config.json`.
 
   Raises:
     ValueError: a model type, activation, RoPE or attention variant that the
-      decoder does not have (it would load and be silently wrong), or a
+      decoder does not implement (it would load and be silently wrong), or a
       missing key.
   """
   family = hf.get('model_type')
@@ -188,12 +188,12 @@ def from_hf(hf: dict) -> ModelConfig:
     refused.append(f'layer_types={layer_types!r:.60}')
   if refused:
     raise ValueError(
-      f'config.json asks for {", ".join(refused)}, which this decoder does '
-      'not compute.'
+      f'config.json has {", ".join(refused)}, which this decoder does not '
+      'implement.'
     )
   fixed = dict(FAMILIES[family])
   bias = config_values.flag(hf, 'attention_bias')
-  if family != 'qwen2':  # Qwen2's config has no such key: q, k, v always
+  if family != 'qwen2':  # Qwen2 has no such key: always a bias on q, k, v
     fixed |= {'qkv_bias': bias, 'out_bias': bias}
   try:
     return ModelConfig(
@@ -211,7 +211,7 @@ def from_hf(hf: dict) -> ModelConfig:
         hf, 'max_position_embeddings', 'positions', 2048
       ),
       rope=_rope(hf),
-      # The default that transformers has for an absent key.
+      # The default of transformers for an absent key.
       norm_eps=config_values.real(
         hf, 'rms_norm_eps', 1e-5 if family == 'olmo2' else 1e-6, 1e-30, 1.0
       ),
@@ -221,19 +221,19 @@ def from_hf(hf: dict) -> ModelConfig:
       **fixed,
     )
   except ValueError as e:
-    what = '' if 'config.json' in str(e) else 'config.json: '
-    raise ValueError(f'{what}{e}') from e
+    prefix = '' if 'config.json' in str(e) else 'config.json: '
+    raise ValueError(f'{prefix}{e}') from e
 
 
-def to_hf(c: ModelConfig) -> dict:
-  """The `config.json` that `from_hf` and transformers read back."""
+def to_hf(c: ModelConfig) -> dict[str, Any]:
+  """The `config.json` of a model, readable by `from_hf` and transformers."""
   name = {
     'llama': 'Llama',
     'qwen2': 'Qwen2',
     'qwen3': 'Qwen3',
     'olmo2': 'Olmo2',
   }[c.family]
-  hf = {
+  hf: dict[str, Any] = {
     'architectures': [f'{name}ForCausalLM'],
     'model_type': c.family,
     'vocab_size': c.vocab_size,
@@ -276,24 +276,24 @@ _SCALING = {
 }
 
 
-def _rope(hf: dict) -> Rope:
+def _rope(hf: Mapping[str, Any]) -> Rope:
   # transformers 5 writes rope_parameters; older files write two keys.
   keys = [
     k for k in ('rope_parameters', 'rope_scaling') if hf.get(k) is not None
   ]
-  scaling = next((hf[k] for k in keys if hf[k] != {}), {})
+  scaling: Any = next((hf[k] for k in keys if hf[k] != {}), {})
   if not isinstance(scaling, dict) or any(
     isinstance(v, dict) for v in scaling.values()
   ):
     raise ValueError(
-      f'config.json has RoPE {scaling!r:.60}: one for all layers is expected.'
+      f'config.json has RoPE {scaling!r:.60}; expected one for all layers.'
     )
   kind = scaling.get('rope_type') or scaling.get('type') or 'default'
   if not isinstance(kind, str) or kind not in _SCALING:
     raise ValueError(
       f'config.json has RoPE type {kind!r:.60}; known: {", ".join(_SCALING)}.'
     )
-  odd = [
+  unsupported = [
     f'{key}={scaling[key]!r:.60}'
     for key, only in (
       ('partial_rotary_factor', (None, 1.0)),
@@ -303,10 +303,10 @@ def _rope(hf: dict) -> Rope:
     )
     if key in scaling and scaling[key] not in only
   ]
-  if odd:
+  if unsupported:
     raise ValueError(
-      f'config.json asks for RoPE with {", ".join(odd)}, which this decoder '
-      'does not compute.'
+      f'config.json has RoPE with {", ".join(unsupported)}, which this decoder '
+      'does not implement.'
     )
   needed = {
     'default': (),
@@ -317,7 +317,7 @@ def _rope(hf: dict) -> Rope:
   if lacking := [key for key in needed if scaling.get(key) is None]:
     raise ValueError(f'config.json: RoPE {kind!r} lacks {", ".join(lacking)}.')
   bounds = {'factor': (1.0, 1e6), 'attention_factor': (1e-3, 1e3)}
-  extra = {
+  extra: dict[str, Any] = {
     key: config_values.real(scaling, key, 0.0, *bounds.get(key, (1e-6, 1e6)))
     for key in _SCALING[kind]
     if scaling.get(key) is not None
@@ -329,7 +329,7 @@ def _rope(hf: dict) -> Rope:
       'positions',
       config_values.whole(hf, 'max_position_embeddings', 'positions', 2048),
     )
-  # Of 1 or less, frequencies would not fall.
+  # With theta <= 1, frequencies would not decrease.
   theta = config_values.real(hf, 'rope_theta', 10_000.0, 1.001, 1e30)
   theta = config_values.real(scaling, 'rope_theta', theta, 1.001, 1e30)
   return Rope(theta=theta, kind=kind, **extra)
@@ -341,7 +341,8 @@ def check_positions(
   """Raises ValueError if rows are longer than the model has positions.
 
   Args:
-    lengths: tokens of the parts of a row, by the config key that limits each.
+    lengths: maximum tokens of each part of a row, by config key.
+    whose: how the message names the model.
   """
   longest = sum(lengths.values())
   if longest > config.max_position:

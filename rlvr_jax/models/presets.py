@@ -1,4 +1,4 @@
-"""Architectures of known models, without their weights."""
+"""Architectures of known models by name, without weights."""
 
 from rlvr_jax import registry
 from rlvr_jax.models.model_config import ModelConfig, Rope

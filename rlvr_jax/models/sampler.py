@@ -1,11 +1,11 @@
-"""Token in, token out: prefill a prompt once per group, decode its rows.
+"""Samples completions: one prefill per prompt, then decoding with a KV cache.
 
-Everything is one jitted program. Letters: P prompts, G samples of each,
-B = P*G rows, S prompt columns, N new tokens, V vocabulary.
+Token ids in, token ids out, in one jitted program. Letters: P prompts, G
+samples of each, B = P*G rows, S prompt columns, N new tokens, V vocabulary.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,12 +16,12 @@ from rlvr_jax.models import layers, transformer
 
 
 class Sampling(NamedTuple):
-  """How to draw. Hashable: a static argument.
+  """Sampling settings. Hashable: a static argument of jit.
 
-  temperature 0 is greedy: the argmax, with log-prob 0 (it was certain).
-  top_k 0 and top_p 1.0 leave the distribution whole. `compact_batch`: long rows go on
-  in a smaller batch when most have ended (see `sizes`); for one device, where
-  rows may move freely.
+  temperature 0 is greedy: the argmax, with log-prob 0 (probability 1). top_k 0
+  and top_p 1.0 do not truncate the distribution. `compact_batch`: when most
+  rows have ended, the others continue in a smaller batch (see `sizes`); only
+  for one device, since rows move.
   """
 
   max_new_tokens: int
@@ -33,17 +33,19 @@ class Sampling(NamedTuple):
 
 
 class Sampled(NamedTuple):
+  """The sampled completions."""
+
   tokens: jax.Array  # i32[B,N], 0 after the row's end
-  logp: jax.Array  # f32[B,N], of the distribution drawn from; 0 after the end
-  length: jax.Array  # i32[B], the end token counts
-  stop: jax.Array  # i32[B], a enums.Stop
+  logp: jax.Array  # f32[B,N], after temperature, top-k, top-p; 0 after end
+  length: jax.Array  # i32[B], with the end token
+  stop: jax.Array  # i32[B], an `enums.Stop`
 
 
 def sizes(rows: int, sampling: Sampling) -> tuple[int, ...]:
-  """Rows of the batch at first, and after each time that it shrinks.
+  """Batch sizes: the initial one, then the one after each compaction.
 
-  Each size is one more loop to compile, so there are few, and only where rows
-  may be long enough to make up for it.
+  Each size compiles another loop, so there are few, and only where rows may be
+  long enough to pay for it.
   """
   if not sampling.compact_batch or sampling.max_new_tokens < 128:
     return (rows,)
@@ -51,10 +53,10 @@ def sizes(rows: int, sampling: Sampling) -> tuple[int, ...]:
 
 
 def truncate(logits: jax.Array, sampling: Sampling) -> jax.Array:
-  """Logits [B,V] after top-k, then top-p; -inf outside.
+  """Logits [B,V] after top-k, then top-p; -inf for the removed tokens.
 
-  top-k keeps k tokens; top-p the smallest set of most likely tokens with mass
-  >= top_p, where 1e-6 is left to rounding. Of equally likely tokens those with
+  top-k keeps k tokens; top-p keeps the smallest set of most likely tokens with
+  mass >= top_p, up to a rounding margin of 1e-6. Among equally likely tokens
   lower ids come first.
   """
   few = 0 < sampling.top_k < logits.shape[-1]
@@ -67,7 +69,7 @@ def truncate(logits: jax.Array, sampling: Sampling) -> jax.Array:
   count = jnp.full((len(order), 1), order.shape[-1])
   if sampling.top_p < 1:
     p = jax.nn.softmax(order)
-    before = jnp.cumsum(p, -1) - p  # mass of the more likely ones
+    before = jnp.cumsum(p, -1) - p  # mass of the more likely tokens
     count = (before < sampling.top_p - 1e-6).sum(-1, keepdims=True).clip(min=1)
   least = jnp.take_along_axis(order, count - 1, axis=-1)
   above, equal = logits > least, logits == least
@@ -76,25 +78,27 @@ def truncate(logits: jax.Array, sampling: Sampling) -> jax.Array:
   def first(equal):
     return equal & (jnp.cumsum(equal, -1) <= room)
 
-  # Ties are rare, and counting them along the vocabulary is not free.
+  # Ties are rare, and a cumulative sum over the vocabulary is not free.
   tied = (equal.sum(-1, keepdims=True) > room).any()
-  kept = above | jax.lax.cond(tied, first, lambda equal: equal, equal)
-  return jnp.where(kept, logits, -jnp.inf)
+  keep = above | jax.lax.cond(tied, first, lambda equal: equal, equal)
+  return jnp.where(keep, logits, -jnp.inf)
 
 
-def draw(logits: jax.Array, u: jax.Array, sampling: Sampling):
-  """One token a row by inverting the distribution function at u.
+def draw(
+  logits: jax.Array, u: jax.Array, sampling: Sampling
+) -> tuple[jax.Array, jax.Array]:
+  """One token per row, by inverting the cumulative distribution at u.
 
   One uniform number per row replaces V Gumbel variates. The vocabulary is
-  cut into blocks: first the block is found by its mass, then the token.
+  split into blocks: first the block is found by its mass, then the token.
 
   Args:
     logits: f32[B,V].
-    u: f32[B] in [0, 1), of 23 bits: a token rarer than 1.2e-7 is drawn in steps
-      of that, while its mass as part of a tail is right.
+    u: f32[B] in [0, 1), of 23 bits: the probability of a token rarer than
+      1.2e-7 is quantised to steps of that; the mass of a tail is exact.
 
   Returns:
-    token i32[B]; its log-prob f32[B] under the distribution drawn from.
+    token i32[B]; its log-prob f32[B], after temperature and truncation.
   """
   if sampling.temperature == 0:
     return jnp.argmax(logits, -1).astype(jnp.int32), jnp.zeros(len(logits))
@@ -104,16 +108,17 @@ def draw(logits: jax.Array, u: jax.Array, sampling: Sampling):
   top = z.max(-1, keepdims=True)
   e = jnp.exp(z - top)
   b, v = e.shape
-  # A power of two blocks: a vocabulary sharded in `tensor` stays so.
+  # The number of blocks is a power of two: a vocabulary sharded over `tensor`
+  # stays sharded.
   blocks = 1 << (v.bit_length() // 2)
   width = -(-v // blocks)
   e = jnp.pad(e, ((0, 0), (0, blocks * width - v))).reshape(b, blocks, width)
   mass = e.sum(-1)
-  upto = jnp.cumsum(mass, -1)
-  target = u[:, None] * upto[:, -1:]
-  block = _with_mass(mass, (upto <= target).sum(-1))
+  cumulative = jnp.cumsum(mass, -1)
+  target = u[:, None] * cumulative[:, -1:]
+  block = _with_mass(mass, (cumulative <= target).sum(-1))
   take = lambda x, i: jnp.take_along_axis(x, i[:, None], axis=1)[:, 0]
-  before = take(upto, block) - take(mass, block)
+  before = take(cumulative, block) - take(mass, block)
   inside = jnp.take_along_axis(e, block[:, None, None], axis=1)[:, 0]
   index = (jnp.cumsum(inside, -1) <= target - before[:, None]).sum(-1)
   index = _with_mass(inside, index)
@@ -123,30 +128,35 @@ def draw(logits: jax.Array, u: jax.Array, sampling: Sampling):
 
 
 def _with_mass(x, i):
-  """The first positive entry of each row from i on; the last one if none is.
+  """Index of each row's first positive entry from i on, else of its last one.
 
-  Sums that are rounded may stop on an entry without mass, and u < 1 may still
-  round up to the whole mass.
+  Rounded sums may end on an entry without mass, and u < 1 may still round up
+  to the total mass.
   """
   n = x.shape[-1]
   i = jnp.minimum(i, n - 1 - jnp.argmax(x[:, ::-1] > 0, -1))
   return jnp.argmax((x > 0) & (jnp.arange(n)[None] >= i[:, None]), -1)
 
 
-def embed_tokens(params, model, tokens):
+def embed_tokens(
+  params: transformer.Params, model: transformer.Decoder, tokens: jax.Array
+) -> jax.Array:
+  """Token embeddings [...,D] in the compute dtype."""
   return jnp.take(params['embedding'], tokens, axis=0).astype(model.dtype)
 
 
-def final_logits(params, model, x):
-  """f32[M,V] of the last block's output [M,D]."""
+def final_logits(
+  params: transformer.Params, model: transformer.Decoder, x: jax.Array
+) -> jax.Array:
+  """Logits f32[M,V] of the last block's output [M,D]."""
   norm = layers.RMSNorm(model.config.norm_eps, model.param_dtype)
   x = norm.apply({'params': params['final_norm']}, x)
   head = transformer.head_weight(params).astype(x.dtype)
   return layers.product(x, head, jnp.float32)
 
 
-def uniforms(key, prompts: int, group: int, n: int):
-  """f32[B,n]; see `sample` for a key [P]."""
+def uniforms(key: jax.Array, prompts: int, group: int, n: int) -> jax.Array:
+  """Uniform numbers f32[B,n] of one key, or of keys [P] (see `sample`)."""
   if key.ndim:
     u = jax.vmap(lambda k: jax.random.uniform(k, (group, n)))(key)
     u = u.reshape(prompts * group, n)
@@ -155,8 +165,8 @@ def uniforms(key, prompts: int, group: int, n: int):
   return nn.with_logical_constraint(u, ('batch', None))  # sliced every step
 
 
-def initial_state(u) -> dict:
-  """What `sample_step` keeps, before the first token."""
+def initial_state(u: jax.Array) -> dict[str, jax.Array]:
+  """The state of `sample_step` before the first token, from uniforms [B,N]."""
   b, n = u.shape
   return {
     'u': u,
@@ -169,20 +179,24 @@ def initial_state(u) -> dict:
   }
 
 
-def sample_step(logits, state: dict, *, sampling: Sampling) -> dict:
-  """Draws the tokens at index i and books them."""
+def sample_step(
+  logits: jax.Array, state: dict[str, Any], *, sampling: Sampling
+) -> dict[str, Any]:
+  """Samples the tokens at index i and writes them into the state."""
   i = state['i']
   token, logp = draw(
     logits, jax.lax.dynamic_index_in_dim(state['u'], i, 1, False), sampling
   )
   live = ~state['done']
   token = jnp.where(live, token, 0)
-  put = lambda to, x: jax.lax.dynamic_update_slice_in_dim(to, x[:, None], i, 1)
+  write = lambda to, x: jax.lax.dynamic_update_slice_in_dim(
+    to, x[:, None], i, 1
+  )
   ends = jnp.array(sampling.end_ids, jnp.int32)
   ended = live & (token[:, None] == ends[None]).any(-1)
   return state | {
-    'tokens': put(state['tokens'], token),
-    'logp': put(state['logp'], jnp.where(live, logp, 0.0)),
+    'tokens': write(state['tokens'], token),
+    'logp': write(state['logp'], jnp.where(live, logp, 0.0)),
     'length': state['length'] + live,
     'done': state['done'] | ended,
     'last': token,
@@ -192,19 +206,24 @@ def sample_step(logits, state: dict, *, sampling: Sampling) -> dict:
 
 @functools.partial(jax.jit, static_argnames=('model', 'sampling', 'group'))
 def sample(
-  params, prompt, length, key, *, model, sampling: Sampling, group: int = 1
-):
-  """`group` continuations of each prompt.
+  params: transformer.Params,
+  prompt: jax.Array,
+  length: jax.Array,
+  key: jax.Array,
+  *,
+  model: transformer.Decoder,
+  sampling: Sampling,
+  group: int = 1,
+) -> Sampled:
+  """Samples `group` completions of each prompt.
 
   Args:
     params: the sampler's layout, from `transformer.unstack`.
     prompt: i32[P,S], right-padded.
     length: i32[P], at least 1.
-    key: PRNG key. Row b, step n use u[b, n]: tokens do not depend on how
-      rows are spread over devices. Or a key [P] for each prompt: then they
-      do not depend on the other prompts of the batch either.
-    model: `transformer.Decoder`.
-    sampling: `Sampling`, checked by `check`.
+    key: PRNG key. Row b uses u[b, n] at step n, so tokens do not depend on the
+      sharding of rows. Or keys [P], one per prompt: then they do not depend on
+      the other prompts of the batch either.
     group: samples per prompt.
 
   Returns:
@@ -229,11 +248,11 @@ def sample(
   logits = jnp.repeat(final(last), group, axis=0)
   seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
   u = uniforms(key, p, group, n)
-  pick = functools.partial(sample_step, sampling=sampling)
+  next_token = functools.partial(sample_step, sampling=sampling)
 
   def step(prefix, state):
     kv, seen = prefix
-    i = state['i'] - 1  # index of the token fed now
+    i = state['i'] - 1  # index of the input token
     table = layers.rope_table(state['start'][:, None] + i, c)
     mask = (jnp.arange(n) <= i)[None, None, None]
     x = embed(state['last'][:, None])
@@ -252,17 +271,18 @@ def sample(
       y = layers.attend(q, sources)
       x = block.apply({'params': layer}, x, y, method='finish')
       caches.append((ck, cv))
-    return pick(final(x[:, 0]), state | {'cache': caches})
+    return next_token(final(x[:, 0]), state | {'cache': caches})
 
   empty = lambda *of: jnp.zeros((b, c.num_kv_heads, *of), model.dtype)
-  state = initial_state(u) | {
+  state: dict[str, Any] = initial_state(u) | {
     'row': jnp.arange(b),
     'start': jnp.repeat(length, group),
     'cache': [
       (empty(c.head_dim, n), empty(n, c.head_dim)) for _ in params['layers']
     ],
   }
-  state, prefix, out = pick(logits, state), (kv, seen), None
+  state, prefix = next_token(logits, state), (kv, seen)
+  out: dict[str, jax.Array] = {}
   for size in (*sizes(b, sampling)[1:], 0):
     state = jax.lax.while_loop(
       lambda t, size=size: (t['i'] < n) & ((~t['done']).sum() > size),
@@ -270,16 +290,16 @@ def sample(
       state,
     )
     part = {k: state[k] for k in ('tokens', 'logp', 'length', 'done')}
-    if out is None:
-      out = part
+    if out:
+      write = lambda to, x, row=state['row']: to.at[row].set(x)
+      out = jax.tree.map(write, out, part)
     else:
-      put = lambda to, x, row=state['row']: to.at[row].set(x)
-      out = jax.tree.map(put, out, part)
+      out = part
     if size:
       keep = jnp.argsort(state['done'], stable=True)[:size]
       take = lambda tree, at: jax.tree.map(lambda x: jnp.take(x, at, 0), tree)
       i = state.pop('i')
       state = take(state, keep) | {'i': i}
-      prefix = take((kv, seen), state['row'] // group)  # one prompt a row now
+      prefix = take((kv, seen), state['row'] // group)  # one prompt per row
   stop = jnp.where(out['done'], Stop.END, Stop.LENGTH).astype(jnp.int32)
   return Sampled(out['tokens'], out['logp'], out['length'], stop)

@@ -1,13 +1,15 @@
-"""Mesh, logical rules, and the layouts of parameters.
+"""The device mesh, and how parameters and rows are sharded over it.
 
-Two layouts: training shards every matrix over `fsdp` and `tensor`; sampling
-over `tensor` alone, so that decoding gathers no weights. `to_sampler` goes
-from the one to the other, once per step.
+There are two layouts of parameters: training shards every matrix over `fsdp`
+and `tensor`, sampling over `tensor` only, so that decoding gathers no weights.
+`to_sampler` converts the first into the second, once per step.
 """
 
 import contextlib
 import functools
 import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util as traverse
@@ -20,7 +22,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from rlvr_jax.models import transformer
 
 AXES = ('data', 'fsdp', 'tensor')
-BATCH = ('data', 'fsdp')  # mesh axes that share the rows
+BATCH = ('data', 'fsdp')  # mesh axes that shard the rows
 
 # Logical axis -> mesh axes. One table for parameters and activations.
 RULES = {
@@ -38,8 +40,10 @@ RULES = {
 SAMPLER_RULES = RULES | {'embed': None}
 
 
-def make_mesh(shape, devices=None) -> Mesh:
-  """Mesh over (data, fsdp, tensor). One -1 takes the devices that are left.
+def make_mesh(
+  shape: Sequence[int], devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """Mesh over (data, fsdp, tensor). One size may be -1: the remaining devices.
 
   Raises:
     ValueError: the product is not the number of devices.
@@ -57,7 +61,7 @@ def make_mesh(shape, devices=None) -> Mesh:
   shape = tuple(len(devices) // known if s == -1 else s for s in shape)
   if math.prod(shape) != len(devices):
     raise ValueError(rule)
-  # A slice of 4x4 chips may be cut into 8 x 2: an axis of chips is split.
+  # Lets 4x4 chips become an 8 x 2 mesh: a physical axis is split.
   grid = mesh_utils.create_device_mesh(
     shape, devices, allow_split_physical_axes=True
   )
@@ -65,44 +69,46 @@ def make_mesh(shape, devices=None) -> Mesh:
 
 
 @contextlib.contextmanager
-def use(mesh: Mesh):
-  """Within it, the model's logical constraints mean this mesh."""
+def use(mesh: Mesh) -> Iterator[None]:
+  """Context in which the model's logical constraints refer to this mesh."""
   with jax.set_mesh(mesh), nn.logical_axis_rules(tuple(RULES.items())):
     yield
 
 
 def batch_shards(mesh: Mesh) -> int:
-  """Number of parts that rows are cut into."""
+  """Number of shards of the rows."""
   return math.prod(mesh.shape[a] for a in BATCH)
 
 
 def whole(size: int, shards: int) -> int:
-  """`size` rows, and as many more as make each of the shards equal."""
+  """`size` rounded up to a multiple of `shards`."""
   return -(-size // shards) * shards
 
 
 def batch_shards_in_use() -> int:
-  """`batch_shards` of the mesh of the surrounding `use`; 1 without one."""
+  """`batch_shards` of the mesh of the enclosing `use`; 1 outside of it."""
   shape = jax.sharding.get_abstract_mesh().shape
   return math.prod(shape.get(a, 1) for a in BATCH)
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-  """Leading axis over the batch axes."""
+  """Sharding of arrays [B,...]: the leading axis over the batch axes."""
   return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+  """Sharding of an array that is whole on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def _plain(params):
-  """The arrays without their boxes of logical names."""
+  """The arrays without their boxes of logical axis names."""
   is_box = lambda x: isinstance(x, nn.meta.AxisMetadata)
   return jax.tree.map(lambda x: x.value, params, is_leaf=is_box)
 
 
 def _specs(model, rules):
+  """(shapes, partition specs, logical axis names) of the parameter tree."""
   boxed = jax.eval_shape(lambda: transformer.init(model, jax.random.key(0)))
   logical = nn.get_partition_spec(boxed)
   is_spec = lambda x: isinstance(x, PartitionSpec)
@@ -114,16 +120,18 @@ def _specs(model, rules):
   return _plain(boxed), spec, logical
 
 
-def params_shardings(model, mesh: Mesh):
+def params_shardings(
+  model: transformer.Decoder, mesh: Mesh
+) -> tuple[transformer.Params, transformer.Params]:
   """(shapes, shardings) of the parameter tree in the training layout.
 
   Raises:
-    ValueError: an axis that its mesh axis does not divide; all at once.
+    ValueError: names every axis that its mesh axis does not divide.
   """
   shapes, spec, logical = _specs(model, RULES)
   problems = set()
 
-  def look(shape, spec, names):
+  def check(shape, spec, names):
     for size, axis, name in zip(shape.shape, spec, names, strict=False):
       if axis and size % mesh.shape[axis]:
         problems.add(
@@ -131,7 +139,7 @@ def params_shardings(model, mesh: Mesh):
           f'{axis}={mesh.shape[axis]}'
         )
 
-  jax.tree.map(look, shapes, spec, logical)
+  jax.tree.map(check, shapes, spec, logical)
   if problems:
     raise ValueError(
       f'mesh.shape does not fit the model: {"; ".join(sorted(problems))}.'
@@ -139,7 +147,9 @@ def params_shardings(model, mesh: Mesh):
   return shapes, jax.tree.map(lambda s: NamedSharding(mesh, s), spec)
 
 
-def abstract_params(model, mesh: Mesh):
+def abstract_params(
+  model: transformer.Decoder, mesh: Mesh
+) -> transformer.Params:
   """Shapes, dtypes and shardings of the parameters in the training layout."""
   return jax.tree.map(
     lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
@@ -147,26 +157,32 @@ def abstract_params(model, mesh: Mesh):
   )
 
 
-def init_params(model, key, mesh: Mesh):
-  """Random parameters, created sharded."""
+def init_params(
+  model: transformer.Decoder, key: jax.Array, mesh: Mesh
+) -> transformer.Params:
+  """Random parameters in the training layout, created sharded."""
   _, shardings = params_shardings(model, mesh)
   make = lambda k: _plain(transformer.init(model, k))
   return jax.jit(make, out_shardings=shardings)(key)
 
 
-def put_params(params, model, mesh: Mesh):
-  """Host arrays onto the mesh, leaf by leaf, in the model's param_dtype."""
+def put_params(
+  params: transformer.Params, model: transformer.Decoder, mesh: Mesh
+) -> transformer.Params:
+  """Moves host arrays to the mesh, leaf by leaf, in the model's param_dtype."""
   shapes, shardings = params_shardings(model, mesh)
   put = lambda x, a, s: jax.device_put(np.asarray(x, dtype=a.dtype), s)
   return jax.tree.map(put, params, shapes, shardings)
 
 
-def to_sampler(model, mesh: Mesh):
-  """The jitted function from training params to the sampler's layout.
+def to_sampler(
+  model: transformer.Decoder, mesh: Mesh
+) -> Callable[[transformer.Params], transformer.Params]:
+  """The jitted function from training parameters to the sampler's layout.
 
-  Layers become a tuple of trees, matrices take the compute dtype, and the
-  fsdp shards are gathered. Norm scales and biases keep theirs, as they do when
-  training: decided by their names, for stacked ones have two axes.
+  Layers become a tuple of trees, matrices are cast to the compute dtype, and
+  fsdp shards are gathered. Norm scales and biases keep their dtype, as in
+  training; they are recognised by name, since stacked ones have two axes.
   """
   n = model.config.num_layers
   _, spec, _ = _specs(model, SAMPLER_RULES)
@@ -189,27 +205,34 @@ def to_sampler(model, mesh: Mesh):
   return jax.jit(reshape, out_shardings=out)
 
 
-def from_host(tree, sharding: NamedSharding):
-  """Host arrays, the same on every process, onto the mesh."""
+def from_host(tree: Any, sharding: NamedSharding) -> Any:
+  """Moves host arrays, equal on every process, to devices by `sharding`."""
 
-  def put(x):
+  def make(x):
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
 
-  return jax.tree.map(put, tree)
+  return jax.tree.map(make, tree)
 
 
-def to_mesh(tree):
-  """Host arrays [B,...], their rows cut over the mesh of the surrounding `use`;
-  without one, whole on the default device."""
+def to_mesh(tree: Any) -> Any:
+  """Moves host arrays [B,...] to the mesh of the enclosing `use`, rows sharded.
+
+  Outside of `use`, they go whole to the default device.
+  """
   mesh = jax.sharding.get_mesh()
   if mesh.empty:
     return jax.tree.map(jnp.asarray, tree)
   return from_host(tree, rows(mesh))
 
 
-def placer(abstract):
-  """The loader's callback: each leaf onto its devices as soon as it is read."""
+def placer(
+  abstract: transformer.Params,
+) -> Callable[[tuple[str, ...], np.ndarray], jax.Array]:
+  """The loader's `place`: moves each leaf to its devices once it is read.
+
+  `abstract` holds the shardings, see `abstract_params`.
+  """
 
   def place(path, x):
     leaf = functools.reduce(lambda tree, key: tree[key], path, abstract)
@@ -218,7 +241,7 @@ def placer(abstract):
   return place
 
 
-def to_host(tree):
+def to_host(tree: Any) -> Any:
   """Whole arrays as NumPy, on every process."""
   if jax.process_count() == 1:
     return jax.tree.map(np.asarray, tree)
@@ -227,13 +250,13 @@ def to_host(tree):
   )
 
 
-def broadcast_from_host0(tree):
-  """What process 0 holds, on every process: of NumPy arrays."""
+def broadcast_from_host0(tree: Any) -> Any:
+  """NumPy arrays of process 0, on every process."""
   if jax.process_count() == 1:
     return tree
   return multihost_utils.broadcast_one_to_all(tree)
 
 
 def is_matrix(path: str) -> bool:
-  """Whether 'path/of/a/parameter' names a matrix: no norm's scale, no bias."""
+  """Whether 'path/of/a/parameter' is a matrix, not a norm's scale or a bias."""
   return not path.endswith(('/scale', '/bias', 'value_bias'))

@@ -1,7 +1,7 @@
-"""Log-probabilities of rows under a policy: the trainer's side.
+"""Log-probs, entropies and values of given tokens under a policy (training).
 
-The sampler returns the same numbers for the tokens that it drew; the gap is a
-metric of every run.
+The sampler returns the same log-probs for the tokens that it sampled; their
+difference is logged as sampler_trainer/logp_diff_*.
 """
 
 import functools
@@ -12,30 +12,35 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rlvr_jax import types
 from rlvr_jax.models import sharding, transformer
 from rlvr_jax.ops import logprob
 
 
 class Outputs(NamedTuple):
-  """What a policy says of the tokens of rows: f32[B,T], 0 outside the mask."""
+  """Per-token outputs of a policy: f32[B,T], 0 outside the mask."""
 
   logp: jax.Array  # log-prob of the token, nats
-  entropy: jax.Array  # of the distribution that it came from, nats
-  value: jax.Array | None = None  # critic's, of the state before the token
+  entropy: jax.Array  # of the next-token distribution there, nats
+  value: jax.Array | None = None  # of the state before the token (critic)
   certainty: jax.Array | None = None  # KL(U || p), nats
   divergence: jax.Array | None = None  # KL(teacher || p), nats
 
 
 def token_logprobs(
-  params, tokens, *, model, temperature: float = 1.0, chunk: int = 1024
-):
+  params: transformer.Params,
+  tokens: jax.Array,
+  *,
+  model: transformer.Decoder,
+  temperature: float = 1.0,
+  chunk: int = 1024,
+) -> tuple[jax.Array, jax.Array]:
   """log p(tokens[:, t] | tokens[:, :t]) and entropy there, in nats.
 
   Args:
     params: parameters in the training layout.
-    tokens: i32[B,T], right-padded; values at padding mean nothing.
-    model: `transformer.Decoder`.
-    temperature: logits are divided by it, as the sampler's are.
+    tokens: i32[B,T], right-padded; results at padding are meaningless.
+    temperature: logits are divided by it, as in the sampler.
     chunk: rows of logits [chunk, V] that exist at a time.
 
   Returns:
@@ -52,10 +57,10 @@ def token_logprobs(
 
 
 def _by_shards(f, args, chunk):
-  """f(*args) of `ops/logprob.py`; on a mesh, each shard of the rows by itself.
+  """f(*args), f from `ops/logprob.py`; on a mesh, vmapped over shards of rows.
 
-  Arguments alternate: rows, a head, rows, a head. A shard has its own copy of
-  a head, gathered over fsdp once; the head's gradients are then added over
+  Arguments alternate: rows, a head, rows, a head. Each shard has its own copy
+  of a head, gathered over fsdp once; so the head's gradients are summed over
   shards once, not after each chunk.
   """
   parts = sharding.batch_shards_in_use()
@@ -63,15 +68,15 @@ def _by_shards(f, args, chunk):
   hidden = args[0]
   if parts == 1 or hidden.ndim != 3 or len(hidden) % parts:
     return f(*args)
-  put = nn.with_logical_constraint
+  constrain = nn.with_logical_constraint
 
   def cut(x):
     names = ('batch', None, None, 'act_embed')[: x.ndim + 1]
-    return put(x.reshape(parts, -1, *x.shape[1:]), names)
+    return constrain(x.reshape(parts, -1, *x.shape[1:]), names)
 
   def copy(head):
     heads = jnp.broadcast_to(head[None], (parts, *head.shape))
-    return put(heads, ('batch', 'vocab', 'act_embed'))
+    return constrain(heads, ('batch', 'vocab', 'act_embed'))
 
   out = jax.vmap(f)(*(copy(x) if i % 2 else cut(x) for i, x in enumerate(args)))
   shape = hidden.shape[:2]
@@ -79,15 +84,18 @@ def _by_shards(f, args, chunk):
 
 
 def _start(mask, group, max_prompt):
-  """i32[P]: where the rows of each group stop being the same."""
+  """i32[P]: first position where the rows of a group may differ, in 1..S."""
   t = mask.shape[1]
   first = jnp.where(mask.any(-1), jnp.argmax(mask, -1), t)
   return jnp.clip(first.reshape(-1, group).min(-1), 1, max_prompt)
 
 
-def span(mask, group: int, max_prompt: int):
-  """i32[]: positions of each group's prompt and of its rows after that, up to
-  the last masked token; none of a group without such a token."""
+def span(mask: types.Array, group: int, max_prompt: int) -> jax.Array:
+  """i32[]: number of positions that `group_outputs` needs with packing.
+
+  Per group with a token in the mask: its prompt once, and each row from there
+  to its last token in the mask.
+  """
   t = mask.shape[1]
   start = _start(mask, group, max_prompt)
   end = jnp.where(mask.any(-1), t - jnp.argmax(mask[:, ::-1], -1), 0)
@@ -97,17 +105,18 @@ def span(mask, group: int, max_prompt: int):
 
 
 class _View(NamedTuple):
-  """Rows as the model wants them, and the way back."""
+  """Rows as the model's inputs, and the maps from its outputs back to rows."""
 
   prompt: jax.Array  # i32[P,S]
   rows: transformer.Continuations
   slot: jax.Array | None  # packed: positions that pass through the layers
-  before: Callable  # the model's hidden states -> those before each goal
-  goal: jax.Array  # the tokens to predict: [B,N], or a packed list [M]
-  spread: Callable  # something of each goal -> [B,T], 0 outside the mask
+  before: Callable  # the model's hidden states -> those before each target
+  targets: jax.Array  # the tokens to predict: [B,N], or a packed list [M]
+  spread: Callable  # a value per target -> [B,T], 0 outside the mask
 
 
 def _view(tokens, mask, group, max_prompt, capacity) -> _View:
+  """The `_View` of rows [B,T]; packed if there is a capacity."""
   b, t = tokens.shape
   n = t - max_prompt
   start = _start(mask, group, max_prompt)  # [P]
@@ -117,7 +126,7 @@ def _view(tokens, mask, group, max_prompt, capacity) -> _View:
   take = lambda x: jnp.take_along_axis(x, index, axis=1)
   targets, wanted = take(tokens), take(mask) & (column < t)
 
-  # Row n predicts from its n-1-th input; the first comes from the prompt.
+  # Token n of a row is predicted from input n-1; the first from the prompt.
   m = max(n - 1, 1)
   rows = transformer.Continuations(targets[:, :m], column[:, :m], start)
 
@@ -138,7 +147,7 @@ def _view(tokens, mask, group, max_prompt, capacity) -> _View:
 
     return _View(prompt, rows, None, before, targets, back)
 
-  # Causal: a position is needed if any later token of its row is wanted.
+  # A position is needed if any later token of its row is in the mask.
   later = jnp.cumsum(wanted[:, ::-1], -1)[:, ::-1] > 0
   later = jnp.pad(later[:, 1:], ((0, 0), (0, m - (n - 1))))
   live = wanted.reshape(-1, group * n).any(-1)
@@ -154,45 +163,45 @@ def _view(tokens, mask, group, max_prompt, capacity) -> _View:
     shared.size + row * m + jnp.maximum(col - 1, 0),
   )
   place = jnp.cumsum(need)[source] - 1
-  goal = targets.reshape(-1)[jnp.minimum(which, b * n - 1)]
+  targets = targets.reshape(-1)[jnp.minimum(which, b * n - 1)]
   before = lambda hidden: jnp.take(hidden[0], place, axis=0, mode='clip')
 
   def unpack(x):
     x = jnp.zeros((b * n,), x.dtype).at[which].set(x, mode='drop')
     return back(x.reshape(b, n))
 
-  return _View(prompt, rows, slot, before, goal, unpack)
+  return _View(prompt, rows, slot, before, targets, unpack)
 
 
 def group_outputs(
-  params,
-  tokens,
-  mask,
+  params: transformer.Params,
+  tokens: types.Array,
+  mask: types.Array,
   *,
-  model,
+  model: transformer.Decoder,
   temperature: float,
   group: int,
   max_prompt: int,
   chunk: int = 1024,
   capacity: int | None = None,
   certainty: bool = False,
-  teacher: tuple | None = None,
+  teacher: tuple[transformer.Decoder, transformer.Params] | None = None,
 ) -> Outputs:
-  """`token_logprobs` where `mask` holds, 0 elsewhere, for less work.
+  """`token_logprobs` where `mask` holds, 0 elsewhere, with less computation.
 
-  Rows of a group share everything before their first sampled token: that is
-  computed once per group. With `capacity`, only positions that lead to a
-  masked token pass through the layers and the head, in one flat list.
+  Rows of a group share everything before their first sampled token, which is
+  computed once per group. With `capacity`, only positions that a token in the
+  mask depends on pass through the layers and the head, as one flat list.
 
   Args:
     tokens: i32[B,T], B = P*group, the rows of a group adjacent.
-    mask: bool[B,T], sampled tokens that count.
+    mask: bool[B,T], sampled tokens to score.
     group: rows per prompt.
     max_prompt: S; prompts have at most S tokens and rows at most T-S after
       their prompt.
-    capacity: None, or a number that is at least `span` of the mask.
-    certainty: whether to compute it.
-    teacher: (model, params) of the policy to compute the divergence from.
+    capacity: None, or a number of at least `span(mask, ...)`.
+    certainty: whether to compute the self-certainty.
+    teacher: (model, params), whose KL divergence to the policy is computed.
 
   Returns:
     `Outputs`; `value` where the model has a value head.
@@ -203,19 +212,21 @@ def group_outputs(
     run = functools.partial(model.apply, {'params': params})
     return view.before(*run(view.prompt, view.rows, slot=view.slot))
 
-  def read(f, *args):
+  def per_token(f, *args):
     f = functools.partial(f, temperature=temperature)
     return jax.tree.map(view.spread, _by_shards(f, args, chunk))
 
   hidden, head = states(model, params), transformer.head_weight(params)
-  logp, entropy = read(logprob.from_hidden, hidden, head, view.goal)
+  logp, entropy = per_token(logprob.from_hidden, hidden, head, view.targets)
   out = Outputs(logp, entropy)
   if model.value_head:
     out = out._replace(value=view.spread(transformer.value(params, hidden)))
   if certainty:
-    out = out._replace(certainty=read(logprob.self_certainty, hidden, head))
+    out = out._replace(
+      certainty=per_token(logprob.self_certainty, hidden, head)
+    )
   if teacher is not None:
     other = states(*teacher), transformer.head_weight(teacher[1])
-    apart = read(logprob.divergence, hidden, head, *other)
-    out = out._replace(divergence=apart)
+    divergence = per_token(logprob.divergence, hidden, head, *other)
+    out = out._replace(divergence=divergence)
   return out

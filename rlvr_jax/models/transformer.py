@@ -1,13 +1,14 @@
-"""The decoder: embedding, a scanned stack of blocks, head.
+"""The decoder: embedding, a scanned stack of blocks, output head, value head.
 
-Two streams go through the layers together: prompts, and rows that continue
-them. A group shares its prompt, so the prompt is computed once and its rows
-attend to it. A plain forward pass is a prompt stream without rows.
+Prompts and the rows that continue them pass through the layers together. A
+group shares its prompt, so the prompt is computed once and the rows attend to
+it. A plain forward pass has prompts and no continuations.
 """
 
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,9 +18,11 @@ import numpy as np
 from rlvr_jax.models import layers
 from rlvr_jax.models.model_config import ModelConfig
 
+Params = Mapping[str, Any]  # nested, leaves are arrays
+
 
 class Continuations(NamedTuple):
-  """Continuations of prompts. B rows, B a multiple of P; N columns."""
+  """Rows that continue prompts: N columns, B rows, P divides B."""
 
   tokens: jax.Array  # i32[B,N]
   positions: jax.Array  # i32[B,N]
@@ -27,17 +30,18 @@ class Continuations(NamedTuple):
 
 
 class Packing(NamedTuple):
-  """Between prompts [P,S] and rows [B,N], and a list of M of their positions.
+  """Maps between prompts [P,S], rows [B,N] and a flat list of M positions.
 
-  Norms and matrix products skip padding so; attention still sees rows.
+  Norms and matrix products run on the flat list, so they skip padding;
+  attention runs on unpacked rows.
   """
 
-  slot: jax.Array  # i32[M]: p*S + s, or P*S + b*N + n; beyond: nothing
+  slot: jax.Array  # i32[M]: p*S + s, or P*S + b*N + n; larger: unused
   prompt: tuple[int, int]  # P, S
   rows: tuple[int, int]  # B, N
 
-  def unpack(self, x):
-    """[1,M,...] -> [P,S,...], [B,N,...], zeros where there is no position."""
+  def unpack(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[1,M,...] -> [P,S,...], [B,N,...]; 0 at positions not in the list."""
     cut = math.prod(self.prompt)
     out = jnp.zeros((cut + math.prod(self.rows), *x.shape[2:]), x.dtype)
     out = out.at[self.slot].set(x[0], mode='drop')
@@ -46,7 +50,7 @@ class Packing(NamedTuple):
       out[cut:].reshape(*self.rows, *x.shape[2:]),
     )
 
-  def pack(self, prompt, rows):
+  def pack(self, prompt: jax.Array, rows: jax.Array) -> jax.Array:
     """[P,S,...], [B,N,...] -> [1,M,...]."""
     flat = [x.reshape(-1, *x.shape[2:]) for x in (prompt, rows)]
     return jnp.take(jnp.concatenate(flat), self.slot, axis=0, mode='clip')[None]
@@ -60,10 +64,10 @@ class Decoder(nn.Module):
 
   Attributes:
     config: the architecture.
-    dtype: of computation. Softmax, norms and logits are float32 always.
+    dtype: of computation. Softmax, norms and logits are always float32.
     param_dtype: of parameters.
-    remat: recompute each layer in the backward pass, its products too.
-    value_head: has the parameters that `value` reads, zero at first.
+    remat: recompute each layer in the backward pass, matrix products included.
+    value_head: adds the parameters that `value` uses, initialised to 0.
   """
 
   config: ModelConfig
@@ -72,7 +76,7 @@ class Decoder(nn.Module):
   remat: bool = False
   value_head: bool = False
 
-  def setup(self):
+  def setup(self) -> None:
     c = self.config
     init = nn.initializers.normal(c.init_std)
     self.embedding = self.param(
@@ -103,10 +107,10 @@ class Decoder(nn.Module):
         self.param_dtype,
       )
     self.final_norm = layers.RMSNorm(c.norm_eps, self.param_dtype)
-    # Cheap pieces are computed again in the backward pass in any case: to
-    # store and read them takes as long, and half as much memory again.
+    # Cheap operations are always recomputed in the backward pass: storing and
+    # loading them takes as long, and half as much memory again.
     keep = None if self.remat else jax.checkpoint_policies.dots_saveable
-    # Argument 5 of __call__, self counted, is `shapes`.
+    # Argument 5 of _Layer.__call__, with self as 0, is `shapes`.
     body = nn.remat(_Layer, policy=keep, prevent_cse=False, static_argnums=(5,))
     self.layers = nn.scan(
       body,
@@ -117,23 +121,31 @@ class Decoder(nn.Module):
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )(c, self.dtype, self.param_dtype)
 
-  def embed(self, tokens):
-    # Gathered over fsdp: looked up in columns, rows would lose their sharding.
+  def embed(self, tokens: jax.Array) -> jax.Array:
+    """Token embeddings [...,T,D] in the compute dtype."""
+    # Gathered over fsdp first: a lookup in a table with sharded columns would
+    # lose the sharding of the rows.
     table = nn.with_logical_constraint(self.embedding, ('vocab', 'act_embed'))
     x = jnp.take(table, tokens, axis=0).astype(self.dtype)
     return nn.with_logical_constraint(x, ('batch', None, 'act_embed'))
 
-  def __call__(self, tokens, rows: Continuations | None = None, slot=None):
+  def __call__(
+    self,
+    tokens: jax.Array,
+    rows: Continuations | None = None,
+    slot: jax.Array | None = None,
+  ) -> tuple[jax.Array, ...]:
     """Final hidden states, after the last norm.
 
     Args:
-      tokens: i32[P,S], right-padded. Causal attention needs no mask for it.
+      tokens: i32[P,S], right-padded. Under causal attention, padding on the
+        right needs no mask.
       rows: continuations of these prompts, or None.
-      slot: with rows, i32[M]: the positions to compute, see `Packing`. Those
-        that are left out must be seen by none of them.
+      slot: with rows, i32[M]: the positions to compute, see `Packing`. No
+        position in it may attend to one that is left out.
 
     Returns:
-      a tuple of [P,S,D] and, with rows, [B,N,D]; with slot of [1,M,D] alone.
+      ([P,S,D],); with rows ([P,S,D], [B,N,D]); with slot ([1,M,D],).
     """
     p, s = tokens.shape
     ids = [tokens]
@@ -152,24 +164,24 @@ class Decoder(nn.Module):
     return tuple(self.final_norm(a) for a in x)
 
 
-def decoder(settings, config: ModelConfig, **more) -> Decoder:
-  """The architecture `config` as a config's `model` section wants it computed.
+def decoder(settings: Any, config: ModelConfig, **fields: Any) -> Decoder:
+  """The `Decoder` of an architecture, with the dtypes and remat of `settings`.
 
   Args:
-    settings: `dtype`, `param_dtype` and `remat`.
-    more: other fields of `Decoder`.
+    settings: has `dtype`, `param_dtype` and `remat`, as the config's `model`.
+    fields: other fields of `Decoder`.
   """
   return Decoder(
     config,
     dtype=jnp.dtype(settings.dtype),
     param_dtype=jnp.dtype(settings.param_dtype),
     remat=settings.remat,
-    **more,
+    **fields,
   )
 
 
 class _Layer(nn.Module):
-  """A block as the body of the scan over layers."""
+  """One layer: the body of the scan over layers."""
 
   config: ModelConfig
   dtype: jnp.dtype
@@ -197,21 +209,25 @@ class _Layer(nn.Module):
     return tuple(map(block.finish, x, y)), None
 
 
-def head_weight(params) -> jax.Array:
-  """[V,D] of the (possibly tied) head."""
+def head_weight(params: Params) -> jax.Array:
+  """Weight [V,D] of the output head; the embedding if tied."""
   return params['head'] if 'head' in params else params['embedding']
 
 
-def value(params, hidden) -> jax.Array:
-  """f32[...]: the critic's estimate from final hidden states [...,D]."""
+def value(params: Params, hidden: jax.Array) -> jax.Array:
+  """The critic's values f32[...] of final hidden states [...,D]."""
   x = hidden.astype(jnp.float32)
   return x @ params['value_kernel'].astype(jnp.float32) + params[
     'value_bias'
   ].astype(jnp.float32)
 
 
-def with_value(model: Decoder, params, place):
-  """Parameters with the value head that the model has and they may lack.
+def with_value(
+  model: Decoder,
+  params: Params,
+  place: Callable[[tuple[str, ...], np.ndarray], Any],
+) -> Params:
+  """`params`, plus a zero value head if the model has one and they lack it.
 
   `place` as for `io.load.load`: (path, host array) -> leaf.
   """
@@ -227,8 +243,8 @@ def with_value(model: Decoder, params, place):
   }
 
 
-def logits(params, tokens, *, model: Decoder) -> jax.Array:
-  """f32[B,T,V] of i32[B,T]: all of them, for tests and small vocabularies."""
+def logits(params: Params, tokens: jax.Array, *, model: Decoder) -> jax.Array:
+  """All logits f32[B,T,V] of tokens i32[B,T]; for tests, small vocabularies."""
   (hidden,) = model.apply({'params': params}, tokens)
   return jnp.einsum(
     'btd,vd->btv',
@@ -238,13 +254,13 @@ def logits(params, tokens, *, model: Decoder) -> jax.Array:
   )
 
 
-def init(model: Decoder, key: jax.Array):
-  """Parameters with logical axes as metadata (`flax.linen.meta` boxes)."""
+def init(model: Decoder, key: jax.Array) -> Params:
+  """Random parameters; logical axes as metadata (`flax.linen.meta` boxes)."""
   return model.init(key, jnp.zeros((1, 2), jnp.int32))['params']
 
 
 @functools.partial(jax.jit, static_argnames='num_layers')
-def unstack(params, num_layers: int):
+def unstack(params: Params, num_layers: int) -> Params:
   """The sampler's layout: the stacked layers as a tuple of trees."""
   block = params['layers']['block']
   layer = lambda i: jax.tree.map(lambda a: a[i], block)

@@ -1,1 +1,1 @@
-"""Pure JAX maths for the smallest unit: a trajectory, a group, a row."""
+"""Losses, credit, advantages: pure JAX maths for one trajectory or group."""

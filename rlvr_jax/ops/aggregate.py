@@ -1,4 +1,4 @@
-"""Aggregates: per-token losses to one number, as a Ratio not yet divided.
+"""Aggregation of per-token losses into one loss, as a Ratio divided later.
 
 An aggregate has the form
 
@@ -6,18 +6,20 @@ An aggregate has the form
 
 `den` depends on the mask only, and both add over micro-batches: the sum of
 their `num`, divided once by the whole batch's `den`, is the value on the whole
-batch, however it is split. Rows without a trained token count nowhere. What
-stands at masked places, NaN included, does not reach the result.
+batch, however it is split. Rows without a trained token are not counted.
+Values at masked positions, NaN included, never affect the result.
 
-Names differ between frameworks; here row losses (1,1) and (2,2,2,2) give
+Names differ between frameworks. For two rows with per-token losses (1,1) and
+(2,2,2,2):
 
   token_mean          1.666667  verl token-mean, TRL dapo
   seq_mean_token_mean 1.5       verl seq-mean-token-mean, TRL grpo
   seq_mean_token_sum  5         verl seq-mean-token-sum
-  constant(4)         1.25      TRL dr_grpo, the authors' own code
+  constant(4)         1.25      TRL dr_grpo, the Dr. GRPO authors' code
 
-verl's seq-mean-token-sum-norm gives 2.5 for the last: it does not divide by
-the number of rows, so its scale moves with the batch. It is not offered.
+verl's seq-mean-token-sum-norm gives 2.5 where constant(4) gives 1.25: it does
+not divide by the number of rows, so its scale changes with the batch size. It
+is not implemented here.
 """
 
 import jax.numpy as jnp
@@ -32,7 +34,7 @@ from rlvr_jax.ops.ratio import Ratio
 def token_mean(
   x: Float[types.Array, 'B T'], mask: Bool[types.Array, 'B T']
 ) -> Ratio:
-  """sum(x m) / sum(m): every token weighs the same (DAPO)."""
+  """sum(x m) / sum(m): every token has the same weight (DAPO)."""
   return Ratio(jnp.sum(masked.keep(x, mask)), masked.count(mask))
 
 
@@ -42,7 +44,7 @@ def seq_mean_token_mean(
 ) -> Ratio:
   """Mean over rows of each row's token mean (GRPO, arXiv:2402.03300, eq. 3).
 
-  Every row weighs the same, so a token of a long row weighs little.
+  Every row has the same weight, so a token of a long row has a small one.
   """
   length = jnp.sum(mask, axis=1)
   row_sum = jnp.sum(masked.keep(x, mask), axis=1)
@@ -53,7 +55,7 @@ def seq_mean_token_mean(
 def seq_mean_token_sum(
   x: Float[types.Array, 'B T'], mask: Bool[types.Array, 'B T']
 ) -> Ratio:
-  """Mean over rows of each row's sum: the policy gradient as derived."""
+  """Mean over rows of each row's sum: the policy gradient theorem's form."""
   return Ratio(jnp.sum(masked.keep(x, mask)), _rows(mask))
 
 
@@ -62,23 +64,23 @@ def constant(
   x: Float[types.Array, 'B T'],
   mask: Bool[types.Array, 'B T'],
   *,
-  n: float | int | int,
+  n: float | int,
 ) -> Ratio:
   """sum(x m) / (n * rows) (Dr. GRPO, arXiv:2503.20783).
 
-  `seq_mean_token_sum` with a learning rate n times smaller. The paper's n is
-  the limit on new tokens.
+  Equals `seq_mean_token_sum` / n. In the paper, n is the maximum completion
+  length.
 
   Raises:
     ValueError: n <= 0.
   """
   if not n > 0:
     raise ValueError(
-      f'constant(n={n}): n must be > 0; write the limit on new tokens.'
+      f'constant(n={n}): n must be > 0; write max_completion_length.'
     )
   return Ratio(jnp.sum(masked.keep(x, mask)), n * _rows(mask))
 
 
 def _rows(mask):
-  """How many rows have a trained token."""
+  """Number of rows with at least one trained token, as float32."""
   return masked.count(jnp.any(mask, axis=1))

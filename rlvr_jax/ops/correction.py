@@ -1,19 +1,19 @@
-"""Corrections for a sampler whose probabilities are not the trainer's.
+"""Importance weights that correct the sampler-trainer mismatch.
 
 A correction has the form
 
   correction(logp_trainer [B,T], logp_sampler [B,T], mask bool[B,T])
     -> weight f32[B,T]
 
-The weight multiplies the per-token loss: rows were drawn from the sampler,
-and w = pi_trainer / pi_sampler puts that right on average, limited because a
-few large ratios would drown the rest. It is a constant, 0 where the mask is
-false, and what stands there reaches nobody. Both log-probs are of the weights
-that sampled (verl's "old" and "rollout"): what the policy does later is the
-surrogate's affair.
+The weight multiplies the per-token loss. Rows were sampled from pi_sampler, so
+w = pi_trainer / pi_sampler makes the gradient unbiased; w is bounded because a
+few large ratios would dominate the batch. It is a constant, and 0 where the
+mask is false; values there, NaN included, never affect the result. Both
+log-probs belong to the parameters that sampled (verl's `old_log_probs` and
+`rollout_log_probs`): later changes of the policy are the surrogate's ratio.
 
 `level` is 'token' (w of the token itself) or 'sequence' (the product over the
-row's trained tokens, for all of them). log w is clamped to +-20 as in verl.
+row's trained tokens, applied to each). log w is clamped to +-20 as in verl.
 
   verl      rollout_is=token      truncate               C = 2
             rollout_is=sequence   truncate(sequence)
@@ -31,8 +31,6 @@ from jaxtyping import Array, Bool, Float
 from rlvr_jax import registry, types
 from rlvr_jax.ops import masked
 
-MAX_LOG_RATIO = 20.0
-
 
 @registry.register('correction')
 def truncate(
@@ -47,9 +45,9 @@ def truncate(
 ) -> Float[Array, 'B T']:
   """clip(w, low, high): truncated importance sampling.
 
-  The default is verl's. normalize divides by the mean of the clipped weights,
-  over tokens or over rows as `level` says, so that their mean is 1: then call
-  it on the whole batch, before it is cut into micro-batches.
+  The default is verl's. `normalize` divides by the mean of the clipped weights
+  (over tokens or over rows, by `level`), so that their mean is 1: then call it
+  on the whole batch, before the split into micro-batches.
 
   Raises:
     ValueError: unknown level, low negative, high <= 0 or below low.
@@ -80,9 +78,9 @@ def drop(
   high: float | int = 3.0,
   low: float | int = 0.0,
 ) -> Float[Array, 'B T']:
-  """w where low <= w <= high, else 0: what is too far off is not trained.
+  """w where low <= w <= high, else 0, which drops the token or row.
 
-  The default is TRL's `sequence_mask`; per token it is IcePop. Dropped tokens
+  The default is TRL's `sequence_mask`; level='token' is IcePop. Dropped tokens
   stay in the denominator of the loss.
 
   Raises:
@@ -94,7 +92,7 @@ def drop(
 
 
 def _weight(name, logp_trainer, logp_sampler, mask, level, low, high):
-  """w [B,T], constant; 1 or the row's where the mask is false."""
+  """w f32[B,T], a constant; where the mask is false, 1 or the row's w."""
   if level not in ('token', 'sequence'):
     raise ValueError(
       f'{name}(level={registry.show(level)}): write token or sequence.'
@@ -102,10 +100,9 @@ def _weight(name, logp_trainer, logp_sampler, mask, level, low, high):
   if not (0 <= low <= high and high > 0):
     raise ValueError(
       f'{name}(low={low}, high={high}): bounds of the weight itself, '
-      '0 <= low <= high and high > 0 must hold; verl has high=2.'
+      '0 <= low <= high and high > 0 must hold; verl uses high=2.'
     )
   d = masked.keep(logp_trainer, mask) - masked.keep(logp_sampler, mask)
   if level == 'sequence':
     d = jnp.broadcast_to(jnp.sum(d, axis=1, keepdims=True), d.shape)
-  d = jnp.clip(jax.lax.stop_gradient(d), -MAX_LOG_RATIO, MAX_LOG_RATIO)
-  return jnp.exp(d)
+  return jnp.exp(masked.clamp_log_ratio(jax.lax.stop_gradient(d)))

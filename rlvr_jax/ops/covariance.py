@@ -1,21 +1,22 @@
-"""Surrogates that damp the few tokens which take the most entropy away.
+"""Clip-Cov and KL-Cov: surrogates that slow down the loss of entropy.
 
 Cui et al. 2025 (arXiv:2505.22617): a policy-gradient step lowers the entropy
-as the covariance of log-prob and advantage. Over the trained tokens,
+in proportion to the covariance of log-prob and advantage. A few tokens have
+most of it, and these are damped. Over the trained tokens,
 
   cov_t = (A_t - mean A) (log pi_t - mean log pi)
 
-and a fraction of the tokens, max(1, int(ratio * tokens)), is chosen by it.
-The choice looks at the whole batch:
+and max(1, int(ratio * tokens)) of the tokens are chosen by it. The choice
+depends on the whole batch:
 
   surrogate(logp, logp_old, adv, mask, chosen)     chosen bool[B,T]
 
-takes what `surrogate.choose` of the whole batch gave (see
-`rlvr_jax.ops.surrogate.choose`), and the sum of losses is then the same
-however the batch is cut. chosen=None chooses among the arrays given. A choice
-is a constant; it is made before the update, so on the policy of that moment.
-With a correction, A is the weighted advantage, and the penalty of `kl_cov` is
-not weighted.
+takes the result of `surrogate.choose` on the whole batch (see
+`rlvr_jax.ops.surrogate.choose`), so the sum of losses does not depend on the
+split into micro-batches. chosen=None chooses among the arrays given. The choice
+is a constant, made before the update with the policy at that time. With a
+correction, A is the weighted advantage; the penalty of `kl_cov` is not
+weighted.
 """
 
 import jax
@@ -43,11 +44,10 @@ def choose_clip_cov(
 ) -> Bool[Array, 'B T']:
   """Random tokens among those with cov_low < cov < cov_high.
 
-  Not those that the clipping cuts already. As many as the fraction asks for,
-  or all candidates if they are fewer. "Random" is a field fixed by `seed`, one
-  number for each row and column: the same on every machine, and more padding
-  changes no token's number. The field does not change from step to step, what
-  stands in its places does.
+  Tokens that clipping cuts already are no candidates. If there are fewer
+  candidates than the fraction `ratio` of the tokens, all are chosen. The random
+  numbers are fixed by `seed`, row and column: the same on every machine and at
+  every step, and more padding changes no token's number.
 
   Raises:
     ValueError: low or high negative, ratio outside (0, 1], cov_low >= cov_high.
@@ -57,14 +57,14 @@ def choose_clip_cov(
   if not cov_low < cov_high:
     raise ValueError(
       f'clip_cov(cov_low={cov_low}, cov_high={cov_high}): the first must be '
-      'less than the second; the authors have 1 and 5.'
+      'less than the second; the authors use 1 and 5.'
     )
   cov = covariance(logp, adv, mask)
   rho = ppo.ratio_of(logp, logp_old, mask)
-  cut = ppo.moved_enough(rho, masked.keep(adv, mask), low, high)
+  cut = ppo.is_cut(rho, masked.keep(adv, mask), low, high)
   candidate = mask & ~cut & (cov > cov_low) & (cov < cov_high)
   rows, columns = mask.shape
-  # A key for each row: with one for all, the width would change every number.
+  # One key per row: with one for all, padding would change every number.
   keys = jax.vmap(jax.random.fold_in, (None, 0))(
     jax.random.key(seed), jnp.arange(rows)
   )
@@ -87,11 +87,12 @@ def clip_cov(
   cov_high: float | int = 5.0,
   seed: int = 0,
 ) -> tuple[Float[Array, 'B T'], dict[str, Ratio]]:
-  """`clip`, and loss 0 for chosen tokens of high covariance (Clip-Cov).
+  """`clip`, with loss 0 for chosen tokens of high covariance (Clip-Cov).
 
-  The defaults are those of the authors' scripts: they clip at 0 and 2, verl at
-  .8 and 1.2 unless told otherwise; ratio and bounds agree. Chosen tokens stay
-  in the denominator, and `clip_ratio` counts them. See `choose_clip_cov`.
+  The defaults are those of the authors' scripts, which clip rho at 0 and 2;
+  verl's default clips at 0.8 and 1.2; ratio and covariance bounds agree. Chosen
+  tokens stay in the denominator, and `clip_ratio` counts them. See
+  `choose_clip_cov`.
 
   Raises:
     ValueError: as `choose_clip_cov`.
@@ -113,9 +114,8 @@ def clip_cov(
   chosen = chosen & mask
   rho = ppo.ratio_of(logp, logp_old, mask)
   adv = masked.keep(adv, mask)
-  cut = ppo.moved_enough(rho, adv, low, high)
-  kept = jnp.where(cut, jnp.clip(ppo.constant(rho), 1 - low, 1 + high), rho)
-  loss = jnp.where(chosen, 0.0, -adv * kept)
+  bounded, cut = ppo.clipped(rho, adv, low, high)
+  loss = jnp.where(chosen, 0.0, -adv * bounded)
   return ppo.result(loss, rho, cut | chosen, mask)
 
 
@@ -127,7 +127,7 @@ def choose_kl_cov(
   *,
   ratio: float | int = 2e-4,
 ) -> Bool[Array, 'B T']:
-  """The tokens of the largest covariance; of equal ones, the first.
+  """The tokens of the largest covariance; among equal ones, the first.
 
   Raises:
     ValueError: ratio outside (0, 1].
@@ -148,25 +148,25 @@ def kl_cov(
   ratio: float | int = 2e-4,
   coef: float | int = 1.0,
 ) -> tuple[Float[Array, 'B T'], dict[str, Ratio]]:
-  """L = -A rho, and + coef |log rho| for the tokens chosen (KL-Cov).
+  """L = -A rho, plus coef |log rho| for the chosen tokens (KL-Cov).
 
-  No clipping anywhere. On-policy the penalty has no gradient (that of |d| is
-  taken as 0 at 0), so with one update a batch this is plain policy gradient.
-  ratio: verl and the authors' 32B script; their 7B script has 2e-3. coef: the
-  authors; verl has .1.
+  There is no clipping. On-policy the penalty has no gradient (the gradient of
+  |d| at 0 is defined as 0), so with one update per batch this is the plain
+  policy gradient. Default ratio: verl and the authors' 32B script; their 7B
+  script uses 2e-3. Default coef: the authors; verl uses 0.1.
 
   Raises:
     ValueError: ratio outside (0, 1], coef negative.
   """
   if not coef >= 0:
-    raise ValueError(f'kl_cov(coef={coef}) must be >= 0; the authors have 1.')
+    raise ValueError(f'kl_cov(coef={coef}) must be >= 0; the authors use 1.')
   if chosen is None:
     chosen = choose_kl_cov(logp, logp_old, adv, mask, ratio=ratio)
   d = ppo.log_ratio(logp, logp_old, mask)
   rho = jnp.exp(d)
-  # |d| with the gradient 0 at 0, where that of jnp.abs is 1.
-  far = jnp.where(chosen & mask, jnp.sign(ppo.constant(d)) * d, 0.0)
-  loss = -masked.keep(adv, mask) * rho + coef * far
+  # |d| with gradient 0 at 0; the gradient of jnp.abs is 1 there.
+  distance = jnp.where(chosen & mask, jnp.sign(ppo.constant(d)) * d, 0.0)
+  loss = -masked.keep(adv, mask) * rho + coef * distance
   return ppo.result(loss, rho, jnp.zeros_like(mask), mask)
 
 
@@ -179,7 +179,7 @@ def covariance(
   adv: Float[types.Array, 'B T'],
   mask: Bool[types.Array, 'B T'],
 ) -> Float[Array, 'B T']:
-  """(A - mean A)(log pi - mean log pi) over the mask, 0 elsewhere."""
+  """(A - mean A)(log pi - mean log pi) where the mask holds, else 0."""
   tokens = jnp.maximum(masked.count(mask), 1.0)
 
   def centred(x):
@@ -192,14 +192,14 @@ def covariance(
 def _top(rank, candidate, ratio, mask):
   """bool[B,T]: the max(1, int(ratio * tokens)) candidates of highest rank."""
 
-  def share(tokens):
-    # The margin makes up for float32, so that 2e-4 of 5000 tokens is 1.
+  def fraction(tokens):
+    # The margin offsets float32 rounding, so that 2e-4 * 5000 tokens is 1.
     return jnp.maximum(jnp.floor(ratio * tokens * (1 + 1e-6)), 1.0)
 
   most = min(mask.size, max(1, int(ratio * mask.size * (1 + 1e-5))))
   rank = jnp.where(candidate, rank, -jnp.inf).ravel()
   value, index = jax.lax.top_k(rank, most)
-  taken = (value > -jnp.inf) & (jnp.arange(most) < share(masked.count(mask)))
+  taken = (value > -jnp.inf) & (jnp.arange(most) < fraction(masked.count(mask)))
   chosen = jnp.zeros(rank.shape, bool).at[index].set(taken)
   return chosen.reshape(mask.shape)
 
@@ -207,5 +207,6 @@ def _top(rank, candidate, ratio, mask):
 def _check_ratio(name, ratio):
   if not 0 < ratio <= 1:
     raise ValueError(
-      f'{name}(ratio={ratio}): a share of the tokens, in (0, 1]; verl has 2e-4.'
+      f'{name}(ratio={ratio}): a fraction of the tokens, in (0, 1]; verl uses '
+      '2e-4.'
     )

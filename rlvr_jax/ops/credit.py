@@ -1,13 +1,13 @@
-"""Credit: the per-turn rewards of one trajectory to per-turn scores.
+"""Credit assignment: a trajectory's per-turn rewards to per-turn scores.
 
 A credit function has the form
 
   credit(reward [K], belief [K+1] | None, turns bool[K]) -> f32[K]
 
-where `reward[k]` is what turn k earned, `belief[k]` the log-probability of
-the truth before turn k (`belief[K]`: after the last), and `turns[k]` says
-that turn k took place. Turns that did not take place score 0, and nothing
-that stands in their slots, NaN included, reaches the others.
+where `reward[k]` is the reward of turn k, `belief[k]` the log-probability of
+the true answer before turn k (`belief[K]`: after the last turn), and `turns[k]`
+whether turn k took place. Turns that did not take place get 0, and their
+values, NaN included, never affect the others.
 """
 
 import jax
@@ -24,7 +24,7 @@ def outcome(
   belief: Real[types.Array, 'K+1'] | None,
   turns: Bool[types.Array, 'K'],
 ) -> Float[Array, 'K']:
-  """Every turn gets the whole trajectory's reward: c_k = sum_j r_j.
+  """Every turn gets the trajectory's total reward: c_k = sum_j r_j.
 
   With K = 1 it is the reward itself. `belief` is not used.
   """
@@ -44,8 +44,8 @@ def stepwise(
 ) -> Float[Array, 'K']:
   """Rewards to go: c_k = r_k + gamma c_{k+1}, over the turns that took place.
 
-  A turn is paid for itself and what came after it, not for what came before.
-  gamma = 0 leaves each turn its own reward; K = 1 is `outcome`.
+  A turn is credited for its own and later rewards, not for earlier ones.
+  gamma = 0 leaves each turn its own reward; with K = 1 this is `outcome`.
 
   Raises:
     ValueError: gamma outside [0, 1].
@@ -56,8 +56,8 @@ def stepwise(
 
   turns = jnp.asarray(turns)
 
-  def back(later, at):
-    r, took_place = at
+  def back(later, turn):
+    r, took_place = turn
     now = jnp.where(took_place, r + gamma * later, later)
     return now, jnp.where(took_place, now, 0.0)
 
@@ -77,28 +77,28 @@ def delta_belief(
   clip: float | int = 0.0,
   normalise: str = '',
 ) -> Float[Array, 'K']:
-  """Each turn's own reward, and a share of how much it raised the belief.
+  """Each turn's own reward plus a weighted increase of the belief.
 
     c_k = r_k + weight f(belief_{k+1} - belief_k)
 
-  for log-beliefs in nats, so that the difference is a log-ratio. f:
+  for log-beliefs in nats, so that the difference x is a log-ratio. f is
 
-    positive  max(x, 0), the paper's. Not a potential: going down and up again
-              is paid.
-    none      x itself, whose sum is the log-ratio of the ends.
+    positive  max(x, 0), as in the paper. Not potential-based shaping: a belief
+              that falls and rises again is rewarded.
+    none      x, whose sum over turns is the last minus the first log-belief.
     tanh      tanh(x)
 
-  `clip` > 0 bounds x to [-clip, clip] before f. `normalise`, of f's values
+  `clip` > 0 bounds x to [-clip, clip] before f. `normalise` acts on f's values
   over the turns that took place: 'centre' subtracts their mean, 'std' also
-  divides by their standard deviation (ddof=0; 0 where they are all equal).
-  Where x is not finite (a truth of probability 0, without `clip`) it counts as
+  divides by their standard deviation (ddof=0; all-equal values give 0). An x
+  that is not finite (a true answer of probability 0, without `clip`) counts as
   0. No gradient passes through the belief.
 
   Source: Auzina et al. 2026 (arXiv 2602.12342), its code: agg=sum,
   methods=["positive"], weight_elicit=0.1.
 
   Raises:
-    ValueError: no beliefs, or an option that is none of these.
+    ValueError: no beliefs, an unknown transform or normalise, clip < 0.
   """
   shapes = {
     'positive': lambda x: jnp.maximum(x, 0.0),
@@ -120,7 +120,7 @@ def delta_belief(
     raise ValueError(
       'delta_belief needs the belief before and after each turn, and there is '
       "none: set dialogue.belief to 'current' or 'initial', in an environment "
-      'of several turns.'
+      'with several turns.'
     )
   turns = jnp.asarray(turns)
   belief = jax.lax.stop_gradient(jnp.asarray(belief))

@@ -1,34 +1,35 @@
-"""Estimators: the scores of one group to advantages.
+"""Advantage estimators: GRPO, RLOO and others, from one group's scores.
 
 An estimator has the form
 
   estimator(score [G], valid bool[G]) -> f32[G]
 
-The G members answer the same prompt; `valid` says which of them count. Only
-valid members enter the statistics, invalid ones get exactly 0, and what
-stands in their slots, NaN included, reaches nobody. Scores are computed in
-float32 (integers and bools are converted).
+The G members are completions of the same prompt; `valid` marks those that
+count. Only valid members enter the statistics and invalid ones get exactly 0;
+values at invalid positions, even NaN, never affect the result. Scores are
+converted to float32 (integers and bools too).
 
-Some need more, as a third positional parameter (`takes` tells):
+Some take a third positional parameter (see `takes`):
 
-  length [G]  trained tokens of each member; None: all the same
-  greedy []   the score of a greedily drawn answer to the same prompt
+  length [G]  number of trained tokens of each member; None: all equal
+  greedy []   score of a greedily decoded completion of the same prompt
 
-Some look at all groups of a batch (`is_whole_batch` tells): they take score,
-valid and length of [P,G], or [G] for a batch of one group, and are not
-vmapped over groups. Those that always do are in `estimators_batch`.
+Some use all groups of a batch (see `is_whole_batch`): they take score, valid
+and length of shape [P,G], or [G] for a batch of one group, and are not vmapped
+over groups. Those that always do are in `estimators_batch`.
 
 The group-relative estimators (`dr_grpo`, `rloo`, `grpo`, `opo`, `pass_at_k`,
 and `gpg`) give exactly 0 to an all-equal group of any float value, to a group
 with one valid member, and to an empty one. `reinforce`, `psr`, `nsr`,
-`weighted_reinforce` and `remax` look at each member by itself. A NaN among
-valid members is not hidden: refuse it where rewards are made.
+`weighted_reinforce` and `remax` treat each member on its own. A NaN among
+valid members propagates: refuse it where rewards are computed.
 """
 
 import functools
 import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,10 +39,11 @@ from rlvr_jax import registry, types
 from rlvr_jax.ops import masked
 
 
-def whole_batch(**options):
-  """Decorator: marks an estimator that looks at all groups of a batch.
+def whole_batch(**options: object) -> Callable[[Callable], Callable]:
+  """Decorator: marks an estimator that uses all groups of a batch.
 
-  With options, only when it is bound to exactly these (none a default).
+  With options, the mark holds only where exactly these are bound; none may be
+  a default value.
   """
 
   def mark(estimate):
@@ -52,8 +54,11 @@ def whole_batch(**options):
 
 
 def is_whole_batch(estimate: Callable) -> bool:
-  """Takes [P,G] and must not be vmapped over groups. Sees through partial."""
-  bound = {}
+  """Whether it takes [P,G] and must not be vmapped over groups.
+
+  `functools.partial`s are unwrapped.
+  """
+  bound: dict[str, Any] = {}
   while isinstance(estimate, functools.partial):
     bound = estimate.keywords | bound
     estimate = estimate.func
@@ -62,7 +67,7 @@ def is_whole_batch(estimate: Callable) -> bool:
 
 
 def takes(estimate: Callable) -> frozenset[str]:
-  """Which of 'length' and 'greedy' it takes after score and valid."""
+  """Which of 'length' and 'greedy' an estimator takes besides score, valid."""
   parameters = inspect.signature(estimate).parameters
   return frozenset({'length', 'greedy'} & parameters.keys())
 
@@ -73,7 +78,7 @@ def reinforce(
 ) -> Float[Array, 'G']:
   """A_i = r_i: no baseline (Williams 1992).
 
-  An all-equal group still carries a gradient.
+  An all-equal group still has a gradient.
   """
   return masked.keep(score, valid)
 
@@ -84,9 +89,9 @@ def dr_grpo(
 ) -> Float[Array, 'G']:
   """A_i = r_i - mean(r) (Dr. GRPO, Liu et al. 2025, arXiv:2503.20783).
 
-  Its expected gradient is (G-1)/G of the true one, since r_i is part of its
-  own baseline; `rloo` has no such factor. The paper pairs it with the
-  aggregate `constant(n)`.
+  Its expected gradient is (G-1)/G times the true one, since r_i is part of its
+  own baseline; `rloo` has no such factor. The paper uses it with the aggregate
+  `constant(n)`.
   """
   above = masked.above_min(score, valid)
   mean = jnp.sum(above) / jnp.maximum(masked.count(valid), 1.0)
@@ -99,8 +104,8 @@ def rloo(
 ) -> Float[Array, 'G']:
   """A_i = r_i - mean of the others (Ahmadian et al. 2024, arXiv:2402.14740).
 
-  Equals G/(G-1) * (r_i - mean(r)), G the number of valid members, and is
-  computed so. Its expected gradient is exact.
+  Computed as G/(G-1) * (r_i - mean(r)), with G the number of valid members.
+  Its expected gradient is exact.
   """
   size = masked.count(valid)
   return dr_grpo(score, valid) * (size / jnp.maximum(size - 1.0, 1.0))
@@ -118,19 +123,19 @@ def grpo(
 ) -> Float[Array, '*P G']:
   """A_i = (r_i - mean(r)) / (std(r) + eps) (GRPO, arXiv:2402.03300, eq. 3).
 
-  The paper does not say which std. As in verl: the sample std (ddof=1) and
+  The paper does not define the std. As in verl: the sample std (ddof=1) and
   eps 1e-6. TRL: ddof=1, eps=1e-4. ddof=0 is the population std, with which
   0/1 rewards of mean a give sqrt((1-a)/a) and -sqrt(a/(1-a)).
 
-  `scale_rewards` says whose std it is, in TRL's words: that of the 'group', of
-  all scores of the 'batch' (the mean stays the group's), or 'none', which is
-  `dr_grpo` and reads neither eps nor ddof.
+  `scale_rewards` chooses the std, as in TRL: over the 'group', over all scores
+  of the 'batch' (the mean is still the group's), or 'none', which is `dr_grpo`
+  and uses neither eps nor ddof.
 
-  Division by the std makes rounding errors large: scores 1e-7 apart have
-  advantages up to 0.11 with eps=1e-6. Continuous rewards want a larger eps.
+  Division by the std amplifies rounding errors: scores 1e-7 apart have
+  advantages up to 0.11 with eps=1e-6. Continuous rewards need a larger eps.
 
   Raises:
-    ValueError: eps <= 0, ddof neither 0 nor 1, another scale_rewards.
+    ValueError: eps <= 0, ddof neither 0 nor 1, an unknown scale_rewards.
   """
   if ddof not in (0, 1):
     raise ValueError(
@@ -138,7 +143,8 @@ def grpo(
     )
   if scale_rewards not in ('group', 'batch', 'none'):
     raise ValueError(
-      f'grpo(scale_rewards={registry.show(scale_rewards)}): write group, batch or none.'
+      f'grpo(scale_rewards={registry.show(scale_rewards)}): write group, '
+      'batch or none.'
     )
   scale = functools.partial(_scale, 'grpo', eps=eps, ddof=ddof)
   centred = by_group(dr_grpo)(score, valid)
@@ -146,8 +152,8 @@ def grpo(
     return centred
   if scale_rewards == 'batch':
     return centred / scale(jnp.ravel(score), jnp.ravel(valid))
-  every = by_group(scale)(score, valid)
-  return centred / jnp.expand_dims(every, -1)
+  scales = by_group(scale)(score, valid)
+  return centred / jnp.expand_dims(scales, -1)
 
 
 @registry.register('estimator')
@@ -158,18 +164,18 @@ def opo(
 ) -> Float[Array, 'G']:
   """A_i = r_i - sum_j l_j r_j / sum_j l_j (OPO, Hao et al. 2025).
 
-  arXiv:2505.23585: the baseline of least variance if the squared norm of a
-  row's gradient grows as its length l. Without lengths, or with equal ones,
-  it is `dr_grpo`. A group without a token gives 0.
+  arXiv:2505.23585: the minimum-variance baseline if the squared norm of a row's
+  gradient is proportional to its length l. Without lengths, or with equal ones,
+  it is `dr_grpo`. A group without a trained token gives 0.
   """
   if length is None:
     return dr_grpo(score, valid)
   above = masked.above_min(score, valid)
   weight = masked.keep(length, valid)
   total = jnp.sum(weight)
-  known = total > 0
-  baseline = jnp.sum(weight * above) / jnp.where(known, total, 1.0)
-  return jnp.where(valid & known, above - baseline, 0.0)
+  has_tokens = total > 0
+  baseline = jnp.sum(weight * above) / jnp.where(has_tokens, total, 1.0)
+  return jnp.where(valid & has_tokens, above - baseline, 0.0)
 
 
 @registry.register('estimator')
@@ -180,10 +186,10 @@ def remax(
 ) -> Float[Array, 'G']:
   """A_i = r_i - r_greedy (ReMax, Li et al. 2023, arXiv:2310.10505).
 
-  r_greedy is the score of one greedily drawn answer to the same prompt: it
-  does not depend on the members, so the expected gradient is exact. One
+  r_greedy is the score of one greedily decoded completion of the same prompt:
+  it does not depend on the members, so the expected gradient is exact. One
   member is enough, and an all-equal group has a gradient unless the greedy
-  answer scores the same.
+  completion has the same score.
   """
   return jnp.where(valid, masked.keep(score, valid) - masked.real(greedy), 0.0)
 
@@ -192,12 +198,12 @@ def remax(
 def psr(
   score: Shaped[types.Array, 'G'], valid: Bool[types.Array, 'G']
 ) -> Float[Array, 'G']:
-  """A_i = r_i: right answers (r = 1) are pulled up, wrong ones (0) left alone.
+  """A_i = r_i: trains on correct completions (r = 1) only.
 
-  Positive sample reinforcement (Zhu et al. 2025, arXiv:2506.01347): the same
-  as `reinforce` on a score of 0 or 1. Rows of advantage 0 stay in the
-  denominator of the loss; the authors' code removes them from the batch, which
-  changes the scale with the accuracy.
+  Positive sample reinforcement (Zhu et al. 2025, arXiv:2506.01347): equals
+  `reinforce` for scores 0 and 1. Rows with advantage 0 stay in the denominator
+  of the loss; the authors' code removes them from the batch, so that its scale
+  changes with the accuracy.
   """
   return masked.keep(score, valid)
 
@@ -206,11 +212,11 @@ def psr(
 def nsr(
   score: Shaped[types.Array, 'G'], valid: Bool[types.Array, 'G']
 ) -> Float[Array, 'G']:
-  """A_i = r_i - 1: wrong answers (r = 0) are pushed down, right ones left alone.
+  """A_i = r_i - 1: trains on wrong completions (r = 0) only.
 
   Negative sample reinforcement (arXiv:2506.01347). Its expected on-policy
-  gradient is that of `psr`, since P(right) + P(wrong) = 1: finite samples and
-  several updates a batch make the difference. About removed rows see `psr`.
+  gradient equals that of `psr`, since P(correct) + P(wrong) = 1; they differ by
+  finite samples and several updates per batch. Removed rows: see `psr`.
   """
   return weighted_reinforce(score, valid, positive_weight=0.0)
 
@@ -222,7 +228,7 @@ def weighted_reinforce(
   *,
   positive_weight: float | int = 0.1,
 ) -> Float[Array, 'G']:
-  """A_i = w r_i - (1 - r_i): right answers weigh w, wrong ones -1.
+  """A_i = w r_i - (1 - r_i): weight w if correct, -1 if wrong.
 
   Weighted-REINFORCE (arXiv:2506.01347, section 5). w = 0 is `nsr`; w = 1 is
   REINFORCE on rewards of 1 and -1.
@@ -233,7 +239,7 @@ def weighted_reinforce(
   if not 0 <= positive_weight < math.inf:
     raise ValueError(
       f'weighted_reinforce(positive_weight={positive_weight}) must be finite '
-      'and >= 0; the paper has 0.1.'
+      'and >= 0; the paper uses 0.1.'
     )
   score = masked.keep(score, valid)
   return jnp.where(valid, positive_weight * score - (1.0 - score), 0.0)
@@ -246,11 +252,11 @@ def pass_at_k(
   *,
   eps: float | int = 1e-6,
 ) -> Float[Array, 'G']:
-  """Only the best member gets anything: (r_max - r_second) / (std + eps).
+  """(r_max - r_second) / (std + eps) for the best member, 0 for the others.
 
-  The pass@k advantage with k = G (arXiv:2503.19595), as `grpo_passk` of verl:
-  sample std, eps 1e-6. On scores of 0 and 1 it is 0 unless exactly one member
-  is right.
+  The pass@k advantage with k = G (arXiv:2503.19595), as verl's `grpo_passk`:
+  sample std, eps 1e-6. For scores 0 and 1 it is 0 unless exactly one member is
+  correct.
 
   Raises:
     ValueError: eps <= 0.
@@ -259,30 +265,30 @@ def pass_at_k(
   above = jnp.where(valid, masked.above_min(score, valid), -1.0)
   best = jnp.argmax(above)
   rest = jnp.where(jnp.arange(above.shape[0]) == best, -1.0, above)
-  # Alone, a member has no second: the gap is 0.
+  # A single valid member has no second best: the gap is 0.
   second = jnp.where(jnp.max(rest) < 0, above[best], jnp.max(rest))
   gap = jnp.maximum(above[best] - second, 0.0)
   return jnp.where(jnp.arange(above.shape[0]) == best, gap / scale, 0.0)
 
 
 def by_group(fn: Callable) -> Callable:
-  """fn(score, valid) of [G] arrays, for [P,G] as well: group by group."""
+  """fn(score, valid) of [G] arrays, extended to [P,G] by vmap over groups."""
 
-  def every(score, valid):
+  def apply(score, valid):
     f = fn if valid.ndim == 1 else jax.vmap(fn)
     return f(score, valid)
 
-  return every
+  return apply
 
 
 def _scale(name, score, valid, eps, ddof):
   """f32[]: std(r) + eps."""
   if not eps > 0:
-    raise ValueError(f'{name}(eps={eps}): eps must be > 0; verl has 1e-6.')
+    raise ValueError(f'{name}(eps={eps}): eps must be > 0; verl uses 1e-6.')
   centred = dr_grpo(score, valid)
-  freedom = jnp.maximum(masked.count(valid) - ddof, 1.0)
-  variance = jnp.sum(jnp.square(centred)) / freedom
-  # sqrt has no gradient at 0, so it must not see one.
+  divisor = jnp.maximum(masked.count(valid) - ddof, 1.0)
+  variance = jnp.sum(jnp.square(centred)) / divisor
+  # The gradient of sqrt at 0 is infinite, so 0 is replaced before it.
   flat = variance == 0
   std = jnp.where(flat, 0.0, jnp.sqrt(jnp.where(flat, 1.0, variance)))
   return std + eps

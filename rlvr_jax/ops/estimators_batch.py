@@ -1,9 +1,10 @@
-"""Estimators that look at every group of the batch; see `estimators`.
+"""Advantage estimators with whole-batch statistics: GPG, REINFORCE++.
 
   estimator(score [P,G], valid bool[P,G]) -> f32[P,G]
 
-or [G], which is a batch of one group. What an advantage is depends on the
-whole batch, so they run before it is cut into micro-batches.
+or [G], which is a batch of one group; see `estimators` for the conventions. An
+advantage depends on the whole batch, so they run before the split into
+micro-batches.
 """
 
 import jax
@@ -27,28 +28,28 @@ def gpg(
     'official'  alpha = groups / groups whose members differ
     'verl'      alpha = members / members with r != 0
 
-  The first makes up for groups that carry no gradient, which is the paper's
-  reason for alpha; it is the default, since a shift of all rewards changes the
-  second (with rewards of 1 and -1 it is always 1). The authors' code draws
-  more groups until half of them differ, so that its alpha is at most 2; here
-  it has no bound. Meant for the surrogate `reinforce`.
+  'official' compensates for groups without gradient, which is the paper's
+  reason for alpha. It is the default because 'verl' is not invariant to a shift
+  of all rewards (with rewards 1 and -1 it is always 1). The authors' code
+  samples more groups until half of them have spread, which bounds alpha by 2;
+  here it has no bound. Use it with the surrogate `reinforce`.
 
   Raises:
-    ValueError: another alpha.
+    ValueError: an unknown alpha.
   """
   if alpha not in ('official', 'verl'):
     raise ValueError(
       f'gpg(alpha={registry.show(alpha)}): write official or verl.'
     )
   if alpha == 'official':
-    spread = estimators.by_group(masked.has_spread)
-    whole = masked.count(jnp.any(valid, axis=-1))
-    part = masked.count(spread(score, valid))
+    has_spread = estimators.by_group(masked.has_spread)
+    total = masked.count(jnp.any(valid, axis=-1))
+    with_signal = masked.count(has_spread(score, valid))
   else:
-    whole = masked.count(valid)
-    part = masked.count(masked.keep(score, valid) != 0)
+    total = masked.count(valid)
+    with_signal = masked.count(masked.keep(score, valid) != 0)
   centred = estimators.by_group(estimators.dr_grpo)(score, valid)
-  return centred * (whole / jnp.maximum(part, 1.0))
+  return centred * (total / jnp.maximum(with_signal, 1.0))
 
 
 @registry.register('estimator')
@@ -61,13 +62,14 @@ def reinforce_plus_plus(
   """A_i = (r_i - mean) / sqrt(var + 1e-8), over all tokens of the batch.
 
   REINFORCE++ (Hu et al. 2025, arXiv:2501.03262) with gamma = 1, where the
-  return of each token is its row's score. With l_i tokens in row i, N in all,
+  return of each token is its row's score. With l_i tokens in row i and N in
+  total,
 
     mean = sum l_i r_i / N      var = sum l_i (r_i - mean)^2 / (N - 1)
 
-  as verl whitens. Without lengths every row counts as one token. Groups play
-  no part: an all-equal group still carries a gradient, unless all of the
-  batch is equal. One token or none in the batch gives 0.
+  as in verl's whitening. Without lengths every row counts as one token. Groups
+  are ignored: an all-equal group still has a gradient, unless the whole batch
+  is equal. At most one token in the batch gives 0.
   """
   return _whiten(score, valid, length)
 
@@ -81,16 +83,16 @@ def reinforce_plus_plus_baseline(
 ) -> Float[Array, '*P G']:
   """`reinforce_plus_plus` of r_i - mean of its group (arXiv:2501.03262).
 
-  The mean over tokens of what is whitened is not 0 where lengths differ, so
-  an all-equal group, and a row with its group's mean score, still carry a
-  gradient. A group of one counts as score 0 (verl leaves it its score).
+  Where lengths differ, the mean over tokens of r_i - group mean is not 0, so an
+  all-equal group, and a row with its group's mean score, still have a gradient.
+  A group of one gets score 0 (verl keeps its score).
   """
   centred = estimators.by_group(estimators.dr_grpo)(score, valid)
   return _whiten(centred, valid, length)
 
 
 def _whiten(x, valid, length, eps=1e-8):
-  """`masked.whiten` with each place counted length times."""
+  """`masked.whiten` with each row counted `length` times."""
   weight = jnp.ones(x.shape, jnp.float32) if length is None else length
   weight = masked.keep(weight, valid)
   total = jnp.sum(weight)

@@ -1,17 +1,18 @@
-"""Estimates of the divergence from a reference policy, per token.
+"""Per-token estimates of the KL divergence from a reference policy.
 
   kl(logp [B,T], logp_ref [B,T]) -> f32[B,T]     in nats
 
-With d = logp - logp_ref and tokens drawn from the policy, all but k2 are
-unbiased as *values* of KL(pi || ref) (Schulman 2020, joschu.net/blog/kl-approx).
-As *losses*, which is how they are used here, they differ in what they pull on:
+With d = logp - logp_ref and tokens sampled from the policy, k1 and k3 are
+unbiased as *values* of KL(pi || ref); k2 is biased (Schulman 2020,
+joschu.net/blog/kl-approx). As *losses*, which is how they are used here, they
+differ in their expected gradient:
 
-  k1  expected gradient 0: E[grad log pi] = 0. It adds noise and no pull.
-  k2  grad KL(pi || ref), the divergence one usually means.
-  k3  grad KL(ref || pi), the other direction; in logits pi - ref.
+  k1  0, since E[grad log pi] = 0: noise, and no pull to the reference.
+  k2  grad KL(pi || ref), the divergence that is usually meant.
+  k3  grad KL(ref || pi), the other direction; pi - ref for the logits.
 
-So k2 is the one to minimise, k3 the one to match published runs (TRL `beta`,
-verl `low_var_kl`), k1 the one to read. The reference is a constant.
+So minimise k2, use k3 to match published runs (TRL `beta`, verl `low_var_kl`),
+and report k1. The reference is a constant.
 """
 
 import jax
@@ -21,14 +22,12 @@ from jaxtyping import Array, Float
 from rlvr_jax import registry, types
 from rlvr_jax.ops import masked
 
-MAX_LOG_RATIO = 20.0
-
 
 @registry.register('kl')
 def k1(
   logp: Float[types.Array, 'B T'], logp_ref: Float[types.Array, 'B T']
 ) -> Float[Array, 'B T']:
-  """d. Unbiased, noisy, of either sign; as a loss it does nothing."""
+  """d. Unbiased, noisy, of either sign; as a loss its mean gradient is 0."""
   return _difference(logp, logp_ref)
 
 
@@ -44,13 +43,12 @@ def k2(
 def k3(
   logp: Float[types.Array, 'B T'], logp_ref: Float[types.Array, 'B T']
 ) -> Float[Array, 'B T']:
-  """e^-d - 1 + d. Unbiased, never negative; pulls as KL(ref || pi).
+  """e^-d - 1 + d. Unbiased, never negative; its gradient is KL(ref || pi)'s.
 
-  d is clamped to +-20 as in verl, so a wild log-prob gives a large finite
-  value and no gradient. verl clamps the value to 10 as well; this does not.
+  d is clamped to +-20 as in verl, so an extreme log-prob gives a large finite
+  value and no gradient. verl also clamps the value to 10; this does not.
   """
-  d = _difference(logp, logp_ref)
-  return _k3(jnp.clip(d, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+  return _k3(masked.clamp_log_ratio(_difference(logp, logp_ref)))
 
 
 def _difference(logp, logp_ref):
@@ -59,7 +57,7 @@ def _difference(logp, logp_ref):
 
 @jax.custom_jvp
 def _k3(d):
-  """expm1(-d) + d. The derivative is stated, as 1 - (1 + expm1) rounds."""
+  """expm1(-d) + d. Its derivative is explicit: 1 - (1 + expm1) rounds."""
   return jnp.expm1(-d) + d
 
 

@@ -1,6 +1,6 @@
-"""Log-probability and entropy of given tokens, without holding all logits.
+"""Log-probs, entropy and distillation KL of tokens, in chunks of logits.
 
-Nothing outside this file shifts: `logp[:, t]` belongs to `tokens[:, t]`.
+`models.token_logprobs` pairs hidden states with targets; nothing here shifts.
 """
 
 import functools
@@ -19,20 +19,20 @@ def from_hidden(
   temperature: float = 1.0,
   chunk: int = 1024,
 ) -> tuple[Float[Array, '*r m'], Float[Array, '*r m']]:
-  """log p(target) and entropy, in nats, of softmax(hidden head^T / temperature).
+  """log p(target) and entropy in nats; p = softmax(hidden head^T/temperature).
 
-  Hidden states at position t-1 are paired with the token at t by the caller.
-  At most `chunk` rows of logits [chunk, V] live at a time (or one of each of
-  the leading axes, if they are more). If there are more rows, the backward pass
-  computes the logits again. With p = softmax(z) and H its entropy,
+  The caller pairs the hidden state at position t-1 with the token at t. At most
+  `chunk` rows of logits [chunk, V] exist at a time (or one per entry of the
+  leading axes, if those are more). With more than one chunk, the backward pass
+  recomputes the logits. With p = softmax(z) and entropy H,
 
     dlogp_y/dz = 1[y] - p        dH/dz = -p (log p + H).
 
-  Chunks are cut along m only, so a leading axis that is sharded over devices
-  stays so in every chunk.
+  Chunks split the axis m only, so a leading axis that is sharded over devices
+  stays sharded in every chunk.
 
-  Targets outside [0, V) give log p of no token (the value is -logsumexp):
-  mask them. Returns two f32[*R,M].
+  A target outside [0, V) is no token (its value is -logsumexp): mask it.
+  Returns two f32[*R,M].
   """
 
   def flat(hidden, targets, *, keep):
@@ -42,7 +42,7 @@ def from_hidden(
     )
     return tuple(x.reshape(targets.shape) for x in out)
 
-  keep = _chunks(targets.shape, chunk) == 1  # its logits may as well be kept
+  keep = _chunks(targets.shape, chunk) == 1  # then logits are not recomputed
   run = functools.partial(flat, keep=keep)
   return _by_chunks(run, (hidden, targets), targets.shape, chunk)
 
@@ -58,8 +58,8 @@ def self_certainty(
 
     KL(U || p) = logsumexp(z) - mean(z) - log V
 
-  INTUITOR's self-certainty (arXiv:2505.19590, eq. 1; its code leaves out
-  -log V). For values: it has no gradient.
+  INTUITOR's self-certainty (arXiv:2505.19590, eq. 1; its code omits -log V).
+  It has no gradient.
   """
 
   def certainty(hidden):
@@ -80,13 +80,14 @@ def divergence(
   temperature: float = 1.0,
   chunk: int = 1024,
 ) -> Float[Array, '*r m']:
-  """KL(q || p) in nats of a teacher's q from a student's p, at each place.
+  """Per-token KL(q || p) in nats, q of a teacher and p of the student.
 
     KL(q || p) = sum_v q_v (log q_v - log p_v)
 
-  p = softmax(hidden head^T / temperature), q likewise of `other`, a constant.
-  dKL/dz = p - q for the student's logits. The distillation loss of Hinton et
-  al. (2015, arXiv:1503.02531), without their factor T^2. Logits are computed again in the backward pass.
+  p = softmax(hidden head^T / temperature); q likewise from `other`, a constant.
+  dKL/dz = p - q for the student's logits z. The distillation loss of Hinton et
+  al. (2015, arXiv:1503.02531), without their factor T^2. The backward pass
+  recomputes the logits.
   """
   other, other_head = jax.lax.stop_gradient((other, other_head))
 
@@ -102,21 +103,21 @@ def divergence(
 
 
 def _chunks(shape, chunk):
-  """How many chunks [*R, size] hold [*R, M] with at most `chunk` rows each."""
+  """Number of chunks [*R, size] for [*R, M] with at most `chunk` rows each."""
   *r, m = shape
   return -(-m // max(chunk // max(math.prod(r), 1), 1))
 
 
 def _by_chunks(f, arrays, shape, chunk):
-  """f on even cuts of arrays [*R,M,...] along M; its results joined again.
+  """Maps f over equal chunks of arrays [*R,M,...] along M; joins the results.
 
-  f takes cuts [*R,size,...] and returns a tuple of [*R,size].
+  f takes chunks [*R,size,...] and returns a tuple of [*R,size].
   """
   *r, m = shape
   count = _chunks(shape, chunk)
   if count <= 1:
     return f(*arrays)
-  size = -(-m // count)  # even chunks: the last one is not mostly padding
+  size = -(-m // count)  # equal chunks: the last one is not mostly padding
 
   def cut(x):
     width = x.shape[len(r) + 1 :]

@@ -1,4 +1,4 @@
-"""What the other files share: dtypes, and sums that a mask guards."""
+"""Masked sums, means and variances; float promotion; the log-ratio clamp."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,19 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from rlvr_jax import types
 
+MAX_LOG_RATIO = 20.0  # as in verl; exp(20) = 4.9e8
+
+
+def clamp_log_ratio(d: Float[Array, '*S']) -> Float[Array, '*S']:
+  """d clipped to +-MAX_LOG_RATIO, so that exp(d) stays finite.
+
+  Beyond the clamp there is no gradient.
+  """
+  return jnp.clip(d, -MAX_LOG_RATIO, MAX_LOG_RATIO)
+
 
 def real(x: Shaped[types.Array, '*S']) -> Float[Array, '*S']:
-  """x as floats of at least 32 bits: bool, int and bfloat16 to float32."""
+  """x in at least float32: bool, int and bfloat16 become float32."""
   x = jnp.asarray(x)
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
@@ -18,26 +28,26 @@ def keep(
 ) -> Float[Array, '*S']:
   """x where the mask holds, else 0.
 
-  Apply it to inputs: what follows then never sees the NaN or infinity of a
-  masked place, neither in its value nor in its gradient (0 * inf is NaN).
+  Apply it to inputs: a NaN or infinity at a masked position then affects
+  neither later values nor gradients (0 * inf is NaN).
   """
   return jnp.where(mask, real(x), 0.0)
 
 
 def count(mask: Bool[types.Array, '*S']) -> Float[Array, '']:
-  """How many places the mask holds, as float32."""
+  """Number of positions where the mask holds, as float32."""
   return jnp.sum(mask).astype(jnp.float32)
 
 
 def above_min(
   score: Shaped[types.Array, 'G'], valid: Bool[types.Array, 'G']
 ) -> Float[Array, 'G']:
-  """score - min of the valid members; 0 for the invalid ones.
+  """score - min over the valid members; 0 for the invalid ones.
 
-  Equal members give exactly 0 whatever their value, where score - mean does
-  not (eight times 0.9 in float32 has another mean). A large common offset
-  costs no precision. The minimum counts as a constant in the gradient: right
-  for every function that a common shift does not change.
+  Equal members give exactly 0 for any value; score - mean does not (the
+  float32 mean of eight times 0.9 is not 0.9). A large common offset costs no
+  precision. The minimum is a constant in the gradient, which is correct for
+  every function that is invariant to a common shift.
   """
   score = keep(score, valid)
   low = jnp.min(score, where=valid, initial=jnp.inf)
@@ -47,14 +57,14 @@ def above_min(
 def has_spread(
   score: Shaped[types.Array, 'G'], valid: Bool[types.Array, 'G']
 ) -> Bool[Array, '']:
-  """Two valid members differ. Decided by max > min, exact in any float."""
+  """Whether two valid members differ; max > min, exact in any float dtype."""
   return jnp.any(above_min(score, valid) > 0)
 
 
 def centred(
   x: Shaped[types.Array, '*S'], mask: Bool[types.Array, '*S']
 ) -> Float[Array, '*S']:
-  """x - mean over the masked places, 0 elsewhere; exactly 0 if all are equal."""
+  """x - mean(x) where the mask holds, else 0; exactly 0 if all x are equal."""
   x, n = keep(x, mask), count(mask)
   low = jnp.min(x, where=mask, initial=jnp.inf)
   x = jnp.where(mask, x - jax.lax.stop_gradient(low), 0.0)
@@ -64,7 +74,7 @@ def centred(
 def variance(
   x: Shaped[types.Array, '*S'], mask: Bool[types.Array, '*S']
 ) -> Float[Array, '']:
-  """Of the masked places, with divisor n-1; 0 for fewer than two places."""
+  """Sample variance (ddof=1) where the mask holds; 0 for fewer than two."""
   squares = jnp.sum(jnp.square(centred(x, mask)))
   return squares / jnp.maximum(count(mask) - 1.0, 1.0)
 
@@ -75,9 +85,8 @@ def whiten(
   *,
   eps: float = 1e-8,
 ) -> Float[Array, '*S']:
-  """(x - mean) / sqrt(var + eps) over the masked places, 0 elsewhere.
+  """(x - mean) / sqrt(var + eps) where the mask holds, else 0.
 
-  var has the divisor n-1, as in verl. Fewer than two places, or equal ones,
-  give 0.
+  var has ddof=1, as in verl. Fewer than two values, or equal values, give 0.
   """
   return centred(x, mask) * jax.lax.rsqrt(variance(x, mask) + eps)

@@ -1,10 +1,11 @@
-"""One small call of a function of each kind, when it is looked up.
+"""Trial calls that refuse bad options when the registry looks a function up.
 
-So what an option cannot be is said at once, and not at the first batch. The
-arrays are abstract: nothing is computed.
+Without them a bad option would fail at the first batch. The arrays are
+abstract: nothing is computed.
 """
 
 import inspect
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,28 +16,29 @@ from rlvr_jax.ops import surrogate as surrogates
 ROWS = jax.ShapeDtypeStruct((1, 2), jnp.float32)
 MASK = jax.ShapeDtypeStruct((1, 2), bool)
 ROW = jax.ShapeDtypeStruct((2,), jnp.float32)
+BELIEF = jax.ShapeDtypeStruct((3,), jnp.float32)
 VALID = jax.ShapeDtypeStruct((2,), bool)
 
 
 @registry.trial('credit')
-def credit(fn):
-  jax.eval_shape(fn, ROW, jax.ShapeDtypeStruct((3,), jnp.float32), VALID)
+def credit(fn: Callable) -> None:
+  jax.eval_shape(fn, ROW, BELIEF, VALID)
 
 
 @registry.trial('estimator')
-def estimator(fn):
-  takes = inspect.signature(fn).parameters
-  if 'mask' in takes:  # a critic's
+def estimator(fn: Callable) -> None:
+  parameters = inspect.signature(fn).parameters
+  if 'mask' in parameters:  # for a critic: rewards, values, mask
     jax.eval_shape(fn, ROW, ROW, VALID)
     return
-  more = {'length': ROW, 'greedy': jax.ShapeDtypeStruct((), jnp.float32)}
-  more = {k: v for k, v in more.items() if k in takes}
-  jax.eval_shape(fn, ROW, VALID, **more)
+  extra = {'length': ROW, 'greedy': jax.ShapeDtypeStruct((), jnp.float32)}
+  extra = {k: v for k, v in extra.items() if k in parameters}
+  jax.eval_shape(fn, ROW, VALID, **extra)
 
 
 @registry.trial('surrogate')
-def surrogate(fn):
-  args = (ROWS, ROWS, ROWS, MASK)
+def surrogate(fn: Callable) -> None:
+  args: tuple[jax.ShapeDtypeStruct, ...] = (ROWS, ROWS, ROWS, MASK)
   if (choose := surrogates.choose(fn)) is not None:
     jax.eval_shape(choose, *args)
     args = (*args, MASK)
@@ -44,15 +46,15 @@ def surrogate(fn):
 
 
 @registry.trial('correction')
-def correction(fn):
+def correction(fn: Callable) -> None:
   jax.eval_shape(fn, ROWS, ROWS, MASK)
 
 
 @registry.trial('aggregate')
-def aggregate(fn):
+def aggregate(fn: Callable) -> None:
   jax.eval_shape(fn, ROWS, MASK)
 
 
 @registry.trial('kl')
-def kl(fn):
+def kl(fn: Callable) -> None:
   jax.eval_shape(fn, ROWS, ROWS)

@@ -1,4 +1,4 @@
-"""The loss of a critic (PPO)."""
+"""The value loss of a critic (PPO)."""
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +16,19 @@ def value_loss(
   *,
   clip: float | int | None,
 ) -> Float[Array, 'B T']:
-  """max((V - R)^2, (V' - R)^2) / 2, V' = V kept within clip of V_old.
+  """max((V - R)^2, (V' - R)^2) / 2, V' = V clipped to V_old +- clip.
 
   Per token, 0 where the mask is false, not yet averaged (an aggregate does
   that). Where the clipped error is the larger one, V has moved far enough
-  towards R and has no gradient. V_old and the returns R, as `gae` gives them,
-  are constants. clip = 0 or None: (V - R)^2 / 2. verl has .5, TRL .2.
+  towards R and has no gradient. V_old and the returns R (from `gae`) are
+  constants. clip = 0 or None: (V - R)^2 / 2. Defaults: verl 0.5, TRL 0.2.
 
   Raises:
     ValueError: clip negative.
   """
   if clip is not None and not clip >= 0:
     raise ValueError(
-      f'value_loss(clip={clip}) must be >= 0; 0 or None for no clipping.'
+      f'value_loss(clip={clip}) must be >= 0; write 0 or None for no clipping.'
     )
   value, returns = masked.keep(value, mask), masked.keep(returns, mask)
   error = jnp.square(value - jax.lax.stop_gradient(returns))

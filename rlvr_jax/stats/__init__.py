@@ -1,4 +1,4 @@
-"""Statistics of evaluations: pass@k, calibration, intervals, votes, coverage."""
+"""Evaluation statistics: pass@k, calibration, intervals, votes, coverage."""
 
 from rlvr_jax.stats.passk import pass_at_k
 

@@ -1,11 +1,14 @@
-"""How well stated confidences match what is right. NumPy only."""
+"""Calibration of stated confidences: ECE, Brier, AUROC, log loss, AURC."""
 
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Calibration(NamedTuple):
+  """The five scores that `calibration` defines."""
+
   ece: float
   brier: float
   auroc: float
@@ -14,26 +17,30 @@ class Calibration(NamedTuple):
 
 
 def calibration(
-  confidence, correct, *, bins: int = 10, eps: float = 1e-6
+  confidence: ArrayLike,
+  correct: ArrayLike,
+  *,
+  bins: int = 10,
+  eps: float = 1e-6,
 ) -> Calibration:
   """Calibration of N confidences q in [0, 1] against correctness c in {0, 1}.
 
     brier    = mean (q - c)^2
     ece      = sum_b n_b/N |mean q - mean c in bin b|
-    auroc    = P(q of a right one > q of a wrong one), ties count one half
-    log_loss = -mean log of q' where c = 1, of 1 - q' where c = 0, in nats
-    aurc     = area under `risk_coverage`: its risks, each over the coverage
-               that is added there
+    auroc    = P(q of a correct one > q of a wrong one), ties count one half
+    log_loss = -mean of log q' where c = 1 and log (1 - q') where c = 0, in nats
+    aurc     = area under `risk_coverage`: each risk times the coverage added
+               at that point
 
-  Bins are equally wide; bin b holds b/bins <= q < (b+1)/bins, the last one
-  also q = 1. A q that is the decimal nearest to an edge lies on it: 0.7 is in
-  the eighth of ten bins, where a comparison with the rounded edge may put it
-  below. q' is q clipped to [eps, 1-eps]: without it, one confident error would
-  be infinite. auroc is NaN if all or none are right; all are NaN for N = 0.
+  Bins have equal width; bin b holds b/bins <= q < (b+1)/bins, the last one also
+  q = 1. A margin of 1e-9 absorbs rounding, so that 0.7 is in the eighth of ten
+  bins. q' is q clipped to [eps, 1-eps]: without it, one wrong answer with
+  confidence 1 has an infinite loss. auroc is NaN if all or none are correct;
+  everything is NaN for N = 0.
 
   Raises:
-    ValueError: other shapes, q outside [0, 1] or not finite, c neither 0 nor 1,
-      bins < 1, eps outside (0, 0.5).
+    ValueError: shapes other than [N] twice, q outside [0, 1] or not finite, c
+      neither 0 nor 1, bins < 1, eps outside (0, 0.5).
   """
   q, c = _checked(confidence, correct, bins)
   values, group = np.unique(q, return_inverse=True)
@@ -42,16 +49,21 @@ def calibration(
 
 
 def of_counts(
-  values, right, wrong, *, bins: int = 10, eps: float = 1e-6
+  values: ArrayLike,
+  right: np.ndarray,
+  wrong: np.ndarray,
+  *,
+  bins: int = 10,
+  eps: float = 1e-6,
 ) -> Calibration:
-  """`calibration` of right[u] right and wrong[u] wrong statements of values[u].
+  """`calibration` from the number of correct and wrong answers per confidence.
 
-  For weighted data, such as resamples of problems, where only the counts
-  change. No statement gives NaN.
+  For weighted data such as bootstrap resamples of problems, where only the
+  counts change. Counts that sum to 0 give NaN.
 
   Args:
     values: f64[U], increasing confidences.
-    right, wrong: f64[U], at least 0.
+    right, wrong: f64[U], counts at each confidence, at least 0.
 
   Raises:
     ValueError: bins < 1, eps outside (0, 0.5).
@@ -76,29 +88,33 @@ def of_counts(
 
 
 class Reliability(NamedTuple):
-  """What a reliability diagram shows; means of an empty bin are NaN."""
+  """Data of a reliability diagram; means of an empty bin are NaN."""
 
   count: np.ndarray  # i64[bins]
   confidence: np.ndarray  # f64[bins], mean q
   accuracy: np.ndarray  # f64[bins], mean c
 
 
-def reliability(confidence, correct, *, bins: int = 10) -> Reliability:
+def reliability(
+  confidence: ArrayLike, correct: ArrayLike, *, bins: int = 10
+) -> Reliability:
   """Mean confidence and accuracy in each bin of `calibration`."""
   q, c = _checked(confidence, correct, bins)
   index = _bin(q, bins)
   count = np.bincount(index, minlength=bins)
-  some = np.where(count, count, np.nan)
+  divisor = np.where(count, count, np.nan)
   sums = (np.bincount(index, x, bins) for x in (q, c))
-  return Reliability(count, *(x / some for x in sums))
+  return Reliability(count, *(x / divisor for x in sums))
 
 
-def risk_coverage(confidence, correct) -> tuple[np.ndarray, np.ndarray]:
-  """(coverage [U], risk [U]) when only the most confident are answered.
+def risk_coverage(
+  confidence: ArrayLike, correct: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+  """(coverage [U], risk [U]) of answering only the most confident ones.
 
-  One point for each distinct confidence, from high to low: the share that is
-  at least so confident, and the share of errors among these. Equal
-  confidences cannot be told apart, so they enter together.
+  One point per distinct confidence, from high to low: the fraction of answers
+  with at least this confidence, and the error rate among them. Equal
+  confidences cannot be ranked, so they form one point.
   """
   q, c = _checked(confidence, correct, 1)
   _, group = np.unique(-q, return_inverse=True)
@@ -110,7 +126,7 @@ def _checked(confidence, correct, bins):
   q, c = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
   if q.ndim != 1 or q.shape != c.shape:
     raise ValueError(
-      f'calibration takes two lists of one length; got {q.shape}, {c.shape}.'
+      f'calibration takes two lists of equal length; got {q.shape}, {c.shape}.'
     )
   if bad := q[~((q >= 0) & (q <= 1))].tolist():
     raise ValueError(f'confidence {bad[0]} is not in [0, 1].')
@@ -126,7 +142,7 @@ def _bin(q, bins):
 
 
 def _auroc(right, wrong):
-  """Mann and Whitney's statistic from counts per ascending value."""
+  """Mann-Whitney statistic from counts per ascending confidence."""
   pairs = right.sum() * wrong.sum()
   if not pairs:
     return float('nan')
@@ -134,7 +150,8 @@ def _auroc(right, wrong):
 
 
 def _aurc(right, wrong):
-  """From counts per ascending value; the most confident come first."""
-  count = (right + wrong)[::-1]
-  seen, errors = np.cumsum(count), np.cumsum(wrong[::-1])
-  return float(count @ (errors / np.where(seen > 0, seen, 1)) / seen[-1])
+  """Area under risk-coverage from counts per ascending confidence."""
+  count = (right + wrong)[::-1]  # the most confident first
+  covered, errors = np.cumsum(count), np.cumsum(wrong[::-1])
+  risk = errors / np.where(covered > 0, covered, 1)
+  return float(count @ risk / covered[-1])

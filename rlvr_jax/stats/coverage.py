@@ -1,69 +1,73 @@
-"""What two policies can solve with many samples. NumPy only."""
+"""Which problems two policies solve: crossover, classes, perplexity."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def crossover(ks: Sequence[int], base, other) -> np.ndarray:
-  """k*: from here on, `base` solves at least as much as `other`.
+def crossover(
+  ks: Sequence[int], base: ArrayLike, other: ArrayLike
+) -> np.ndarray:
+  """k*: smallest k from which pass@k of `base` is at least that of `other`.
 
-  The smallest of the listed k with pass@j(base) >= pass@j(other) for every
-  listed j >= k; infinity if there is none. What differs by less than 1e-9 is
-  equal. The curves are plotted, without this definition, in Yue et al. 2025
-  (arXiv:2504.13837).
+  The smallest listed k with pass@j(base) >= pass@j(other) for every listed
+  j >= k; infinity if there is none. Differences below 1e-9 count as equal. Yue
+  et al. 2025 (arXiv:2504.13837) plot such curves without defining k*.
 
   Args:
     ks: K increasing numbers of samples.
-    base: f[...,K], pass@k of the one.
-    other: f[...,K], of the other.
+    base: f[...,K], pass@k of one policy.
+    other: f[...,K], pass@k of the other.
 
   Returns:
     f64[...].
 
   Raises:
-    ValueError: no k, ks that do not increase, other lengths.
+    ValueError: no k, ks that do not increase, curves of another length.
   """
-  ks, base, other = np.asarray(ks), np.asarray(base), np.asarray(other)
-  if ks.ndim != 1 or not ks.size or (np.diff(ks) <= 0).any():
-    raise ValueError(f'ks={ks.tolist()} must be increasing numbers.')
-  if base.shape != other.shape or base.shape[-1:] != ks.shape:
+  k, base, other = np.asarray(ks), np.asarray(base), np.asarray(other)
+  if k.ndim != 1 or not k.size or (np.diff(k) <= 0).any():
+    raise ValueError(f'ks={k.tolist()} must be increasing numbers.')
+  if base.shape != other.shape or base.shape[-1:] != k.shape:
     raise ValueError(
-      f'Curves {base.shape} and {other.shape} must have {ks.size} values.'
+      f'Curves {base.shape} and {other.shape} must have {k.size} values.'
     )
   ahead = base >= other - 1e-9
-  onwards = np.logical_and.accumulate(ahead[..., ::-1], -1)[..., ::-1]
-  first = ks[onwards.argmax(-1)]
-  return np.where(onwards.any(-1), first.astype(np.float64), np.inf)
+  stays_ahead = np.logical_and.accumulate(ahead[..., ::-1], -1)[..., ::-1]
+  first = k[stays_ahead.argmax(-1)]
+  return np.where(stays_ahead.any(-1), first.astype(np.float64), np.inf)
 
 
-def efficiency_gap(base_at_k, other_at_1):
+def efficiency_gap(
+  base_at_k: np.ndarray | float, other_at_1: np.ndarray | float
+) -> np.ndarray | float:
   """Delta_SE = pass@k(base) - pass@1(other): lower is better.
 
-  What is left to gain by sampling once what the base finds in k samples; k is
-  256 in Yue et al. 2025.
+  The sampling-efficiency gap of Yue et al. 2025, with k = 256: how far one
+  sample of the trained policy is from k samples of the base model.
   """
   return base_at_k - other_at_1
 
 
 class Classes(NamedTuple):
-  """bool[M] each; every problem is in exactly one."""
+  """Masks bool[M]; every problem is in exactly one of them."""
 
-  kept: np.ndarray  # both solve it
-  lost: np.ndarray  # only the base does
-  gained: np.ndarray  # only the other does
-  neither: np.ndarray
+  kept: np.ndarray  # solved by both
+  lost: np.ndarray  # solved by the base only
+  gained: np.ndarray  # solved by the other only
+  neither: np.ndarray  # solved by none
 
 
-def classes(base, other) -> Classes:
-  """The four classes of M problems by who solves them (bool[M] each).
+def classes(base: ArrayLike, other: ArrayLike) -> Classes:
+  """Splits M problems by which of two policies solves them (bool[M] each).
 
-  Yue et al. 2025, later text: solved is "at least one right among n samples",
-  so both sides need the same n.
+  Yue et al. 2025: a problem is solved if at least one of n samples is correct,
+  so both policies need the same n.
 
   Raises:
-    ValueError: two different numbers of problems.
+    ValueError: shapes other than [M] twice.
   """
   base, other = np.asarray(base, bool), np.asarray(other, bool)
   if base.ndim != 1 or base.shape != other.shape:
@@ -71,7 +75,7 @@ def classes(base, other) -> Classes:
   return Classes(base & other, base & ~other, other & ~base, ~base & ~other)
 
 
-def perplexity(logp, mask) -> np.ndarray:
+def perplexity(logp: ArrayLike, mask: ArrayLike) -> np.ndarray:
   """exp(-mean log p) of each response, f64[B]; NaN for an empty one.
 
   PPL_m(Y|x) = exp(-(1/T) sum_t log P_m(y_t | x, y_<t)) (Yue et al. 2025).

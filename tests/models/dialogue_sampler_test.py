@@ -1,4 +1,4 @@
-"""Dialogues over one cache: as if each row were read anew every time."""
+"""Cached dialogues equal a full forward pass over each row."""
 
 import flax.linen as nn
 import jax
@@ -113,7 +113,7 @@ def test_greedy_is_the_argmax_of_a_full_forward_pass(policy):
       assert told[t - start] == row[t]
 
 
-def test_rows_that_are_silent_change_nothing_for_the_others(policy):
+def test_rows_that_are_not_live_do_not_affect_the_others(policy):
   """Greedy: random numbers belong to rows, so this holds sampled too."""
   rows, logp, *_ = converse(policy, HOW, REPLIES)
   lives = [[1, 1, 1, 1], [1, 0, 1, 0], [1, 0, 0, 0]]
@@ -139,7 +139,7 @@ def test_two_programs_for_any_number_of_turns(policy):
   ) == before
 
 
-def test_memory_holds_every_token_but_the_last(policy):
+def test_the_cache_holds_every_token_but_the_last(policy):
   rows, _, memory, _ = converse(policy, HOW, REPLIES)
   np.testing.assert_array_equal(memory.count, [len(r) for r in rows])
   np.testing.assert_array_equal(
@@ -148,7 +148,7 @@ def test_memory_holds_every_token_but_the_last(policy):
 
 
 @pytest.mark.parametrize('shape', [(2, 4, 1), (1, 4, 2), (1, 8, 1)])
-def test_every_device_remembers_its_own_rows(policy, shape):
+def test_every_device_caches_its_own_rows(policy, shape):
   model, params, layers = policy
   mesh = sharding.make_mesh(shape)
   shards, tensor = shape[0] * shape[1], shape[2]

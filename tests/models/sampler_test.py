@@ -85,11 +85,11 @@ def test_greedy_is_the_argmax_of_the_full_forward(greedy):
   assert len(np.unique(greedy.tokens)) > 4  # no constant would pass
   np.testing.assert_array_equal(greedy.length, [N, N])
   np.testing.assert_array_equal(greedy.stop, [Stop.LENGTH] * 2)
-  assert not greedy.logp.any()  # it was certain
+  assert not greedy.logp.any()  # probability 1
 
 
 def test_padding_of_the_prompt_changes_nothing(greedy):
-  # What stands in the padding, then how much of it there is.
+  # First the values at padding, then the amount of padding.
   other = PROMPT.copy()
   other[1, 3:] = [9, 9, 9]
   wide = np.pad(PROMPT, ((0, 0), (0, 3)), constant_values=5)
@@ -158,7 +158,7 @@ def test_stop_reasons_are_those_of_each_row(grouped):
       assert stop == Stop.END or size == N
       assert not tokens[size:].any()
       seen.add((int(stop), int(size)))
-  # Rows of many lengths were among them, and rows that were cut.
+  # The samples include rows of many lengths and truncated rows.
   assert {stop for stop, _ in seen} == {Stop.END, Stop.LENGTH}
   assert len(seen) > 3
 
@@ -181,7 +181,7 @@ def test_a_row_does_not_depend_on_the_other_rows(grouped):
   assert (got.tokens[GROUP:] != out[1.0].tokens[GROUP:]).any()
 
 
-def test_rows_go_on_in_smaller_batches(grouped, monkeypatch):
+def test_rows_continue_in_smaller_batches(grouped, monkeypatch):
   """The same samples, in 8 rows, then 7, then 4, each with its own prompt."""
   hows, outs = grouped
   want = outs[1.0]
@@ -215,8 +215,8 @@ def test_the_key_decides_and_nothing_else(grouped):
   assert len({tuple(row) for row in again.tokens[:GROUP]}) == GROUP
 
 
-def test_keys_of_their_own_free_rows_from_the_others():
-  """Prompts change places with their keys; so do their rows."""
+def test_with_a_key_per_prompt_rows_do_not_depend_on_other_prompts():
+  """Swapping prompts and their keys swaps their rows."""
   keys = jax.random.split(KEY, 2)
   one = sample(FREE, key=keys)
   other = sample(FREE, PROMPT[::-1].copy(), LENGTH[::-1].copy(), keys[::-1])
@@ -231,7 +231,7 @@ def test_another_prompt_of_the_same_shape_compiles_nothing(grouped):
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:
     sample(hows[1.0], PROMPT[::-1].copy(), LENGTH - 1, jax.random.key(3), GROUP)
-    # An equal model and settings that were built anew are the same program.
+    # An equal model and settings, rebuilt, give the same program.
     program(
       layers(), PROMPT, LENGTH, KEY, group=GROUP,
       model=transformer.Decoder(MODEL.config),
@@ -242,16 +242,13 @@ def test_another_prompt_of_the_same_shape_compiles_nothing(grouped):
   assert '/jax/core/compile/backend_compile_duration' not in names
 
 
-##### settings #####
-
-
 ##### draw and truncate #####
 
 draw = jax.jit(sampler.draw, static_argnames='sampling')
 
 
 def truncated(logits, sampling):
-  """Log-probs [B,V] of what is kept."""
+  """Log-probs [B,V] of the tokens that are kept."""
   return np.asarray(jax.nn.log_softmax(sampler.truncate(logits, sampling)))
 
 
@@ -259,7 +256,7 @@ LAST = np.nextafter(np.float32(1), np.float32(0))  # the largest u there is
 
 
 def draw_at(z, u, sampling=FREE):
-  """Draws from the one distribution z [V] at all of u."""
+  """Tokens and log-probs of one distribution z [V] at each of u."""
   u = np.asarray(u, np.float32)
   token, logp = draw(np.tile(np.float32(z), (len(u), 1)), u, sampling=sampling)
   return np.asarray(token), np.asarray(logp)
@@ -272,7 +269,7 @@ def softmax(z):
 
 @pytest.mark.parametrize('v', [1, 2, 3, 5, 64, 1000])
 def test_draw_inverts_the_distribution_function(v):
-  """The token is the first whose cumulated mass is above u."""
+  """The token is the first whose cumulative mass is above u."""
   z = np.random.default_rng(v).standard_normal(v) * 2
   upto = np.cumsum(softmax(z))
   u = np.random.default_rng(1).random(500, np.float32)
@@ -391,18 +388,18 @@ TEN = [0.1] * 10
     (TEN, {'top_k': 2}, [0, 1]),
     (TEN, {'top_k': 9}, range(9)),
     (TEN, {'top_k': 4, 'top_p': 0.6}, [0, 1, 2]),
-    # The tie is at the edge: what is likelier is kept whole.
+    # The tie is at the cutoff: all likelier tokens are kept.
     ([0.2, 0.4, 0.2, 0.2], {'top_k': 2}, [0, 1]),
     ([0.2, 0.4, 0.2, 0.2], {'top_k': 3}, [0, 1, 2]),
     ([0.2, 0.4, 0.2, 0.2], {'top_p': 0.5}, [0, 1]),
     ([0.2, 0.4, 0.2, 0.2], {'top_p': 0.6}, [0, 1]),
     ([0.2, 0.4, 0.2, 0.2], {'top_p': 0.61}, [0, 1, 2]),
-    # Above the edge ties are kept whole too.
+    # Above the cutoff ties are kept too.
     ([0.1, 0.3, 0.3, 0.3], {'top_k': 3}, [1, 2, 3]),
   ],
 )
-def test_of_equal_tokens_no_more_are_kept_than_asked_for(p, change, kept):
-  """Beside a row without ties, which keeps what it would keep alone."""
+def test_ties_do_not_exceed_top_k_or_top_p(p, change, kept):
+  """A row without ties in the same batch is not affected."""
   p = np.array(p)
   other = np.arange(1, len(p) + 1) / np.arange(1, len(p) + 1).sum()
   sampling = FREE._replace(**change)
@@ -413,7 +410,7 @@ def test_of_equal_tokens_no_more_are_kept_than_asked_for(p, change, kept):
   np.testing.assert_allclose(got[0], want, atol=1e-6)
   alone = truncated(rows[1:], sampling)
   np.testing.assert_allclose(got[1:], alone, atol=1e-6)
-  # What is drawn is of the kept, and as likely as it is said to be.
+  # Tokens come from the kept set, with the log-probs reported.
   token, logp = draw_at(np.log(p), (np.arange(200) + 0.5) / 200, sampling)
   assert set(token) == set(kept)
   np.testing.assert_allclose(logp, want[token], atol=1e-6)

@@ -38,7 +38,7 @@ def weights():
 
 @functools.cache
 def run(shape):
-  """Samples and two updates on a mesh: everything that came out, on the host."""
+  """Samples and two updates on a mesh: all results, on the host."""
   mesh = mesh_of(shape)
   section = namespaces.SimpleNamespace(
     learning_rate=1e-3, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
@@ -140,7 +140,7 @@ def random(shape):
   return sharding.init_params(MODEL, jax.random.key(3), mesh_of(shape))
 
 
-def test_parameters_and_moments_are_cut_over_the_mesh():
+def test_parameters_and_moments_are_sharded_over_the_mesh():
   mesh, params = mesh_of((2, 2, 2)), random((2, 2, 2))
   part = lambda x: x.addressable_shards[0].data.shape
   block = params['layers']['block']
@@ -177,7 +177,7 @@ def test_the_sampler_has_whole_layers_over_fsdp():
   kernel = got['layers'][0]['q']['kernel']
   assert kernel.addressable_shards[0].data.shape == (4 // 2, 8, 32)
   assert got['embedding'].addressable_shards[0].data.shape == (64 // 2, 32)
-  # Matrices take the compute dtype, norms keep theirs.
+  # Matrices are cast to the compute dtype, norms are not.
   assert kernel.dtype == jnp.bfloat16
   assert got['final_norm']['scale'].dtype == jnp.float32
   want = weights()['layers']['block']['q']['kernel'][0]
@@ -185,8 +185,8 @@ def test_the_sampler_has_whole_layers_over_fsdp():
 
 
 @pytest.mark.parametrize('family', ['qwen2', 'qwen3', 'olmo2'])
-def test_norms_and_biases_reach_the_sampler_as_they_are(family):
-  """Of every layer, in float32 beside bfloat16 matrices: bit by bit."""
+def test_norms_and_biases_keep_their_dtype_in_the_sampler(family):
+  """In every layer, float32 beside bfloat16 matrices, bit by bit."""
   model = transformer.Decoder(
     registry.get('model', f'tiny(family={family}, width=32, vocab=64)')(),
     dtype=jnp.bfloat16,
@@ -228,7 +228,7 @@ def test_norms_and_biases_reach_the_sampler_as_they_are(family):
     ((2, 2, 2), (2, 2, 2)),
   ],
 )
-def test_make_mesh_takes_the_devices_that_are_left(shape, want):
+def test_minus_one_takes_the_remaining_devices(shape, want):
   mesh = sharding.make_mesh(shape)
   assert tuple(mesh.shape.values()) == want
   assert mesh.axis_names == ('data', 'fsdp', 'tensor')
@@ -271,7 +271,7 @@ def test_weights_are_rounded_alike_on_any_mesh():
     np.testing.assert_array_equal(np.asarray(got), want)
 
 
-def test_host_arrays_come_back_as_they_went():
+def test_host_arrays_survive_a_round_trip():
   mesh = mesh_of((2, 4, 1))
   x = {'a': np.arange(16).reshape(8, 2), 'b': np.arange(8.0)}
   there = sharding.from_host(x, sharding.rows(mesh))
@@ -279,5 +279,5 @@ def test_host_arrays_come_back_as_they_went():
   back = sharding.to_host(there)
   for k in x:
     np.testing.assert_array_equal(back[k], x[k])
-  # One process agrees with itself.
+  # With one process it is the identity.
   assert sharding.broadcast_from_host0(x) is x

@@ -33,7 +33,7 @@ SAMPLED = np.array([[6, 3], [1, 6], [0, 4], [0, 0]])
 
 
 def batch(columns=N):
-  """Tokens and mask; what stands beyond a row is never 0."""
+  """Tokens and mask; the padding is never 0."""
   rng = np.random.default_rng(0)
   tokens = rng.integers(1, VOCAB, (B, S + N))
   mask = np.zeros((B, S + columns), bool)
@@ -124,7 +124,8 @@ def test_token_logprobs_are_those_of_log_softmax():
     np.testing.assert_allclose(entropy[:, 1:], want, atol=1e-5)
 
 
-# 20 sampled tokens and 11 of prompts: unpacked, packed exactly, with room; in several chunks.
+# 20 sampled and 11 prompt tokens: unpacked, packed exactly, with spare room, in
+# several chunks.
 @pytest.mark.parametrize(
   'how', [{}, {'chunk': 8}, {'capacity': 31}, {'capacity': 40, 'chunk': 8}]
 )
@@ -136,7 +137,7 @@ def test_sharing_prompts_and_packing_change_nothing(how):
 
 @pytest.mark.parametrize('how', [{}, {'capacity': 31}])
 def test_masks_with_holes_and_without_a_token(how):
-  """Observations between turns; a program that is there already."""
+  """Observations between turns; reuses a compiled program."""
   for mask in (HOLES, np.zeros_like(MASK)):
     got = grouped(**how)(params(), TOKENS, mask)
     check_equal(got, plain()(params(), TOKENS, mask))
@@ -145,7 +146,7 @@ def test_masks_with_holes_and_without_a_token(how):
 
 
 def test_only_the_mask_and_what_precedes_it_count():
-  """Any tokens beyond the last masked one give the same, bit for bit."""
+  """Tokens after the last one in the mask change nothing, bit for bit."""
   other = TOKENS.copy()
   for b, row in enumerate(other):
     row[LENGTHS[b // GROUP] + SAMPLED[b // GROUP, b % GROUP] :] = 3
@@ -165,7 +166,7 @@ def test_the_amount_of_padding_changes_nothing():
 
 def test_span_is_the_least_capacity():
   span = jax.jit(token_logprobs.span, static_argnums=(1, 2))
-  # Adjacent tokens after the prompt: as many as there are.
+  # Adjacent tokens after the prompt: their number.
   assert span(MASK, GROUP, S) == 31 - LENGTHS[3]
   # Holes are positions too, but not those at a row's end.
   holes = HOLES.copy()

@@ -62,7 +62,7 @@ def test_packed_positions_equal_unpacked_ones():
   s = PROMPT.shape[1]
   prompt = np.flatnonzero(np.arange(s) < LENGTH[:, None])
   slot = np.flatnonzero(np.arange(5) < width[:, None])
-  # Two spare places point to nothing.
+  # Two spare slots are unused.
   end = PROMPT.size + ROWS.size
   slots = jnp.asarray([*prompt, *(PROMPT.size + slot), end, end])
   forward = lambda p: model.apply(

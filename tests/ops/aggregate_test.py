@@ -1,4 +1,4 @@
-"""Aggregates: known answers, and what must not change them."""
+"""Aggregates: known answers; invariance to splits, padding and row order."""
 
 import functools
 
@@ -77,7 +77,7 @@ def test_random_cases_match_a_loop(spec):
 
 @each
 def test_micro_batches_at_random_splits_add_up(spec):
-  """Sum of num over one den: value and gradient, however rows are split."""
+  """Summed num over one den: value and gradient do not depend on the split."""
   rng = np.random.default_rng(1)
   x, mask = case(rng)
   fn = build(spec, True)
@@ -120,7 +120,7 @@ def test_padding_and_row_order_change_nothing(spec):
 
 @each
 @JIT
-def test_masked_places_leak_nothing(jit, spec):
+def test_masked_positions_leak_nothing(jit, spec):
   rng = np.random.default_rng(3)
   x, mask = case(rng)
   want = build(spec, jit)(np.where(mask, x, 0), mask)

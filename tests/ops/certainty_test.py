@@ -1,4 +1,4 @@
-"""Self-certainty: known answers, and what it is not."""
+"""Self-certainty: known answers, and how it differs from entropy."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ compiled = jax.jit(certainty)
 @pytest.mark.parametrize('fn', [certainty, compiled])
 def test_known_answers(fn):
   p = np.array([[0.25] * 4, [0.7, 0.1, 0.1, 0.1], [0.97, 0.01, 0.01, 0.01]])
-  logits = np.float32(np.log([p, p]) + 5)  # a shift of logits is no matter
+  logits = np.float32(np.log([p, p]) + 5)  # invariant to a shift of logits
   got = fn(logits)
   want = [0, 0.429813, 2.075198]
   np.testing.assert_allclose(got, [want] * 2, rtol=1e-5, atol=1e-6)

@@ -82,7 +82,7 @@ def test_untruncated_weights_make_the_sampler_unbiased():
 
 @pytest.mark.parametrize('spec', SPECS)
 @pytest.mark.parametrize('garbage', [np.nan, np.inf, -np.inf, 50])
-def test_masked_places_count_nowhere(spec, garbage):
+def test_masked_positions_are_not_counted(spec, garbage):
   rng = np.random.default_rng(0)
   trainer, sampler = -rng.exponential(size=(2, 3, 5)).astype(np.float32)
   mask = rng.random((3, 5)) < 0.6

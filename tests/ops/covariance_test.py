@@ -1,4 +1,4 @@
-"""Clip-Cov and KL-Cov: whom they choose, what it does, and cut batches."""
+"""Clip-Cov and KL-Cov: chosen tokens, losses, splits into micro-batches."""
 
 import functools
 
@@ -127,7 +127,7 @@ def test_padding_changes_no_choice(spec):
 
 @pytest.mark.parametrize('spec', SPECS)
 def test_cutting_the_batch_changes_neither_the_loss_nor_its_gradient(spec):
-  """With the whole batch's choice; without it, the parts choose otherwise."""
+  """With the whole batch's choice; without it, each part has its own choice."""
   args = batch(6)
   chosen = picker(spec)(*args)
   loss, metrics = build(spec)(*args)
@@ -191,7 +191,7 @@ def test_on_policy_kl_cov_is_plain_policy_gradient(chosen):
 
 @pytest.mark.parametrize('spec', SPECS)
 @pytest.mark.parametrize('garbage', [np.nan, np.inf, -np.inf])
-def test_masked_places_leak_nothing(spec, garbage):
+def test_masked_positions_leak_nothing(spec, garbage):
   *args, mask = batch(9)
   mask[2] = False
   dirty = [np.where(mask, x, np.float32(garbage)) for x in args]
@@ -199,7 +199,7 @@ def test_masked_places_leak_nothing(spec, garbage):
     a, b = fn(*args, mask), fn(*dirty, mask)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
       np.testing.assert_array_equal(x, y)
-  # A choice made elsewhere that names a masked token is not believed.
+  # A masked token in a given choice is ignored.
   everywhere = np.ones_like(mask)
   loss, metrics = build(spec)(*dirty, mask, everywhere)
   np.testing.assert_array_equal(loss[~mask], 0)
@@ -229,7 +229,7 @@ def test_choose_binds_what_the_surrogate_was_bound_to():
   outer = functools.partial(functools.partial(fn), ratio=1.0)
   assert surrogate.choose(fn)(LOGP, LOGP, ADV, FULL).sum() == 2
   assert surrogate.choose(outer)(LOGP, LOGP, ADV, FULL).sum() == 4
-  # Every option of the surrogate that the choice has too reaches it.
+  # Options that the surrogate and its choice share are passed on.
   fn = registry.get('surrogate', 'clip_cov(0.1, 0.3, 0.5, 0.2, 4, 7)')
   assert surrogate.choose(fn).keywords == {
     'low': 0.1,

@@ -1,4 +1,4 @@
-"""Credit: known answers, turns that never took place, K = 1."""
+"""Credit: known answers, turns that did not take place, K = 1."""
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ def test_integer_and_bool_rewards_become_float32():
     (1.0, [1, 2, 4], [True] * 3, [7, 6, 4]),
     (0.5, [1, 2, 4], [True] * 3, [3, 4, 4]),
     (0.0, [1, 2, 4], [True] * 3, [1, 2, 4]),
-    # A turn that did not take place is no step of the discount.
+    # A turn that did not take place is not discounted over.
     (0.5, [1, NAN, 4], [True, False, True], [3, 0, 4]),
     (1.0, [0.9], [True], [0.9]),
     (1.0, [NAN, NAN], [False, False], [0, 0]),
@@ -123,7 +123,7 @@ def test_delta_belief_adds_the_turns_own_reward():
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
-def test_delta_belief_ignores_what_stands_after_the_end(bad):
+def test_delta_belief_ignores_values_after_the_end(bad):
   belief = np.concatenate([STEPS[:2], [bad, bad]]).astype(np.float32)
   turns = np.array([True, False, False])
   for spec in ('delta_belief', 'delta_belief(normalise=std)'):
@@ -134,7 +134,7 @@ def test_delta_belief_ignores_what_stands_after_the_end(bad):
   np.testing.assert_allclose(out[0], 1.0693147, atol=1e-6)
 
 
-def test_delta_belief_that_is_not_finite_pays_nothing():
+def test_delta_belief_that_is_not_finite_counts_as_zero():
   f = registry.get('credit', 'delta_belief(weight=1.0)')
   belief = np.array([-np.inf, -1.0, -np.inf, 0.0])
   got = f(np.zeros(3), belief, np.ones(3, bool))

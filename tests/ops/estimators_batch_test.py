@@ -1,4 +1,4 @@
-"""Estimators that need more than one group's scores, and who they are."""
+"""Estimators that need lengths, a greedy score, or the whole batch."""
 
 import functools
 import itertools
@@ -127,7 +127,7 @@ def test_opo_with_equal_lengths_is_dr_grpo():
 
 
 def test_opo_weighs_its_advantages_to_zero():
-  """sum l A = 0, and a member of length 0 has no part in the baseline."""
+  """sum l A = 0; a member of length 0 does not affect the baseline."""
   score = np.float32([0.3, 1, 5, 0.25])
   length = np.float32([3, 1, 0, 8])
   got = run('opo', score, length)
@@ -149,7 +149,7 @@ def test_remax_is_shifted_reinforce():
 @pytest.mark.parametrize(
   'other', ['grpo(scale_rewards=group)', 'grpo(1e-6, 1, none)']
 )
-def test_grpo_goes_group_by_group_unless_told_otherwise(other):
+def test_grpo_goes_group_by_group_by_default(other):
   name = 'dr_grpo' if 'none' in other else 'grpo'
   want = np.stack([run(name, s) for s in REWARDS])
   np.testing.assert_array_equal(run(other, REWARDS), want)
@@ -314,7 +314,7 @@ def test_the_outer_partial_decides():
 
 
 def test_remax_has_the_exact_expected_gradient():
-  """p = (.6, .3, .1), reward (1, 0, 0): whatever the greedy answer scores."""
+  """p = (.6, .3, .1), reward (1, 0, 0), for any score of the greedy answer."""
   p = np.array([0.6, 0.3, 0.1])
   remax = registry.get('estimator', 'remax')
   for greedy in (0, 1, 0.3):
@@ -326,7 +326,7 @@ def test_remax_has_the_exact_expected_gradient():
 
 
 def test_expected_gradient_of_opo_by_enumeration():
-  """Answers of one length: (G-1)/G of the truth, as the group mean's."""
+  """Equal lengths: (G-1)/G times the true gradient, as for the group mean."""
   p = np.array([0.6, 0.3, 0.1])
   draws = np.array(list(itertools.product(range(3), repeat=3)))
   weight = np.prod(p[draws], axis=1)

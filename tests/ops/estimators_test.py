@@ -175,7 +175,7 @@ def test_rloo_and_grpo_are_dr_grpo_rescaled(jit):
 
 @pytest.mark.parametrize('spec', RELATIVE)
 def test_shift_scale_and_order(spec):
-  """A shift changes nothing; a scale only what has no std; order follows."""
+  """Invariant to shift, to scale if divided by a std; equivariant to order."""
   rng = np.random.default_rng(2)
   score = rng.integers(-8, 8, size=6) / np.float32(4)
   base = run(spec, True, score)
@@ -213,7 +213,7 @@ def test_jacobian_matches_finite_differences(name):
 @pytest.mark.parametrize('spec', RELATIVE)
 @pytest.mark.parametrize('rate', [0.1, 0.5, 0.8])
 def test_a_random_reward_has_expected_advantage_zero(spec, rate):
-  """All 8 outcomes of three coin flips, weighed by their probability."""
+  """All 8 outcomes of three coin flips, weighted by probability."""
   flips = np.array(list(itertools.product([0, 1], repeat=3)), np.float32)
   weight = np.prod(np.where(flips == 1, rate, 1 - rate), axis=1)
   adv = many(spec)(flips, np.ones(flips.shape, bool))
@@ -225,7 +225,7 @@ def test_a_random_reward_has_expected_advantage_zero(spec, rate):
   [
     ('reinforce', [0.24, -0.18, -0.06]),
     ('rloo', [0.24, -0.18, -0.06]),
-    ('dr_grpo', [0.16, -0.12, -0.04]),  # (G-1)/G of the truth
+    ('dr_grpo', [0.16, -0.12, -0.04]),  # (G-1)/G times the true gradient
     ('grpo', [0.277128, -0.207846, -0.069282]),  # biased by its std
   ],
 )
@@ -244,7 +244,7 @@ def test_expected_policy_gradient_by_enumeration(spec, want):
 @JIT
 @pytest.mark.parametrize('spec', ['psr', 'nsr', 'weighted_reinforce'])
 def test_each_member_counts_by_itself(jit, spec):
-  """Invalid ones give 0 and reach nobody; one member is not refused."""
+  """Invalid ones get 0 and affect no other; a group of one is allowed."""
   valid = np.array([True, False, True, True])
   got = run(spec, jit, [1, np.nan, 0, 1], valid)
   want = [run(spec, jit, [r])[0] for r in (1, 0, 1)]
@@ -252,7 +252,7 @@ def test_each_member_counts_by_itself(jit, spec):
 
 
 def test_positive_and_negative_parts_add_up():
-  """psr + nsr is REINFORCE on rewards of 1 and -1; so is weight 1."""
+  """psr + nsr, and weight 1, are REINFORCE on rewards of 1 and -1."""
   score = np.random.default_rng(4).integers(0, 2, 8).astype(np.float32)
   both = run('psr', True, score) + run('nsr', True, score)
   np.testing.assert_array_equal(both, 2 * score - 1)
@@ -280,7 +280,7 @@ def test_both_parts_have_the_same_expected_gradient(spec, factor):
 
 
 @JIT
-def test_pass_at_k_pays_the_gap_of_the_best_valid_member(jit):
+def test_pass_at_k_gives_the_best_valid_member_its_gap(jit):
   valid = np.array([True, False, True, True])
   got = run('pass_at_k', jit, [0.5, np.inf, 2, 1], valid)
   std = np.std([0.5, 2, 1], ddof=1)

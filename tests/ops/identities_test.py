@@ -112,8 +112,8 @@ def test_mean_advantage_of_weighted_reinforce(rate, want):
   ('rate', 'want'),
   [(0.5, 0.468177), (0.3, 0.425470), (0.7, 0.425470), (0.001, 0.003732)],
 )
-def test_what_a_random_reward_pays_and_charges(rate, want):
-  """P(A > 0) E[A | A > 0] for 16 coin flips, and as much below 0."""
+def test_mean_positive_advantage_of_a_random_reward(rate, want):
+  """P(A > 0) E[A | A > 0] for 16 coin flips; as much below 0."""
   weight, score = coin_groups(rate, 16)
   adv = estimate('grpo', score)
   np.testing.assert_allclose(
@@ -146,7 +146,7 @@ def enumerated(p_old, rate, spec, size=3):
   'surrogate', ['reinforce', 'clip', 'dual_clip(0.1, 0.3)', 'cispo']
 )
 def test_on_policy_a_random_reward_moves_nothing(spec, surrogate):
-  """Clipping binds nowhere, so it has no bias."""
+  """No token is clipped, so there is no bias."""
   p = np.array([0.85, 0.1, 0.05])
   got = gradient(surrogate, p, p, *enumerated(p, 0.3, spec))
   np.testing.assert_allclose(got, 0, atol=1e-6)
@@ -170,7 +170,7 @@ def test_off_policy_clipping_gives_a_random_reward_a_direction(spec):
 
 
 def test_clip_thresholds_of_a_likely_and_a_rare_token():
-  """From .85 nothing is cut upwards, from .02 soon: at .024, and at .016."""
+  """A token of .85 is never cut upwards; one of .02 is at .024 and .016."""
   old = np.float32([[0.85, 0.02, 0.02, 0.02, 0.02]])
   new = np.float32([[0.999, 0.0239, 0.0241, 0.0161, 0.0159]])
   adv = np.float32([[1, 1, 1, -1, -1]])

@@ -70,7 +70,7 @@ def test_value_and_gradient_equal_autodiff_of_log_softmax(
   m = int(np.prod(shape))
   hidden, head, targets = _inputs(m=m)
   rng = np.random.default_rng(1)
-  # Rows that weigh nothing and rows of entropy alone are among them.
+  # Includes rows with weight 0 and rows where only the entropy counts.
   weights = rng.standard_normal((2, m)).astype(np.float32)
   weights[0, 2] = weights[1, 3] = weights[0, 4] = weights[1, 4] = 0.0
 
@@ -175,5 +175,5 @@ def test_gradients_by_logit(p, entropy, slope, logp_slope):
   np.testing.assert_allclose(by_logp, logp_slope, atol=1e-6)
   p, total = np.array(p), -(np.array(p) * np.log(p)).sum()
   np.testing.assert_allclose(by_entropy, -p * (np.log(p) + total), atol=1e-6)
-  # Along a shift of all logits nothing changes.
+  # A common shift of all logits changes nothing.
   np.testing.assert_allclose([by_entropy.sum(), by_logp.sum()], 0, atol=1e-6)

@@ -45,7 +45,7 @@ def test_both_branches_match_the_formula_and_its_slope():
   np.testing.assert_allclose(loss, want(v), rtol=1e-5, atol=1e-7)
   slope = (want(v + 1e-6) - want(v - 1e-6)) / 2e-6
   np.testing.assert_allclose(grad, slope, rtol=1e-5, atol=1e-6)
-  # Moved too far, and towards the return: the two cases without gradient.
+  # Moved beyond clip towards the return: the two cases without gradient.
   far = np.abs(v - old) > 0.2
   towards = np.abs(np.clip(v, -0.15, 0.25) - returns) > np.abs(v - returns)
   np.testing.assert_array_equal(grad[far & towards], 0)
@@ -70,7 +70,7 @@ def test_old_values_and_returns_are_constants():
 
 @pytest.mark.parametrize('garbage', [np.nan, np.inf, 7.0])
 @pytest.mark.parametrize('clip', [None, 0.2])
-def test_masked_places_leak_nothing(clip, garbage):
+def test_masked_positions_leak_nothing(clip, garbage):
   args = np.random.default_rng(2).normal(size=(3, 2, 5))
   mask = np.arange(10).reshape(2, 5) % 3 > 0
   clean = run(clip, *args, mask)

@@ -40,7 +40,7 @@ def test_order_changes_nothing():
 
 @pytest.mark.parametrize('tenth', range(11))
 def test_an_edge_belongs_to_the_bin_above(tenth):
-  """Right with q on the edge, wrong just above: one bin, so they cancel."""
+  """Correct with q on the edge, wrong just above: one bin, so they cancel."""
   q = tenth / 10
   other = min(q + 0.05, 1.0)
   got = calibration([q, other], [1, 0], bins=10)
@@ -73,7 +73,7 @@ def test_where_nothing_is_defined():
     ([0.5, np.nan], [1, 0], {}, 'confidence nan is not in'),
     ([1.2], [1], {}, 'confidence 1.2 is not in'),
     ([0.5], [0.5], {}, 'correct 0.5 is neither'),
-    ([0.5], [1, 0], {}, 'two lists of one length'),
+    ([0.5], [1, 0], {}, 'two lists of equal length'),
     ([0.5], [1], {'bins': 0}, 'bins=0 must be'),
     ([0.5], [1], {'eps': 0.0}, 'eps=0.0 in'),
   ],
@@ -116,5 +116,5 @@ def test_area_under_risk_of_distinct_confidences_is_the_mean_risk():
   assert calibration(q, c).aurc == pytest.approx(
     (0 + 1 / 2 + 1 / 3 + 2 / 4) / 4
   )
-  # A constant confidence sorts nothing: the area is the error rate.
+  # A constant confidence ranks nothing: the area is the error rate.
   assert calibration([0.5] * 4, c).aurc == pytest.approx(0.5)

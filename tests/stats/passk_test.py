@@ -84,15 +84,15 @@ def test_lists_and_one_number_for_all():
   ('n', 'c', 'k', 'says'),
   [
     (3, 1, 4, 'pass@4 needs 4 samples.*fewest are 3'),
-    (8, 9, 1, '9 right answers among 8'),
-    (8, -1, 1, '-1 right answers'),
+    (8, 9, 1, '9 correct among 8'),
+    (8, -1, 1, '-1 correct'),
     (8, 2.5, 1, 'c must be whole'),
     (8, 1, True, 'k must be a whole'),
     (8, 1, 0, 'at least 1'),
-    ([8, 8], [1, 2, 3], 1, 'lists of one length'),
+    ([8, 8], [1, 2, 3], 1, 'lists of equal length'),
     (10**12, 1, 1, 'more than 1000000'),
   ],
 )
-def test_what_makes_no_sense_is_refused_by_name(n, c, k, says):
+def test_a_refusal_names_the_value(n, c, k, says):
   with pytest.raises(ValueError, match=says):
     passk.pass_at_k(n, c, k)

@@ -32,7 +32,7 @@ def test_equal_confidences_are_the_majority_vote():
 @pytest.mark.parametrize(
   ('answer', 'weight', 'want'),
   [
-    ([3, 5, 5, 3], [1, 1, 1, 1], 0),  # a tie: said first
+    ([3, 5, 5, 3], [1, 1, 1, 1], 0),  # a tie: sampled first
     ([5, 3, 3, 3], [0.3, 0.1, 0.1, 0.1], 0),  # .1 + .1 + .1 ties with .3
     ([-1, -1, 2], [1, 1, 0], 2),  # no answer is no vote
     ([-1, -1], [1, 1], -1),
@@ -55,5 +55,5 @@ def test_bad_votes_are_refused():
   with pytest.raises(ValueError, match='must both be'):
     voting.winner([0, 1], [1, 1])
   for bad in (-1, NAN):
-    with pytest.raises(ValueError, match='A vote weighs'):
+    with pytest.raises(ValueError, match='A vote has weight'):
       voting.winner([[0, 1]], [[1, bad]])
