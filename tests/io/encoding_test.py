@@ -110,11 +110,11 @@ def test_no_part_of_a_number_with_a_mark_is_the_answer(said, gold):
 
 
 def test_only_the_end_token_that_ended_a_row_has_no_mark():
-  assert single_turn.text_of(BYTES, [65, END]) == 'A'
-  assert single_turn.text_of(BYTES, [65, END, 66]) == 'A\ufffdB'
-  assert single_turn.text_of(BYTES, [65, END, END]) == 'A\ufffd'
-  assert single_turn.text_of(BYTES, [END]) == ''
-  assert single_turn.text_of(BYTES, [65, PAD]) == 'A\ufffd'
+  assert BYTES.decode([65, END]) == 'A'
+  assert BYTES.decode([65, END, 66]) == 'A\ufffdB'
+  assert BYTES.decode([65, END, END]) == 'A\ufffd'
+  assert BYTES.decode([END]) == ''
+  assert BYTES.decode([65, PAD]) == 'A\ufffd'
 
 
 def test_ids_that_a_vocabulary_skips_are_marked():
@@ -127,7 +127,7 @@ def test_ids_that_a_vocabulary_skips_are_marked():
 def test_markers_that_are_not_special_have_a_text():
   tok = with_marks()
   think, done = tok.added['<think>'], tok.added['</think>']
-  assert single_turn.text_of(tok, [think, 65, done, 66]) == '<think>A</think>B'
+  assert tok.decode([think, 65, done, 66]) == '<think>A</think>B'
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_markers_that_are_not_special_have_a_text():
   ],
 )
 def test_answers_are_found_among_the_tokens_that_say_them(ids, span):
-  decode = lambda ids: single_turn.text_of(BYTES, ids)
+  decode = BYTES.decode
   assert certainty_signals.answer_tokens(decode(ids), ids, decode) == span
 
 
