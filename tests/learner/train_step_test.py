@@ -245,9 +245,11 @@ def test_metrics_compare_sampler_and_trainer():
   off = exact.replace(logp_old=exact.logp_old - 0.5 * exact.mask)
   off.logp_old[0, S] -= 0.25
   _, metrics, _ = program()(params(), off)
-  told = {k: float(ratio.divide(r)) for k, r in metrics.items()}
-  assert told['sampler_trainer/logp_diff_max'] == pytest.approx(0.75, abs=1e-4)
-  assert told['sampler_trainer/logp_diff_mean'] == pytest.approx(
+  metrics = {k: float(ratio.divide(r)) for k, r in metrics.items()}
+  assert metrics['sampler_trainer/logp_diff_max'] == pytest.approx(
+    0.75, abs=1e-4
+  )
+  assert metrics['sampler_trainer/logp_diff_mean'] == pytest.approx(
     0.5 + 0.25 / 23, abs=1e-4
   )
 
@@ -291,12 +293,12 @@ def test_metrics_are_over_all_tokens_however_the_batch_is_cut(per_micro, pack):
   """Groups without gradient are skipped in the loss and not in the metrics."""
   got = program(per_micro=per_micro, pack=pack)(params(), off_policy())
   check_equal(got, by_hand(off_policy())['token_mean'])
-  told = {k: float(ratio.divide(r)) for k, r in got[1].items()}
-  assert told == pytest.approx(metrics_by_hand(), rel=1e-4)
+  metrics = {k: float(ratio.divide(r)) for k, r in got[1].items()}
+  assert metrics == pytest.approx(metrics_by_hand(), rel=1e-4)
 
 
 def test_metrics_are_never_over_a_part_of_the_tokens():
-  """Not asked to look at the skipped group, they are means over nothing."""
+  """Without a look at the skipped group they are means over nothing."""
   f = functools.partial(
     train_step.gradients,
     algorithm=algorithm(),
@@ -314,14 +316,14 @@ def test_metrics_are_never_over_a_part_of_the_tokens():
   rows = off_policy()
   rows = rows.replace(adv=np.where(rows.mask, 1.0, 0.0).astype(np.float32))
   _, metrics, _ = f(params(), rows, look=False)
-  told = {k: float(ratio.divide(r)) for k, r in metrics.items()}
+  metrics = {k: float(ratio.divide(r)) for k, r in metrics.items()}
   for name in ('entropy', 'ratio', 'sampler_trainer/logp_diff_max'):
-    assert told[name] == pytest.approx(metrics_by_hand()[name], rel=1e-4)
+    assert metrics[name] == pytest.approx(metrics_by_hand()[name], rel=1e-4)
 
 
 def test_metrics_are_over_all_tokens_where_tokens_are_chosen():
   """The forward pass of the choice serves for the skipped groups too."""
-  told = []
+  both = []
   for per_micro in (1, 4):
     f = functools.partial(
       train_step.gradients,
@@ -332,10 +334,10 @@ def test_metrics_are_over_all_tokens_where_tokens_are_chosen():
       shapes=shapes(per_micro),
     )
     _, metrics, _ = jax.jit(f)(params(), off_policy())
-    told.append({k: float(ratio.divide(r)) for k, r in metrics.items()})
-  assert told[0] == pytest.approx(told[1], rel=1e-4)
+    both.append({k: float(ratio.divide(r)) for k, r in metrics.items()})
+  assert both[0] == pytest.approx(both[1], rel=1e-4)
   for name in ('entropy', 'ratio', 'sampler_trainer/logp_diff_max'):
-    assert told[0][name] == pytest.approx(metrics_by_hand()[name], rel=1e-4)
+    assert both[0][name] == pytest.approx(metrics_by_hand()[name], rel=1e-4)
 
 
 def test_forward_gives_the_log_probs_of_the_weights():
@@ -388,16 +390,16 @@ def test_a_correction_weighs_advantages_by_the_trainer_s_own_view():
     temperature=1.0,
     shapes=shapes(2),
   )
-  got, told = jax.jit(f)(params(), rows, rows.adv)
+  got, metrics = jax.jit(f)(params(), rows, rows.adv)
   logp = np.where(rows.mask, logp_of(rows.tokens), 0)
   weight = np.where(rows.mask, np.exp(logp - rows.logp_old).clip(max=1.02), 0)
   np.testing.assert_allclose(got.logp_old, logp, atol=2e-5)
   np.testing.assert_allclose(got.adv, rows.adv * weight, atol=1e-4)
-  assert float(told['sampler_trainer/weight_mean']) == pytest.approx(
+  assert float(metrics['sampler_trainer/weight_mean']) == pytest.approx(
     weight.sum() / rows.mask.sum(), abs=1e-4
   )
   gap = np.abs(logp - rows.logp_old).max()
-  assert float(told['sampler_trainer/logp_diff_max']) == pytest.approx(
+  assert float(metrics['sampler_trainer/logp_diff_max']) == pytest.approx(
     gap, abs=1e-4
   )
 
@@ -421,7 +423,7 @@ def test_a_critic_gives_advantages_and_learns_the_returns():
     if rows.mask[b].any():
       last[b, np.flatnonzero(rows.mask[b])[-1]] = b % 3
   kw = dict(algorithm=algo, model=critic, temperature=1.0, shapes=shapes(2))
-  got, told = jax.jit(functools.partial(train_step.prepare, **kw))(
+  got, metrics = jax.jit(functools.partial(train_step.prepare, **kw))(
     weights, rows, last
   )
   (hidden,) = critic.apply({'params': weights}, rows.tokens)
@@ -432,7 +434,7 @@ def test_a_critic_gives_advantages_and_learns_the_returns():
   returns = np.where(rows.mask, np.arange(B)[:, None] % 3, 0)
   np.testing.assert_allclose(got.returns, returns, atol=1e-5)
   np.testing.assert_allclose(got.adv, returns - value, atol=1e-4)
-  assert float(told['critic/return_mean']) == pytest.approx(
+  assert float(metrics['critic/return_mean']) == pytest.approx(
     returns.sum() / rows.mask.sum()
   )
   _, metrics, grads = jax.jit(
@@ -532,7 +534,7 @@ def bits(tree):
   return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
 
 
-def told(metrics):
+def floats(metrics):
   return {k: float(v) for k, v in metrics.items()}
 
 
@@ -544,7 +546,9 @@ def test_update_moves_the_trained_and_compiles_once(trained):
   for _ in range(3):
     state, metrics = run(state, batch())
     rates.append(float(metrics['learning_rate']))
-    assert told(metrics)['update_skipped'] == told(metrics)['batch_empty'] == 0
+    assert (
+      floats(metrics)['update_skipped'] == floats(metrics)['batch_empty'] == 0
+    )
   assert update._cache_size() == 1
   after = optimizer.split(state.params, 'layers|final_norm')
   assert bits(after[1]) == bits(before[1])  # frozen: not a bit
@@ -593,11 +597,11 @@ def test_what_is_not_finite_leaves_the_state_as_it_was(trained, fault):
   before = bits((state.params, state.opt_state))
   state, metrics = run(state, rows)
   assert bits((state.params, state.opt_state)) == before
-  assert told(metrics)['update_skipped'] == 1
+  assert floats(metrics)['update_skipped'] == 1
   assert state.step == 2
   if fault != 'params':  # the next one goes on, at the rate it would have had
     state, metrics = run(state, batch())
-    assert told(metrics)['update_skipped'] == 0
+    assert floats(metrics)['update_skipped'] == 0
     assert bits(state.params) != before[: len(jax.tree.leaves(state.params))]
     np.testing.assert_allclose(metrics['learning_rate'], 0.009, rtol=1e-5)
 
@@ -612,7 +616,7 @@ def test_a_batch_without_gradient_leaves_the_state_as_it_was(trained):
   for rows in (zero, nothing):
     state, metrics = run(state, rows)
     assert bits((state.params, state.opt_state)) == before
-    numbers = told(metrics)
+    numbers = floats(metrics)
     assert numbers['batch_empty'] == 1
     assert numbers['update_skipped'] == numbers['loss'] == 0
     assert numbers['update/moved_frac'] == 0
@@ -655,13 +659,17 @@ def test_several_batches_are_one_update_on_the_sum_of_their_gradients():
   tx, every = optax.sgd(1.0), '.*'
   part = lambda rows, t: jax.tree.map(lambda x: x[rows, :t], batch())
   # Of one prompt each; the second is cut behind its last trained token.
-  last = int(np.flatnonzero(batch().mask[G:].any(0))[-1])
-  parts = (part(slice(0, G), T), part(slice(G, 2 * G), last + 1))
-  how = dict(
+  last = int(np.flatnonzero(batch().mask[GROUP:].any(0))[-1])
+  parts = (
+    part(slice(0, GROUP), T),
+    part(slice(GROUP, 2 * GROUP), last + 1),
+  )
+  options = dict(
     algorithm=algorithm(), model=MODEL, temperature=1.0, trainable=every
   )
   grads = [
-    train_step.gradients(params(), p, shapes=shapes(1), **how) for p in parts
+    train_step.gradients(params(), p, shapes=shapes(1), **options)
+    for p in parts
   ]
   held = sharding.put_params(params(), MODEL, MESH)
   abstract = train_step.abstract_state(MODEL, tx, every, MESH)
@@ -671,7 +679,7 @@ def test_several_batches_are_one_update_on_the_sum_of_their_gradients():
     tx=tx,
     schedule=lambda i: 1.0,
     shapes=(shapes(1),) * 2,
-    **how,
+    **options,
   )
   assert float(metrics['loss']) == pytest.approx(
     sum(float(loss) for loss, _, _ in grads), rel=1e-6
@@ -703,7 +711,7 @@ def test_an_update_that_is_not_finite_is_not_made(fault):
     state = types.TrainState(state.step, state.params, opt_state)
   before = bits((state.params, state.opt_state))
   state, metrics = update(state, (batch(),))
-  numbers = told(metrics)
+  numbers = floats(metrics)
   assert bits((state.params, state.opt_state)) == before
   assert numbers['update_skipped'] == 1
   assert numbers['update/moved_frac'] == 0
@@ -716,12 +724,12 @@ def test_parameters_that_are_finite_and_say_nothing_are_not_taken():
   before = bits((state.params, state.opt_state))
   state, metrics = update(state, (batch(),))
   assert bits((state.params, state.opt_state)) == before
-  assert told(metrics)['update_skipped'] == 1
+  assert floats(metrics)['update_skipped'] == 1
   # Those that are large already may shrink.
   large = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(1e5), state.params)
-  assert train_step._sound(large, large)
-  assert train_step._sound(state.params, large)
-  assert not train_step._sound(large, state.params)
+  assert train_step._bounded(large, large)
+  assert train_step._bounded(state.params, large)
+  assert not train_step._bounded(large, state.params)
 
 
 @pytest.mark.parametrize('fault', ['sampler', 'trainer'])
@@ -738,13 +746,13 @@ def test_a_ruined_policy_is_seen_where_no_group_has_a_gradient(trained, fault):
       opt_state=state.opt_state,
     )
   _, metrics = run(state, rows)
-  numbers = told(metrics)
+  numbers = floats(metrics)
   assert numbers['update_skipped'] == numbers['batch_empty'] == 1
 
 
 @pytest.mark.parametrize(('adv', 'skipped'), [(-1, 1), (1, 0), (0, 0)])
-def test_a_policy_that_cannot_be_moved_is_told(trained, adv, skipped):
-  """It says 7 whatever it reads, and no other token has any probability."""
+def test_a_policy_that_cannot_be_moved_is_skipped(trained, adv, skipped):
+  """It samples 7 in every context; other tokens have probability 0."""
   new, run, _, _ = trained
   state = new()
   embedding = state.params['embedding']
@@ -768,7 +776,7 @@ def test_a_policy_that_cannot_be_moved_is_told(trained, adv, skipped):
       logp_ref=None,
     ),
   )
-  numbers = told(metrics)
+  numbers = floats(metrics)
   assert numbers['entropy'] == numbers['grad_norm'] == 0
   assert numbers['batch_empty'] == 1
   assert numbers['update_skipped'] == skipped
@@ -786,10 +794,10 @@ def test_weights_kept_in_bfloat16_train_as_far_as_in_float32():
     dtype = jnp.dtype(name)
     model = MODEL.clone(param_dtype=dtype)
     start, update = updater(tx, model)
-    state, told_ = start, []
+    state, moved_fracs = start, []
     for _ in range(20):
       state, metrics = update(state, (batch(),))
-      told_.append(told(metrics)['update/moved_frac'])
+      moved_fracs.append(floats(metrics)['update/moved_frac'])
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {dtype}
     assert {x.dtype for x in jax.tree.leaves(state.opt_state) if x.ndim} == {
       dtype
@@ -798,10 +806,10 @@ def test_weights_kept_in_bfloat16_train_as_far_as_in_float32():
       lambda a, b: np.float32(a) - np.float32(b), state.params, start.params
     )
     far[name] = np.concatenate([x.ravel() for x in jax.tree.leaves(gone)])
-    shares[name] = told_
+    shares[name] = moved_fracs
     # The same state gives the same bits: a run goes on as if never stopped.
-    again = update(start, batch())[0]
-    assert bits(again.params) == bits(update(start, batch())[0].params)
+    again = update(start, (batch(),))[0]
+    assert bits(again.params) == bits(update(start, (batch(),))[0].params)
   exact, rounded = far.values()
   along = lambda x: float((x * np.sign(exact)).sum() / np.abs(exact).sum())
   assert along(exact) == 1
@@ -821,7 +829,7 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
   stop = np.array(
     [[enums.Stop.END, enums.Stop.LENGTH], [enums.Stop.LENGTH] * 2]
   )
-  rolled = types.Rollout(
+  rollout = types.Rollout(
     tokens=np.arange(12).reshape(2, 2, 3),
     length=np.full((2, 2), 3),
     turn=turn,
@@ -829,7 +837,7 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
     stop=stop,
   )
   adv = np.arange(12).reshape(2, 2, 3) / 10
-  got = types.flatten(rolled, adv, mask_truncated=False)
+  got = types.flatten(rollout, adv, mask_truncated=False)
   np.testing.assert_array_equal(got.tokens, np.arange(12).reshape(4, 3))
   np.testing.assert_array_equal(got.adv, adv.reshape(4, 3))
   np.testing.assert_array_equal(got.logp_old, -np.arange(12.0).reshape(4, 3))
@@ -837,7 +845,7 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
   np.testing.assert_array_equal(got.mask, want)
   assert got.logp_ref is None
   # Rows cut by the limit are not trained: one row is left.
-  got = types.flatten(rolled, adv, mask_truncated=True)
+  got = types.flatten(rollout, adv, mask_truncated=True)
   np.testing.assert_array_equal(
     got.mask, want & [[True], [False], [False], [False]]
   )
