@@ -405,15 +405,15 @@ def test_shards_are_fetched_by_the_names_that_the_index_gives(
     where, config, params, tokenizer.byte_level(), shard_bytes=10_000
   )
   index = where / safetensors.INDEX
-  said = json.loads(index.read_text())
-  shards = sorted(set(said['weight_map'].values()))
+  content = json.loads(index.read_text())
+  shards = sorted(set(content['weight_map'].values()))
   for i, old in enumerate(shards):
     new = f'model.safetensors-{i:05d}[x].safetensors'
     (where / old).rename(where / new)
-    said['weight_map'] = {
-      k: new if v == old else v for k, v in said['weight_map'].items()
+    content['weight_map'] = {
+      k: new if v == old else v for k, v in content['weight_map'].items()
     }
-  index.write_text(json.dumps(said))
+  index.write_text(json.dumps(content))
   (where / 'other.safetensors').write_bytes(b'not asked for')
 
   def snapshot(repo, *, revision, allow_patterns):

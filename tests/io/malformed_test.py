@@ -256,10 +256,10 @@ def test_what_is_read_computes_finite_numbers(change, folder):
 
 
 TOKENIZERS = [
-  ({'eos_token': 7}, 'eos_token is 7, which must be a text'),
+  ({'eos_token': 7}, 'eos_token is 7, which must be a string'),
   ({'eos_token': {'content': 7}}, 'eos_token is 7'),
   ({'pad_token': {}}, 'pad_token is None'),
-  ({'eos_token': '\ud800'}, 'must be a text'),
+  ({'eos_token': '\ud800'}, 'must be a string'),
   ({'chat_template': 7}, 'chat_template is 7'),
   ({'chat_template': {'rag': 'x'}}, 'no template named default'),
   ({'chat_template': [{'name': 'rag', 'template': 'x'}]}, 'named default'),
