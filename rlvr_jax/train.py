@@ -10,7 +10,7 @@ import time
 import jax
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import experiment, processes, resume, types
+from rlvr_jax import config_file, experiment, processes, resume, types
 from rlvr_jax.experiment import Experiment
 from rlvr_jax.io import checkpoint
 from rlvr_jax.io.frozen_model import FrozenModel
@@ -30,8 +30,16 @@ SAMPLER_METRICS = (
 )
 
 
-def train(config, workdir, command: str = '') -> None:
+def train(
+  config,
+  workdir,
+  command: str = '',
+  source: config_file.Source | None = None,
+) -> None:
   """Trains, or goes on with, the run in `workdir`. See DIR in docs/USE.md.
+
+  Args:
+    command, source: what the user typed, and the config file; kept in workdir.
 
   Raises:
     ValueError: config, data or model that cannot work; at start.
@@ -40,6 +48,7 @@ def train(config, workdir, command: str = '') -> None:
   """
   workdir, c = pathlib.Path(workdir), config
   with run_writer.hold(workdir):
+    config_file.check(workdir, source)
     x, begun = experiment.build(config, workdir)
     with (
       sharding.use(x.mesh),
@@ -56,7 +65,7 @@ def train(config, workdir, command: str = '') -> None:
       del begun
       run = run._replace(state=None)
       sampler_params = x.programs.to_sampler(state.params)
-      with open_log(x, run, workdir, command) as log:
+      with open_log(x, run, workdir, command, source) as log:
         if not run.resumed:
           run.evaluate(0, sampler_params, log)
         for step in range(progress.step + 1, c.total_steps + 1):
@@ -172,7 +181,7 @@ def merge(old: dict, new: dict) -> dict:
   return out
 
 
-def open_log(x: Experiment, run: experiment.Run, workdir, command: str):
+def open_log(x: Experiment, run: experiment.Run, workdir, command, source):
   """The run's files, cut back to the step it goes on from; says what it does."""
   c, step = x.config, run.progress.step
   log = run_writer.open(
@@ -183,6 +192,7 @@ def open_log(x: Experiment, run: experiment.Run, workdir, command: str):
     transcripts=c.log_transcripts,
     console_every=c.log_every,
     command=command,
+    source=source,
   )
   log.say(f'model: {run.policy.source}; mesh {dict(x.mesh.shape)}')
   if c.model.param_dtype == 'bfloat16':

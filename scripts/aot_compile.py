@@ -125,6 +125,7 @@ def align(rows, left: int) -> str:
   )
 
 
+@config_lib.run_main
 def main(argv) -> int:
   rest, overrides = config_lib.split(argv)
   parser = argparse.ArgumentParser(
@@ -164,8 +165,4 @@ def main(argv) -> int:
 
 
 if __name__ == '__main__':
-  try:
-    sys.exit(main(sys.argv[1:]))
-  except ValueError as e:
-    print(f'error: {e}', file=sys.stderr)
-    sys.exit(1)
+  sys.exit(main())

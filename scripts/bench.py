@@ -33,6 +33,8 @@ import bench_dialogues
 import numpy as np
 from bench_peers import common, figures
 
+from rlvr_jax import config as config_lib
+
 SCRIPTS = pathlib.Path(__file__).resolve().parent
 HOME = SCRIPTS.parent / '.bench'
 STEPS = {'W1': 2, 'W2': 1, 'W3': 3}
@@ -339,7 +341,8 @@ def say(text: str) -> None:
   print(text, flush=True)
 
 
-def main(argv=None) -> int:
+@config_lib.run_main
+def main(argv) -> int:
   args = parse(argv)
   if args.work == 'W4':
     found = bench_dialogues.run(args.repeats, args.dtype)

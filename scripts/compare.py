@@ -22,6 +22,7 @@ import pathlib
 import sys
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import registry
 
 # What both sides share: the tasks, the prompt, and how answers are drawn.
 SHARED = (
@@ -79,7 +80,8 @@ def parse(argv):
       f'--k={flags.k} must be from 1 to --samples={other.eval.samples}.'
     )
   shared = {k: v for k, v in config_lib.flatten(other).items() if k in SHARED}
-  base = config_lib.of_run(flags.base, ())
+  with registry.first_stays():  # what both are asked is OTHER's
+    base = config_lib.of_run(flags.base, ())
   asked = base.copy_and_resolve_references()
   asked.update_from_flattened_dict(shared)
   return flags, (base, other), (asked, other)
@@ -170,36 +172,31 @@ def show(result, names) -> None:
     rich.console.Console(markup=False).print(table)
 
 
+@config_lib.run_main
 def main(argv) -> int:
-  try:
-    flags, own, configs = parse(argv)
-    from rlvr_jax.evaluation import compare
-    from rlvr_jax.reporting import pages, run_writer
+  flags, own, configs = parse(argv)
+  from rlvr_jax.evaluation import compare
+  from rlvr_jax.reporting import pages, run_writer
 
-    result = run(flags, own, configs, lambda text: print(text, flush=True))
-    folder = pathlib.Path(flags.other)
-    sides = [result[side] for side in ('base', 'other')]
-    names = [f'{pathlib.Path(s["dir"]).name} step {s["step"]}' for s in sides]
-    show(result, names)
-    run_writer.append(
-      folder / 'compare.jsonl',
-      sides[1]['step'],
-      {
-        **result,
-        'env': configs[1].env,
-        'temperature': configs[1].eval.temperature,
-      },
-    )
-    out = folder / 'compare-{}-{}.html'.format(*(s['step'] for s in sides))
-    pages.save(out, compare.html(result, names))
-    print(f'added to {folder / "compare.jsonl"}; page: {out}')
-  except (ValueError, OSError, RuntimeError) as e:
-    print(f'error: {e}', file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    return 130
+  result = run(flags, own, configs, lambda text: print(text, flush=True))
+  folder = pathlib.Path(flags.other)
+  sides = [result[side] for side in ('base', 'other')]
+  names = [f'{pathlib.Path(s["dir"]).name} step {s["step"]}' for s in sides]
+  show(result, names)
+  run_writer.append(
+    folder / 'compare.jsonl',
+    sides[1]['step'],
+    {
+      **result,
+      'env': configs[1].env,
+      'temperature': configs[1].eval.temperature,
+    },
+  )
+  out = folder / 'compare-{}-{}.html'.format(*(s['step'] for s in sides))
+  pages.save(out, compare.html(result, names))
+  print(f'added to {folder / "compare.jsonl"}; page: {out}')
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(main())

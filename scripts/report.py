@@ -6,21 +6,21 @@ python scripts/report.py DIR [DIR ...] --out=FILE.html
 import argparse
 import sys
 
+from rlvr_jax import config as config_lib
 from rlvr_jax.reporting import report
 
 
-def main(argv=None):
+@config_lib.run_main
+def main(argv) -> int:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('dirs', nargs='+', metavar='DIR')
   parser.add_argument('--out', required=True, metavar='FILE.html')
   args = parser.parse_args(argv)
-  try:
-    print(f'Wrote {report.build(args.dirs, args.out)}')
-  except (ValueError, OSError) as e:
-    sys.exit(f'report.py: {e}')
+  print(f'Wrote {report.build(args.dirs, args.out)}')
+  return 0
 
 
 if __name__ == '__main__':
-  main()
+  sys.exit(main())

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from rlvr_jax import digests, registry
+from rlvr_jax import config_file, digests, registry
 from rlvr_jax.io import checkpoint, gguf, safetensors, tokenizer, weight_names
 from rlvr_jax.io.tokenizer import Tokenizer
 from rlvr_jax.models.model_config import ModelConfig
@@ -126,10 +126,19 @@ def load_config(spec: str) -> ModelConfig:
 def recipe(spec: str) -> pathlib.Path | None:
   """The run directory of a config: runs/NAME/ARG for 'configs/NAME.py:ARG'.
 
-  None for a spec of another form.
+  None for a spec of another form. Configs in configs/studies/STUDY run in
+  runs/STUDY, whatever their file is called, so that a copied study does not
+  share run directories with the original.
   """
-  match = re.fullmatch(r'(?:.*/)?(\w+)\.py(?::([\w.,=-]+))?', spec)
-  return match and pathlib.Path('runs', match[1], match[2] or 'base')
+  match = re.fullmatch(
+    r'(?:(?:.*/)?studies/(?P<study>\w+)/|.*/)?(?P<name>\w+)\.py'
+    r'(?::(?P<arg>[\w.,=-]+))?',
+    spec,
+  )
+  if match is None:
+    return None
+  folder = match['study'] or match['name']
+  return pathlib.Path('runs', folder, match['arg'] or 'base')
 
 
 def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
@@ -179,6 +188,9 @@ def _run_model(folder: pathlib.Path) -> dict:
     ValueError: config.json is missing or is not the config of a run.
   """
   path = folder / 'config.json'
+  # Its config file may have registered the model that it names.
+  with registry.first_stays():
+    config_file.recall(folder)
   try:
     config = json.loads(path.read_text('utf-8'))
     model = {key: config['model'][key] for key in ('name', 'param_dtype')}
