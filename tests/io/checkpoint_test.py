@@ -1,4 +1,4 @@
-"""Saved, killed, cut and flipped: what is restored is always whole."""
+"""Only intact checkpoints are restored, after kills and damage of any kind."""
 
 import argparse
 import errno
@@ -237,7 +237,7 @@ def test_a_damaged_one_is_removed_only_by_the_next_save(tmp_path):
 
 
 def test_what_may_not_be_read_is_no_damage(tmp_path, monkeypatch):
-  """Else a run would go on from an earlier step, and remove the later one."""
+  """Else a run would resume from an earlier step and remove the later one."""
   _save(tmp_path, 1, 2)
 
   def refuse(path, *_, **__):
@@ -437,7 +437,7 @@ def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
       stdout=subprocess.PIPE,
       text=True,
     )
-    # Where it goes on, and two saves: the first one is done.
+    # The step it resumes from, then two saves, the first of which is complete.
     start, one, _ = (int(child.stdout.readline()) for _ in range(3))
     assert start == last
     time.sleep(rng.uniform(0, 0.3))

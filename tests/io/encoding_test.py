@@ -1,4 +1,4 @@
-"""Which tokens become text, and which text becomes tokens."""
+"""Text to tokens and back; control tokens, markers and chat templates."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from rlvr_jax.tasks import Task
 
 PAD, START, END = 256, 257, 258
 BYTES = tokenizer.byte_level()
-# As DeepSeek-R1-Distill has them: not special.
+# Not special, as in DeepSeek-R1-Distill.
 MARKS = ('<|User|>', '<|Assistant|>', '<think>', '</think>')
 R1 = (
   "{% for m in messages %}{% if m.role == 'user' %}"
@@ -146,8 +146,8 @@ def test_answers_are_found_among_the_tokens_that_say_them(ids, span):
 
 
 def test_sizes_do_not_fall_where_half_characters_are_several_marks():
-  # As SentencePiece falls back on bytes: U+4F60 is E4 BD A0, and '\ufffd' for
-  # each byte of a part of it.
+  # SentencePiece's byte fallback: U+4F60 is E4 BD A0, and '\ufffd' stands for
+  # each byte of an incomplete character.
   pieces = ['\\boxed{', 'x', '<0xE4>', '<0xBD>', '<0xA0>', '7', '}']
   fallback = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
   decode = lambda ids: fallback.decode([pieces[i] for i in ids])
@@ -173,7 +173,7 @@ def test_markers_become_tokens_where_the_template_writes_them_alone():
   ids, inside = tok.encode_between('It is ', '<|User|>', '.')
   assert ids == list(b'It is <|User|>.')
   assert inside == [False] * 6 + [True] * 8 + [False]
-  assert tok.specials == BYTES.specials  # as the file has them
+  assert tok.specials == BYTES.specials  # as in the file
 
 
 def test_a_reply_spells_no_markers():
@@ -224,7 +224,7 @@ def test_a_vocabulary_that_holds_control_tokens_as_words(spelled):
   [chat_template.CHATML, chat_template.CHATML.replace('<|im_start|>', 'user')],
 )
 def test_pieces_of_a_prompt_are_the_whole_prompt(scheme, template):
-  """Encoded by parts, a prompt has the ids of its rendering."""
+  """A prompt that is encoded in parts has the ids of its whole rendering."""
   tok = sentencepiece(scheme, template)
   text = chat_template.render(
     template, chat_template.messages('hello world'), add_generation_prompt=True
@@ -271,7 +271,7 @@ def test_space_that_a_marker_takes_with_it():
 
 
 def base_model(template):
-  """Bytes, and an <|endoftext|> that its files call the end."""
+  """Bytes, and <|endoftext|>, the end token that its files name."""
   made = tokenizer.byte_level()
   made.backend.add_special_tokens(['<|endoftext|>', '<|close|>'])
   eos = made.backend.token_to_id('<|endoftext|>')
@@ -292,7 +292,7 @@ def base_model(template):
     ),
     (chat_template.CHATML.replace("+ '<|im_end|>'", ''), '<|endoftext|>'),
     ('', '<|endoftext|>'),
-    # It begins an answer after anything, and closes none.
+    # It opens an answer after any message, and closes none.
     (
       "{% for m in messages %}{{ '<|im_start|>' + m.content }}{% endfor %}"
       '<|im_start|>',

@@ -61,7 +61,7 @@ def logp_of(tokens):
 
 @functools.cache
 def batch():
-  """Four groups; the third has no advantage at all, one row is empty."""
+  """Four groups; the third has only advantages of 0, one row is empty."""
   rng = np.random.default_rng(0)
   tokens = rng.integers(1, VOCAB, (B, T)).astype(np.int32)
   mask = np.zeros((B, T), bool)
@@ -135,7 +135,7 @@ def _by_hand(kl):
 
 
 def by_hand(rows=None, kl=''):
-  """{aggregate: (loss, gradient)} of the whole batch at once, plainly."""
+  """{aggregate: (loss, gradient)} of the whole batch in one plain pass."""
   return _by_hand(kl)(params(), rows or batch())
 
 
@@ -153,11 +153,11 @@ def check_equal(got, want):
 
 @pytest.mark.parametrize('aggregate', AGGREGATES)
 def test_accumulated_gradient_is_that_of_the_whole_batch_by_hand(aggregate):
-  """Micro-batches of one group, and the group without advantage skipped."""
+  """Micro-batches of one group; the group without advantage is skipped."""
   got = program(aggregate)(params(), batch())
   check_equal(got, by_hand()[aggregate])
   assert any(np.abs(g).max() > 1e-3 for g in got[-1].values())
-  # Of the skipped group, 6 tokens are in every mean all the same.
+  # All means include the 6 tokens of the skipped group.
   assert got[1]['entropy'].den == batch().mask.sum() == 23
   np.testing.assert_allclose(
     ratio.divide(got[1]['advantage/nonzero_frac']), 17 / 23, rtol=1e-6
@@ -188,14 +188,14 @@ def test_packing_changes_nothing(monkeypatch):
 
 
 def test_padding_changes_nothing():
-  """More columns after the rows, and more room for the prompts."""
+  """More columns after the rows, and a larger max_prompt."""
   wide = jax.tree.map(lambda x: np.pad(x, ((0, 0), (0, 5))), batch())
   got = program(s=S + 3)(params(), wide)
   check_equal(got, by_hand()['token_mean'])
 
 
 def test_order_changes_nothing():
-  """Rows inside their groups, and groups."""
+  """Order of rows inside groups, and of groups."""
   want = by_hand()['token_mean']
   for order in ([1, 0, 3, 2, 5, 4, 7, 6], [6, 7, 2, 3, 0, 1, 4, 5]):
     rows = jax.tree.map(lambda x, order=order: x[np.array(order)], batch())
@@ -206,20 +206,20 @@ def test_with_kl_no_group_is_skipped():
   got = program(kl='k3')(params(), with_reference())
   check_equal(got, by_hand(with_reference(), 'k3')['token_mean'])
   assert got[1]['entropy'].den == batch().mask.sum()
-  # It has a gradient where no advantage is left.
+  # The group without advantage has a gradient.
   zero = with_reference().replace(adv=np.zeros((B, T), np.float32))
   got = program(kl='k3')(params(), zero)
   assert max(np.abs(g).max() for g in got[-1].values()) > 1e-3
 
 
 def test_groups_that_pad_a_batch_weigh_nothing():
-  """As `rollout.select` pads: no sampled token. The denominator is of all."""
+  """Padding of `groups.select`. The denominator counts all groups."""
   some = jax.tree.map(np.copy, batch())
   for x in (some.mask, some.adv, some.logp_old):
     x[6:] = 0
   got = program()(params(), some)
   check_equal(got, by_hand(some)['token_mean'])
-  # What stands in them cannot matter.
+  # Their contents cannot matter.
   some.tokens[6:] = 0
   for a, b in zip(
     jax.tree.leaves(got), jax.tree.leaves(program()(params(), some))
@@ -275,7 +275,9 @@ def metrics_by_hand():
   adv, old = rows.adv[rows.mask], rows.logp_old[rows.mask]
   rho = np.exp(logp - old)
   cut = ((adv > 0) & (rho > 1.2)) | ((adv < 0) & (rho < 0.8))
-  assert 0 < cut.mean() < np.mean(adv != 0) < 0.7  # something to get wrong
+  assert (
+    0 < cut.mean() < np.mean(adv != 0) < 0.7
+  )  # so that a mistake would show
   return {
     'entropy': entropy.mean(),
     'ratio': rho.mean(),
@@ -312,7 +314,7 @@ def test_metrics_are_never_over_a_part_of_the_tokens():
   check_equal((loss, grads), by_hand(off_policy())['token_mean'])
   whole = {k for k, r in metrics.items() if r.den > 0}
   assert whole == {'advantage/nonzero_frac'}
-  # Where every group is visited they are whole in any case.
+  # If no group is skipped they cover all tokens in any case.
   rows = off_policy()
   rows = rows.replace(adv=np.where(rows.mask, 1.0, 0.0).astype(np.float32))
   _, metrics, _ = f(params(), rows, look=False)
@@ -322,7 +324,7 @@ def test_metrics_are_never_over_a_part_of_the_tokens():
 
 
 def test_metrics_are_over_all_tokens_where_tokens_are_chosen():
-  """The forward pass of the choice serves for the skipped groups too."""
+  """The forward pass that selects tokens serves the skipped groups too."""
   both = []
   for per_micro in (1, 4):
     f = functools.partial(
@@ -354,7 +356,7 @@ def test_forward_gives_the_log_probs_of_the_weights():
 
 
 def test_the_entropy_bonus_adds_its_own_gradient():
-  """loss = surrogate - 0.3 mean H, and all groups are visited for it."""
+  """loss = surrogate - 0.3 mean H, and no group is skipped."""
 
   def entropy(params):
     rows = batch()
@@ -381,7 +383,7 @@ def test_the_entropy_bonus_adds_its_own_gradient():
 
 
 def test_a_correction_weighs_advantages_by_the_trainer_s_own_view():
-  """w = min(pi_trainer / pi_sampler, 1.02) a token, and logp_old is renewed."""
+  """w = min(pi_trainer / pi_sampler, 1.02) per token; logp_old is replaced."""
   rows = batch()
   f = functools.partial(
     train_step.prepare,
@@ -405,7 +407,7 @@ def test_a_correction_weighs_advantages_by_the_trainer_s_own_view():
 
 
 def test_a_critic_gives_advantages_and_learns_the_returns():
-  """One row by hand: values are a line of the hidden state, GAE with lam=1."""
+  """One row by hand: values are linear in the hidden state, GAE with lam=1."""
   critic = MODEL.clone(value_head=True)
   rng = np.random.default_rng(7)
   weights = {
@@ -450,7 +452,7 @@ def test_a_critic_gives_advantages_and_learns_the_returns():
 
 
 def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
-  """The loss is mean KL(teacher || policy), 0 with no gradient for itself."""
+  """The loss is mean KL(teacher || policy): 0, without gradient, for itself."""
   rows = batch()
   other = jax.tree.map(lambda x: x * 1.1, params())
 
@@ -492,7 +494,7 @@ def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
 
 @pytest.fixture(scope='module')
 def trained():
-  """(new state, the jitted update, as train.py makes them)."""
+  """(new state, step, jitted update, abstract state), as in a run."""
   section = namespaces.SimpleNamespace(
     learning_rate=0.01, schedule='linear', warmup_steps=0, b1=0.9, b2=0.95,
     eps=1e-8, weight_decay=0.1, max_grad_norm=1.0, value_learning_rate=0.0,
@@ -521,7 +523,7 @@ def trained():
       held, tx=tx, trainable=trainable, abstract=abstract
     )
 
-  # With rules of sharding, as a run has them.
+  # With a run's sharding rules.
   def run(state, rows):
     with sharding.use(MESH):
       rows = sharding.from_host(rows, sharding.rows(MESH))
@@ -551,15 +553,15 @@ def test_update_moves_the_trained_and_compiles_once(trained):
     )
   assert update._cache_size() == 1
   after = optimizer.split(state.params, 'layers|final_norm')
-  assert bits(after[1]) == bits(before[1])  # frozen: not a bit
+  assert bits(after[1]) == bits(before[1])  # frozen: bit-equal
   assert set(before[1]) == {'embedding'}
   for k, x in after[0].items():
-    # Adam's first steps are the rate times about the sign.
+    # Adam's first steps are about the rate times the sign.
     moved = np.abs(np.asarray(x) - before[0][k])
     assert 0.001 < moved.max() < 0.04
   np.testing.assert_allclose(rates, [0.01, 0.009, 0.008], rtol=1e-5)
   assert state.step == 3
-  # The state is what abstract_state says, in structure, shapes and places.
+  # Structure, shapes and shardings are those of abstract_state.
   leaf = lambda x: (x.shape, x.dtype, x.sharding)
   assert jax.tree.map(leaf, state) == jax.tree.map(leaf, abstract)
 
@@ -599,7 +601,9 @@ def test_what_is_not_finite_leaves_the_state_as_it_was(trained, fault):
   assert bits((state.params, state.opt_state)) == before
   assert floats(metrics)['update_skipped'] == 1
   assert state.step == 2
-  if fault != 'params':  # the next one goes on, at the rate it would have had
+  if (
+    fault != 'params'
+  ):  # the next update is applied, at the rate this one would have had
     state, metrics = run(state, batch())
     assert floats(metrics)['update_skipped'] == 0
     assert bits(state.params) != before[: len(jax.tree.leaves(state.params))]
@@ -620,13 +624,13 @@ def test_a_batch_without_gradient_leaves_the_state_as_it_was(trained):
     assert numbers['batch_empty'] == 1
     assert numbers['update_skipped'] == numbers['loss'] == 0
     assert numbers['update/moved_frac'] == 0
-    # A mean over nothing is no number; one over tokens without gradient is.
+    # Means over nothing are NaN; means over tokens without gradient are not.
     for name in ('entropy', 'ratio', 'sampler_trainer/logp_diff_max'):
       assert np.isnan(numbers[name]) == (rows is nothing)
 
 
 def updater(tx, model=MODEL):
-  """(new state, jitted update) of that optimiser, all parameters trained."""
+  """(new state, jitted update) for an optimiser of all parameters."""
   abstract = train_step.abstract_state(model, tx, '.*', MESH)
   update = jax.jit(
     functools.partial(
@@ -658,7 +662,7 @@ def test_several_batches_are_one_update_on_the_sum_of_their_gradients():
   """Each is divided by its own denominator; shapes may differ."""
   tx, every = optax.sgd(1.0), '.*'
   part = lambda rows, t: jax.tree.map(lambda x: x[rows, :t], batch())
-  # Of one prompt each; the second is cut behind its last trained token.
+  # One prompt each; the second ends after its last trained token.
   last = int(np.flatnonzero(batch().mask[GROUP:].any(0))[-1])
   parts = (
     part(slice(0, GROUP), T),
@@ -701,7 +705,7 @@ def test_several_batches_are_one_update_on_the_sum_of_their_gradients():
 
 @pytest.mark.parametrize('fault', ['nan', 'inf', 'moment'])
 def test_an_update_that_is_not_finite_is_not_made(fault):
-  """Loss and gradient are finite: what the optimiser makes of them is not."""
+  """Loss and gradient are finite; new parameters or moments are not."""
   scale = {'nan': np.nan, 'inf': np.inf, 'moment': 1.0}[fault]
   tx = optax.chain(wild(1e-3), optax.scale(scale))
   state, update = updater(tx)
@@ -719,13 +723,13 @@ def test_an_update_that_is_not_finite_is_not_made(fault):
   assert np.isfinite(numbers['grad_norm'])
 
 
-def test_parameters_that_are_finite_and_say_nothing_are_not_taken():
+def test_parameters_beyond_the_largest_are_not_taken():
   state, update = updater(wild(3 * train_step.LARGEST))
   before = bits((state.params, state.opt_state))
   state, metrics = update(state, (batch(),))
   assert bits((state.params, state.opt_state)) == before
   assert floats(metrics)['update_skipped'] == 1
-  # Those that are large already may shrink.
+  # Parameters that are large already may stay and shrink.
   large = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(1e5), state.params)
   assert train_step._bounded(large, large)
   assert train_step._bounded(state.params, large)
@@ -783,7 +787,7 @@ def test_a_policy_that_cannot_be_moved_is_skipped(trained, adv, skipped):
 
 
 def test_weights_kept_in_bfloat16_train_as_far_as_in_float32():
-  """Rounded to nearest, 20 steps of 1e-6 would go 1% of the way."""
+  """Rounded to nearest, 20 steps of 1e-6 would cover 1% of the distance."""
   section = namespaces.SimpleNamespace(
     learning_rate=1e-6, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
     eps=1e-8, weight_decay=0.0, max_grad_norm=1.0, value_learning_rate=0.0,
@@ -807,14 +811,14 @@ def test_weights_kept_in_bfloat16_train_as_far_as_in_float32():
     )
     far[name] = np.concatenate([x.ravel() for x in jax.tree.leaves(gone)])
     shares[name] = moved_fracs
-    # The same state gives the same bits: a run goes on as if never stopped.
+    # The same state gives the same bits, so a resumed run is bit-equal.
     again = update(start, (batch(),))[0]
     assert bits(again.params) == bits(update(start, (batch(),))[0].params)
   exact, rounded = far.values()
   along = lambda x: float((x * np.sign(exact)).sum() / np.abs(exact).sum())
   assert along(exact) == 1
   assert along(rounded) == pytest.approx(1, abs=0.1)
-  # Most weights stay, and the few take longer steps: it says so.
+  # Most weights do not change and a few take longer steps: moved_frac is low.
   assert min(shares['float32']) > 0.9
   assert 0 < max(shares['bfloat16']) < 0.1
 
@@ -844,7 +848,7 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
   want = np.array([[0, 1, 1], [0, 1, 1], [0, 1, 1], [0, 1, 0]], bool)
   np.testing.assert_array_equal(got.mask, want)
   assert got.logp_ref is None
-  # Rows cut by the limit are not trained: one row is left.
+  # Rows that the length limit cut are masked: one row is left.
   got = types.flatten(rollout, adv, mask_truncated=True)
   np.testing.assert_array_equal(
     got.mask, want & [[True], [False], [False], [False]]
@@ -855,7 +859,7 @@ def test_capacities_end_with_all_positions():
   assert S == 4
   sizes = micro_batch.capacities(shapes(per_micro=2), 1000)
   assert sizes == tuple(501 * k for k in (2, 3, 4, 5, 6, 8))
-  # Few positions are not worth several programs.
+  # Small micro-batches have one capacity: several programs are not worth it.
   assert micro_batch.capacities(shapes(per_micro=1), 400) == (603, 804)
   assert micro_batch.capacities(shapes(per_micro=1), 20) == (44,)
 

@@ -133,7 +133,7 @@ def test_a_row_that_is_cut_says_so():
 
 
 def test_what_a_limit_cut_counts_only_where_it_is_marked():
-  """'7 or more' of 6 characters is no 7: nobody said that it is the answer."""
+  """'7 or more', cut to 6 characters, is no answer of 7: it is not marked."""
   texts = ['so 7', 'so 7 + ', '####7\n', 'so $7$ ', '####4\n', '4']
   got = collect(*texts)
   right, none = enums.Verdict.CORRECT, enums.Verdict.NO_ANSWER
@@ -187,7 +187,7 @@ def test_a_mark_can_be_demanded():
   )
   transcripts = [t for group in got.transcripts for t in group]
   assert {t.fallback for t in transcripts} == {False}
-  # Votes and labels read by the same rules.
+  # Votes and labels use the same rules.
   records = [sample_store.record(TASKS[0], t, 1.0) for t in transcripts]
   assert [r['answer'] for r in records] == [None, '7', None, None]
 
@@ -202,7 +202,7 @@ def refuse_eights(tasks, transcripts):
 
 
 def test_a_refused_row_leaves_its_group():
-  """The other rows get what they would get in a group without it."""
+  """The other rows get the advantages of a group without it."""
   got = collect('1', '8', '333', '1', '22', '333', reward=refuse_eights)
   np.testing.assert_array_equal(
     got.score.turns[..., 0], [[True, False, True], [True] * 3]
@@ -262,7 +262,7 @@ def test_metrics_have_their_known_values():
     'accuracy': 4 / 8,
     'verdict/correct': 4 / 8,
     'verdict/wrong': 2 / 8,
-    'verdict/no_answer': 2 / 8,  # a row that is cut marks none
+    'verdict/no_answer': 2 / 8,  # a truncated row has no marked answer
     'verdict/unverifiable': 0.0,
     'verdict/fallback': 6 / 8,
     'verdict/timeout': 0.0,

@@ -36,7 +36,7 @@ def test_pieces_join_to_the_stream():
     pieces += ids(13, 5, position, count)
     position += count
   assert pieces == whole
-  # Across an epoch's end, and far away.
+  # Across the end of an epoch, and at a far position.
   assert ids(13, 5, 10, 6) == whole[10:16]
   far = 13 * 10**15
   assert sorted(ids(13, 5, far, 13)) == list(range(13))
