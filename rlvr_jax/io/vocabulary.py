@@ -1,8 +1,11 @@
-"""Vocabularies from tokenizer.json, GGUF metadata or bytes, as `tokenizers`
-objects. Files are untrusted."""
+"""Reads vocabularies: of tokenizer.json, of GGUF metadata, or of bytes.
+
+They are objects of the `tokenizers` package. Files are untrusted.
+"""
 
 import contextlib
 import pathlib
+from collections.abc import Iterator
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
@@ -16,7 +19,7 @@ _WORDS = (
 
 
 @contextlib.contextmanager
-def reading(what: str):
+def reading(what: str) -> Iterator[None]:
   """Turns any exception of the `tokenizers` package into a ValueError.
 
   The package raises plain Exceptions, and a BaseException if its Rust code
