@@ -75,7 +75,7 @@ class Episode(NamedTuple):
     messages, replies, stops: of each turn.
     tokens: of the prompt, the messages and the replies between them.
     turn, logp: of each token; -1 and 0 where it was not sampled.
-    context_ends: number of tokens before each turn, then with the last reply.
+    context_ends: number of tokens before each turn; last, that with last_reply.
     last_reply: its tokens.
   """
 
