@@ -660,8 +660,10 @@ def wild(rate):
 
 def test_several_batches_are_one_update_on_the_sum_of_their_gradients():
   """Each is divided by its own denominator; shapes may differ."""
-  tx, every = optax.sgd(1.0), '.*'
-  part = lambda rows, t: jax.tree.map(lambda x: x[rows, :t], batch())
+  tx, every = optax.sgd(lambda count: 1.0), '.*'  # with a count of updates
+  part = lambda rows, t: jax.tree.map(
+    lambda x: jnp.asarray(x[rows, :t]), batch()
+  )
   # One prompt each; the second ends after its last trained token.
   last = int(np.flatnonzero(batch().mask[GROUP:].any(0))[-1])
   parts = (
@@ -671,11 +673,10 @@ def test_several_batches_are_one_update_on_the_sum_of_their_gradients():
   options = dict(
     algorithm=algorithm(), model=MODEL, temperature=1.0, trainable=every
   )
-  grads = [
-    train_step.gradients(params(), p, shapes=shapes(1), **options)
-    for p in parts
-  ]
   held = sharding.put_params(params(), MODEL, MESH)
+  grads = [
+    train_step.gradients(held, p, shapes=shapes(1), **options) for p in parts
+  ]
   abstract = train_step.abstract_state(MODEL, tx, every, MESH)
   state, metrics = train_step.update(
     train_step.new_state(held, tx=tx, trainable=every, abstract=abstract),
