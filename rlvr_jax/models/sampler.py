@@ -229,7 +229,7 @@ def sample(
   logits = jnp.repeat(final(last), group, axis=0)
   seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
   u = uniforms(key, p, group, n)
-  pick = functools.partial(book, sampling=sampling)
+  pick = functools.partial(sample_step, sampling=sampling)
 
   def step(prefix, state):
     kv, seen = prefix
