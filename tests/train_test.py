@@ -162,8 +162,8 @@ def runs(run, tmp_path_factory):
   assert whole.returncode == 0, whole.stderr
   seconds = random.uniform(0, 0.5)
   plan = (
-    ('SIGINT:1', (130,), 'stopped after step 1; the same command goes on'),
-    ('SIGTERM:2', (130,), 'stopped after step 2; the same command goes on'),
+    ('SIGINT:1', (130,), 'stopped after step 1; run the same command'),
+    ('SIGTERM:2', (130,), 'stopped after step 2; run the same command'),
     ('SIGKILL:3', (-9,), 'resuming after step 2'),
     ('save:4', (-9,), 'resuming after step 2'),
     (f'random:{seconds}', (-9, 0), 'resuming after step 2'),
@@ -315,7 +315,7 @@ def test_a_gap_between_sampler_and_trainer_is_told(gap, tokens, warned):
   log = types.SimpleNamespace(say=said.append)
   c = types.SimpleNamespace(max_logp_diff=0.01, method='rl')
   metrics = {'sampler_trainer/logp_diff_max': gap}
-  alarms.say(log, c, 3, metrics | {'advantage/nonzero_frac': tokens})
+  alarms.check(log, c, 3, metrics | {'advantage/nonzero_frac': tokens})
   assert len(said) == warned
   assert all('ALARM step 3' in line for line in said)
 
@@ -325,7 +325,7 @@ def test_a_skipped_update_is_told(skipped):
   said = []
   log = types.SimpleNamespace(say=said.append)
   c = types.SimpleNamespace(max_logp_diff=0.01, method='rl', num_iterations=3)
-  alarms.say(log, c, 3, {'update_skipped': float(skipped)})
+  alarms.check(log, c, 3, {'update_skipped': float(skipped)})
   assert len(said) == bool(skipped)
   assert all('ALARM step 3: 2 of 3 updates' in line for line in said)
 

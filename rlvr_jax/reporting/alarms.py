@@ -15,7 +15,7 @@ def refusal(c, metrics: dict) -> str:
   return f'{who} refused every row (or gave it no finite value)'
 
 
-def say(log, c, s: int, metrics: dict) -> None:
+def check(log, c, s: int, metrics: dict) -> None:
   """Says so when an update was skipped; when no row has a reward; when sampler
   and trainer disagree by more than the bound, or by no number at all (a gap of
   NaN, in a batch that has tokens to train)."""
