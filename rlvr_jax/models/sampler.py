@@ -156,7 +156,7 @@ def uniforms(key, prompts: int, group: int, n: int):
 
 
 def initial_state(u) -> dict:
-  """What `book` keeps, before the first token."""
+  """What `sample_step` keeps, before the first token."""
   b, n = u.shape
   return {
     'u': u,

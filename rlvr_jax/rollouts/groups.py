@@ -18,7 +18,7 @@ class Collected(NamedTuple):
   score: types.Score
   transcripts: list[list[base.Transcript]]  # [P][G]
   graded: list[list[base.RewardResult]]  # [P][G]
-  games: list | None = None  # [P][G], of dialogues: see `games.collect`
+  episodes: list | None = None  # [P][G], of dialogues: `episode_scores.collect`
   log_fields: list[list[dict]] | None = None  # [P][G], for `lines`
 
 
