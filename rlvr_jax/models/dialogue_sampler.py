@@ -116,12 +116,12 @@ def _read(params, model, cache, inputs, length):
     layers.causal(f) & real[:, None, None],
   )
   put = jax.lax.dynamic_update_slice_in_dim
-  cache = [
+  columns = [
     (put(ck, k, cache.used, 3), put(cv, v, cache.used, 2))
     for (ck, cv), (k, v) in zip(cache.cache, pairs, strict=True)
   ]
   cache = cache._replace(
-    cache=cache,
+    cache=columns,
     written=put(cache.written, real, cache.used, 1),
     count=cache.count + length,
     # The columns after the longest are free: what is there is written over.
