@@ -1,7 +1,7 @@
-"""Our side of the benchmark; see bench_peers/common.py for what a side does.
+"""Our side of the benchmark; bench_peers/common.py defines what a side does.
 
-It times the programs that training runs: the sampler, `train_step.update`, and the
-change of layout between them. On an accelerator give --dtype=bfloat16.
+It times the programs of training: the sampler, `train_step.update`, and the
+resharding between them. On an accelerator give --dtype=bfloat16.
 """
 
 import functools
@@ -136,15 +136,15 @@ def train(args, record, side, end):
     middle = time.perf_counter()
     reward = np.array([common.digit_share(t) for t in texts], np.float32)
     shape = (len(case.prompts), case.samples)
-    rolled = single_turn.to_rollout(prompt, length, out, case.samples)
+    rollout = single_turn.to_rollout(prompt, length, out, case.samples)
     score = types.Score(
       reward=reward.reshape(*shape, 1),
       turns=np.ones((*shape, 1), bool),
       belief=None,
       verdict=np.zeros(shape, np.int32),
     )
-    adv = np.asarray(algorithm.advantages(algo, rolled, score))
-    batch = sharding.from_host(types.flatten(rolled, adv, False), rows)
+    adv = np.asarray(algorithm.advantages(algo, rollout, score))
+    batch = sharding.from_host(types.flatten(rollout, adv, False), rows)
     state, metrics = update(state, (batch,))
     jax.block_until_ready(state)
     gap = float(metrics['sampler_trainer/logp_diff_max'])

@@ -1,15 +1,16 @@
-"""One HTML page of one run, or of several side by side.
+"""Writes one HTML page of one run, or of several side by side.
 
 python scripts/report.py DIR [DIR ...] --out=FILE.html
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from rlvr_jax.reporting import report
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
