@@ -134,7 +134,7 @@ ELSEWHERE = {
   'labels': 'label_script_test.py::trains_on_the_tasks_that_have_labels',
   'max_resample_batches': 'train_test.py::killed_again_and_again',
   'max_skipped_updates': 'train_test.py::a_policy_that_blows_up_stops',
-  'metrics_every': 'train_test.py::metrics_of_tokens_are_told',
+  'metrics_every': 'train_test.py::metrics_of_tokens_come',
   'mesh.shape': 'models/sharding_test.py::parameters_and_moments_are_cut',
   'teacher.logits': 'methods_test.py::distillation_from_logits',
   'teacher.name': 'methods_test.py::distillation_from_samples',
