@@ -5,6 +5,8 @@ that change several keys at once, such as a scale. One key is changed with
 `--config.key=value`.
 """
 
+import pathlib
+
 import ml_collections
 
 from rlvr_jax import registry
@@ -121,8 +123,8 @@ def base() -> ml_collections.ConfigDict:
   c.algo = ml_collections.ConfigDict()
   # By name, with literal arguments; see the modules of rlvr_jax/ops.
   c.algo.credit = 'outcome'  # one row's rewards to scores: credit.py
-  # Whose scores a turn is compared with: of the group's members that reached it
-  # ('living'), or of all of them, 0 where the game was over ('padded').
+  # Baseline of turn k: the group's members that reached it ('living'), or all of
+  # them, with finished games counting as 0 ('padded').
   c.algo.turn_statistics = 'living'
   # Scores to advantages: estimators.py; 'gae(gamma=1.0, lam=0.95)' makes it
   # PPO, with a value head on the policy.
@@ -190,33 +192,14 @@ def base() -> ml_collections.ConfigDict:
   return c
 
 
-SCALES = ('tiny', 'smollm2', 'qwen2.5_7b')
+##### scales that studies share; they set the rest #####
 
 
-def at_scale(scale: str, base: str = 'reliable') -> ml_collections.ConfigDict:
-  """What the studies share at one of SCALES; they set the rest.
+def tiny() -> ml_collections.ConfigDict:
+  """RL of a byte-level model, a minute on two CPU cores.
 
-  tiny: RL on the tasks of a model of configs/substrate.py, in a minute on two
-  CPU cores. smollm2: arithmetic with the packaged SmolLM2-135M, an hour there.
-  qwen2.5_7b: GSM8K on a TPU slice such as v5e:8x8; the architecture without
-  weights, which --config.model.name=Qwen/Qwen2.5-7B brings.
+  Model and tasks are a study's: configs/base_models.
   """
-  c = BASES[scale]()
-  if scale == 'tiny':
-    c.model.name = f'configs/substrate.py:{base}'
-    c.env, c.max_prompt_length, c.max_completion_length = tasks_of(base)
-  return c
-
-
-def tasks_of(base: str) -> tuple[str, int, int]:
-  """(env, max_prompt_length, max_completion_length) of a substrate."""
-  from configs import substrate
-
-  c = substrate.get_config(base)
-  return c.env, c.max_prompt_length, c.max_completion_length
-
-
-def _tiny():
   c = base()
   c.total_steps = 40
   c.train_batch_size = 16
@@ -233,7 +216,8 @@ def _tiny():
   return c
 
 
-def _smollm2():
+def smollm2() -> ml_collections.ConfigDict:
+  """Arithmetic with the packaged SmolLM2-135M, an hour on two CPU cores."""
   c = base()
   c.env = "arithmetic(max_value=20, ops='+-', test_size=128)"
   c.total_steps = 100
@@ -252,7 +236,12 @@ def _smollm2():
   return c
 
 
-def _qwen():
+def qwen() -> ml_collections.ConfigDict:
+  """GSM8K on a TPU slice such as v5e:8x8.
+
+  An architecture without weights; --config.model.name=Qwen/Qwen2.5-7B brings
+  them.
+  """
   c = base()
   c.model.name = 'qwen2.5_7b'
   c.model.dtype = 'bfloat16'
@@ -277,7 +266,17 @@ def _qwen():
   return c
 
 
-BASES = {'tiny': _tiny, 'smollm2': _smollm2, 'qwen2.5_7b': _qwen}
+##### what a config file calls #####
+
+
+def path(file: str) -> str:
+  """'configs/NAME.py' for the __file__ of a config file.
+
+  So that a study names its own first stage where it was copied to.
+  """
+  parts = pathlib.Path(file).parts
+  at = max((i for i, part in enumerate(parts) if part == 'configs'), default=0)
+  return '/'.join(parts[at:])
 
 
 def parse_arg(arg: str, **known):

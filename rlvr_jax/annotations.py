@@ -1,5 +1,7 @@
 """Values of options, held against the annotations of the functions they set."""
 
+import keyword
+import math
 import types
 import typing
 
@@ -17,6 +19,34 @@ def is_text(x) -> bool:
   if not isinstance(x, str) or '\0' in x:
     return False
   return not any('\ud800' <= c <= '\udfff' for c in x)
+
+
+def literal(value) -> str:
+  """The text of a value; of a string that is one word, the word.
+
+  Raises:
+    TypeError: what is neither a finite number, text, True, False, None, nor a
+      tuple or list of these.
+  """
+  kind = type(value)
+  if kind is Word:
+    return str(value)
+  if kind is str and value.isascii() and value.isidentifier():
+    # Of true, false and none a parameter may make something else than text.
+    taken = keyword.iskeyword(value) or keyword.iskeyword(value.title())
+    return repr(value) if taken else value
+  if kind in (str, bool, int, type(None)):
+    return repr(value)
+  if kind is float and math.isfinite(value):
+    return repr(value)
+  if kind in (tuple, list):  # in which words would be no literals
+    inner = [repr(v) if type(v) in (str, Word) else literal(v) for v in value]
+    text = ', '.join(inner) + ',' * (kind is tuple and len(inner) == 1)
+    return f'({text})' if kind is tuple else f'[{text}]'
+  raise TypeError(
+    f'{str(value)[:60]} ({kind.__name__}): give a finite number, text, True, '
+    'False, None, or a tuple or list of these.'
+  )
 
 
 def fitted(kinds, value):

@@ -6,21 +6,20 @@ file does not exist: `--config.a.b=value` changes one and never makes one.
 """
 
 import ast
-import contextlib
-import importlib.util
+import functools
 import inspect
 import json
 import math
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
 from ml_collections import config_dict
 
-from rlvr_jax import config_limits, registry
+from rlvr_jax import config_file, config_limits, registry
 
 ABSENT = '(absent)'
 _BOOLS = {'true': True, '1': True, 'false': False, '0': False}
@@ -51,7 +50,8 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   """The locked config of `FILE.py[:ARG]` with `a.b=value` overrides applied.
 
-  FILE.json, as a run writes it, is read too.
+  FILE.json, as a run writes it, is read too, and with it the functions that
+  the run's config file registered.
 
   Raises:
     ValueError: no such file (lists those beside it), an ARG that is not
@@ -61,8 +61,9 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   name, _, arg = spec.partition(':')
   if pathlib.Path(name).suffix == '.json':
     config = _from_json(name, arg)
+    config_file.recall(pathlib.Path(name).parent)
   else:
-    get_config = module(spec).get_config
+    get_config = config_file.module(spec).get_config
     takes = inspect.signature(get_config).parameters
     if arg and not takes:
       raise ValueError(
@@ -74,6 +75,30 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     _apply(config, override)
   config_limits.check(flatten(config))
   return config.lock()
+
+
+def run_main(main: Callable) -> Callable:
+  """A script's `main(argv)`, made to print what it refuses.
+
+  The result is the exit status: main's own, 1 after an error, 130 after Ctrl-C.
+  Errors of subclasses, such as JAX's and those of decoding, are not ours and
+  keep their traceback, which is what helps then.
+  """
+
+  @functools.wraps(main)
+  def run(argv: Sequence[str] | None = None) -> int:
+    try:
+      return main(sys.argv[1:] if argv is None else argv) or 0
+    except KeyboardInterrupt:
+      return 130
+    except Exception as e:
+      ours = type(e) in (ValueError, RuntimeError, FloatingPointError)
+      if not (ours or isinstance(e, OSError)):
+        raise
+      print(f'error: {e}', file=sys.stderr)
+      return 1
+
+  return run
 
 
 def of_run(workdir, overrides: Sequence[str]) -> ml_collections.ConfigDict:
@@ -117,23 +142,6 @@ def add_eval_flags(parser, overrides: list[str]) -> None:
       type=lambda value, key=key: overrides.append(f'{key}={value}'),
       help=f"{text}; default: the run's config",
     )
-
-
-def module(spec: str):
-  """The module of the config file that `FILE.py[:ARG]` names."""
-  path = pathlib.Path(spec.partition(':')[0])
-  _must_exist(path)
-  # `from configs import common` works from any directory.
-  above = [p.parent for p in path.resolve().parents if p.name == 'configs']
-  loader = importlib.util.spec_from_file_location(
-    f'config_{path.stem}', path.resolve()
-  )
-  loaded = importlib.util.module_from_spec(loader)
-  with _on_path(above[:1]):
-    loader.loader.exec_module(loaded)
-  if not hasattr(loaded, 'get_config'):
-    raise ValueError(f'{path} has no get_config(), so it is not a config.')
-  return loaded
 
 
 def flatten(config) -> dict[str, Any]:
@@ -320,22 +328,9 @@ def _literal_or_text(text):
     return text
 
 
-def _must_exist(path):
-  if path.is_file():
-    return
-  folder = path.parent if path.parent.is_dir() else pathlib.Path('configs')
-  found = sorted(folder.rglob('*.py')) if folder.is_dir() else []
-  names = [str(p) for p in found if p.name not in ('__init__.py', 'common.py')]
-  raise ValueError(
-    f'No config file {registry.show(str(path))}.'
-    f'{registry.nearest(str(path), names)} There are: '
-    f'{", ".join(names) or f"none in {folder}"}.'
-  )
-
-
 def _from_json(name, arg):
   path = pathlib.Path(name)
-  _must_exist(path)
+  config_file.must_exist(path)
   if arg:
     raise ValueError(f'{name} takes no ARG; {registry.show(arg)} was given.')
   try:
@@ -344,17 +339,6 @@ def _from_json(name, arg):
     raise ValueError(
       f'{name} is not a config in JSON: {registry.show(str(e))}.'
     ) from e
-
-
-@contextlib.contextmanager
-def _on_path(folders):
-  added = [str(f) for f in folders]
-  sys.path[:0] = added
-  try:
-    yield
-  finally:
-    for folder in added:
-      sys.path.remove(folder)
 
 
 def _is_group(value):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import processes, registry, resume
+from rlvr_jax import config_file, processes, registry, resume
 from rlvr_jax.io import checkpoint, load
 from rlvr_jax.reporting import run_writer
 
@@ -40,12 +40,15 @@ def ensure(c) -> None:
   for spec in dict.fromkeys(names):
     folder = load.recipe(spec)
     if folder is not None:
-      _ensure(spec, folder, config_lib.load(spec))
+      with registry.first_stays():
+        config = config_lib.load(spec)
+      _ensure(spec, folder, config)
 
 
 def _ensure(spec: str, folder: Path, config) -> None:
   if finished(folder, config.total_steps):
     resume.check_config(folder, config, newer=True)
+    config_file.check(folder, config_file.source(spec))
     return
   # Who has this lock trains; the run's own lock is the trainer's.
   turn = _wait(spec, folder, '.turn')

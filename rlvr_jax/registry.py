@@ -61,6 +61,7 @@ LONGEST = 10_000  # characters of a spec
 
 _FUNCTIONS: dict[str, dict[str, Callable]] = {kind: {} for kind in _MODULES}
 _TRIALS: dict[str, Callable[[Callable], object]] = {}
+_first_stays = False
 
 
 class Spec(str):
@@ -72,16 +73,56 @@ def register(kind: str, name: str | None = None):
 
   def wrap(fn):
     key = name or fn.__name__
-    known = _FUNCTIONS[kind].setdefault(key, fn)
-    if (known.__module__, known.__qualname__) != (
-      fn.__module__,
-      fn.__qualname__,
-    ):
-      raise ValueError(f'{kind} {key!r} is registered twice.')
+    known = _FUNCTIONS[kind].get(key, fn)
+    where = lambda f: (f.__module__, f.__qualname__)
+    if known is not fn and _first_stays:
+      if kind == 'model' and not _same_source(known, fn):
+        raise ValueError(
+          f'model {key!r} is not the same in {known.__code__.co_filename} and '
+          f'{fn.__code__.co_filename}: rename one of them.'
+        )
+      return fn
+    if where(known) != where(fn):
+      raise ValueError(
+        f'{kind} {key!r} is registered twice, by {known.__module__} and '
+        f'{fn.__module__}: rename one of them.'
+      )
     _FUNCTIONS[kind][key] = fn
     return fn
 
   return wrap
+
+
+@contextlib.contextmanager
+def first_stays() -> Iterator[None]:
+  """Within it, names that are taken stay with who has them.
+
+  For the config file of another run, of which only the model is used: its
+  functions must be there, and must not replace those of the run at hand. A
+  model of the same name must be the same.
+  """
+  global _first_stays
+  before, _first_stays = _first_stays, True
+  try:
+    yield
+  finally:
+    _first_stays = before
+
+
+def registered() -> dict[tuple[str, str], Callable]:
+  """{(kind, name): function} of what is registered by now."""
+  return {
+    (kind, name): fn
+    for kind, functions in _FUNCTIONS.items()
+    for name, fn in functions.items()
+  }
+
+
+def _same_source(a: Callable, b: Callable) -> bool:
+  try:
+    return inspect.getsource(a) == inspect.getsource(b)
+  except OSError:  # a file that is gone
+    return False
 
 
 def nearest(name: str, known) -> str:
@@ -296,6 +337,28 @@ def parse(spec: str) -> tuple[str, list, dict]:
     why = str(e)[:200]
     raise ValueError(f'Bad spec {show(spec)} ({why}): {rule}.') from e
   return name[0], args, kwargs
+
+
+def spec(name: str, /, *args, **arguments) -> str:
+  """The inverse of `parse`: spec('grpo', eps=1e-6) is 'grpo(eps=1e-06)'.
+
+  A `Spec` stays a call; a string is quoted unless it is one word.
+
+  Raises:
+    ValueError: an argument that no literal writes, such as NaN or an array, or
+      a name that is none.
+  """
+  write = lambda x: str(x) if type(x) is Spec else annotations.literal(x)
+  try:
+    words = [write(a) for a in args]
+    words += [f'{key}={write(value)}' for key, value in arguments.items()]
+  except TypeError as e:
+    raise ValueError(f'{name}: no spec can hold {e}') from e
+  text = f'{name}({", ".join(words)})' if words else name
+  read = parse(text)
+  if read != (name, list(args), arguments):
+    raise ValueError(f'{show(text)} would be read as {show(read)}.')
+  return text
 
 
 def _check_call(node: ast.expr, depth: int = 0) -> None:

@@ -13,7 +13,7 @@ import jax
 import ml_collections
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import experiment, processes, resume, types
+from rlvr_jax import config_file, experiment, processes, resume, types
 from rlvr_jax.experiment import Experiment
 from rlvr_jax.io import checkpoint
 from rlvr_jax.io.frozen_model import FrozenModel
@@ -34,14 +34,18 @@ SAMPLER_METRICS = (
 
 
 def train(
-  config: ml_collections.ConfigDict, workdir: str | os.PathLike, command=''
+  config: ml_collections.ConfigDict,
+  workdir: str | os.PathLike,
+  command: str = '',
+  source: config_file.Source | None = None,
 ) -> None:
   """Trains the run in `workdir`, or resumes it. See DIR in docs/USE.md.
 
   Args:
     config: all keys, from `config.load`.
-    workdir: the run's directory; made if it does not exist.
+    workdir: the run's directory; created if it does not exist.
     command: the command line, kept for the report.
+    source: the config file, kept for commands that read the run.
 
   Raises:
     ValueError: config, data or model that cannot work; before anything is
@@ -53,6 +57,7 @@ def train(
   """
   c, workdir = config, pathlib.Path(workdir)
   with run_writer.hold(workdir):
+    config_file.check(workdir, source)
     x, pretrained = experiment.build(c, workdir)
     with (
       sharding.use(x.mesh),
@@ -70,7 +75,7 @@ def train(
       # The sampler has its own layout, made once per update: no weight is
       # gathered inside the decode loop.
       sampler_params = x.programs.to_sampler(state.params)
-      with open_log(x, run, progress.step, workdir, command) as log:
+      with open_log(x, run, progress.step, workdir, command, source) as log:
         if not run.resumed:
           run.evaluate(0, sampler_params, log)
         for step in range(progress.step + 1, c.total_steps + 1):
@@ -207,6 +212,7 @@ def open_log(
   step: int,
   workdir: pathlib.Path,
   command: str,
+  source: config_file.Source | None,
 ) -> run_writer.Writer:
   """Opens the run's files, cut back to `step`, and prints what is trained."""
   c = x.config
@@ -218,6 +224,7 @@ def open_log(
     transcripts=c.log_transcripts,
     console_every=c.log_every,
     command=command,
+    source=source,
   )
   log.say(f'model: {run.policy.source}; mesh {dict(x.mesh.shape)}')
   if c.model.param_dtype == 'bfloat16':

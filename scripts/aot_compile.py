@@ -138,6 +138,7 @@ def align(rows: Sequence[Sequence[str]], left: int) -> str:
   )
 
 
+@config_lib.run_main
 def main(argv: Sequence[str]) -> int:
   rest, overrides = config_lib.split(argv)
   parser = argparse.ArgumentParser(
@@ -177,8 +178,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  try:
-    sys.exit(main(sys.argv[1:]))
-  except ValueError as e:
-    print(f'error: {e}', file=sys.stderr)
-    sys.exit(1)
+  sys.exit(main())

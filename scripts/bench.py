@@ -34,6 +34,8 @@ import bench_dialogues
 import numpy as np
 from bench_peers import common, figures
 
+from rlvr_jax import config as config_lib
+
 SCRIPTS = pathlib.Path(__file__).resolve().parent
 HOME = SCRIPTS.parent / '.bench'
 STEPS = {'W1': 2, 'W2': 1, 'W3': 3}
@@ -336,7 +338,8 @@ def say(text: str) -> None:
   print(text, flush=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@config_lib.run_main
+def main(argv: Sequence[str]) -> int:
   args = parse(argv)
   if args.work == 'W4':
     result = bench_dialogues.run(args.repeats, args.dtype)

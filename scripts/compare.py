@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 import ml_collections
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import registry
 
 Pair = tuple[ml_collections.ConfigDict, ml_collections.ConfigDict]
 
@@ -88,7 +89,8 @@ def parse(
       f'--k={flags.k} must be from 1 to --samples={other.eval.samples}.'
     )
   shared = {k: v for k, v in config_lib.flatten(other).items() if k in SHARED}
-  base = config_lib.of_run(flags.base, ())
+  with registry.first_stays():  # both sides are sampled by OTHER's functions
+    base = config_lib.of_run(flags.base, ())
   same = base.copy_and_resolve_references()
   same.update_from_flattened_dict(shared)
   return flags, (base, other), (same, other)
@@ -189,36 +191,31 @@ def show(result: Mapping, names: Sequence[str]) -> None:
     rich.console.Console(markup=False).print(table)
 
 
+@config_lib.run_main
 def main(argv: Sequence[str]) -> int:
-  try:
-    flags, own, configs = parse(argv)
-    from rlvr_jax.evaluation import compare
-    from rlvr_jax.reporting import pages, run_writer
+  flags, own, configs = parse(argv)
+  from rlvr_jax.evaluation import compare
+  from rlvr_jax.reporting import pages, run_writer
 
-    result = run(flags, own, configs, lambda text: print(text, flush=True))
-    folder = pathlib.Path(flags.other)
-    sides = [result[side] for side in ('base', 'other')]
-    names = [f'{pathlib.Path(s["dir"]).name} step {s["step"]}' for s in sides]
-    show(result, names)
-    run_writer.append(
-      folder / 'compare.jsonl',
-      sides[1]['step'],
-      {
-        **result,
-        'env': configs[1].env,
-        'temperature': configs[1].eval.temperature,
-      },
-    )
-    out = folder / 'compare-{}-{}.html'.format(*(s['step'] for s in sides))
-    pages.save(out, compare.html(result, names))
-    print(f'added to {folder / "compare.jsonl"}; page: {out}')
-  except (ValueError, OSError, RuntimeError) as e:
-    print(f'error: {e}', file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    return 130
+  result = run(flags, own, configs, lambda text: print(text, flush=True))
+  folder = pathlib.Path(flags.other)
+  sides = [result[side] for side in ('base', 'other')]
+  names = [f'{pathlib.Path(s["dir"]).name} step {s["step"]}' for s in sides]
+  show(result, names)
+  run_writer.append(
+    folder / 'compare.jsonl',
+    sides[1]['step'],
+    {
+      **result,
+      'env': configs[1].env,
+      'temperature': configs[1].eval.temperature,
+    },
+  )
+  out = folder / 'compare-{}-{}.html'.format(*(s['step'] for s in sides))
+  pages.save(out, compare.html(result, names))
+  print(f'added to {folder / "compare.jsonl"}; page: {out}')
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(main())

@@ -92,35 +92,30 @@ def show(metrics: Mapping) -> None:
   rich.console.Console(markup=False).print(table)
 
 
+@config_lib.run_main
 def main(argv: Sequence[str]) -> int:
-  try:
-    flags, config = parse(argv)
-    from rlvr_jax.reporting import run_writer
+  flags, config = parse(argv)
+  from rlvr_jax.reporting import run_writer
 
-    say = lambda text: print(text, flush=True)
-    step, metrics = run(config, flags.workdir, flags.step, say)
-    path = pathlib.Path(flags.workdir) / run_writer.EVAL
-    run_writer.append(
-      path,
-      step,
-      {
-        **metrics,
-        'source': 'evaluate',
-        'env': config.env,
-        'split': config.eval.split,
-        'temperature': config.eval.temperature,
-      },
-    )
-    say(f'{config.env}, {config.eval.split}, at step {step}')
-    show(metrics)
-    say(f'added to {path}')
-  except (ValueError, OSError, RuntimeError) as e:
-    print(f'error: {e}', file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    return 130
+  say = lambda text: print(text, flush=True)
+  step, metrics = run(config, flags.workdir, flags.step, say)
+  path = pathlib.Path(flags.workdir) / run_writer.EVAL
+  run_writer.append(
+    path,
+    step,
+    {
+      **metrics,
+      'source': 'evaluate',
+      'env': config.env,
+      'split': config.eval.split,
+      'temperature': config.eval.temperature,
+    },
+  )
+  say(f'{config.env}, {config.eval.split}, at step {step}')
+  show(metrics)
+  say(f'added to {path}')
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(main())

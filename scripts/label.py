@@ -179,28 +179,23 @@ def summary(path: pathlib.Path) -> str:
   )
 
 
+@config_lib.run_main
 def main(argv: Sequence[str]) -> int:
-  try:
-    flags, config = parse(argv)
-    from rlvr_jax import recipes
+  flags, config = parse(argv)
+  from rlvr_jax import recipes
 
-    recipes.ensure(config)
-    out = pathlib.Path(flags.out).expanduser()
-    run(
-      config,
-      out,
-      flags.samples,
-      flags.tasks,
-      lambda text: print(text, flush=True),
-    )
-    print(summary(out))
-  except (ValueError, OSError, RuntimeError) as e:
-    print(f'error: {e}', file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    return 130
+  recipes.ensure(config)
+  out = pathlib.Path(flags.out).expanduser()
+  run(
+    config,
+    out,
+    flags.samples,
+    flags.tasks,
+    lambda text: print(text, flush=True),
+  )
+  print(summary(out))
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(main())

@@ -7,21 +7,21 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from rlvr_jax import config as config_lib
 from rlvr_jax.reporting import report
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+@config_lib.run_main
+def main(argv: Sequence[str]) -> int:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('dirs', nargs='+', metavar='DIR')
   parser.add_argument('--out', required=True, metavar='FILE.html')
   args = parser.parse_args(argv)
-  try:
-    print(f'Wrote {report.build(args.dirs, args.out)}')
-  except (ValueError, OSError) as e:
-    sys.exit(f'report.py: {e}')
+  print(f'Wrote {report.build(args.dirs, args.out)}')
+  return 0
 
 
 if __name__ == '__main__':
-  main()
+  sys.exit(main())

@@ -5,7 +5,10 @@
         [--out=DIR/study]
 
 DIR holds the runs of scripts/sweep.py; runs whose names differ in `seed=N` only
-are one arm. OUT.md has a row for each arm: every metric (names or patterns
+are one arm. The tables go into README.md beside OUT, in place of what stands
+between the lines '<!-- study.py: NAME -->' and '<!-- end -->', where NAME is
+OUT's; without these lines they are added at its end. The rest of README.md is
+yours. There is a row for each arm: every metric (names or patterns
 such as 'eval/pass@*') at the first evaluation and at the last one, as mean -+
 the half width of its 95% interval over seeds (Student's t). With --control, a
 second table has the differences from that arm, seed by seed. A last one has the
@@ -25,6 +28,7 @@ import sys
 
 import numpy as np
 
+from rlvr_jax import config as config_lib
 from rlvr_jax.reporting import plots, run_reader
 
 _SEED = re.compile(r',?\bseed=\d+')
@@ -269,7 +273,33 @@ def _first_metric(ax, found, name):
   ax.set_xlabel(f'{name}; grey: before')
 
 
-def main(argv=None) -> int:
+def write_block(readme: pathlib.Path, name: str, text: str) -> None:
+  """Puts `text` where README.md has the block `name`, else at its end.
+
+  Raises:
+    ValueError: a block that begins and does not end, or begins twice.
+  """
+  begin, end = f'<!-- study.py: {name} -->', '<!-- end -->'
+  old = f'# {readme.resolve().parent.name}\n\n![{name}]({name}.png)\n'
+  if readme.exists():
+    old = readme.read_text('utf-8')
+  before, begins, rest = old.partition(begin)
+  _, ends, after = rest.partition(end)
+  if begins and (not ends or begin in rest):
+    raise ValueError(
+      f'{readme} must have {begin!r} once and {end!r} after it. Mend or remove '
+      'these lines.'
+    )
+  if not begins:
+    before, after = f'{old.rstrip()}\n\n', '\n'
+  new = f'{before}{begin}\n\n{text.strip()}\n\n{end}{after}'
+  tmp = readme.with_name(readme.name + '.tmp')
+  tmp.write_text(new, 'utf-8')
+  tmp.replace(readme)
+
+
+@config_lib.run_main
+def main(argv) -> int:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -280,34 +310,31 @@ def main(argv=None) -> int:
   parser.add_argument('--split', default='', metavar='SPLIT')
   parser.add_argument('--out', metavar='FILE', help='without suffix')
   flags = parser.parse_args(argv)
-  try:
-    found, problems = arms(flags.dir)
-    if flags.split:
-      found, others = on_split(found, flags.split)
-      problems += others
-    names = chosen(found, flags.metrics.split(','))
-    overs = flags.over.split(',')
-    logged = {
-      k for some in found.values() for r in some.values() for k in r.metrics[-1]
-    }
-    for name in overs:
-      if name not in logged:
-        raise ValueError(
-          f'No training step logs {name!r}. There are: '
-          f'{", ".join(sorted(logged))}.'
-        )
-    text = f'{tables(found, names, flags.control)}\n{courses(found, overs)}'
-    out = pathlib.Path(flags.out or pathlib.Path(flags.dir) / 'study')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix('.md').write_text(text)
-    draw(found, names, overs, out.with_suffix('.png'))
-  except (ValueError, OSError) as e:
-    print(f'error: {e}', file=sys.stderr)
-    return 1
+  found, problems = arms(flags.dir)
+  if flags.split:
+    found, others = on_split(found, flags.split)
+    problems += others
+  names = chosen(found, flags.metrics.split(','))
+  overs = flags.over.split(',')
+  logged = {
+    k for some in found.values() for r in some.values() for k in r.metrics[-1]
+  }
+  for name in overs:
+    if name not in logged:
+      raise ValueError(
+        f'No training step logs {name!r}. There are: '
+        f'{", ".join(sorted(logged))}.'
+      )
+  text = f'{tables(found, names, flags.control)}\n{courses(found, overs)}'
+  out = pathlib.Path(flags.out or pathlib.Path(flags.dir) / 'study')
+  out.parent.mkdir(parents=True, exist_ok=True)
+  draw(found, names, overs, out.with_suffix('.png'))
+  readme = out.with_name('README.md')
+  write_block(readme, out.stem, text)
   for problem in problems:
     print(problem, file=sys.stderr)
   print(text)
-  print(f'Wrote {out.with_suffix(".md")} and {out.with_suffix(".png")}')
+  print(f'Wrote {readme} and {out.with_suffix(".png")}')
   return 0
 
 

@@ -3,9 +3,9 @@
     python scripts/sweep.py --config=configs/NAME.py[:ARG] --workdir=DIR \\
         [--jobs=N] [--config.a.b=v]
 
-`sweep(add)` calls `add(seed=1)` or `add(**{'optim.learning_rate': 1e-5})` for
-each run; the keyword `arg` is ARG words instead of keys: `add(arg='arm=nsr',
-seed=1)`. A run has the directory DIR/<its values>. Finished runs are skipped
+`sweep(add)` calls `add(seed=1)` or `add(**{'optimizer.learning_rate': 1e-5})`
+for each run; the keyword `arg` is ARG words instead of keys:
+`add(arg='arm=nsr', seed=1)`. A run has the directory DIR/<its values>. Finished runs are skipped
 and killed ones resumed, so the same command goes on where it stopped. The
 report of all is DIR/report.html.
 
@@ -26,7 +26,7 @@ import time
 from typing import NamedTuple
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import processes, recipes, resume
+from rlvr_jax import config_file, processes, recipes, resume
 from rlvr_jax.reporting import report, run_writer
 
 _TRAIN = pathlib.Path(__file__).with_name('train.py')
@@ -44,7 +44,7 @@ def plan(spec: str, overrides: list[str]) -> dict[str, Run]:
     ValueError: the config lists no runs, two runs are the same, or a run
       changes a key to what the config refuses.
   """
-  module = config_lib.module(spec)
+  module = config_file.module(spec)
   if not hasattr(module, 'sweep'):
     raise ValueError(
       f'{spec} has no sweep(add), so it lists no runs. Define one that calls '
@@ -98,6 +98,7 @@ def execute(workdir: pathlib.Path, planned: dict[str, Run], jobs: int) -> list:
   for label, run in planned.items():
     config = config_lib.load(*run)
     resume.check_config(workdir / label, config)
+    config_file.check(workdir / label, config_file.source(run.spec))
     if recipes.finished(workdir / label, config.total_steps):
       print(f'{label}: finished before', flush=True)
     else:
@@ -133,9 +134,10 @@ def execute(workdir: pathlib.Path, planned: dict[str, Run], jobs: int) -> list:
   return failed
 
 
-def main(argv=None) -> int:
+@config_lib.run_main
+def main(argv) -> int:
   """Returns 1 if a run failed; the others are run nevertheless."""
-  rest, overrides = config_lib.split(sys.argv[1:] if argv is None else argv)
+  rest, overrides = config_lib.split(argv)
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -158,10 +160,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == '__main__':
-  try:
-    sys.exit(main())
-  except ValueError as e:
-    print(f'error: {e}', file=sys.stderr)
-    sys.exit(1)
-  except KeyboardInterrupt:
-    sys.exit(130)
+  sys.exit(main())

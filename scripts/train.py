@@ -1,7 +1,8 @@
 """Trains: python scripts/train.py --config=configs/NAME.py[:ARG] --workdir=DIR
 
 The same command again goes on where the last checkpoint left off. Any key of
-the config can be changed with --config.key=value.
+the config can be changed with --config.key=value. With --show it prints what
+the config comes to, and stops; it needs no --workdir then.
 """
 
 import argparse
@@ -9,35 +10,57 @@ import shlex
 import sys
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import config_file
 
 
+def show(spec: str, config) -> str:
+  """A line for each key; with * and the default where common.py has another."""
+  values, base = config_lib.flatten(config), config_file.defaults(spec)
+  known = values if base is None else config_lib.flatten(base)
+  lines, differing = [], 0
+  for key, value in values.items():
+    line = f'  {key} = {value!r}'
+    if key not in known:
+      line = f'* {key} = {value!r}  (no key of common.py)'
+    elif known[key] != value:
+      line = f'* {key} = {value!r}  (default {known[key]!r})'
+    differing += line[0] == '*'
+    lines.append(line)
+  head = (
+    f'# {spec}: {differing} of {len(values)} keys differ from common.py (*)'
+  )
+  return '\n'.join([head, *lines])
+
+
+@config_lib.run_main
 def main(argv) -> int:
   rest, overrides = config_lib.split(argv)
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--config', required=True, metavar='FILE.py[:ARG]')
-  parser.add_argument('--workdir', required=True, metavar='DIR')
+  parser.add_argument('--workdir', metavar='DIR')
+  parser.add_argument(
+    '--show', action='store_true', help='print the config and stop'
+  )
   flags = parser.parse_args(rest)
-  try:
-    config = config_lib.load(flags.config, overrides)
-    from rlvr_jax import recipes, train  # late: JAX takes a second to start
+  if not (flags.show or flags.workdir):
+    parser.error('--workdir=DIR is needed, or --show.')
+  config = config_lib.load(flags.config, overrides)
+  if flags.show:
+    print(show(flags.config, config))
+    return 0
+  from rlvr_jax import recipes, train  # late: JAX takes a second to start
 
-    recipes.ensure(config)
-    train.train(
-      config, flags.workdir, shlex.join(['python', 'scripts/train.py', *argv])
-    )
-  except (ValueError, OSError, RuntimeError, FloatingPointError) as e:
-    if type(e) not in (ValueError, FloatingPointError, RuntimeError) and (
-      not isinstance(e, OSError)
-    ):
-      raise  # a bug: its traceback is what helps
-    print(f'error: {e}', file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    return 130
+  recipes.ensure(config)
+  train.train(
+    config,
+    flags.workdir,
+    shlex.join(['python', 'scripts/train.py', *argv]),
+    config_file.source(flags.config),
+  )
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(main())

@@ -107,6 +107,11 @@ def test_files_and_args_that_are_refused(path, tmp_path, monkeypatch):
   folder = pathlib.Path(path).parent
   with pytest.raises(ValueError, match=r'Did you mean .*toy\.py.*plain\.py'):
     config_lib.load(str(folder / 'tou.py'))
+  (folder / 'studies').mkdir()
+  shutil.move(path, folder / 'studies' / 'toy.py')
+  with pytest.raises(ValueError, match=r"Did you mean '.*/studies/toy\.py'\?"):
+    config_lib.load(path)
+  shutil.move(folder / 'studies' / 'toy.py', path)
   monkeypatch.chdir(tmp_path)
   with pytest.raises(ValueError, match=r'There are: configs/none\.py'):
     config_lib.load('nowhere/toy.py')

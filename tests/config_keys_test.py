@@ -6,7 +6,7 @@ import runpy
 import ml_collections
 import pytest
 
-from rlvr_jax import config
+from rlvr_jax import config, config_file
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMON = ROOT / 'configs' / 'common.py'
@@ -44,7 +44,7 @@ def test_files_have_the_keys_of_base(name):
   base = config.flatten(BASE())
   loaded = config.load(str(ROOT / name))
   assert config.flatten(loaded).keys() == base.keys()
-  assert config.module(str(ROOT / name)).__doc__
+  assert config_file.module(str(ROOT / name)).__doc__
   for key, value in config.flatten(loaded).items():
     assert type(value) is type(base[key]), f'{name}: {key}={value!r}'
 
@@ -52,7 +52,7 @@ def test_files_have_the_keys_of_base(name):
 def test_every_key_is_explained():
   """Each `c.key = ...` of base has a comment, on its line or just above."""
   text = COMMON.read_text()
-  body = text[text.index('def base()') : text.index('def at_scale')]
+  body = text[text.index('def base()') : text.index('def tiny()')]
   bare, above = [], ''
   for line in map(str.strip, body.splitlines()):
     assigns = line.startswith('c.') and 'ConfigDict()' not in line

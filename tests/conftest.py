@@ -20,6 +20,8 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 import jax
 import pytest
 
+from rlvr_jax import registry
+
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # Equal programs of several runs compile once. JAX writes its entries in place,
 # so that whoever is killed may leave half of one: no two workers of xdist share
@@ -77,6 +79,16 @@ def save_model():
     return folder
 
   return save
+
+
+@pytest.fixture(autouse=True)
+def _functions_of_config_files():
+  """What a test's config files register is gone after it."""
+  before = registry.registered()
+  yield
+  for (kind, name), fn in registry.registered().items():
+    if (kind, name) not in before and not fn.__module__.startswith('rlvr_jax.'):
+      del registry._FUNCTIONS[kind][name]
 
 
 @pytest.fixture(scope='session')

@@ -14,7 +14,7 @@ from rlvr_jax.models import sharding
 from rlvr_jax.rollouts import episode
 
 ROOT = pathlib.Path(__file__).parents[1]
-CONFIG = f'{ROOT}/configs/twenty_questions.py'
+CONFIG = f'{ROOT}/configs/studies/twenty_questions/twenty_questions.py'
 SMALL = (
   'model.name=tiny(layers=1, width=32)',
   'train_batch_size=8',

@@ -73,13 +73,14 @@ GAMES = (
 # Programs that compile sooner, and run slower.
 FAST = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
 TINY = 'configs/tiny.py:smoke'
+GAME_CONFIG = 'configs/studies/twenty_questions/twenty_questions.py'
 # NAME -> (config, overrides). {FOLDER} has the directories of the runs before,
 # which serve as models.
 RUNS = {
   'grpo': (TINY, (*SUMS, 'num_iterations=2')),
   'grpo_kl': (TINY, (*SUMS, 'algo.kl=k3', 'algo.beta=0.1')),
   'gae': (TINY, (*SUMS, 'algo.estimate=gae(gamma=1.0, lam=0.95)')),
-  'dialogue': ('configs/twenty_questions.py:credit=delta_belief', GAMES),
+  'dialogue': (f'{GAME_CONFIG}:credit=delta_belief', GAMES),
   'sft': (TINY, ('method=sft', 'num_generations=1', 'max_completion_length=4')),
   'distill': (
     TINY,

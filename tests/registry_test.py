@@ -1,6 +1,8 @@
 """Specs: what they bind, and what is refused with which remedy."""
 
 import inspect
+import random
+import string
 
 import numpy as np
 import pytest
@@ -362,3 +364,109 @@ def test_long_values_are_cut_in_messages():
 
 def test_a_backslash_in_quotes_is_text():
   assert registry.parse(r"f('\d')") == ('f', [r'\d'], {})
+
+
+def drawn(rng, depth=0, *, inside=False):
+  """A value that an argument may have; `inside` a tuple, no spec."""
+  kinds = ['none', 'bool', 'int', 'float', 'text', 'word']
+  kinds += ['tuple', 'list'] * (depth < 3) + ['spec'] * (
+    not inside and depth < 3
+  )
+  kind = rng.choice(kinds)
+  match kind:
+    case 'none':
+      return None
+    case 'bool':
+      return rng.random() < 0.5
+    case 'int':
+      return rng.randint(-(10**20), 10**20) >> rng.randint(0, 60)
+    case 'float':
+      return rng.choice((-1, 1)) * rng.random() * 10.0 ** rng.randint(-300, 300)
+    case 'text':
+      odd = string.printable + 'é\u2028\0\ud800ﬁ'
+      return ''.join(rng.choices(odd, k=rng.randint(0, 9)))
+    case 'word':
+      return rng.choice(
+        ('boxed', 'none', 'True', 'TRUE', 'false', 'for', 'None', 'ﬁ', '_', 'x')
+      )
+    case 'spec':
+      return registry.Spec(registry.spec('inner', *arguments(rng, depth + 1)))
+  made = [drawn(rng, depth + 1, inside=True) for _ in range(rng.randint(0, 3))]
+  return tuple(made) if kind == 'tuple' else made
+
+
+def arguments(rng, depth=0):
+  return [drawn(rng, depth) for _ in range(rng.randint(0, 3))]
+
+
+def same(a, b):
+  """Equal, and of one type: 1 is not True; a word is a string."""
+  if isinstance(a, str):
+    # A spec that is a bare name is a word, until a parameter asks for one.
+    specs = [type(x) is registry.Spec and '(' in x for x in (a, b)]
+    return a == b and specs[0] == specs[1]
+  if isinstance(a, (tuple, list)):
+    return type(a) is type(b) and all(map(same, a, b)) and len(a) == len(b)
+  return type(a) is type(b) and repr(a) == repr(b)
+
+
+def test_spec_is_the_inverse_of_parse():
+  rng = random.Random(0)
+  for _ in range(3000):
+    name = rng.choice(('grpo', 'qwen2.5_7b', '_x'))
+    args = arguments(rng)
+    options = {key: drawn(rng) for key in rng.sample('abcdef', 2)}
+    text = registry.spec(name, *args, **options)
+    got_name, got_args, got_options = registry.parse(text)
+    assert got_name == name
+    assert same(got_args, args), text
+    assert list(got_options) == list(options)
+    assert all(same(got_options[k], options[k]) for k in options), text
+
+
+@pytest.mark.parametrize(
+  ('text', 'name', 'args', 'options'),
+  [
+    ('grpo', 'grpo', (), {}),
+    ('grpo(eps=1e-06)', 'grpo', (), {'eps': 1e-6}),
+    ('inverse(format(boxed))', 'inverse', (registry.Spec('format(boxed)'),), {}),
+    ("similarity(think='none')", 'similarity', (), {'think': 'none'}),
+    ('similarity(think=None)', 'similarity', (), {'think': None}),
+    ("steps(patience=(0, 5), name='a b')", 'steps', (),
+      {'patience': (0, 5), 'name': 'a b'}),
+    ('weights(x=(1.0,))', 'weights', (), {'x': (1.0,)}),
+  ],
+)  # fmt: skip
+def test_spec_writes_what_people_would(text, name, args, options):
+  assert registry.spec(name, *args, **options) == text
+
+
+@pytest.mark.parametrize(
+  ('args', 'options'),
+  [
+    ((float('nan'),), {}),
+    ((), {'a': float('inf')}),
+    ((1, (0.0, float('-inf'))), {}),
+    ((np.float64(0.5),), {}),
+    ((np.zeros(2),), {}),
+    (({'a': 1},), {}),
+    ((1j,), {}),
+    ((len,), {}),
+    (((registry.Spec('f(1)'),),), {}),  # a call in a tuple is no literal
+    ((registry.Spec('1, b=2'),), {}),
+    ((registry.Spec('f('),), {}),
+    ((), {'two words': 1}),
+    ((), {'for': 1}),
+    ((), {'ﬁ': 1}),  # Python reads it as fi
+    (('x' * 20_000,), {}),
+  ],
+)
+def test_what_no_literal_writes_is_refused(args, options):
+  with pytest.raises(ValueError):
+    registry.spec('f', *args, **options)
+
+
+@pytest.mark.parametrize('name', ['', 'f(1)', 'two words', '1', 'f.', '(f)'])
+def test_a_spec_needs_a_name(name):
+  with pytest.raises(ValueError):
+    registry.spec(name, 1)

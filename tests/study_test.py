@@ -37,6 +37,14 @@ def write(folder, name, seed, start, end, steps=4, pass_at=True):
   (path / 'rollouts.jsonl').write_text('{"step": 1}\n')
 
 
+def tables_of(readme, name):
+  """What README.md has between the marks of a study."""
+  _, _, rest = readme.read_text().partition(f'<!-- study.py: {name} -->\n\n')
+  text, end, _ = rest.partition('\n\n<!-- end -->')
+  assert end
+  return text
+
+
 @pytest.fixture
 def sweep(tmp_path):
   for seed, end in enumerate((0.5, 0.6, 0.7)):
@@ -57,7 +65,7 @@ def test_means_intervals_and_paired_differences(study, sweep, capsys):
   assert '| arm=b | 3 | +0.100 ± 0.000 | +0.100 ± 0.000' in captured.out
   assert 'arm=b,seed=9 is left out' in captured.err
   assert '8 problems, 4 samples' in captured.out
-  assert (sweep / 'study.md').read_text() in captured.out
+  assert tables_of(sweep / 'README.md', 'study') in captured.out
   assert (sweep / 'study.png').read_bytes()[:4] == b'\x89PNG'
 
 
@@ -65,7 +73,9 @@ def test_without_pass_at_k_the_first_metric_is_drawn(study, tmp_path):
   write(tmp_path, 'x', 0, 0.1, 0.2, pass_at=False)
   assert study.main([str(tmp_path), f'--out={tmp_path}/deep/o']) == 0
   assert (tmp_path / 'deep' / 'o.png').stat().st_size > 1000
-  assert '| x | 1 | 0.100 → 0.200 |' in (tmp_path / 'deep' / 'o.md').read_text()
+  readme = tmp_path / 'deep' / 'README.md'
+  assert readme.read_text().startswith('# deep\n\n![o](o.png)\n\n<!--')
+  assert '| x | 1 | 0.100 → 0.200 |' in tables_of(readme, 'o')
 
 
 def test_the_course_of_training_metrics(study, sweep, capsys):
@@ -132,3 +142,34 @@ def test_evaluations_of_other_golds_are_not_mixed(study, sweep, capsys):
       f.write(json.dumps({**line, 'tasks': tasks}) + '\n')
   assert study.main([str(sweep), '--split=train']) == 1
   assert '2 tasks, bb x 4: arm=a,seed=1' in capsys.readouterr().err
+
+
+def test_the_rest_of_a_readme_is_kept(study, sweep):
+  readme = sweep / 'README.md'
+  block = '<!-- study.py: {} -->\n\n{}\n\n<!-- end -->'
+  page = '# Mine\n\nBefore.\n\n{}\n\nAfter.\n\n{}\n'
+  other = block.format('other', 'not of this one')
+  readme.write_text(page.format(block.format('study', 'old'), other))
+  assert study.main([str(sweep)]) == 0
+  new = tables_of(readme, 'study')
+  assert '| arm=a | 3 | 0.200 → 0.600' in new
+  expected = page.format(block.format('study', new), other)
+  assert readme.read_text() == expected
+  assert study.main([str(sweep)]) == 0
+  assert readme.read_text() == expected  # the same once more
+  readme.write_text('# Mine\n')
+  assert study.main([str(sweep)]) == 0
+  assert readme.read_text() == f'# Mine\n\n{block.format("study", new)}\n'
+
+
+def test_a_block_that_does_not_end_is_refused(study, sweep, capsys):
+  readme = sweep / 'README.md'
+  for text in (
+    '<!-- study.py: study -->\n\nold\n',
+    '<!-- study.py: study -->\nx\n<!-- end -->\n<!-- study.py: study -->\n',
+    '<!-- study.py: study -->\n<!-- study.py: study -->\n<!-- end -->\n',
+  ):
+    readme.write_text(text)
+    assert study.main([str(sweep)]) == 1
+    assert 'Mend or remove' in capsys.readouterr().err
+    assert readme.read_text() == text

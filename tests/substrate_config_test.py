@@ -7,7 +7,8 @@ import pytest
 from rlvr_jax import config, registry
 from rlvr_jax.io import tokenizer
 
-FILE = pathlib.Path(__file__).parents[1] / 'configs' / 'substrate.py'
+NAME = 'configs/base_models/substrate.py'
+FILE = pathlib.Path(__file__).parents[1] / NAME
 NAMES = ('reliable', 'unreliable', 'mixed', 'hard', 'confident')
 NAMES += ('rare', 'scratchpad_only')
 BYTES = tokenizer.byte_level()
@@ -36,14 +37,14 @@ def test_limits_are_those_of_the_texts(name):
     assert got[1] <= c.max_completion_length <= max(got[1], 14)
   assert base.env == rl.env
   assert (base.method, rl.method) == ('sft', 'rl')
-  assert rl.model.name == f'configs/substrate.py:{name}'
+  assert rl.model.name == f'{NAME}:{name}'
 
 
 def test_rl_starts_from_the_base_model_of_the_same_contents():
-  assert load('rl').model.name == 'configs/substrate.py:reliable'
+  assert load('rl').model.name == f'{NAME}:reliable'
   shares = 'scratchpad=0.3,decoy=0.7'
   rl = load(f'{shares},rl,smoke')
-  assert rl.model.name == f'configs/substrate.py:{shares},smoke'
+  assert rl.model.name == f'{NAME}:{shares},smoke'
   assert rl.env == load(f'{shares},smoke').env
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import digests, registry
+from rlvr_jax import config_file, digests, registry
 from rlvr_jax.io import gguf, safetensors, tokenizer, weight_names
 from rlvr_jax.io.tokenizer import Tokenizer
 from rlvr_jax.models.model_config import ModelConfig
@@ -115,9 +115,20 @@ def load_config(spec: str) -> ModelConfig:
 
 
 def recipe(spec: str) -> pathlib.Path | None:
-  """runs/NAME/ARG for 'configs/NAME.py:ARG', where its run is; else None."""
-  found = re.fullmatch(r'(?:.*/)?(\w+)\.py(?::([\w.,=-]+))?', spec)
-  return found and pathlib.Path('runs', found[1], found[2] or 'base')
+  """runs/NAME/ARG for 'configs/NAME.py:ARG', where its run is; else None.
+
+  A config in configs/studies/STUDY has its runs in runs/STUDY, whatever its
+  file is called: the copy of a study shares none with the original.
+  """
+  found = re.fullmatch(
+    r'(?:(?:.*/)?studies/(?P<study>\w+)/|.*/)?(?P<name>\w+)\.py'
+    r'(?::(?P<arg>[\w.,=-]+))?',
+    spec,
+  )
+  if found is None:
+    return None
+  folder = found['study'] or found['name']
+  return pathlib.Path('runs', folder, found['arg'] or 'base')
 
 
 def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
@@ -167,6 +178,8 @@ def _run_model(folder: pathlib.Path) -> dict:
     ValueError: config.json is missing or not a run's.
   """
   path = folder / 'config.json'
+  with registry.first_stays():  # its model may be of its config file
+    config_file.recall(folder)
   try:
     config = json.loads(path.read_text('utf-8'))
     model = {key: config['model'][key] for key in ('name', 'param_dtype')}

@@ -51,7 +51,7 @@ def prefill(
 
   Args:
     params: the sampler's layout, from `transformer.unstack`.
-    columns: M, for all that is inputs and drawn later.
+    columns: M, for all tokens that are read and sampled later.
   """
   c = model.config
   p, s = prompt.shape
@@ -116,12 +116,12 @@ def _read(params, model, cache, inputs, length):
     layers.causal(f) & real[:, None, None],
   )
   put = jax.lax.dynamic_update_slice_in_dim
-  columns = [
+  written = [
     (put(ck, k, cache.used, 3), put(cv, v, cache.used, 2))
     for (ck, cv), (k, v) in zip(cache.cache, pairs, strict=True)
   ]
   cache = cache._replace(
-    cache=columns,
+    cache=written,
     written=put(cache.written, real, cache.used, 1),
     count=cache.count + length,
     # The columns after the longest are free: what is there is written over.

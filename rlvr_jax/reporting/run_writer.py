@@ -25,6 +25,7 @@ import ml_collections
 import rich.progress
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import config_file
 from rlvr_jax.io import manifest
 
 _log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ def open(
   transcripts: int,
   console_every: int = 1,
   command: str = '',
+  source: config_file.Source | None = None,
 ) -> 'Writer':
   """The writer of a run that starts, or resumes after `step`.
 
@@ -110,6 +112,7 @@ def open(
     transcripts: largest number of lines per call of `rollouts`.
     console_every: steps per console line, if the output is no terminal.
     command: the command line, kept in `command.txt` for the report.
+    source: the config file, kept for those who read the run.
 
   Raises:
     OSError: a file cannot be written; names it.
@@ -124,6 +127,10 @@ def open(
   _replace(folder / 'config.json', [config_lib.to_json(config)])
   if command and (step is None or not (folder / 'command.txt').exists()):
     _replace(folder / 'command.txt', [command + '\n'])
+  kept = config_file.texts(source) if source else {}
+  if step is None or not all((folder / name).exists() for name in kept):
+    for name, text in kept.items():
+      _replace(folder / name, [text])
   for name in _FILES:
     _drop_after(folder / name, -1 if step is None else step)
   return Writer(folder, step or 0, total_steps, transcripts, console_every)

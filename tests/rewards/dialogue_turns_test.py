@@ -8,7 +8,8 @@ import pytest
 from rlvr_jax import config, enums, registry
 from rlvr_jax.rewards import base
 
-CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'twenty_questions.py'
+STUDIES = pathlib.Path(__file__).parents[2] / 'configs' / 'studies'
+CONFIG = STUDIES / 'twenty_questions' / 'twenty_questions.py'
 OFFICIAL = (
   'win(2.0, every)',
   'length(-0.05, every)',

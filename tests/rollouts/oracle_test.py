@@ -15,6 +15,7 @@ from rlvr_jax.rollouts import oracle as oracle_lib
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
+CONFIG = 'configs/studies/twenty_questions/twenty_questions.py'
 TASK = Task(
   't',
   guessing.world('attributes()').question,
@@ -25,7 +26,7 @@ TASK = Task(
 
 
 def settings(*changes):
-  return config.load('configs/twenty_questions.py', list(changes))
+  return config.load(CONFIG, list(changes))
 
 
 def oracle(monkeypatch, c, says):

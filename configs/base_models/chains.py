@@ -1,6 +1,7 @@
-"""Tiny base models for configs/srl.py: what they know of chains is known.
+r"""Tiny base models for studies/srl: what they know of chains is known.
 
-  python scripts/train.py --config=configs/chains.py:NAME --workdir=DIR
+  python scripts/train.py --config=configs/base_models/chains.py:NAME \
+    --workdir=DIR
 
 NAME is
 
@@ -15,25 +16,26 @@ in 10,000: outcome reward finds nothing there.
 """
 
 from configs import common
+from rlvr_jax import registry
+
+CHAINS = {
+  'form': registry.Spec(
+    "chain(depth=4, ops='+-', unknown='-', train_size=8000, test_size=64)"
+  ),
+  'two': registry.Spec('chain(depth=2, train_size=8000, test_size=64)'),
+}
 
 
 def get_config(arg: str = ''):
-  arg = common.parse_arg(arg, name=('form', 'two'))
-  two = arg['name'] == 'two'
-  chain = (
-    'chain(depth=2, train_size=8000, test_size=64)'
-    if two
-    else "chain(depth=4, ops='+-', unknown='-', train_size=8000, test_size=64)"
-  )
+  name = common.parse_arg(arg, name=tuple(CHAINS))['name']
   c = common.base()
   c.method = 'sft'
-  c.env = f'steps({chain}, terse=True, think=False, last=True, also_whole=True)'
-  c.model.name = 'tiny()' if two else 'configs/chains.py:two'
-  c.total_steps = 1500 if two else 800
+  c.env = registry.spec(
+    'steps', CHAINS[name], terse=True, think=False, last=True, also_whole=True
+  )
   c.train_batch_size = c.groups_per_micro_batch = 64
   c.num_generations = 1
   c.max_completion_length = 40
-  c.optimizer.learning_rate = 5e-3 if two else 3e-3
   c.optimizer.schedule = 'cosine'
   c.optimizer.warmup_steps = 50
   c.eval.num_tasks = 64
@@ -43,4 +45,12 @@ def get_config(arg: str = ''):
   c.eval_every = 0
   c.log_every = 100
   c.save_every = 400
+  if name == 'two':
+    c.model.name = 'tiny()'
+    c.total_steps = 1500
+    c.optimizer.learning_rate = 5e-3
+  else:
+    c.model.name = f'{common.path(__file__)}:two'
+    c.total_steps = 800
+    c.optimizer.learning_rate = 3e-3
   return c

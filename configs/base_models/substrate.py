@@ -1,8 +1,10 @@
-"""Tiny base models with known contents, and RL that starts from them.
+r"""Tiny base models with known contents, and RL that starts from them.
 
-python scripts/train.py --config=configs/substrate.py:NAME --workdir=DIR
-python scripts/train.py --config=configs/substrate.py:NAME,rl --workdir=DIR2
-python scripts/evaluate.py --workdir=DIR --samples=64
+  python scripts/train.py --config=configs/base_models/substrate.py:NAME \
+    --workdir=DIR
+  python scripts/train.py --config=configs/base_models/substrate.py:NAME,rl \
+    --workdir=DIR2
+  python scripts/evaluate.py --workdir=DIR --samples=64
 
 A byte-level model imitates the solutions of `strategies` (see
 rlvr_jax/envs/strategies.py), so that it has each strategy at about the share
@@ -39,6 +41,7 @@ accuracy rose from 0.18 to 0.71 for `hard` (share of scratchpads from 0.11 to
 import math
 
 from configs import common
+from rlvr_jax import registry
 
 PRESETS = {
   'reliable': {'scratchpad': 0.65, 'direct': 0.35, 'direct_reliability': 0.7},
@@ -64,7 +67,7 @@ RELIABILITIES = ('scratchpad_reliability', 'direct_reliability')
 
 def get_config(arg: str = ''):
   words = [w for w in arg.split(',') if w not in ('', 'rl', 'stage=rl')]
-  base = ','.join(words) or next(iter(PRESETS))  # the ARG of the base model
+  own_base = ','.join(words) or next(iter(PRESETS))  # ARG of the base model
   arg = common.parse_arg(
     arg,
     name=tuple(PRESETS),
@@ -73,54 +76,21 @@ def get_config(arg: str = ''):
     terms=5,
     **dict.fromkeys((*SHARES, *RELIABILITIES), -1.0),  # the name's
   )
-  given = {k: arg[k] for k in (*SHARES, *RELIABILITIES) if arg[k] >= 0}
-  contents = PRESETS[arg['name']]
-  if given.keys() & set(SHARES):  # then all of them: they add up to 1
-    contents = {k: v for k, v in contents.items() if k not in SHARES}
-  contents = dict.fromkeys(SHARES, 0.0) | contents | given
-  terms = arg['terms']
-
   c = common.base()
-  spec = ', '.join(f'{k}={v!r}' for k, v in contents.items())
-  train = min(60_000, math.comb(26, terms) - 256)
-  c.env = f'strategies({spec}, terms={terms}, train_size={train})'
-  c.max_prompt_length = terms + 19  # the chat template
-  c.max_completion_length = max(2 * terms + 8, 14)  # the end token counts
-  if 'confidence' in contents:
-    c.max_completion_length += len('\n<confidence>0.5</confidence>')
+  contents = contents_of(arg)
+  set_tasks(c, contents, arg['terms'])
   c.eval.num_tasks = 128
   c.eval.samples = 4
   c.eval.temperature = 1.0
   c.eval.batch_size = 128
-  if arg['stage'] == 'base':
-    c.method = 'sft'
-    c.model.name = 'tiny()'
-    c.total_steps = 1500
-    c.train_batch_size = 32
-    c.num_generations = 1
-    c.groups_per_micro_batch = 32
-    c.optimizer.learning_rate = 1e-2
-    c.optimizer.schedule = 'cosine'
-    c.optimizer.warmup_steps = 50
-    c.log_every = 100
-    c.log_transcripts = 1
-    c.eval_every = 0
-    c.save_every = 500
+  if arg['stage'] == 'rl':
+    start_rl(c, f'{common.path(__file__)}:{own_base}')
   else:
-    c.model.name = f'configs/substrate.py:{base}'
-    c.total_steps = 60
-    c.train_batch_size = 16
-    c.num_generations = 16
-    c.groups_per_micro_batch = 2
-    c.optimizer.learning_rate = 3e-4
-    c.log_every = 10
-    c.eval_every = 20
-    c.save_every = 20
-  if arg['name'] == 'rare' and arg['stage'] == 'base':
-    # Seldom used, but known: learned before, and then mostly given up.
-    c.model.name = 'configs/substrate.py:scratchpad_only'
-    c.total_steps = 300
-    c.optimizer.learning_rate = 3e-3
+    imitate(c)
+    if arg['name'] == 'rare':  # seldom used, but known: learned, then given up
+      c.model.name = f'{common.path(__file__)}:scratchpad_only'
+      c.total_steps = 300
+      c.optimizer.learning_rate = 3e-3
   if arg['scale'] == 'smoke':
     c.total_steps = 2
     c.train_batch_size = 2
@@ -128,3 +98,64 @@ def get_config(arg: str = ''):
     c.eval.num_tasks = 4
     c.eval.batch_size = 4
   return c
+
+
+def tiny(base: str):
+  """`common.tiny`: RL on the tasks of the base model that ARG `base` names."""
+  c = common.tiny()
+  c.model.name = f'{common.path(__file__)}:{base}'
+  c.env, c.max_prompt_length, c.max_completion_length = tasks_of(base)
+  return c
+
+
+def tasks_of(base: str) -> tuple[str, int, int]:
+  """(env, max_prompt_length, max_completion_length) of a base model."""
+  c = get_config(base)
+  return c.env, c.max_prompt_length, c.max_completion_length
+
+
+def contents_of(arg) -> dict:
+  """Shares, reliabilities and what else the name's tasks have."""
+  given = {k: arg[k] for k in (*SHARES, *RELIABILITIES) if arg[k] >= 0}
+  contents = PRESETS[arg['name']]
+  if given.keys() & set(SHARES):  # then all of them: they add up to 1
+    contents = {k: v for k, v in contents.items() if k not in SHARES}
+  return dict.fromkeys(SHARES, 0.0) | contents | given
+
+
+def set_tasks(c, contents, terms: int) -> None:
+  """Tasks and, in tokens of the byte-level model, their lengths."""
+  train = min(60_000, math.comb(26, terms) - 256)
+  c.env = registry.spec('strategies', **contents, terms=terms, train_size=train)
+  c.max_prompt_length = terms + 19  # the chat template
+  c.max_completion_length = max(2 * terms + 8, 14)  # the end token counts
+  if 'confidence' in contents:
+    c.max_completion_length += len('\n<confidence>0.5</confidence>')
+
+
+def imitate(c) -> None:
+  c.method = 'sft'
+  c.model.name = 'tiny()'
+  c.total_steps = 1500
+  c.train_batch_size = 32
+  c.num_generations = 1
+  c.groups_per_micro_batch = 32
+  c.optimizer.learning_rate = 1e-2
+  c.optimizer.schedule = 'cosine'
+  c.optimizer.warmup_steps = 50
+  c.log_every = 100
+  c.log_transcripts = 1
+  c.eval_every = 0
+  c.save_every = 500
+
+
+def start_rl(c, model: str) -> None:
+  c.model.name = model
+  c.total_steps = 60
+  c.train_batch_size = 16
+  c.num_generations = 16
+  c.groups_per_micro_batch = 2
+  c.optimizer.learning_rate = 3e-4
+  c.log_every = 10
+  c.eval_every = 20
+  c.save_every = 20
