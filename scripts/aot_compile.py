@@ -17,8 +17,8 @@ import time
 from collections.abc import Sequence
 
 # Tracing runs on the CPU. libtpu must not claim a TPU of this host, fail
-# because another process holds one, or query the cloud's metadata server. The last two
-# only silence its warnings about not being on a TPU host.
+# because another process holds one, or query the cloud's metadata server. The
+# last two only silence its warnings about not being on a TPU host.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['TPU_SKIP_MDS_QUERY'] = '1'
 os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'

@@ -9,7 +9,8 @@ import pytest
 from rlvr_jax import config, train
 from rlvr_jax.rollouts import collector
 
-CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'twenty_questions.py'
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = f'{ROOT}/configs/studies/twenty_questions/twenty_questions.py'
 EMBEDDING = (280, 40)  # no other test has this shape
 
 
