@@ -112,7 +112,7 @@ def test_sizes_that_cannot_change_the_result_fit_any_mesh():
     (1, 'nonsense', 'There are: eval/accuracy, '),
     (1, 'accuracy', "Did you mean 'eval/accuracy'?"),
     (1, '-eval/ec', "Did you mean 'eval/ece'?"),
-    (1, '--eval/ece', 'with a - before it'),
+    (1, '--eval/ece', 'with a leading - to keep'),
     (1, 'eval/pass@8', 'There are: '),
     (4, 'eval/pass@8', 'eval/pass@4'),
     (8, 'eval/n', 'eval/pass@8'),
