@@ -1,6 +1,7 @@
 """A config file with functions of its own: a run finds them ever after."""
 
 import importlib.util
+import json
 import os
 import pathlib
 import shutil
@@ -141,7 +142,20 @@ def test_another_run_starts_from_it(finished, tmp_path):
   assert config_file.kept(tmp_path / 'again') == config_file.kept(finished)
   forget()
   assert load.load(str(finished)).params is not None
-  assert is_known('near')
+  assert not is_known('near')  # code that comes with weights is not run
+
+
+def test_an_architecture_that_comes_with_weights_is_not_run(finished, tmp_path):
+  shutil.copytree(finished, tmp_path / 'run')
+  path = tmp_path / 'run' / 'config.json'
+  values = json.loads(path.read_text())
+  values['model']['name'] = 'mine_too(layers=1)'
+  path.write_text(json.dumps(values))
+  record = tmp_path / 'run' / config_file.RECORD
+  values = json.loads(record.read_text())
+  record.write_text(json.dumps(values | {'registers': ['model mine_too']}))
+  with pytest.raises(ValueError, match='register it in your own config file'):
+    load.load(str(tmp_path / 'run'))
 
 
 ##### what a run keeps #####

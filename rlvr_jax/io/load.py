@@ -178,20 +178,27 @@ def _run_model(folder: pathlib.Path) -> dict:
     ValueError: config.json is missing or not a run's.
   """
   path = folder / 'config.json'
-  with registry.first_stays():  # its model may be of its config file
-    config_file.recall(folder)
   try:
     config = json.loads(path.read_text('utf-8'))
     model = {key: config['model'][key] for key in ('name', 'param_dtype')}
     model['keep_best'] = config.get('keep_best', '')
     if not all(isinstance(value, str) for value in model.values()):
       raise TypeError(f'these are no texts: {registry.show(model)}')
-    return model
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise ValueError(
       f'{folder} holds checkpoints, and no config.json of a run beside them '
       f'({type(e).__name__}: {e}): give the --workdir of scripts/train.py.'
     ) from e
+  # Weights may come from anywhere: the code that lies beside them is not run.
+  kept, name = config_file.kept(folder), model['name'].partition('(')[0]
+  own = kept is not None and f'model {name}' in kept.registers
+  if own and name not in registry.names('model'):
+    raise ValueError(
+      f'The architecture {name!r} of {folder} is registered by its config file, '
+      f'kept as {folder / config_file.TEXT}. Code that comes with weights is not '
+      'run: register it in your own config file too.'
+    )
+  return model
 
 
 def _load_run(folder, dtype, place) -> Loaded:
