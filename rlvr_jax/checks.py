@@ -164,8 +164,8 @@ def check_memory(
     sizes = ', '.join(f'{k} {v / 2**30:.1f} GiB' for k, v in parts.items())
     raise ValueError(
       f'model.name={show(c.model.name)} needs more memory than the '
-      f'{available / 2**30:.1f} GiB of these devices: {sizes}. Take a smaller model '
-      'or more devices, or lower train_batch_size, num_generations, '
+      f'{available / 2**30:.1f} GiB of these devices: {sizes}. Take a smaller '
+      'model or more devices, or lower train_batch_size, num_generations, '
       'eval.batch_size or max_completion_length.'
     )
 

@@ -69,8 +69,8 @@ def train(
       processes.interruptible() as interrupted,
     ):
       run, state, progress = experiment.start(x, pretrained, saved)
-      # A new state has taken over the pretrained weights, by donation. A resumed
-      # run needs none of them but its reference's.
+      # A new state has taken over the pretrained weights, by donation. A
+      # resumed run needs them only for its reference, which holds them.
       del pretrained
       # The sampler has its own layout, made once per update: no weight is
       # gathered inside the decode loop.

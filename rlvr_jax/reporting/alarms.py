@@ -9,8 +9,8 @@ import ml_collections
 from rlvr_jax.reporting import run_writer
 
 _SKIPPED = (
-  'a loss, gradient, log-prob or result that is not finite or far too large, or '
-  'a policy too certain of every token to be moved'
+  'a loss, gradient, log-prob or result that is not finite or far too large, '
+  'or a policy too certain of every token to be moved'
 )
 
 
