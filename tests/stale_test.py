@@ -139,14 +139,14 @@ def test_a_teacher_is_remembered_too(run, tmp_path, save_model):
 
 
 @pytest.fixture(scope='module')
-def sure(tmp_path_factory):
+def sure(tmp_path_factory, save_model):
   """A run whose policy has learned to answer 7."""
   overrides = (
     'method=sft',
     'num_generations=1',
     'optimizer.learning_rate=1e-2',
   )
-  run = Run(tmp_path_factory.mktemp('sure'))
+  run = Run(tmp_path_factory.mktemp('sure'), save_model)
   write(run.train, 0, **{f'row{i}': {'solution': '7'} for i in range(16)})
   overrides += ('total_steps=30', 'save_every=30', 'log_every=30')
   return run.go(*overrides)
