@@ -17,8 +17,8 @@ import optax
 import pytest
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import registry, train
-from rlvr_jax.io import checkpoint
+from rlvr_jax import registry, resume, train
+from rlvr_jax.io import checkpoint, load
 from rlvr_jax.learner import optimizer
 from rlvr_jax.reporting import alarms, run_writer
 from rlvr_jax.rewards import base
@@ -395,15 +395,15 @@ def test_what_cannot_work_is_refused_at_start(
 def test_a_held_directory_is_refused_before_anything_is_read(
   main, tmp_path, capsys, monkeypatch
 ):
-  """No tasks, no weights, no second look at the config."""
+  """Neither tasks nor weights are read, nor is the config compared."""
 
   def read(*_, **__):
     raise AssertionError
 
-  monkeypatch.setattr(train.registry, 'get', read)
-  monkeypatch.setattr(train.load, 'load', read)
-  monkeypatch.setattr(train.load, 'load_config', read)
-  monkeypatch.setattr(train.resume, 'check_config', read)
+  monkeypatch.setattr(registry, 'get', read)
+  monkeypatch.setattr(load, 'load', read)
+  monkeypatch.setattr(load, 'load_config', read)
+  monkeypatch.setattr(resume, 'check_config', read)
   with run_writer.hold(tmp_path):
     assert main(tmp_path) == 1
   assert 'Another process is training in' in one_line(capsys)
@@ -411,7 +411,7 @@ def test_a_held_directory_is_refused_before_anything_is_read(
 
 @registry.register('reward')
 def silent(tasks, transcripts, *, after: int = 0):
-  """Refuses all rows, or those of all calls but the first few."""
+  """Refuses all rows, after the first `after` calls."""
   silent.calls += bool(transcripts)
   value = 0.0 if silent.calls <= after else float('nan')
   return [base.RewardResult(value, {'silent': value})] * len(transcripts)
