@@ -1,32 +1,35 @@
-"""Start-up checks: what cannot work is refused before anything is computed."""
+"""Can this config work? Checks at start, before anything is computed."""
 
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 from rlvr_jax import config as config_lib
 from rlvr_jax import config_limits, registry
 from rlvr_jax.envs import dialogue
-from rlvr_jax.models import sharding
+from rlvr_jax.models import model_config, sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
 from rlvr_jax.rewards import base, dialogue_turns
 from rlvr_jax.rollouts import episode, imitation, task_stream
-from rlvr_jax.tasks import Lazy
+from rlvr_jax.tasks import Env, Lazy, Task
 
-CHECK_PROMPTS = 20_000  # prompts of a split whose length is checked at start
+CHECK_PROMPTS = 20_000  # training prompts whose length is checked at start
 
 
-def check_values(c) -> None:
-  """ValueError for a key that is missing, or cannot be what it is."""
+def check_values(c: ml_collections.ConfigDict) -> None:
+  """ValueError for a missing key or a value outside its limits."""
   flat = config_lib.flatten(c)
   config_limits.check(flat)
   config_limits.check_complete(flat)
 
 
-def check_config(c, mesh) -> None:
-  """ValueError for settings that cannot work together, all at once."""
+def check_config(c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+  """ValueError that lists all settings that cannot work together."""
   check_values(c)
   shards = sharding.batch_shards(mesh)
   rules = []
@@ -43,7 +46,7 @@ def check_config(c, mesh) -> None:
   )
   rule(
     c.method == 'rl' or not d.belief,
-    f"dialogue.belief={show(d.belief)} is read by method='rl' alone: set it "
+    f"dialogue.belief={show(d.belief)} is read only by method='rl': set it "
     "to ''",
   )
   rule(
@@ -60,7 +63,8 @@ def check_config(c, mesh) -> None:
     f'eval_every={c.eval_every} must be a multiple of '
     f'save_every={c.save_every}',
   )
-  # Sizes that cannot change the result are rounded up instead.
+  # Sizes that cannot change the result, such as eval.batch_size, are rounded up
+  # instead.
   rule(
     c.train_batch_size % shards == 0,
     f'train_batch_size={c.train_batch_size} must be a multiple of '
@@ -99,8 +103,11 @@ def check_config(c, mesh) -> None:
     raise ValueError(f'Config: {"; ".join(rules)}.')
 
 
-def check_algorithm(c, algo) -> None:
-  """ValueError for a method that has nothing to learn from in this config."""
+def check_algorithm(c: ml_collections.ConfigDict, algo: Any) -> None:
+  """ValueError if every advantage would be 0 in this config.
+
+  `algo` is the `algorithm.Algorithm` of the config.
+  """
   if c.method != 'rl':
     return
   if algo.critic is not None:
@@ -112,8 +119,8 @@ def check_algorithm(c, algo) -> None:
       )
     return
   if 'greedy' in estimators.takes(algo.estimate):
-    return  # compares with a greedy row
-  # Right or wrong: `nsr` gives 0 to the one, and not to the other.
+    return  # the baseline is a greedy row
+  # Both rewards: `nsr` gives 0 to a right row, but not to a wrong one.
   alone = [algo.estimate(jnp.full(1, r), jnp.ones(1, bool)) for r in (1.0, 0.0)]
   if c.num_generations == 1 and not any(float(a[0]) for a in alone):
     if estimators.is_whole_batch(algo.estimate) and c.train_batch_size > 1:
@@ -127,11 +134,13 @@ def check_algorithm(c, algo) -> None:
     )
 
 
-def check_memory(c, config) -> None:
-  """ValueError where even the least that a run needs is more than there is.
+def check_memory(
+  c: ml_collections.ConfigDict, config: model_config.ModelConfig
+) -> None:
+  """ValueError if a lower bound of the memory exceeds what the devices have.
 
-  Weights, the sampler's copy of them, and the keys and values of the tokens
-  that are sampled at a time: in fact a run needs a good deal more.
+  The bound is the weights, the sampler's copy of them, and the KV cache of one
+  batch; optimiser state and activations come on top.
   """
   size = {'float32': 4, 'bfloat16': 2}
   rows = max(c.train_batch_size * c.num_generations, c.eval.batch_size)
@@ -146,23 +155,28 @@ def check_memory(c, config) -> None:
     * size[c.model.dtype],
   }
   device = jax.local_devices()[0]
-  there = (device.memory_stats() or {}).get('bytes_limit', 0)
-  there *= jax.device_count()
-  if not there:  # of a CPU, which all its devices share
-    there = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    there *= jax.process_count()
-  if sum(parts.values()) > there:
-    each = ', '.join(f'{k} {v / 2**30:.1f} GiB' for k, v in parts.items())
+  available = (device.memory_stats() or {}).get('bytes_limit', 0)
+  available *= jax.device_count()
+  if not available:  # a CPU: its devices share the memory of the host
+    available = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    available *= jax.process_count()
+  if sum(parts.values()) > available:
+    sizes = ', '.join(f'{k} {v / 2**30:.1f} GiB' for k, v in parts.items())
     raise ValueError(
       f'model.name={show(c.model.name)} needs more memory than the '
-      f'{there / 2**30:.1f} GiB of these devices: {each}. Take a smaller model '
-      'or more devices, or lower train_batch_size, num_generations, '
+      f'{available / 2**30:.1f} GiB of these devices: {sizes}. Take a smaller '
+      'model or more devices, or lower train_batch_size, num_generations, '
       'eval.batch_size or max_completion_length.'
     )
 
 
-def check_dialogue(c, algo, is_dialogue: bool, config) -> None:
-  """ValueError for what only dialogues have, or cannot have."""
+def check_dialogue(
+  c: ml_collections.ConfigDict,
+  algo: Any,
+  is_dialogue: bool,
+  config: model_config.ModelConfig,
+) -> None:
+  """ValueError for settings that need a dialogue, or that exclude one."""
   wants = registry.parse(c.algo.credit)[0] == 'delta_belief'
   if wants and c.method == 'rl' and not (is_dialogue and c.dialogue.belief):
     raise ValueError(
@@ -170,8 +184,8 @@ def check_dialogue(c, algo, is_dialogue: bool, config) -> None:
       "each turn: set dialogue.belief to 'current' or 'initial', in an "
       'environment of several turns such as guessing().'
     )
-  named = [n for s in c.reward_funcs for n in registry.named('reward', s)]
-  of_turns = [n for n in named if hasattr(dialogue_turns, n)]
+  names = [n for s in c.reward_funcs for n in registry.named('reward', s)]
+  of_turns = [n for n in names if hasattr(dialogue_turns, n)]
   if not is_dialogue:
     if of_turns:
       raise ValueError(
@@ -182,38 +196,40 @@ def check_dialogue(c, algo, is_dialogue: bool, config) -> None:
     return
   if base.needs_signals(c.reward_funcs):
     raise ValueError(
-      f"reward_funcs={c.reward_funcs}: one of them reads the policy's probabilities of "
-      'single answers only; this env is a dialogue.'
+      f"reward_funcs={c.reward_funcs}: one of them reads the policy's "
+      'probabilities, which works on single answers only; this env is a '
+      'dialogue.'
     )
   if 'greedy' in estimators.takes(algo.estimate):
     raise ValueError(
-      f'algo.estimate={show(c.algo.estimate)} compares with a greedy answer, '
-      'which a dialogue has not. Take another estimator.'
+      f'algo.estimate={show(c.algo.estimate)} uses a greedy completion as the '
+      'baseline, which works on single answers only; this env is a dialogue. '
+      'Take another estimator.'
     )
-  for when, most in (
+  for key, limits in (
     ('dialogue.max_turns', episode.dialogue_limits(c)),
     ('eval.max_turns', episode.dialogue_limits(c, evaluating=True)),
   ):
-    longest = c.max_prompt_length + most.length + most.fed
+    longest = c.max_prompt_length + limits.length + limits.fed
     if longest > config.max_position:
       raise ValueError(
-        f'With {when}={most.turns} a dialogue may have {longest} tokens, more '
+        f'With {key}={limits.turns} a dialogue may have {longest} tokens, more '
         f"than the model's {config.max_position} positions. Lower it, or "
         'dialogue.max_length.'
       )
 
 
-def environment(c):
-  """The tasks by split that `c.env` names; ValueError names the key."""
+def environment(c: ml_collections.ConfigDict) -> Env:
+  """The environment c.env: tasks by split. ValueError names the key."""
   with registry.naming('env', c.env):
     return registry.get('env', c.env)()
 
 
-def eval_tasks(c, env) -> list:
+def eval_tasks(c: ml_collections.ConfigDict, env: Env) -> list[Task]:
   """The first eval.num_tasks tasks of eval.split.
 
   Raises:
-    ValueError: the environment has no such split, or nothing in it.
+    ValueError: the environment has no such split, or it is empty.
   """
   if not len(env.get(c.eval.split, ())):
     raise ValueError(
@@ -224,8 +240,10 @@ def eval_tasks(c, env) -> list:
   return [split[i] for i in range(min(c.eval.num_tasks, len(split)))]
 
 
-def training_tasks(c, tasks):
-  """The first train_tasks of a split; ValueError if there are fewer."""
+def training_tasks(
+  c: ml_collections.ConfigDict, tasks: Sequence[Task]
+) -> Sequence[Task]:
+  """The first c.train_tasks tasks, 0: all; ValueError if there are fewer."""
   if c.train_tasks > len(tasks):
     raise ValueError(
       f'train_tasks={c.train_tasks}: the train split of {c.env} has only '
@@ -239,13 +257,22 @@ def training_tasks(c, tasks):
   return Lazy(c.train_tasks, lambda i: tasks[i], of)
 
 
-def check_tasks(c, tasks, evaluated, encode, tokenizer) -> None:
-  """ValueError for prompts or solutions beyond the limit, or missing."""
-  some = [tasks[i] for i in range(min(len(tasks), CHECK_PROMPTS))]
-  task_stream.check_prompts(some + evaluated, encode, c.max_prompt_length)
+def check_tasks(
+  c: ml_collections.ConfigDict,
+  tasks: Sequence[Task],
+  eval_tasks: Sequence[Task],
+  encode: Callable[[Task], list[int]],
+  tokenizer: Any,
+) -> None:
+  """ValueError for prompts or solutions that are too long or missing.
+
+  Checks the first CHECK_PROMPTS training tasks.
+  """
+  first = [tasks[i] for i in range(min(len(tasks), CHECK_PROMPTS))]
+  task_stream.check_prompts(first + eval_tasks, encode, c.max_prompt_length)
   if c.method == 'sft':
     if dialogue.is_dialogue(tasks[0]):
-      scripts = imitation.demonstrations(some, 1)
+      scripts = imitation.demonstrations(first, 1)
       episode.scripted_actor(scripts, tokenizer, episode.dialogue_limits(c))
     else:
-      imitation.targets(some, tokenizer, c.max_completion_length)
+      imitation.targets(first, tokenizer, c.max_completion_length)

@@ -1,18 +1,19 @@
-"""A config made into the objects of a run.
+"""Builds the objects of a run from its config.
 
-`Experiment` makes each part when it is first asked for, and once: training
-asks for all of them (`build`), an evaluation for a few, ahead-of-time
-compilation for the programs alone.
+`Experiment` builds each part once, on first access: training needs all of them
+(`build`), an evaluation a few, ahead-of-time compilation only the programs.
 """
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import checks, digests, registry, resume, types
@@ -33,12 +34,15 @@ from rlvr_jax.tasks import Env, Task
 class Experiment:
   """The parts of a run; read-only.
 
+  Only the loop in `train` and what it calls directly take all of it. Functions
+  below them take the parts that they use, so that they are tested alone.
+
   Attributes:
-    config: all keys, as `config.load` gives them.
-    mesh: the devices; see `mesh_of`.
+    config: all keys, from `config.load`.
+    mesh: of devices, from `mesh_of`.
   """
 
-  config: Any
+  config: ml_collections.ConfigDict
   mesh: jax.sharding.Mesh
 
   def __post_init__(self):
@@ -46,39 +50,43 @@ class Experiment:
 
   @functools.cached_property
   def env(self) -> Env:
-    """Tasks by split, without labels."""
+    """Tasks by split, without the labels of c.labels."""
     return checks.environment(self.config)
 
   @functools.cached_property
   def labelled(self) -> Env:
-    """`env` with the labels of the config's file, if it names one."""
+    """Tasks by split, with the labels of c.labels if it is set."""
     c = self.config
     settings = labels.settings(c, labels.SHARED)
     return labels.attach(self.env, c.labels, c.reward_funcs, settings)
 
   @functools.cached_property
   def tasks(self) -> Sequence[Task]:
-    """What is trained on."""
+    """Training tasks."""
     return checks.training_tasks(self.config, self.labelled['train'])
 
   @functools.cached_property
   def eval_tasks(self) -> list[Task]:
+    """Held-out tasks."""
     return checks.eval_tasks(self.config, self.labelled)
 
   @functools.cached_property
   def is_dialogue(self) -> bool:
     """Whether tasks are episodes of several turns.
 
-    By the name of the environment: to make it may need files.
+    Decided by the environment's name: building it may need files, which
+    ahead-of-time compilation does without.
     """
     return registry.parse(self.config.env)[0] in dialogue.GAMES
 
   @functools.cached_property
   def reward(self) -> base.Reward:
+    """The weighted sum of c.reward_funcs."""
     return base.build(self.config.reward_funcs, self.config.reward_weights)
 
   @functools.cached_property
   def algorithm(self) -> algorithms.Algorithm:
+    """The loss and its advantages, as c.method uses them."""
     c = self.config
     algorithm = algorithms.from_config(c.algo)
     checks.check_algorithm(c, algorithm)
@@ -86,16 +94,17 @@ class Experiment:
 
   @functools.cached_property
   def architecture(self) -> model_config.ModelConfig:
-    """Of the policy."""
+    """The policy's architecture."""
     c = self.config
     with registry.naming('model.name', c.model.name):
-      found = load_lib.load_config(c.model.name)
-    model_config.check_positions(found, frozen_model.policy_lengths(c))
-    checks.check_dialogue(c, self.algorithm, self.is_dialogue, found)
-    return found
+      architecture = load_lib.load_config(c.model.name)
+    model_config.check_positions(architecture, frozen_model.policy_lengths(c))
+    checks.check_dialogue(c, self.algorithm, self.is_dialogue, architecture)
+    return architecture
 
   @functools.cached_property
   def teacher(self) -> FrozenModel | None:
+    """The model of teacher.name, if any: it writes the rows to train on."""
     c = self.config
     if not c.teacher.name:
       return None
@@ -110,7 +119,7 @@ class Experiment:
 
   @functools.cached_property
   def matched(self) -> transformer.Decoder | None:
-    """The teacher's architecture, where the loss matches its distribution."""
+    """The teacher's decoder if the loss matches its logits; no weights."""
     c = self.config
     if not c.teacher.logits:
       return None
@@ -118,7 +127,7 @@ class Experiment:
 
   @functools.cached_property
   def oracle(self) -> FrozenModel | None:
-    """The model that answers in dialogues; None: the environment does."""
+    """The model that replies in dialogues; None: the environment replies."""
     c = self.config
     if not c.dialogue.oracle:
       return None
@@ -135,7 +144,7 @@ class Experiment:
 
   @functools.cached_property
   def programs(self) -> programs_lib.Programs:
-    """The compiled functions; nothing is compiled before it is called."""
+    """The jitted functions; each compiles when it is first called."""
     c = self.config
     return programs_lib.build(
       c,
@@ -147,7 +156,11 @@ class Experiment:
     )
 
   def checkpoint(
-    self, workdir, step: int | None, *, scoring: bool = False
+    self,
+    workdir: str | os.PathLike,
+    step: int | None,
+    *,
+    scoring: bool = False,
   ) -> FrozenModel:
     """The policy of run `workdir` at a step: `frozen_model.load_checkpoint`."""
     return frozen_model.load_checkpoint(
@@ -155,23 +168,26 @@ class Experiment:
     )
 
 
-def mesh_of(config, devices=None) -> jax.sharding.Mesh:
-  """The mesh of mesh.shape; ValueError for a key that cannot be what it is."""
+def mesh_of(
+  config: ml_collections.ConfigDict,
+  devices: Sequence[jax.Device] | None = None,
+) -> jax.sharding.Mesh:
+  """The mesh of mesh.shape; ValueError for a missing key or a bad value."""
   checks.check_values(config)
   return sharding.make_mesh(config.mesh.shape, devices)
 
 
-def open(config) -> Experiment:
-  """The experiment on this machine's devices; little is made yet."""
+def open(config: ml_collections.ConfigDict) -> Experiment:
+  """The experiment on the devices of this machine."""
   return Experiment(config, mesh_of(config))
 
 
-class Start(NamedTuple):
-  """What a run starts, or goes on, from.
+class Pretrained(NamedTuple):
+  """The policy before training, from `build` to `start`.
 
   Attributes:
-    policy: model and tokenizer; `params` are the weights before training, None
-      where a checkpoint has all that is needed.
+    policy: model and tokenizer; `params` are None for a model without weights,
+      and where a checkpoint has all weights that the run needs.
     read: digests of tasks and models, see `digests`.
   """
 
@@ -179,18 +195,22 @@ class Start(NamedTuple):
   read: dict[str, str]
 
 
-def build(config, workdir: pathlib.Path) -> tuple[Experiment, Start]:
-  """The experiment of a training run; all that can be refused is, here.
+def build(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> tuple[Experiment, Pretrained]:
+  """The experiment of a training run; refuses all that cannot work.
 
-  Nothing is written. `workdir` may hold a run that is gone on with.
+  Nothing is written. Cheap checks come first: a misspelt reward is refused
+  before weights are read. `workdir` may hold a run, which is then resumed.
 
   Raises:
-    ValueError: config, data or model that cannot work, or another run's.
+    ValueError: config, data or model that cannot work, or `workdir` holds a
+      run with another config or other data.
   """
   resume.check_config(workdir, config)
   x, c = open(config), config
   saved = checkpoint.extra(workdir)
-  x.reward  # noqa: B018 (specs are refused before models are read)
+  x.reward  # noqa: B018 (refuses unknown rewards before models are read)
   evaluate.check_keep_best(c, x.eval_tasks)
   read = resume.tasks_read(c, x.env, x.tasks, x.eval_tasks)
   resume.check_content(c, workdir, saved, read)
@@ -215,32 +235,30 @@ def build(config, workdir: pathlib.Path) -> tuple[Experiment, Start]:
       ('teacher.name', c.teacher.name, x.teacher.tokenizer),
       ('model.name', c.model.name, tokenizer),
     )
-  return x, Start(policy, read)
+  return x, Pretrained(policy, read)
 
 
 def _needs_initial(x: Experiment) -> bool:
-  """Whether the policy before training is asked for throughout."""
-  return x.algorithm.kl is not None or _believes_initially(x)
+  """Whether a resumed run needs the weights from before training too."""
+  return x.algorithm.kl is not None or _initial_belief(x)
 
 
-def _believes_initially(x: Experiment) -> bool:
+def _initial_belief(x: Experiment) -> bool:
   return x.is_dialogue and x.config.dialogue.belief == 'initial'
 
 
 class Run(NamedTuple):
-  """What the loop goes on with: `state` and `progress` change, no other.
+  """What the loop uses beside the experiment; read-only.
 
   Attributes:
-    resumed: whether they come from a checkpoint.
-    policy: model, tokenizer and where they came from; without weights.
+    resumed: whether the state comes from a checkpoint.
+    policy: model and tokenizer, without weights.
     read: digests of tasks and models, see `digests`.
-    reference: of the kl in the loss.
+    reference: model of the KL term; None without one.
     collect: makes the rollouts of a step.
-    evaluate: see `evaluate.Evaluator`.
+    evaluate: evaluates on the held-out tasks.
   """
 
-  state: types.TrainState
-  progress: resume.Progress
   resumed: bool
   policy: FrozenModel
   read: dict[str, str]
@@ -249,61 +267,65 @@ class Run(NamedTuple):
   evaluate: evaluate.Evaluator
 
 
-def start(x: Experiment, begun: Start, saved) -> Run:
-  """State and progress: resumed, else pretrained, else random.
+def start(
+  x: Experiment, pretrained: Pretrained, saved: checkpoint.Checkpointer
+) -> tuple[Run, types.TrainState, resume.Progress]:
+  """The run's first state: from a checkpoint, else pretrained, else random.
 
-  Call it within `sharding.use(x.mesh)`.
+  Call it within `sharding.use(x.mesh)`. A new state takes over (by donation)
+  the weights of `pretrained`.
 
   Args:
     saved: the run's open checkpoints.
   """
   c, programs = x.config, x.programs
-  policy = begun.policy._replace(params=None)
-
-  def initial():
-    if begun.policy.params is None:
-      key = jax.random.key(c.seed)
-      return sharding.init_params(programs.model, key, x.mesh)
-    place = sharding.placer(programs.abstract.params)
-    return transformer.with_value(programs.model, begun.policy.params, place)
-
+  policy = pretrained.policy._replace(params=None)
   found = saved.restore(programs.abstract)
+  resumed = found is not None
+  initial = None
+  if not resumed or _needs_initial(x):
+    initial = _initial_params(x, pretrained.policy.params)
   reference = believer = None
   if x.algorithm.kl is not None:
-    # A copy: the optimiser takes over the memory of the weights themselves.
-    reference = policy._replace(params=jax.tree.map(jnp.copy, initial()))
-  if _believes_initially(x):
-    believer = policy._replace(sampler_params=programs.to_sampler(initial()))
-  if found is None:
+    # A copy, where the new state is about to take over the weights.
+    kept = initial if resumed else jax.tree.map(jnp.copy, initial)
+    reference = policy._replace(params=kept)
+  if _initial_belief(x):
+    believer = policy._replace(sampler_params=programs.to_sampler(initial))
+  if resumed:
+    state, extra, _ = found
+    progress = resume.Progress.of(extra)
+  else:
     state = train_step.new_state(
-      initial(),
+      initial,
       tx=programs.tx,
       trainable=c.optimizer.trainable,
       abstract=programs.abstract,
     )
     progress = resume.Progress()
-  else:
-    state, extra, _ = found
-    progress = resume.Progress.of(extra)
-  answers = oracle.make_oracle(c, x.oracle)
-  return Run(
-    state,
-    progress,
-    found is not None,
-    policy,
-    begun.read,
-    reference,
-    collector.Collector(
-      config=c,
-      algorithm=x.algorithm,
-      policy=policy,
-      reward=x.reward,
-      tasks=x.tasks,
-      sampling=collector.training_sampling(c, policy.tokenizer.end_ids, x.mesh),
-      teacher=x.teacher,
-      oracle=answers,
-      initial=believer,
-      forward=programs.forward,
-    ),
-    evaluate.Evaluator(c, policy, x.eval_tasks, answers, x.mesh),
+  reply = oracle.make_oracle(c, x.oracle)
+  collect = collector.Collector(
+    config=c,
+    algorithm=x.algorithm,
+    policy=policy,
+    reward=x.reward,
+    tasks=x.tasks,
+    sampling=collector.training_sampling(c, policy.tokenizer.end_ids, x.mesh),
+    teacher=x.teacher,
+    oracle=reply,
+    initial=believer,
+    forward=programs.forward,
   )
+  evaluator = evaluate.Evaluator(c, policy, x.eval_tasks, reply, x.mesh)
+  run = Run(resumed, policy, pretrained.read, reference, collect, evaluator)
+  return run, state, progress
+
+
+def _initial_params(x: Experiment, loaded):
+  """The policy's weights before training, in the training layout."""
+  programs = x.programs
+  if loaded is None:
+    key = jax.random.key(x.config.seed)
+    return sharding.init_params(programs.model, key, x.mesh)
+  place = sharding.placer(programs.abstract.params)
+  return transformer.with_value(programs.model, loaded, place)

@@ -1,21 +1,24 @@
-"""What a run that goes on must share with the one it goes on from.
+"""May this run resume? Compares config, data and models with the run before.
 
-Its config is in `config.json` and in each of its checkpoints, digests of its
-data and models in the checkpoints: see `content`.
+The config is in `config.json` and in each checkpoint, digests of data and
+models are in the checkpoints.
 """
 
 import json
+import os
 import pathlib
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
 
 from rlvr_jax import config, digests, registry
 from rlvr_jax.envs import labels
 from rlvr_jax.io import checkpoint
 
-# Config keys that may differ when a run goes on. All others make another run.
+# Config keys that may differ when a run resumes. All others make another run.
 MAY_CHANGE = (
-  # How long, and what is said and kept on the way.
+  # Length of the run, logging, checkpoints.
   'total_steps',  # may only grow
   'log_every',
   'eval_every',
@@ -23,10 +26,10 @@ MAY_CHANGE = (
   'max_to_keep',
   'metrics_every',
   'log_transcripts',
-  # When to raise an alarm.
+  # Alarms.
   'max_logp_diff',
   'max_skipped_updates',
-  # Where and how fast: results are the same up to rounding.
+  # Devices and memory: results are the same up to rounding.
   'mesh.shape',
   'groups_per_micro_batch',
   'logits_chunk',
@@ -37,14 +40,14 @@ MAY_CHANGE = (
 
 
 class Progress(NamedTuple):
-  """How far a run is; in each of its checkpoints, beside the arrays.
+  """The progress of a run, saved in each checkpoint beside the arrays.
 
   Attributes:
-    step: the last one that was done.
+    step: the last completed one.
     position: in the stream of tasks, see `rollouts.task_stream`.
-    skipped: updates in a row that were skipped, up to now.
-    refused: steps in a row of which rewards refused every row, up to now.
-    score: of keep_best, where this step was evaluated.
+    skipped: number of skipped updates in a row, up to now.
+    refused: number of steps in a row whose rows all lack a reward, up to now.
+    score: of keep_best; None if this step was not evaluated.
   """
 
   step: int = 0
@@ -55,29 +58,34 @@ class Progress(NamedTuple):
 
   @classmethod
   def of(cls, extra: Mapping) -> 'Progress':
-    """From what a checkpoint holds besides arrays."""
+    """The progress in the `extra` of a checkpoint."""
     return cls(*(extra[name] for name in cls._fields))
 
   def after_rewards(self, method: str, metrics: Mapping) -> 'Progress':
-    """The same after a step with these metrics, before it is evaluated."""
-    every = method == 'rl' and metrics['rewards/refused'] == 1
-    return self._replace(refused=self.refused + 1 if every else 0, score=None)
+    """The progress after a step with these metrics, not evaluated yet."""
+    all_refused = method == 'rl' and metrics['rewards/refused'] == 1
+    refused = self.refused + 1 if all_refused else 0
+    return self._replace(refused=refused, score=None)
 
   @property
   def failures(self) -> int:
-    """Failures in a row, of either kind."""
+    """Number of failures in a row, of the kind that has more."""
     return max(self.skipped, self.refused)
 
 
-def check_config(workdir, new, *, newer: bool = False) -> None:
+def check_config(
+  workdir: str | os.PathLike, new: Any, *, newer: bool = False
+) -> None:
   """Raises ValueError if `workdir` belongs to a run with another config.
 
-  Keys of `MAY_CHANGE` are free. The error names each differing key with its
-  old and new value. Call it before anything expensive.
+  Keys of `MAY_CHANGE` may differ. The error names each other differing key
+  with its old and new value. Call it before anything expensive.
 
   Args:
-    newer: for a finished run, of which one wants the result: keys that were not
-      there when it was made are free too.
+    workdir: may hold a run.
+    new: the config, as for `config.diff`.
+    newer: for reading the result of a finished run: keys that did not exist
+      when it was made may differ too.
   """
   path = pathlib.Path(workdir) / 'config.json'
   if path.exists():
@@ -104,35 +112,52 @@ def _same(workdir, old, new, newer) -> None:
     )
 
 
-def tasks_read(c, env, train_tasks, eval_tasks) -> dict[str, str]:
-  """{'KEY: what': digest} of tasks and labels, KEY being their config key.
+def tasks_read(
+  c: ml_collections.ConfigDict,
+  env: Mapping[str, Sequence],
+  train_tasks: Sequence,
+  eval_tasks: Sequence,
+) -> dict[str, str]:
+  """{'KEY: what': digest} of tasks and labels; KEY is their config key.
 
   Args:
-    env: before labels are attached to it.
+    c: the config.
+    env: without labels.
+    train_tasks: with labels, if c.labels is set.
+    eval_tasks: likewise.
   """
-  # With labels, which leave tasks out, what they are for is all of the split.
+  # Labels leave tasks out, but were made for the whole split.
   source = env['train'] if c.labels else train_tasks
-  found = {
+  out = {
     'env: tasks to train on': digests.of_tasks(source),
     'env: tasks to evaluate on': digests.of_tasks(eval_tasks),
   }
   if c.labels:
-    found['labels: lines'] = digests.of_rows(labels.load(c.labels)[1])
-  return found
+    out['labels: lines'] = digests.of_rows(labels.load(c.labels)[1])
+  return out
 
 
-def remember(c, read: Mapping[str, str]) -> dict:
-  """What a checkpoint says of the run's config and of what it read."""
+def remember(
+  c: ml_collections.ConfigDict, read: Mapping[str, str]
+) -> dict[str, Any]:
+  """The entries of a checkpoint's `extra` that `check_*` compare later."""
   return {'config': json.loads(config.to_json(c)), 'content': dict(read)}
 
 
-def check_content(c, workdir, extra: Mapping | None, now: Mapping) -> None:
-  """Raises ValueError if a run would go on with other tasks or models.
+def check_content(
+  c: ml_collections.ConfigDict,
+  workdir: str | os.PathLike,
+  extra: Mapping | None,
+  now: Mapping[str, str],
+) -> None:
+  """Raises ValueError if a run would resume with other tasks or models.
 
   Args:
-    extra: of the checkpoint that it goes on from; None if there is none.
-    now: {'KEY: what': digest}. Only these keys are compared, so that what is
-      known early is checked before the rest is read.
+    c: the config.
+    workdir: for the error.
+    extra: of the checkpoint to resume from; None if there is none.
+    now: {'KEY: what': digest}. Only these keys are compared, so that tasks are
+      checked before weights are read.
   """
   if extra is None:
     return
@@ -145,7 +170,6 @@ def check_content(c, workdir, extra: Mapping | None, now: Mapping) -> None:
     lines.append(f'{name}={registry.show(values.get(name, ""))}:{rest}')
   if lines:
     raise ValueError(
-      f'{workdir} goes on from a checkpoint that other data or weights gave. '
-      'Bring the former ones back, or use a new workdir. These differ:\n  '
-      + '\n  '.join(lines)
+      f'{workdir} has a checkpoint made with other data or weights. Restore '
+      'those, or use a new workdir. These differ:\n  ' + '\n  '.join(lines)
     )

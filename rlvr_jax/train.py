@@ -4,10 +4,13 @@ config -> tasks -> sample -> reward -> credit -> estimate -> update -> report
 """
 
 import math
+import os
 import pathlib
 import time
+from collections.abc import Mapping
 
 import jax
+import ml_collections
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import config_file, experiment, processes, resume, types
@@ -21,7 +24,7 @@ from rlvr_jax.resume import Progress
 from rlvr_jax.rollouts import groups
 from rlvr_jax.rollouts.collector import Collection
 
-# Metrics that compare with the log-probs of the policy's own samples.
+# Metrics that compare the sampler's log-probs with the trainer's.
 SAMPLER_METRICS = (
   'sampler_trainer/logp_diff_mean',
   'sampler_trainer/logp_diff_max',
@@ -31,25 +34,31 @@ SAMPLER_METRICS = (
 
 
 def train(
-  config,
-  workdir,
+  config: ml_collections.ConfigDict,
+  workdir: str | os.PathLike,
   command: str = '',
   source: config_file.Source | None = None,
 ) -> None:
-  """Trains, or goes on with, the run in `workdir`. See DIR in docs/USE.md.
+  """Trains the run in `workdir`, or resumes it. See DIR in docs/USE.md.
 
   Args:
-    command, source: what the user typed, and the config file; kept in workdir.
+    config: all keys, from `config.load`.
+    workdir: the run's directory; created if it does not exist.
+    command: the command line, kept for the report.
+    source: the config file, kept for commands that read the run.
 
   Raises:
-    ValueError: config, data or model that cannot work; at start.
-    FloatingPointError: too many updates in a row were skipped.
-    RuntimeError: the rewards refused all rows of too many steps in a row.
+    ValueError: config, data or model that cannot work; before anything is
+      written.
+    FloatingPointError: max_skipped_updates updates in a row were skipped.
+    RuntimeError: the rewards refused all rows of max_skipped_updates steps in
+      a row.
+    KeyboardInterrupt: SIGINT or SIGTERM, once the current step is saved.
   """
-  workdir, c = pathlib.Path(workdir), config
+  c, workdir = config, pathlib.Path(workdir)
   with run_writer.hold(workdir):
     config_file.check(workdir, source)
-    x, begun = experiment.build(config, workdir)
+    x, pretrained = experiment.build(c, workdir)
     with (
       sharding.use(x.mesh),
       checkpoint.open(
@@ -59,36 +68,40 @@ def train(
       ) as saved,
       processes.interruptible() as interrupted,
     ):
-      run = experiment.start(x, begun, saved)
-      state, progress = run.state, run.progress
-      # The first update takes the memory of both.
-      del begun
-      run = run._replace(state=None)
+      run, state, progress = experiment.start(x, pretrained, saved)
+      # A new state has taken over the pretrained weights, by donation. A
+      # resumed run needs them only for its reference, which holds them.
+      del pretrained
+      # The sampler has its own layout, made once per update: no weight is
+      # gathered inside the decode loop.
       sampler_params = x.programs.to_sampler(state.params)
-      with open_log(x, run, workdir, command, source) as log:
+      with open_log(x, run, progress.step, workdir, command, source) as log:
         if not run.resumed:
           run.evaluate(0, sampler_params, log)
         for step in range(progress.step + 1, c.total_steps + 1):
           ##### rollouts #####
-          began, clock = time.perf_counter(), Clock()
+          clock = Clock()
           collection = run.collect(
             sampler_params, state.params, step, progress.position, clock
           )
           progress = progress._replace(step=step, position=collection.position)
+          # The update needs its memory. It is stale after the update anyway.
           del sampler_params
 
           ##### update #####
+          # `state` is donated: the old one must not be used after this line.
           state, metrics, progress = update(
             x, state, collection, run.reference, progress
           )
           sampler_params = x.programs.to_sampler(state.params)
+          # Dispatch is asynchronous; without this the next rollout would be
+          # charged with the time of the update.
           jax.block_until_ready(sampler_params)
           clock('update')
 
-          ##### what it said #####
-          metrics = collection.metrics | metrics
-          metrics |= clock.metrics(time.perf_counter() - began, collection)
-          alarms.say(log, c, step, metrics)
+          ##### metrics and transcripts #####
+          metrics = collection.metrics | metrics | clock.metrics(collection)
+          alarms.check(log, c, step, metrics)
           progress = progress.after_rewards(c.method, metrics)
           log.metrics(step, metrics)
           log.rollouts(
@@ -102,12 +115,16 @@ def train(
 
           ##### stop, save #####
           if progress.failures >= c.max_skipped_updates:
-            saved.wait()
+            saved.wait()  # so that the error lists the last checkpoint too
             raise alarms.error(c, progress, metrics, checkpoint.steps(workdir))
           stop = interrupted()
+          # A policy that may be diverging must not push out the checkpoints
+          # from before it did.
           if not progress.skipped and (
             last or stop or step % c.save_every == 0
           ):
+            # A resumed run drops the lines after its checkpoint and trusts
+            # those before it, so they must be on disk first.
             log.sync()
             saved.save(
               step, state, progress._asdict() | resume.remember(c, run.read)
@@ -115,7 +132,7 @@ def train(
           if stop and not last:
             saved.wait()
             log.say(
-              f'stopped after step {step}; the same command goes on from here'
+              f'stopped after step {step}; run the same command to resume'
             )
             raise KeyboardInterrupt
         saved.wait()
@@ -131,59 +148,74 @@ def update(
   reference: FrozenModel | None,
   progress: Progress,
 ) -> tuple[types.TrainState, dict[str, float], Progress]:
-  """c.num_iterations updates on the rollouts of a step; `state` is donated.
+  """Runs c.num_iterations updates on the rollouts of one step.
 
   Args:
-    reference: of the kl in the loss.
+    x: the run's config, algorithm and programs.
+    state: donated.
+    collection: rollouts and scores, host arrays.
+    reference: model of the KL term; None without one.
+    progress: of this step; counts skipped updates in a row.
 
   Returns:
-    the new state, the metrics of the step's updates, and the progress with
-    the number of updates in a row that were skipped.
+    the new state, the metrics of the updates, merged, and the progress.
   """
   c, programs = x.config, x.programs
   rollout, score = collection.rollout, collection.score
   batch = batches.make_batch(c, x.algorithm, rollout, score)
   batch, metrics = sharding.to_mesh(batch), {}
   if x.algorithm.critic or x.algorithm.correction:
-    ends = types.rows(algorithms.turn_rewards(rollout, score))
-    batch, new = programs.prepare(state.params, batch, sharding.to_mesh(ends))
-    metrics = {k: float(v) for k, v in new.items()}
+    rewards = types.rows(algorithms.turn_rewards(rollout, score))
+    batch, prepared = programs.prepare(
+      state.params, batch, sharding.to_mesh(rewards)
+    )
+    metrics = {k: float(v) for k, v in prepared.items()}
   if reference is not None:
     batch = batch.replace(
       logp_ref=programs.forward(reference.params, batch).logp
     )
   teacher = None if x.teacher is None else x.teacher.params
+  # Groups without gradient cost a forward pass for their metrics alone.
   all_tokens = progress.step % c.metrics_every == 0
   for _ in range(c.num_iterations):
-    state, new = programs.update(state, (batch,), teacher, all_tokens)
-    new = {k: float(v) for k, v in new.items()}
-    if not all_tokens:
-      new = {k: v for k, v in new.items() if not math.isnan(v)}
-    if c.method != 'rl':  # the sampler's log-probs are not the policy's
-      new = {k: v for k, v in new.items() if k not in SAMPLER_METRICS}
-    skipped = progress.skipped + 1 if new['update_skipped'] > 0 else 0
+    state, result = programs.update(state, (batch,), teacher, all_tokens)
+    result = {k: float(v) for k, v in result.items()}
+    if not all_tokens:  # those that were not computed are NaN
+      result = {k: v for k, v in result.items() if not math.isnan(v)}
+    if c.method != 'rl':  # the rows are not the policy's samples
+      result = {k: v for k, v in result.items() if k not in SAMPLER_METRICS}
+    skipped = progress.skipped + 1 if result['update_skipped'] > 0 else 0
     progress = progress._replace(skipped=skipped)
-    metrics = merge(metrics, new)
+    metrics = merge(metrics, result)
   return state, metrics, progress
 
 
-def merge(old: dict, new: dict) -> dict:
-  """Merges the updates of one step: logp_diff_* keep the first value (later
-  updates are off-policy by design), update_skipped adds up, the rest keep the
-  last."""
+def merge(
+  metrics: Mapping[str, float], result: Mapping[str, float]
+) -> dict[str, float]:
+  """Adds the metrics of one more update of the same step.
+
+  logp_diff_* keep the first value (later updates are off-policy by design),
+  update_skipped adds up, all others take the last value.
+  """
   first = ('sampler_trainer/logp_diff_mean', 'sampler_trainer/logp_diff_max')
-  out = {
-    **old,
-    **{k: v for k, v in new.items() if k not in first or k not in old},
-  }
-  if 'update_skipped' in old:
-    out['update_skipped'] = old['update_skipped'] + new['update_skipped']
-  return out
+  merged = {**metrics, **result}
+  merged |= {k: metrics[k] for k in first if k in metrics}
+  if 'update_skipped' in metrics:
+    merged['update_skipped'] += metrics['update_skipped']
+  return merged
 
 
-def open_log(x: Experiment, run: experiment.Run, workdir, command, source):
-  """The run's files, cut back to the step it goes on from; says what it does."""
-  c, step = x.config, run.progress.step
+def open_log(
+  x: Experiment,
+  run: experiment.Run,
+  step: int,
+  workdir: pathlib.Path,
+  command: str,
+  source: config_file.Source | None,
+) -> run_writer.Writer:
+  """Opens the run's files, cut back to `step`, and prints what is trained."""
+  c = x.config
   log = run_writer.open(
     workdir,
     c,
@@ -205,18 +237,20 @@ def open_log(x: Experiment, run: experiment.Run, workdir, command, source):
 
 
 class Clock:
-  """Seconds by stage: call it with the name of the stage that ends."""
+  """Seconds by stage of a step: call it with the stage that just ended."""
 
   def __init__(self):
-    self.seconds, self._last = {}, time.perf_counter()
+    self.seconds = {}
+    self._began = self._last = time.perf_counter()
 
-  def __call__(self, name: str) -> None:
+  def __call__(self, stage: str) -> None:
     now = time.perf_counter()
-    self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+    self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
     self._last = now
 
-  def metrics(self, total: float, collection: Collection) -> dict[str, float]:
-    """Times of a step that took `total` seconds, and its tokens a second."""
+  def metrics(self, collection: Collection) -> dict[str, float]:
+    """Times of the step up to now, and its sampled tokens per second."""
+    total = time.perf_counter() - self._began
     tokens = sum(
       t.num_tokens
       for part in collection.parts

@@ -3,26 +3,30 @@
     python scripts/aot_compile.py --config=configs/NAME.py[:ARG] \\
         --topology=v5e:8x8 [--config.a.b=v]
 
-Prints what each chip must hold and which collectives the programs contain.
-Exit status 1: a program does not fit, the decode loop gathers weights, the
-mesh does not divide the model, no such topology, or no libtpu
-(pip install 'rlvr_jax[tpu]'). The compiler's estimates of time and FLOPs are
-left out: they count the body of a loop once.
+Prints the memory per device and the collectives of each program. Exit status
+1: a program does not fit, the decode loop gathers weights, the mesh does not
+divide the model, no such topology, or no libtpu (pip install 'rlvr_jax[tpu]').
+The compiler's estimates of time and FLOPs are not shown: they count the body of
+a loop once.
 """
 
 import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 
-# The host's own CPU does the tracing; nothing asks for a TPU that is there,
-# for one that another process holds, or for the cloud's metadata. The last two
-# only keep libtpu from complaining that it is on no TPU host.
+# Tracing runs on the CPU. libtpu must not claim a TPU of this host, fail
+# because another process holds one, or query the cloud's metadata server. The
+# last two only silence its warnings about not being on a TPU host.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['TPU_SKIP_MDS_QUERY'] = '1'
 os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
 os.environ['TPU_WORKER_HOSTNAMES'] = 'localhost'
 os.environ['TPU_ACCELERATOR_TYPE'] = 'v5litepod-4'
+
+import jax
+import ml_collections
 
 from rlvr_jax import config as config_lib
 from rlvr_jax.learner import programs
@@ -49,16 +53,18 @@ _REMEDY = {
 }
 
 
-def problems(chip, reports, moved) -> list[str]:
-  """What makes the exit status 1, one line each."""
+def problems(
+  chip: aot.Chip, reports: Sequence[aot.Report], moved: Sequence[str]
+) -> list[str]:
+  """Reasons for exit status 1, one line each."""
   lines = []
   for r in reports:
     if r.memory is None:
-      why = f'the compiler says: {r.refusal}'
+      why = f'the compiler refused: {r.refusal}'
     elif r.memory.total > chip.usable * aot.GIB:
       over = r.memory.total / aot.GIB - chip.usable
       why = (
-        f'it needs {r.memory.total / aot.GIB:.2f} GiB a device, {over:.2f} '
+        f'it needs {r.memory.total / aot.GIB:.2f} GiB per device, {over:.2f} '
         f'more than the {chip.usable} there are.'
       )
     else:
@@ -72,22 +78,28 @@ def problems(chip, reports, moved) -> list[str]:
   return lines
 
 
-def header(c, topology, chip, mesh) -> str:
-  """What was compiled for what."""
+def header(
+  c: ml_collections.ConfigDict,
+  topology: str,
+  chip: aot.Chip,
+  mesh: jax.sharding.Mesh,
+) -> str:
+  """The lines on config and slice, above the tables."""
   axes = ', '.join(f'{k} {v}' for k, v in mesh.shape.items())
   device = 'chips' if chip.per_chip == 1 else 'half chips'
   return (
     f'{c.model.name} on {topology}: {mesh.size} {device}; mesh {axes}\n'
     f'{c.train_batch_size} prompts x {c.num_generations} samples, '
     f'{c.max_prompt_length} + {c.max_completion_length} tokens; '
-    f'{programs.prompts_per_micro_batch(c, mesh)} prompts a micro-batch; '
+    f'{programs.prompts_per_micro_batch(c, mesh)} prompts per micro-batch; '
     f'beta {c.algo.beta}\n'
-    f'{chip.hbm} GiB HBM a chip, of which the compiler hands out '
-    f'{chip.usable} a device'
+    f'{chip.hbm} GiB HBM per chip; the compiler can allocate {chip.usable} GiB '
+    'per device'
   )
 
 
-def memory_table(chip, reports) -> str:
+def memory_table(chip: aot.Chip, reports: Sequence[aot.Report]) -> str:
+  """The table of `aot.Memory`, one row per program."""
   names = ('arguments', 'outputs', 'reused', 'temporaries', 'resident')
   rows = [('program', *names, 'total', f'of {chip.usable}', 'compile s')]
   for r in reports:
@@ -97,10 +109,11 @@ def memory_table(chip, reports) -> str:
       cells = [f'{x / aot.GIB:.2f}' for x in (*r.memory, r.memory.total)]
       cells += [f'{r.memory.total / aot.GIB / chip.usable:.0%}']
     rows.append((r.name, *cells, f'{r.seconds:.0f}'))
-  return 'GiB a device\n' + align(rows, left=1)
+  return 'GiB per device\n' + align(rows, left=1)
 
 
-def collectives_table(reports) -> str:
+def collectives_table(reports: Sequence[aot.Report]) -> str:
+  """Number and size of the collectives, per program and kind."""
   rows = [('program', 'collective', 'count', 'MiB', 'in loops', 'MiB')]
   for r in reports:
     for kind in hlo.COLLECTIVES:
@@ -108,16 +121,16 @@ def collectives_table(reports) -> str:
       if not every:
         continue
       cells = []
-      for some in every, [c for c in every if c.in_loop]:
-        size = sum(c.bytes for c in some) / 2**20
-        cells += [str(len(some)), f'{size:.1f}']
+      for group in every, [c for c in every if c.in_loop]:
+        size = sum(c.bytes for c in group) / 2**20
+        cells += [str(len(group)), f'{size:.1f}']
       rows.append((r.name, kind, *cells))
-  title = 'Collectives: results a device, the body of a loop counted once\n'
+  title = 'Collectives: size of results per device; loop bodies count once\n'
   return title + align(rows, left=2)
 
 
-def align(rows, left: int) -> str:
-  """Columns of text; the first `left` to the left, the others right."""
+def align(rows: Sequence[Sequence[str]], left: int) -> str:
+  """Text columns: the first `left` are left-aligned, the others right."""
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   pad = lambda i, x: x.ljust(widths[i]) if i < left else x.rjust(widths[i])
   return '\n'.join(
@@ -126,7 +139,7 @@ def align(rows, left: int) -> str:
 
 
 @config_lib.run_main
-def main(argv) -> int:
+def main(argv: Sequence[str]) -> int:
   rest, overrides = config_lib.split(argv)
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -134,7 +147,7 @@ def main(argv) -> int:
   parser.add_argument('--config', required=True, metavar='FILE.py[:ARG]')
   parser.add_argument('--topology', required=True, metavar='GENERATION:SHAPE')
   parser.add_argument(
-    '--only', choices=tuple(_REMEDY), help='compile this program alone'
+    '--only', choices=tuple(_REMEDY), help='compile only this program'
   )
   flags = parser.parse_args(rest)
   c = config_lib.load(flags.config, overrides)

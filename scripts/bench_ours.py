@@ -1,17 +1,15 @@
-"""Our side of the benchmark; see bench_peers/common.py for what a side does.
+"""Our side of the benchmark; bench_peers/common.py defines what a side does.
 
-It times the programs that training runs: the sampler, `train_step.update`, and the
-change of layout between them. On an accelerator give --dtype=bfloat16.
+It times the programs that training compiles: the sampler, the update, and the
+resharding between them. On an accelerator give --dtype=bfloat16.
 """
 
-import functools
 import importlib.metadata
 import pathlib
 import sys
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tokenizers
 
@@ -19,13 +17,40 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / 'bench_peers'))
 
 import common
 
-from rlvr_jax import algorithm, registry, types
+from rlvr_jax import algorithm, config, experiment, types
 from rlvr_jax.io import load
-from rlvr_jax.learner import optimizer, train_step
-from rlvr_jax.models import micro_batch, sampler, sharding, transformer
+from rlvr_jax.learner import train_step
+from rlvr_jax.models import sampler, sharding, transformer
 from rlvr_jax.rollouts import single_turn
 
 MAX_PROMPT = 64
+CONFIG = pathlib.Path(__file__).resolve().parents[1] / 'configs' / 'tiny.py'
+
+
+def settings(args):
+  """The work as a config of ours."""
+  case = args.work.cases[0]
+  return config.load(
+    str(CONFIG),
+    [
+      f'model.name={args.model}',
+      f'model.dtype={args.dtype}',
+      'total_steps=1',
+      f'train_batch_size={len(case.prompts)}',
+      f'num_generations={case.samples}',
+      f'max_prompt_length={MAX_PROMPT}',
+      f'max_completion_length={case.max_new}',
+      'groups_per_micro_batch=1',
+      'logits_chunk=2048',
+      'algo.estimate=grpo',
+      'algo.surrogate=clip',
+      'algo.aggregate=seq_mean_token_mean',
+      f'optimizer.learning_rate={common.LEARNING_RATE}',
+      'optimizer.schedule=constant',
+      'optimizer.b2=0.999',
+      'optimizer.max_grad_norm=0',
+    ],
+  )
 
 
 class Side:
@@ -33,14 +58,14 @@ class Side:
 
   def __init__(self, args):
     self.mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
-    self.dtype = jnp.dtype(args.dtype)
+    x = experiment.Experiment(settings(args), self.mesh)
+    self.algorithm, self.programs = x.algorithm, x.programs
+    self.model, self.to_sampler = x.programs.model, x.programs.to_sampler
     loaded = load.load(str(args.model), dtype='float32')
-    self.model = transformer.Decoder(loaded.config, dtype=self.dtype)
     self.params = sharding.put_params(loaded.params, self.model, self.mesh)
     self.tokenizer = tokenizers.Tokenizer.from_file(
       str(args.model / 'tokenizer.json')
     )
-    self.to_sampler = sharding.to_sampler(self.model, self.mesh)
 
   def encode(self, text):
     return self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -95,35 +120,13 @@ def sample_only(args, record, side, end):
 
 def train(args, record, side, end):
   (case,) = args.work.cases
-  algo = algorithm.Algorithm(
-    credit=registry.get('credit', 'outcome'),
-    estimate=registry.get('estimator', 'grpo'),
-    surrogate=registry.get('surrogate', 'clip'),
-    aggregate=registry.get('aggregate', 'seq_mean_token_mean'),
-    kl=None,
-    kl_weight=0.0,
-  )
-  rate = common.LEARNING_RATE
-  tx = optimizer.make_optimizer(Adam(rate), total_updates=1)
-  abstract = train_step.abstract_state(side.model, tx, '.*', side.mesh)
   state = train_step.new_state(
-    side.params, tx=tx, trainable='.*', abstract=abstract
+    side.params,
+    tx=side.programs.tx,
+    trainable='.*',
+    abstract=side.programs.abstract,
   )
   side.params = None  # donated
-  update = jax.jit(
-    functools.partial(
-      train_step.update,
-      algorithm=algo,
-      model=side.model,
-      tx=tx,
-      schedule=lambda _: rate,
-      temperature=1.0,
-      trainable='.*',
-      shapes=(micro_batch.Shapes(case.samples, MAX_PROMPT, 1, 2048, True),),
-    ),
-    donate_argnums=0,
-    out_shardings=(train_step.shardings_of(abstract), None),
-  )
   rows = sharding.rows(side.mesh)
   for i in range(len(common.turns(args))):
     start = time.perf_counter()
@@ -136,16 +139,16 @@ def train(args, record, side, end):
     middle = time.perf_counter()
     reward = np.array([common.digit_share(t) for t in texts], np.float32)
     shape = (len(case.prompts), case.samples)
-    rolled = single_turn.to_rollout(prompt, length, out, case.samples)
+    rollout = single_turn.to_rollout(prompt, length, out, case.samples)
     score = types.Score(
       reward=reward.reshape(*shape, 1),
       turns=np.ones((*shape, 1), bool),
       belief=None,
       verdict=np.zeros(shape, np.int32),
     )
-    adv = np.asarray(algorithm.advantages(algo, rolled, score))
-    batch = sharding.from_host(types.flatten(rolled, adv, False), rows)
-    state, metrics = update(state, (batch,))
+    adv = np.asarray(algorithm.advantages(side.algorithm, rollout, score))
+    batch = sharding.from_host(types.flatten(rollout, adv, False), rows)
+    state, metrics = side.programs.update(state, (batch,))
     jax.block_until_ready(state)
     gap = float(metrics['sampler_trainer/logp_diff_max'])
     if args.dtype == 'float32' and not gap < 1e-3:
@@ -157,17 +160,6 @@ def train(args, record, side, end):
       train_s=time.perf_counter() - middle,
       reward=float(reward.mean()),
     )
-
-
-class Adam:
-  """The optimiser's settings, in the names of the config."""
-
-  schedule, warmup_steps = 'constant', 0
-  b1, b2, eps = 0.9, 0.999, 1e-8
-  weight_decay = max_grad_norm = value_learning_rate = 0.0
-
-  def __init__(self, learning_rate):
-    self.learning_rate = learning_rate
 
 
 def main():

@@ -5,26 +5,31 @@
         [--ppl_tasks=N] [--ppl_samples=N]
 
 BASE and OTHER are directories of runs; with the same one twice, --step_base=0
-compares a run with what it started from. Both are asked with the settings of
-OTHER (env, system prompt, lengths, temperature, seed, which --config.key=value
-changes), for the same prompt is what makes them comparable.
+compares a run with the model before training. Both are sampled with the
+settings of OTHER (env, system prompt, lengths, temperature, seed), which
+--config.key=value changes: only with the same prompts do they compare.
 
-Says for every metric the difference with its 95% interval (paired bootstrap
-over problems); the crossover k*, from which on BASE solves as much; which
-problems are solved in k samples by both, one or none; Delta_SE; and how likely
-each finds its own responses and the other's (perplexity at temperature 1).
-Adds a line to OTHER/compare.jsonl and writes a page beside it. Samples are
-kept as by scripts/evaluate.py, so a comparison that was stopped goes on.
+Prints for every metric the difference with its 95% interval (paired bootstrap
+over problems); the crossover k*, from which on BASE solves as many problems;
+the problems solved in k samples by both, one or none; Delta_SE; and the
+perplexity, at temperature 1, of the responses of each under both. Adds a line
+to OTHER/compare.jsonl and writes a page beside it. Samples are kept as by
+scripts/evaluate.py: run an interrupted command again to resume it.
 """
 
 import argparse
 import pathlib
 import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import ml_collections
 
 from rlvr_jax import config as config_lib
 from rlvr_jax import registry
 
-# What both sides share: the tasks, the prompt, and how answers are drawn.
+Pair = tuple[ml_collections.ConfigDict, ml_collections.ConfigDict]
+
+# Keys that both sides share: tasks, prompt, sampling, verification.
 SHARED = (
   'env',
   'seed',
@@ -53,8 +58,10 @@ SHARED = (
 )
 
 
-def parse(argv):
-  """(flags, configs of base and other, the same as they are to be asked)."""
+def parse(
+  argv: Sequence[str],
+) -> tuple[argparse.Namespace, Pair, Pair]:
+  """(flags, the runs' own configs, their configs for the comparison)."""
   rest, overrides = config_lib.split(argv)
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -64,11 +71,13 @@ def parse(argv):
   number = lambda name, text, **kw: parser.add_argument(
     f'--{name}', type=int, metavar='N', help=text, **kw
   )
-  number('step_base', 'of its checkpoint; the newest')
-  number('step_other', 'of its checkpoint; the newest')
+  number('step_base', 'of its checkpoint; default: the newest')
+  number('step_other', 'of its checkpoint; default: the newest')
   number('k', 'solvable: right in one of the first k samples; default: all')
-  number('ppl_tasks', 'tasks whose responses are scored; 10', default=10)
-  number('ppl_samples', 'responses to each of these; 16', default=16)
+  number(
+    'ppl_tasks', 'tasks whose responses are scored; default: 10', default=10
+  )
+  number('ppl_samples', 'responses to each of these; default: 16', default=16)
   config_lib.add_eval_flags(parser, overrides)
   flags = parser.parse_args(rest)
   for name in ('ppl_tasks', 'ppl_samples'):
@@ -80,19 +89,26 @@ def parse(argv):
       f'--k={flags.k} must be from 1 to --samples={other.eval.samples}.'
     )
   shared = {k: v for k, v in config_lib.flatten(other).items() if k in SHARED}
-  with registry.first_stays():  # what both are asked is OTHER's
+  with registry.first_stays():  # both sides are sampled by OTHER's functions
     base = config_lib.of_run(flags.base, ())
-  asked = base.copy_and_resolve_references()
-  asked.update_from_flattened_dict(shared)
-  return flags, (base, other), (asked, other)
+  same = base.copy_and_resolve_references()
+  same.update_from_flattened_dict(shared)
+  return flags, (base, other), (same, other)
 
 
-def run(flags, own, configs, say) -> dict:
-  """The comparison, as `compare.compare` and with perplexities.
+def run(
+  flags: argparse.Namespace,
+  own: Pair,
+  configs: Pair,
+  say: Callable[[str], None],
+) -> dict:
+  """The result of `compare.compare`, with perplexities.
 
   Args:
-    own: configs that models are made by: a random start depends on its seed.
-    configs: what they are asked.
+    flags: from `parse`.
+    own: the runs' configs, for loading: random weights depend on the seed.
+    configs: for sampling.
+    say: prints a line.
   """
   from rlvr_jax import experiment
   from rlvr_jax.evaluation import (
@@ -104,57 +120,60 @@ def run(flags, own, configs, say) -> dict:
   from rlvr_jax.io import frozen_model
   from rlvr_jax.models import sharding
 
-  # Layouts may differ; tasks and prompts may not.
+  # Meshes and models may differ; tasks and prompts may not.
   xs = [experiment.open(c) for c in configs]
   tasks = xs[1].eval_tasks
-  some = tasks[: flags.ppl_tasks]
+  scored = tasks[: flags.ppl_tasks]
   dirs, steps = (flags.base, flags.other), [flags.step_base, flags.step_other]
-  names, tables, said, found, prompts = ('base', 'other'), [], {}, {}, []
+  names, tables, prompts = ('base', 'other'), [], []
+  responses, perplexities = {}, {}
 
   def load(i):
     return frozen_model.load_checkpoint(
       own[i], dirs[i], steps[i], xs[i].mesh, scoring=bool(flags.ppl_tasks)
     )
 
-  def score(i, asked, of):
-    values = perplexity.perplexities(configs[i], asked, said[of], xs[i].mesh)
+  def score(i, policy, of):
+    values = perplexity.perplexities(
+      configs[i], policy, responses[of], xs[i].mesh
+    )
     key = f'{names[of]}_under_{names[i]}'
-    found[key] = compare.median(values, len(some))
+    perplexities[key] = compare.median(values, len(scored))
 
   for i in (0, 1):
     say(f'{names[i]}: {dirs[i]}')
     with sharding.use(xs[i].mesh):
-      asked = load(i)
-      steps[i] = asked.step
+      policy = load(i)
+      steps[i] = policy.step
       tables.append(
         checkpoint_eval.evaluate_checkpoint(
-          configs[i], asked, tasks, dirs[i], xs[i].mesh, say, xs[i].oracle
+          configs[i], policy, tasks, dirs[i], xs[i].mesh, say, xs[i].oracle
         )
       )
-      if some and flags.ppl_samples:
-        prompts.append(list(map(evaluate.encoder(configs[i], asked), some)))
+      if scored and flags.ppl_samples:
+        prompts.append(list(map(evaluate.encoder(configs[i], policy), scored)))
         if prompts[-1] != prompts[0]:
           raise ValueError(
-            'Base and other encode the same task to other tokens, so neither '
+            'Base and other encode the same task as different tokens: neither '
             "can score the other's responses. Give --ppl_tasks=0."
           )
-        said[i] = perplexity.responses(
-          configs[i], asked, some, flags.ppl_samples, xs[i].mesh
+        responses[i] = perplexity.responses(
+          configs[i], policy, scored, flags.ppl_samples, xs[i].mesh
         )
         for of in range(i + 1):
-          score(i, asked, of)
-      del asked
-  if said:
+          score(i, policy, of)
+      del policy  # one model at a time
+  if responses:
     with sharding.use(xs[0].mesh):
       score(0, load(0), 1)
   result = compare.compare(*tables, [t.id for t in tasks], k=flags.k)
   for name, i in zip(names, (0, 1), strict=True):
     result[name] = {'dir': str(dirs[i]), 'step': steps[i]}
-  return result | ({'perplexity': found} if found else {})
+  return result | ({'perplexity': perplexities} if perplexities else {})
 
 
-def show(result, names) -> None:
-  """The tables of the page, on the console."""
+def show(result: Mapping, names: Sequence[str]) -> None:
+  """Prints the tables of the page."""
   import rich.console
   import rich.table
 
@@ -173,7 +192,7 @@ def show(result, names) -> None:
 
 
 @config_lib.run_main
-def main(argv) -> int:
+def main(argv: Sequence[str]) -> int:
   flags, own, configs = parse(argv)
   from rlvr_jax.evaluation import compare
   from rlvr_jax.reporting import pages, run_writer

@@ -3,61 +3,75 @@
     python scripts/evaluate.py --workdir=DIR [--step=N] [--samples=N]
         [--tasks=N] [--env=ENV] [--temperature=T]
 
---step=0 is the model that the run started from. Any key of the run's config
-can be changed for the evaluation with --config.key=value, the split too:
---config.eval.split=train takes the tasks that were trained on. The result is a
-line of DIR/eval.jsonl whose `source` is 'evaluate'. At the settings of the
-run it draws what training drew at that step.
+--step=0 is the model before training. --config.key=value changes any key of
+the run's config for the evaluation, --config.eval.split=train the split. The
+result is a line of DIR/eval.jsonl whose `source` is 'evaluate'. With the run's
+own settings, the samples are those of the evaluation during training.
 
-What the numbers are made of is kept as it is drawn, in
-DIR/samples-<step>-<hash of the settings>.jsonl: the same command goes on from
-there when it was stopped, and one with more --samples draws only what is new.
+Samples are kept in DIR/samples-<step>-<hash of the settings>.jsonl: run an
+interrupted command again to resume it; one with more --samples only adds the
+new ones.
 """
 
 import argparse
 import math
 import pathlib
 import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import ml_collections
 
 from rlvr_jax import config as config_lib
 
 
-def parse(argv):
-  """(flags, config): the run's config with what the flags change in it."""
+def parse(
+  argv: Sequence[str],
+) -> tuple[argparse.Namespace, ml_collections.ConfigDict]:
+  """(flags, config): the run's config, changed by the flags."""
   rest, overrides = config_lib.split(argv)
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--workdir', required=True, metavar='DIR')
   parser.add_argument(
-    '--step', type=int, metavar='N', help='of the checkpoint; the newest'
+    '--step',
+    type=int,
+    metavar='N',
+    help='of the checkpoint; default: the newest',
   )
   config_lib.add_eval_flags(parser, overrides)
   flags = parser.parse_args(rest)
   return flags, config_lib.of_run(flags.workdir, overrides)
 
 
-def run(c, workdir, step, say=print) -> tuple[int, dict]:
-  """(step, metrics) of the policy at `step` on eval.split, with the digest of
-  its tasks."""
+def run(
+  c: ml_collections.ConfigDict,
+  workdir: str,
+  step: int | None,
+  say: Callable[[str], None] = print,
+) -> tuple[int, dict]:
+  """(step, metrics) of the policy at `step` on eval.split.
+
+  The metrics include `tasks`, the digest of the tasks.
+  """
   from rlvr_jax import digests, experiment
   from rlvr_jax.evaluation import checkpoint_eval, eval_metrics
   from rlvr_jax.models import sharding
 
   x = experiment.open(c)
   with sharding.use(x.mesh):
-    asked = x.checkpoint(workdir, step)
+    policy = x.checkpoint(workdir, step)
     table = checkpoint_eval.evaluate_checkpoint(
-      c, asked, x.eval_tasks, workdir, x.mesh, say, x.oracle
+      c, policy, x.eval_tasks, workdir, x.mesh, say, x.oracle
     )
-  return asked.step, {
+  return policy.step, {
     **eval_metrics.summary(table),
     'tasks': digests.of_tasks(x.eval_tasks),
   }
 
 
-def show(metrics: dict) -> None:
-  """A table: a metric, its value, its interval where it has one."""
+def show(metrics: Mapping) -> None:
+  """Prints a table: metric, value, interval."""
   import rich.console
   import rich.table
 
@@ -79,7 +93,7 @@ def show(metrics: dict) -> None:
 
 
 @config_lib.run_main
-def main(argv) -> int:
+def main(argv: Sequence[str]) -> int:
   flags, config = parse(argv)
   from rlvr_jax.reporting import run_writer
 

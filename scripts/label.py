@@ -3,17 +3,19 @@
     python scripts/label.py --config=configs/NAME.py[:ARG] --out=FILE.jsonl
         [--samples=64] [--tasks=N]
 
-For the rewards `majority` and `incorrect`: train with --config.labels=FILE.jsonl.
-Samples as training does (temperature, limits, batches of train_batch_size x
-num_generations). The same command again goes on where it was stopped, and the
-file equals that of a run never stopped. Any key of the config can be changed
-with --config.key=value.
+For the rewards `majority` and `incorrect`: train with
+--config.labels=FILE.jsonl. Samples as training does (temperature, limits,
+batches of train_batch_size x num_generations). Run an interrupted command
+again to resume it; the file equals that of a run that was never interrupted.
+--config.key=value changes any key of the config.
 """
 
 import argparse
 import pathlib
 import sys
+from collections.abc import Callable, Sequence
 
+import ml_collections
 import numpy as np
 
 from rlvr_jax import config as config_lib
@@ -22,8 +24,10 @@ from rlvr_jax.envs import labels
 from rlvr_jax.verifiers.extraction import extract
 
 
-def parse(argv):
-  """(flags, config)."""
+def parse(
+  argv: Sequence[str],
+) -> tuple[argparse.Namespace, ml_collections.ConfigDict]:
+  """(flags, config) of the command line."""
   rest, overrides = config_lib.split(argv)
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -31,13 +35,13 @@ def parse(argv):
   parser.add_argument('--config', required=True, metavar='FILE.py[:ARG]')
   parser.add_argument('--out', required=True, metavar='FILE.jsonl')
   parser.add_argument(
-    '--samples', type=int, default=64, metavar='N', help='of each task; 64'
+    '--samples', type=int, default=64, metavar='N', help='per task; default: 64'
   )
   parser.add_argument(
     '--tasks',
     type=int,
     metavar='N',
-    help='the first N of the train split; all of them',
+    help='the first N of the train split; default: all',
   )
   flags = parser.parse_args(rest)
   for name in ('samples', 'tasks'):
@@ -48,10 +52,13 @@ def parse(argv):
 
 
 def resume(path: pathlib.Path, header: dict, batch: int) -> int:
-  """Tasks that the file has, cut to whole batches; makes it if need be.
+  """Cuts the file to whole batches and returns how many tasks it has.
+
+  Creates it if it does not exist. An incomplete batch is sampled again, since
+  the random numbers of a row depend on its batch.
 
   Raises:
-    ValueError: the file was made with other settings, or is no such file.
+    ValueError: the file was made with other settings, or is no file of labels.
   """
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +73,7 @@ def resume(path: pathlib.Path, header: dict, batch: int) -> int:
   if before and (differ := digests.differing(before, header['content'])):
     raise ValueError(
       f'{path} was made from other data, weights or verifier: '
-      f'{"; ".join(differ)}. Label to another file, or bring the former back.'
+      f'{"; ".join(differ)}. Write to another file, or restore those.'
     )
   if len(rows) < header['tasks']:
     rows = rows[: len(rows) // batch * batch]
@@ -74,8 +81,14 @@ def resume(path: pathlib.Path, header: dict, batch: int) -> int:
   return len(rows)
 
 
-def run(c, out, samples: int, limit: int | None, say=print) -> None:
-  """Writes a line for each task to `out`; see `labels.line`."""
+def run(
+  c: ml_collections.ConfigDict,
+  out: pathlib.Path,
+  samples: int,
+  limit: int | None,
+  say: Callable[[str], None] = print,
+) -> None:
+  """Writes a line for each of the first `limit` tasks; see `labels.line`."""
   import jax
 
   from rlvr_jax import experiment
@@ -92,53 +105,53 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
   labels.check_verifier(tasks)
   batch, group = c.train_batch_size, c.num_generations
   with sharding.use(x.mesh):
-    asked = x.checkpoint(out.parent, 0)
+    policy = x.checkpoint(out.parent, 0)
     header = {
       'made_with': labels.settings(c),
       'samples': samples,
       'tasks': count,
-      'content': labels.made_from(tasks, asked.read),
+      'content': labels.made_from(tasks, policy.read),
     }
     done = resume(out, header, batch)
     if done:
       say(f'{out} has {done} of {count} tasks')
     if done == count:
       return
-    tokenizer, encode = asked.tokenizer, evaluate.encoder(c, asked)
+    tokenizer, encode = policy.tokenizer, evaluate.encoder(c, policy)
     task_stream.check_prompts(tasks, encode, c.max_prompt_length)
     sampling = collector.training_sampling(c, tokenizer.end_ids, x.mesh)
     base = jax.random.fold_in(jax.random.key(c.seed), Stream.LABELS)
-    tell = evaluate.eta((count - done) * samples, say)
-    tell(0)
+    progress = evaluate.eta((count - done) * samples, say)
+    progress(0)
     say(f'{count - done} tasks x {samples} samples')
     for start in range(done, count, batch):
-      some = tasks[start : start + batch]
-      full = some + some[:1] * (batch - len(some))
+      chunk = tasks[start : start + batch]
+      full = chunk + chunk[:1] * (batch - len(chunk))  # one shape, one program
       prompt, length = single_turn.encode_prompts(
         full, encode, c.max_prompt_length
       )
-      said = [[] for _ in some]
+      transcripts = [[] for _ in chunk]
       for round_ in range(-(-samples // group)):
-        # Of the place in the split, so that a resumed run draws the same.
+        # From the index in the split, so that a resumed run samples the same.
         key = jax.random.fold_in(jax.random.fold_in(base, start), round_)
-        drawn = frozen_model.sample(
-          asked, prompt, length, key, sampling, group=group
+        sampled = frozen_model.sample(
+          policy, prompt, length, key, sampling, group=group
         )
-        drawn = sharding.to_host(drawn)
-        drawn = type(drawn)(
-          *(np.asarray(field)[: len(some) * group] for field in drawn)
+        sampled = sharding.to_host(sampled)
+        sampled = type(sampled)(
+          *(np.asarray(field)[: len(chunk) * group] for field in sampled)
         )
         _, rows = single_turn.transcribe(
-          some,
-          drawn,
+          chunk,
+          sampled,
           tokenizer,
           c.verify_timeout_s,
           extract.rules_of(c.verifier),
         )
         for i, row in enumerate(rows):
-          said[i // group].append(row)
+          transcripts[i // group].append(row)
         part = min((round_ + 1) * group, samples)
-        tell((start - done) * samples + part * len(some))
+        progress((start - done) * samples + part * len(chunk))
       labels.append(
         out,
         [
@@ -149,13 +162,13 @@ def run(c, out, samples: int, limit: int | None, say=print) -> None:
             truncated=[row.cut for row in rows[:samples]],
             rules=extract.rules_of(c.verifier),
           )
-          for task, rows in zip(some, said, strict=True)
+          for task, rows in zip(chunk, transcripts, strict=True)
         ],
       )
 
 
-def summary(path) -> str:
-  """What a file holds, in a sentence."""
+def summary(path: pathlib.Path) -> str:
+  """One sentence on the labels in a file."""
   _, rows = labels.load(path)
   have = [row for row in rows if row['answer'] is not None]
   right = sum(row['right'] is True for row in have)
@@ -167,7 +180,7 @@ def summary(path) -> str:
 
 
 @config_lib.run_main
-def main(argv) -> int:
+def main(argv: Sequence[str]) -> int:
   flags, config = parse(argv)
   from rlvr_jax import recipes
 

@@ -1,12 +1,12 @@
-"""Makes tests/goldens: tiny random models and their logits by transformers.
+"""Writes tests/goldens: tiny random models, their logits by transformers.
 
   pip install torch transformers
   python scripts/make_golden_logits.py [FOLDER]
 
 Each folder is a Hugging Face model of two layers in bfloat16, with tokens and
 float32 logits in golden.npz. Every parameter is random, norms and biases too,
-so that none can be dropped or swapped unseen. Tests compare the decoder with
-these files, and with a fresh set where torch and transformers are installed.
+so that a dropped or swapped one changes the logits. Tests compare the decoder
+with these files, and with fresh ones if torch and transformers are installed.
 """
 
 import pathlib
@@ -26,8 +26,8 @@ SHAPE = {
   'eos_token_id': None,
   'pad_token_id': None,
 }
-# name -> (transformers class prefix, config). Contexts of pretraining are
-# short, so that 24 tokens reach where the scaling acts.
+# name -> (transformers class prefix, config). Pretraining contexts are shorter
+# than the 24 tokens, so that RoPE scaling matters.
 CASES = {
   'llama_llama3': (
     'Llama',
@@ -83,7 +83,7 @@ CASES = {
 
 
 def build(name: str, seed: int, **extra):
-  """The random transformers model of a case, float32 of bfloat16 values."""
+  """The random model of a case; float32 parameters with bfloat16 values."""
   import torch
   import transformers
 
@@ -108,20 +108,21 @@ def logits(model, tokens: np.ndarray) -> np.ndarray:
   return out.logits.numpy()
 
 
-def main(folder: pathlib.Path):
+def main(folder: pathlib.Path) -> None:
+  """Writes all cases to `folder`."""
   for seed, name in enumerate(CASES):
     model = build(name, seed)
     rng = np.random.default_rng(seed)
     tokens = rng.integers(0, SHAPE['vocab_size'], (2, 24), dtype=np.int32)
-    wanted = logits(model, tokens)
-    # Last, for it rounds the frequencies of RoPE as well.
+    expected = logits(model, tokens)
+    # After the logits: it rounds the RoPE frequencies as well.
     model.bfloat16().save_pretrained(
       folder / name,
       max_shard_size='30KB' if name == 'olmo2_untied' else '1GB',
     )
     (folder / name / 'generation_config.json').unlink()
     np.savez_compressed(
-      folder / name / 'golden.npz', tokens=tokens, logits=wanted
+      folder / name / 'golden.npz', tokens=tokens, logits=expected
     )
 
 

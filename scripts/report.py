@@ -1,17 +1,18 @@
-"""One HTML page of one run, or of several side by side.
+"""Writes one HTML page of one run, or of several side by side.
 
 python scripts/report.py DIR [DIR ...] --out=FILE.html
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from rlvr_jax import config as config_lib
 from rlvr_jax.reporting import report
 
 
 @config_lib.run_main
-def main(argv) -> int:
+def main(argv: Sequence[str]) -> int:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

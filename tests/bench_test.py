@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic and its refusals; nothing is timed here."""
+"""The arithmetic and the refusals of the benchmark; nothing is timed."""
 
 import json
 import pathlib
@@ -150,7 +150,7 @@ def test_wrong_arguments_are_refused(argv, message, capsys):
   assert message in capsys.readouterr().err
 
 
-def test_failures_are_told_in_a_line(tmp_path):
+def test_a_failure_is_described_in_one_line(tmp_path):
   log = tmp_path / 'log'
   log.write_text('x\nRefused: logits differ.\n')
   assert bench.failure(0, log) is None
@@ -188,8 +188,8 @@ def test_prove_refuses_another_model(tmp_path, capsys):
   args = side_args(tmp_path)
   reference = np.zeros((3, 5), np.float32)
   np.save(tmp_path / common.REFERENCE, reference)
-  found = common.prove(args, reference + 5e-4, 'It is 4.')
-  assert found['logits_max_diff'] == pytest.approx(5e-4)
+  proof = common.prove(args, reference + 5e-4, 'It is 4.')
+  assert proof['logits_max_diff'] == pytest.approx(5e-4)
   wrong = [
     (reference + 2e-3, '4', 'logits differ'),
     (reference * np.nan, '4', 'logits differ'),
@@ -203,7 +203,7 @@ def test_prove_refuses_another_model(tmp_path, capsys):
     assert message in capsys.readouterr().out
 
 
-def test_recorder_tells_warm_up_and_refuses_other_work(tmp_path, capsys):
+def test_recorder_marks_warm_up_and_refuses_other_work(tmp_path, capsys):
   args = side_args(tmp_path)
   (case,) = common.turns(args)[:1]
   record = common.recorder(

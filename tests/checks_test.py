@@ -1,4 +1,4 @@
-"""What is refused at start."""
+"""Configs that are refused at start, and those that are not."""
 
 import pathlib
 import runpy
@@ -29,7 +29,7 @@ def check_algorithm(spec, size, **changes):
 
 
 @pytest.mark.parametrize('spec', ['grpo', 'dr_grpo', 'rloo', 'pass_at_k'])
-def test_one_sample_leaves_a_relative_estimator_nothing(spec):
+def test_groups_of_one_give_relative_estimators_no_signal(spec):
   with pytest.raises(ValueError, match='num_generations=1'):
     check_algorithm(spec, 1)
   check_algorithm(spec, 2)
@@ -38,16 +38,16 @@ def test_one_sample_leaves_a_relative_estimator_nothing(spec):
 @pytest.mark.parametrize(
   'spec', ['reinforce', 'psr', 'nsr', 'weighted_reinforce']
 )
-def test_one_sample_is_enough_where_each_counts_by_itself(spec):
+def test_groups_of_one_are_enough_without_a_group_baseline(spec):
   check_algorithm(spec, 1)
 
 
 @pytest.mark.parametrize('spec', ['remax', 'reinforce_plus_plus', 'gae'])
-def test_one_sample_is_enough_where_others_are_the_baseline(spec):
+def test_groups_of_one_are_enough_with_another_baseline(spec):
   check_algorithm(spec, 1)
 
 
-def test_one_sample_of_one_prompt_leaves_nothing_to_whiten():
+def test_a_batch_of_one_row_cannot_be_whitened():
   with pytest.raises(ValueError, match='num_generations=1'):
     check_algorithm('reinforce_plus_plus', 1, train_batch_size=1)
 
@@ -88,7 +88,7 @@ def test_methods_that_cannot_work_are_refused(changes, message):
 
 
 def test_sizes_that_cannot_change_the_result_fit_any_mesh():
-  """Rounded up to equal parts; the batch itself is refused."""
+  """They are rounded up to equal parts; train_batch_size is refused."""
   c = BASE()
   c.train_batch_size, c.groups_per_micro_batch = 24, 3
   c.eval.batch_size = 5
@@ -112,7 +112,7 @@ def test_sizes_that_cannot_change_the_result_fit_any_mesh():
     (1, 'nonsense', 'There are: eval/accuracy, '),
     (1, 'accuracy', "Did you mean 'eval/accuracy'?"),
     (1, '-eval/ec', "Did you mean 'eval/ece'?"),
-    (1, '--eval/ece', 'with a - before it'),
+    (1, '--eval/ece', 'with a leading - to keep'),
     (1, 'eval/pass@8', 'There are: '),
     (4, 'eval/pass@8', 'eval/pass@4'),
     (8, 'eval/n', 'eval/pass@8'),

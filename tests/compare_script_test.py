@@ -1,4 +1,4 @@
-"""scripts/compare.py on a small run against what it started from."""
+"""scripts/compare.py on a small run against the model before training."""
 
 import importlib.util
 import json
@@ -40,12 +40,12 @@ def test_a_run_against_its_start(script, workdir, capsys):
     f'{a}_under_{b}' for a in ('base', 'other') for b in ('base', 'other')
   }
   assert all(p['n'] == 6 and p['low'] <= p['high'] for p in ppl.values())
-  # Under its own policy a response is as likely as the sampler said.
+  # Perplexity under the own policy agrees with the sampler's log-probs.
   (path,) = workdir.glob('samples-0-*')
-  drawn = [json.loads(text) for text in path.read_text().splitlines()[1:]]
+  samples = [json.loads(text) for text in path.read_text().splitlines()[1:]]
   own = [
     math.exp(x['surprisal'] / x['tokens'])
-    for x in drawn
+    for x in samples
     if x['task'] < 3 and x['round'] < 2
   ]
   own = statistics.median(own)
@@ -55,7 +55,7 @@ def test_a_run_against_its_start(script, workdir, capsys):
   assert 'run step 0 against run step 2' in page
   out = capsys.readouterr().out
   assert 'crossover k*' in out
-  # The same once more: nothing is drawn, the numbers stay.
+  # Once more: nothing is sampled, the numbers stay.
   again = [str(workdir), str(workdir), *flags, '--ppl_tasks=0']
   assert script.main(again) == 0
   assert '32 of 32 samples are in' in capsys.readouterr().out
@@ -73,16 +73,16 @@ def test_the_same_step_twice_does_not_differ(script, workdir):
 
 
 def test_a_random_start_keeps_its_own_seed(script, workdir, tmp_path):
-  """The other's seed draws; it does not make another base."""
+  """OTHER's seed is for sampling; BASE's random weights keep their own."""
   twin = shutil.copytree(workdir, tmp_path / 'twin')
   text = (twin / 'config.json').read_text()
   assert '"seed": 0,' in text
   (twin / 'config.json').write_text(text.replace('"seed": 0,', '"seed": 7,'))
-  _, own, asked = script.parse([str(workdir), str(twin), '--samples=3'])
+  _, own, configs = script.parse([str(workdir), str(twin), '--samples=3'])
   assert [c.seed for c in own] == [0, 7]
-  assert [c.seed for c in asked] == [7, 7]
-  assert asked[0].eval.samples == 3
-  assert asked[0].model.name == own[0].model.name
+  assert [c.seed for c in configs] == [7, 7]
+  assert configs[0].eval.samples == 3
+  assert configs[0].model.name == own[0].model.name
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ DIALOGUES = {
 # Tests elsewhere in which the key decides.
 ELSEWHERE = {
   'eval.split': 'checks_test.py::the_split_to_evaluate_on',
-  'keep_best': 'source_test.py::the_best_checkpoint',
+  'keep_best': 'methods_test.py::the_best_checkpoint',
   'min_reward_std': 'rollouts/single_turn_test.py::groups_that_vary',
   'algo.turn_statistics': 'algorithm_test.py::members_whose_game_is_over',
   'dialogue.belief': 'dialogue_run_test.py::a_frozen_belief',
@@ -134,10 +134,10 @@ ELSEWHERE = {
   'labels': 'label_script_test.py::trains_on_the_tasks_that_have_labels',
   'max_resample_batches': 'train_test.py::killed_again_and_again',
   'max_skipped_updates': 'train_test.py::a_policy_that_blows_up_stops',
-  'metrics_every': 'train_test.py::metrics_of_tokens_are_told',
+  'metrics_every': 'train_test.py::metrics_of_tokens_come',
   'mesh.shape': 'models/sharding_test.py::parameters_and_moments_are_cut',
-  'teacher.logits': 'source_test.py::distillation_from_logits',
-  'teacher.name': 'source_test.py::distillation_from_samples',
+  'teacher.logits': 'methods_test.py::distillation_from_logits',
+  'teacher.name': 'methods_test.py::distillation_from_samples',
   'verify_timeout_s': 'verifiers/answer_test.py::a_hostile_batch',
   'verifier.approximate': 'verifiers/meaning_test.py::conventions_on_which',
   'verifier.domain': 'verifiers/meaning_test.py::conventions_on_which',

@@ -39,7 +39,7 @@ _LONGEST = (
   'stale_test',
   'dialogue_run_test',
   'config_effects_test',
-  'source_test',
+  'methods_test',
   'recipes_test',
   'minimal_grpo_test',
   'sampler_test',

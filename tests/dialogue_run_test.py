@@ -1,4 +1,4 @@
-"""Whole runs on dialogues: credits, beliefs, resuming, imitation."""
+"""Whole runs on dialogues: credit, beliefs, resuming, imitation."""
 
 import json
 import pathlib
@@ -100,7 +100,7 @@ def test_a_run_that_lost_its_last_step_ends_the_same(whole, tmp_path):
 def test_a_frozen_belief_is_the_current_one_at_first_and_not_after(
   whole, tmp_path
 ):
-  """Step 1 plays with the initial weights; step 2 does not."""
+  """Step 1 samples with the initial weights; step 2 does not."""
   _, _, current = whole
   frozen = run(tmp_path / 'run', settings('belief=initial'))
   for name in ('belief/first', 'belief/last'):
@@ -114,7 +114,7 @@ def test_a_critic_learns_from_the_same_dialogues(tmp_path):
   assert 'belief/first' not in metrics[0]
 
 
-def test_imitation_of_games(tmp_path):
+def test_imitation_of_scripted_dialogues(tmp_path):
   c = settings(
     'stage=base',
     'total_steps=1',
@@ -160,7 +160,7 @@ def test_an_evaluation_may_have_more_turns(whole, tmp_path):
       'algo.credit=.* needs the belief',
     ),
     (('dialogue.belief=',), 'needs the belief'),
-    (('method=sft', 'num_generations=1'), "read by method='rl' alone"),
+    (('method=sft', 'num_generations=1'), "read only by method='rl'"),
     (('dialogue.belief=mine',), "must be one of '', 'current', 'initial'"),
     (('algo.credit=outcome', 'algo.estimate=remax'), 'greedy'),
     (('dialogue.max_turns=0',), 'from 1 to 10000'),
@@ -181,5 +181,5 @@ def test_an_evaluation_may_have_more_turns(whole, tmp_path):
 def test_what_cannot_work_is_refused_at_start(tmp_path, changes, match):
   with pytest.raises(ValueError, match=match):
     train.train(settings('credit=delta_belief', *changes), tmp_path / 'run')
-  # Before a line was written.
+  # Refused before anything is written.
   assert not (tmp_path / 'run' / 'metrics.jsonl').exists()

@@ -1,4 +1,4 @@
-"""scripts/evaluate.py says of a checkpoint what training said of it."""
+"""scripts/evaluate.py gives the metrics of the evaluations in training."""
 
 import importlib.util
 import pathlib
@@ -65,15 +65,15 @@ def test_it_agrees_with_training_at_every_step(script, workdir, capsys):
   assert 'pass@2' in out
 
 
-def test_killed_and_run_again_it_says_what_it_would_have_said(
+def test_killed_and_resumed_it_gives_the_same_samples_and_metrics(
   script, workdir, tmp_path
 ):
   other = shutil.copytree(workdir, tmp_path / 'other')
   flags = ['--step=0', '--samples=4', '--config.eval.batch_size=8']
 
   def lines(folder):
-    found = [f.read_text() for f in folder.glob('samples-0-*')]
-    return ''.join(found).splitlines()
+    texts = [f.read_text() for f in folder.glob('samples-0-*')]
+    return ''.join(texts).splitlines()
 
   command = [sys.executable, '-c', _KILLED, _PATH, f'--workdir={workdir}']
   done = subprocess.run([*command, *flags], stdout=subprocess.DEVNULL)

@@ -1,11 +1,11 @@
-"""scripts/label.py: what it writes, and that stopping it changes nothing."""
+"""scripts/label.py: what it writes, and that interrupting changes nothing."""
 
 import pathlib
 import sys
 
 import pytest
 
-from rlvr_jax import config, train
+from rlvr_jax import checks, config, train
 from rlvr_jax.envs import labels
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -19,52 +19,56 @@ CONFIG = f'{ROOT / "configs" / "tiny.py"}:smoke'
 SMALL = ['model.name=tiny(layers=1)', 'mesh.shape=(8,1,1)']
 SMALL += ['train_batch_size=8', 'groups_per_micro_batch=8', 'eval.num_tasks=8']
 SMALL += ['eval.batch_size=8', 'num_generations=64', 'total_steps=1']
-# Two batches of train tasks, the second of them short.
-# Long enough for some rows to end: those that are cut have no vote.
+# Two batches of training tasks, the second one short. Completions are long
+# enough for some to end: truncated ones have no vote.
 SMALL += ['max_completion_length=48']
 SMALL += ['env=arithmetic(max_value=2, train_size=9, instruction="")']
 
 
-def label(out, *more, changes=SMALL):
-  flags = [f'--config={CONFIG}', f'--out={out}', '--samples=90', *more]
+def label(out, *flags, changes=SMALL):
+  flags = [f'--config={CONFIG}', f'--out={out}', '--samples=90', *flags]
   return script.main([*flags, *(f'--config.{x}' for x in changes)])
 
 
 @pytest.fixture(scope='module')
-def made(tmp_path_factory):
+def finished(tmp_path_factory):
   out = tmp_path_factory.mktemp('labels') / 'new' / 'labels.jsonl'
   assert label(out) == 0
   return out
 
 
-def test_every_task_has_a_line_with_what_it_was_made_with(made, capsys):
-  header, rows = labels.load(made)
+def test_every_task_has_a_line_and_the_header_has_the_settings(
+  finished, capsys
+):
+  header, rows = labels.load(finished)
   assert header['samples'] == 90
   assert header['made_with']['model.name'] == 'tiny(layers=1)'
   assert [row['id'] for row in rows] == [f'train-{i}' for i in range(9)]
   assert {row['samples'] for row in rows} == {90}
-  found = [row for row in rows if row['answer'] is not None]
-  assert found
-  assert all(0 < row['votes'] <= 90 for row in found)
+  labelled = [row for row in rows if row['answer'] is not None]
+  assert labelled
+  assert all(0 < row['votes'] <= 90 for row in labelled)
   assert len({row['answer'] for row in rows}) > 1
-  # A finished file is not made again.
-  assert label(made) == 0
+  # A finished file is left as it is.
+  assert label(finished) == 0
   out = capsys.readouterr().out
-  assert f'{made} has 9 of 9 tasks\n' in out
-  assert f'{len(found)} of 9 tasks have a majority answer' in out
+  assert f'{finished} has 9 of 9 tasks\n' in out
+  assert f'{len(labelled)} of 9 tasks have a majority answer' in out
 
 
 @pytest.mark.parametrize('lines', [3, 9])
-def test_killed_and_run_again_the_file_is_the_same(made, tmp_path, lines):
-  whole = made.read_text().splitlines(keepends=True)
+def test_an_interrupted_file_is_completed_to_the_same_bytes(
+  finished, tmp_path, lines
+):
+  whole = finished.read_text().splitlines(keepends=True)
   out = tmp_path / 'labels.jsonl'
   out.write_text(''.join(whole[:lines]) + whole[lines][:20])
   assert label(out) == 0
-  assert out.read_text() == made.read_text()
+  assert out.read_text() == finished.read_text()
 
 
 @pytest.mark.parametrize(
-  ('more', 'changes', 'message'),
+  ('flags', 'changes', 'message'),
   [
     (['--tasks=3'], [], '--tasks: 9 in the file, 3 in the config'),
     (['--samples=64'], [], '--samples: 90 in the file, 64'),
@@ -76,24 +80,24 @@ def test_killed_and_run_again_the_file_is_the_same(made, tmp_path, lines):
   ],
 )
 def test_another_file_or_bad_flags_are_refused(
-  made, capsys, more, changes, message
+  finished, capsys, flags, changes, message
 ):
-  before = made.read_text()
-  assert label(made, *more, changes=SMALL + changes) == 1
+  before = finished.read_text()
+  assert label(finished, *flags, changes=SMALL + changes) == 1
   error = capsys.readouterr().err
   assert error.startswith('error: ')
   assert message in error
-  assert made.read_text() == before
+  assert finished.read_text() == before
 
 
 def start(labels_file, workdir, *changes):
-  """Training, which the tests stop before it samples."""
+  """Starts a training run, which the tests stop before it samples."""
   changes = [*SMALL, f'labels={labels_file}', *changes]
   train.train(config.load(CONFIG, changes), workdir)
 
 
 def test_a_run_trains_on_the_tasks_that_have_labels(
-  made, tmp_path, monkeypatch
+  finished, tmp_path, monkeypatch
 ):
   class Stopped(Exception):
     pass
@@ -101,12 +105,12 @@ def test_a_run_trains_on_the_tasks_that_have_labels(
   def stop(c, tasks, held_out, *_):
     raise Stopped(tasks, held_out)
 
-  monkeypatch.setattr(train.checks, 'check_tasks', stop)
+  monkeypatch.setattr(checks, 'check_tasks', stop)
   spec = 'reward_funcs=("inverse(majority)",)'
   with pytest.raises(Stopped) as info:
-    start(made, tmp_path / 'run', spec)
+    start(finished, tmp_path / 'run', spec)
   tasks, held_out = info.value.args
-  _, rows = labels.load(made)
+  _, rows = labels.load(finished)
   want = {r['id']: r['answer'] for r in rows if r['answer'] is not None}
   assert {t.id: t.data['label'] for t in tasks} == want
   assert all('label' not in t.data for t in held_out)

@@ -1,4 +1,4 @@
-"""What may differ when a run goes on, and what is refused by name."""
+"""What may differ when a run resumes, and what is refused by name."""
 
 import json
 import pathlib
@@ -36,7 +36,7 @@ def test_another_config_is_refused_with_all_keys(tmp_path):
   assert 'optim.lr' not in text
   assert 'eval_every' not in text
   resume.check_config(tmp_path, _CONFIG | {'total_steps': 9, 'eval_every': 3})
-  # Of a finished run one wants the result, whatever keys came later.
+  # Reading the result of a finished run: newer keys are free.
   later = _CONFIG | {'optim': {'lr': 0.1, 'b': 'x'}}
   resume.check_config(tmp_path, later, newer=True)
   with pytest.raises(ValueError, match='seed: 0 -> 1'):
@@ -68,7 +68,7 @@ def test_a_config_of_other_types_differs_by_name(tmp_path):
 
 @pytest.mark.parametrize('beside', [None, 'same', 'changed'])
 def test_a_checkpoint_knows_its_config(tmp_path, beside):
-  """config.json deleted, or edited along with the config: no way around."""
+  """Also if config.json is deleted, or edited along with the config."""
   kept = resume.remember(_Plain(_CONFIG), {})
   saved(tmp_path, kept)
   other = _CONFIG | {'seed': 7}
@@ -81,10 +81,10 @@ def test_a_checkpoint_knows_its_config(tmp_path, beside):
 
 
 class _Plain(dict):
-  """A config as `config.to_json` takes it."""
+  """A config that `config.to_json` accepts."""
 
 
-def test_the_newest_checkpoint_that_can_be_read_is_asked(tmp_path):
+def test_the_newest_readable_checkpoint_decides(tmp_path):
   saved(tmp_path, resume.remember(_Plain(_CONFIG), {}), 1)
   saved(tmp_path, resume.remember(_Plain(_CONFIG), {}), 2)
   (tmp_path / 'checkpoints' / '2' / 'extra/extra.json').write_text('{}')
@@ -124,13 +124,13 @@ def test_other_content_is_refused_by_name_and_value(tmp_path):
   now = {'env: tasks': '3 tasks, aa', 'model.name: weights': 'bb'}
   extra = resume.remember(c, now)
   resume.check_content(c, tmp_path, extra, now)
-  # What is known early is checked before the rest is read.
+  # Only the keys that are known so far are compared.
   resume.check_content(c, tmp_path, extra, {'env: tasks': '3 tasks, aa'})
   resume.check_content(c, tmp_path, None, {'env: tasks': 'x'})
   with pytest.raises(ValueError) as e:
     resume.check_content(c, tmp_path, extra, {'env: tasks': '3 tasks, cc'})
   text = str(e.value)
-  assert f'{tmp_path} goes on from a checkpoint that other data' in text
+  assert f'{tmp_path} has a checkpoint made with other data' in text
   assert "jsonl(path='d.jsonl')" in text
   assert 'tasks: 3 tasks, aa then, 3 tasks, cc now' in text
   assert 'use a new workdir' in text

@@ -36,7 +36,7 @@ def write(path, first, *, gold='7', **rows):
 
 
 class Run:
-  """A run in a folder, its data and its model beside it."""
+  """A run in a folder, with its data and model beside it."""
 
   def __init__(self, folder, save_model):
     self.dir, self.model = folder / 'run', folder / 'model'
@@ -82,7 +82,7 @@ def contents(folder):
   }
 
 
-def test_a_run_goes_on_from_what_it_was_computed_from_alone(run, capsys):
+def test_a_run_resumes_only_with_the_data_it_was_trained_on(run, capsys):
   run.go()
   before = contents(run.dir)
 
@@ -131,21 +131,25 @@ def test_config_json_cannot_be_lost(run):
 
 def test_a_teacher_is_remembered_too(run, tmp_path, save_model):
   save_model(tmp_path / 'teacher')
-  how = ('method=distill', f'teacher.name={tmp_path / "teacher"}')
-  run.go(*how)
+  overrides = ('method=distill', f'teacher.name={tmp_path / "teacher"}')
+  run.go(*overrides)
   save_model(tmp_path / 'teacher', seed=1)
   with pytest.raises(ValueError, match=r'teacher\.name=.*weights'):
-    run.go(*how, 'total_steps=2')
+    run.go(*overrides, 'total_steps=2')
 
 
 @pytest.fixture(scope='module')
-def sure(tmp_path_factory):
-  """A run that has learned to say 7."""
-  how = ('method=sft', 'num_generations=1', 'optimizer.learning_rate=1e-2')
-  run = Run(tmp_path_factory.mktemp('sure'))
+def sure(tmp_path_factory, save_model):
+  """A run whose policy has learned to answer 7."""
+  overrides = (
+    'method=sft',
+    'num_generations=1',
+    'optimizer.learning_rate=1e-2',
+  )
+  run = Run(tmp_path_factory.mktemp('sure'), save_model)
   write(run.train, 0, **{f'row{i}': {'solution': '7'} for i in range(16)})
-  how += ('total_steps=30', 'save_every=30', 'log_every=30')
-  return run.go(*how)
+  overrides += ('total_steps=30', 'save_every=30', 'log_every=30')
+  return run.go(*overrides)
 
 
 def test_evaluations_follow_the_golds(sure, tmp_path, capsys, monkeypatch):
@@ -153,12 +157,12 @@ def test_evaluations_follow_the_golds(sure, tmp_path, capsys, monkeypatch):
   # The config of the copy names the data of the original.
   test = sure.test
 
-  def accuracy(says='', unsaid='not used'):
+  def accuracy(expected='', absent='not used'):
     flags = ['--samples=2', '--tasks=8', '--temperature=0.01']
     assert evaluate([f'--workdir={run.dir}', *flags]) == 0
     out = capsys.readouterr().out
-    assert says in out
-    assert unsaid not in out
+    assert expected in out
+    assert absent not in out
     return run.evals()[-1]['eval/accuracy']
 
   try:
@@ -166,15 +170,15 @@ def test_evaluations_follow_the_golds(sure, tmp_path, capsys, monkeypatch):
     assert accuracy('16 of 16 samples are in') == 1
     write(test, 100, gold='8')
     why = 'is not used, since these differ: env: tasks to evaluate on: 8 tasks'
-    assert accuracy(why, unsaid='samples are in') == 0
+    assert accuracy(why, absent='samples are in') == 0
     write(test, 100, row2={'answer': '8'})
-    assert accuracy(why, unsaid='samples are in') == 7 / 8
+    assert accuracy(why, absent='samples are in') == 7 / 8
     tasks = {e.get('tasks') for e in run.evals()[-4:]}
     assert len(tasks) == 3
     write(test, 100)  # the first answers are those of these golds
-    assert accuracy('16 of 16 samples are in', unsaid='0/16') == 1
+    assert accuracy('16 of 16 samples are in', absent='0/16') == 1
     monkeypatch.setattr(dispatch, 'VERSION', dispatch.VERSION + 1)
-    assert accuracy('verifier: version', unsaid='samples are in') == 1
+    assert accuracy('verifier: version', absent='samples are in') == 1
   finally:
     write(test, 100)
 
@@ -195,7 +199,7 @@ def test_step_0_follows_the_weights(run, capsys):
   assert entropy(0, 'model.name: weights') != first
   # The checkpoint has the weights of step 1.
   assert entropy(1, '8 of 8 samples are in') == last
-  # Another run in the place of this one.
+  # Another run in the same place.
   shutil.rmtree(run.dir)
   run.go('optimizer.learning_rate=1e-2')
   shutil.copy(run.dir / 'eval.jsonl', run.dir / 'old.jsonl')
@@ -240,20 +244,20 @@ def test_labels_are_of_these_tasks_and_this_model(
     refused('verifier: version')
   assert label(run, out) == 0
 
-  # Training on them; a label that is there whatever the model says.
+  # Train on them, with labels that no model gives.
   rows = [row | {'answer': '3', 'right': False} for row in rows]
   labels.write(out, [header, *rows])
-  how = (f'labels={out}', 'reward_funcs=("majority",)')
+  overrides = (f'labels={out}', 'reward_funcs=("majority",)')
   run.save_model(seed=1)
   with pytest.raises(ValueError, match='another model by the name'):
-    run.go(*how)
+    run.go(*overrides)
   run.save_model()
   with monkeypatch.context() as m:
     m.setattr(dispatch, 'VERSION', dispatch.VERSION + 1)
     with pytest.raises(ValueError, match='another version of the verifier'):
-      run.go(*how)
-  run.go(*how)
+      run.go(*overrides)
+  run.go(*overrides)
   labels.write(out, [header, *rows[:-1], rows[-1] | {'answer': '4'}])
   with pytest.raises(ValueError, match=r'labels=.*: lines: ') as e:
-    run.go(*how, 'total_steps=2')
+    run.go(*overrides, 'total_steps=2')
   assert 'tasks to train on' not in str(e.value)

@@ -17,13 +17,13 @@ import optax
 import pytest
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import registry, train
-from rlvr_jax.io import checkpoint
+from rlvr_jax import registry, resume, train
+from rlvr_jax.io import checkpoint, load
 from rlvr_jax.learner import optimizer
 from rlvr_jax.reporting import alarms, run_writer
 from rlvr_jax.rewards import base
 
-# The fixture `runs` starts seven processes, on machines of any load.
+# The fixture `runs` starts seven processes; machines may be slow.
 pytestmark = pytest.mark.timeout(1800)
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -81,8 +81,8 @@ finally:
   print('COMPILED', json.dumps(compiled))
 """
 
-# Everything that a run must find again: the reference's weights, the position
-# in the data after resampling, the second update's optimiser state.
+# Everything that a resumed run must restore: the reference's weights, the
+# position in the data after resampling, the second update's optimiser state.
 _ARGS = (
   '--config.reward_funcs=("parity",)',
   '--config.total_steps=6',
@@ -135,7 +135,7 @@ def run(tmp_path_factory, save_model):
 
 
 def contents(folder):
-  """The lines of a run's files, without what a clock measured."""
+  """The lines of a run's files, without wall-clock metrics."""
   return {
     name: [
       {k: v for k, v in line.items() if not run_writer.is_wall_clock(k)}
@@ -156,14 +156,14 @@ def corrupt(folder, step):
 
 @pytest.fixture(scope='module')
 def runs(run, tmp_path_factory):
-  """(folder, output): a run in `a` that is left alone, one in `b` that not."""
+  """(folder, output): an undisturbed run in `a`, an interrupted one in `b`."""
   folder = tmp_path_factory.mktemp('runs')
   whole = run(folder / 'a')
   assert whole.returncode == 0, whole.stderr
   seconds = random.uniform(0, 0.5)
   plan = (
-    ('SIGINT:1', (130,), 'stopped after step 1; the same command goes on'),
-    ('SIGTERM:2', (130,), 'stopped after step 2; the same command goes on'),
+    ('SIGINT:1', (130,), 'stopped after step 1; run the same command'),
+    ('SIGTERM:2', (130,), 'stopped after step 2; run the same command'),
     ('SIGKILL:3', (-9,), 'resuming after step 2'),
     ('save:4', (-9,), 'resuming after step 2'),
     (f'random:{seconds}', (-9, 0), 'resuming after step 2'),
@@ -202,7 +202,7 @@ def test_programs_compile_once(runs):
   assert names.count('jit(update)') == 1
   # Groups of the training batch, single rows of the evaluation.
   assert names.count('jit(sample)') == 2
-  # Whatever the number of steps: nothing at all after the second one.
+  # Nothing compiles after the second step.
   late = [name for lines, name in compiled if lines >= 2]
   assert not late
 
@@ -224,7 +224,7 @@ def test_a_policy_that_blows_up_stops_the_run(run, tmp_path):
   lines = list(run_writer.read(tmp_path / run_writer.METRICS))
   skipped = [line['update_skipped'] for line in lines]
   assert skipped[-3:] == [1.0] * 3
-  # What such a step makes of the weights is refused from the first one on.
+  # Weights that such a step gave are never saved.
   assert skipped.count(1.0) == 3
   good = len(skipped) - 3
   assert [0, *checkpoint.steps(tmp_path)][-1] == good < 17
@@ -235,7 +235,7 @@ def test_a_policy_that_blows_up_stops_the_run(run, tmp_path):
 def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
   main, tmp_path, monkeypatch, capsys, rate
 ):
-  """As if the refusal of such a rate at start were not there."""
+  """With the check of the learning rate at start out of the way."""
   make = optimizer.make_optimizer
 
   def wild(c, *args):
@@ -252,8 +252,8 @@ def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
 
   monkeypatch.setattr(optimizer, 'make_optimizer', wild)
   monkeypatch.setattr(checkpoint.Checkpointer, 'save', checked)
-  more = ('save_every=1', 'total_steps=9', 'reward_funcs=("random",)')
-  assert main(tmp_path, *(f'--config.{x}' for x in more)) == 1
+  overrides = ('save_every=1', 'total_steps=9', 'reward_funcs=("random",)')
+  assert main(tmp_path, *(f'--config.{x}' for x in overrides)) == 1
   assert 'updates in a row had a loss, gradient, log-prob or result that' in (
     capsys.readouterr().err
   )
@@ -264,7 +264,7 @@ def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
 
 
 def test_a_policy_that_one_update_ruins_ends_the_run(main, tmp_path, capsys):
-  """All of its numbers stay finite; what follows has nothing to learn from."""
+  """All numbers stay finite, but later steps have nothing to learn from."""
   code = main(
     tmp_path,
     '--config.reward_funcs=("random",)',
@@ -282,16 +282,16 @@ def test_a_policy_that_one_update_ruins_ends_the_run(main, tmp_path, capsys):
 
 
 def test_weights_kept_in_bfloat16_are_announced(main, tmp_path, capsys):
-  more = ('model.param_dtype=bfloat16', 'total_steps=1')
-  assert main(tmp_path, *(f'--config.{x}' for x in more)) == 0
+  overrides = ('model.param_dtype=bfloat16', 'total_steps=1')
+  assert main(tmp_path, *(f'--config.{x}' for x in overrides)) == 0
   lines = capsys.readouterr().out.splitlines()
-  said = [x for x in lines if x.startswith('model.param_dtype=bfloat16: ')]
-  assert len(said) == 1
-  assert 'at optimizer.learning_rate=0.001' in said[0]
-  assert 'update/moved_frac' in said[0]
+  notices = [x for x in lines if x.startswith('model.param_dtype=bfloat16: ')]
+  assert len(notices) == 1
+  assert 'at optimizer.learning_rate=0.001' in notices[0]
+  assert 'update/moved_frac' in notices[0]
 
 
-def test_metrics_of_tokens_are_told_every_so_many_steps(main, tmp_path):
+def test_metrics_of_tokens_come_every_metrics_every_steps(main, tmp_path):
   """A random model is never right: no group has a gradient."""
   assert main(tmp_path, '--config.metrics_every=2') == 0
   lines = list(run_writer.read(tmp_path / run_writer.METRICS))
@@ -310,24 +310,24 @@ def test_metrics_of_tokens_are_told_every_so_many_steps(main, tmp_path):
     (math.nan, math.nan, 0),
   ],
 )
-def test_a_gap_between_sampler_and_trainer_is_told(gap, tokens, warned):
-  said = []
-  log = types.SimpleNamespace(say=said.append)
+def test_a_gap_between_sampler_and_trainer_raises_an_alarm(gap, tokens, warned):
+  printed = []
+  log = types.SimpleNamespace(say=printed.append)
   c = types.SimpleNamespace(max_logp_diff=0.01, method='rl')
   metrics = {'sampler_trainer/logp_diff_max': gap}
-  alarms.say(log, c, 3, metrics | {'advantage/nonzero_frac': tokens})
-  assert len(said) == warned
-  assert all('ALARM step 3' in line for line in said)
+  alarms.check(log, c, 3, metrics | {'advantage/nonzero_frac': tokens})
+  assert len(printed) == warned
+  assert all('ALARM step 3' in line for line in printed)
 
 
 @pytest.mark.parametrize('skipped', [0, 2])
-def test_a_skipped_update_is_told(skipped):
-  said = []
-  log = types.SimpleNamespace(say=said.append)
+def test_a_skipped_update_raises_an_alarm(skipped):
+  printed = []
+  log = types.SimpleNamespace(say=printed.append)
   c = types.SimpleNamespace(max_logp_diff=0.01, method='rl', num_iterations=3)
-  alarms.say(log, c, 3, {'update_skipped': float(skipped)})
-  assert len(said) == bool(skipped)
-  assert all('ALARM step 3: 2 of 3 updates' in line for line in said)
+  alarms.check(log, c, 3, {'update_skipped': float(skipped)})
+  assert len(printed) == bool(skipped)
+  assert all('ALARM step 3: 2 of 3 updates' in line for line in printed)
 
 
 @pytest.fixture
@@ -395,15 +395,15 @@ def test_what_cannot_work_is_refused_at_start(
 def test_a_held_directory_is_refused_before_anything_is_read(
   main, tmp_path, capsys, monkeypatch
 ):
-  """No tasks, no weights, no second look at the config."""
+  """Neither tasks nor weights are read, nor is the config compared."""
 
   def read(*_, **__):
     raise AssertionError
 
-  monkeypatch.setattr(train.registry, 'get', read)
-  monkeypatch.setattr(train.load, 'load', read)
-  monkeypatch.setattr(train.load, 'load_config', read)
-  monkeypatch.setattr(train.resume, 'check_config', read)
+  monkeypatch.setattr(registry, 'get', read)
+  monkeypatch.setattr(load, 'load', read)
+  monkeypatch.setattr(load, 'load_config', read)
+  monkeypatch.setattr(resume, 'check_config', read)
   with run_writer.hold(tmp_path):
     assert main(tmp_path) == 1
   assert 'Another process is training in' in one_line(capsys)
@@ -411,7 +411,7 @@ def test_a_held_directory_is_refused_before_anything_is_read(
 
 @registry.register('reward')
 def silent(tasks, transcripts, *, after: int = 0):
-  """Refuses all rows, or those of all calls but the first few."""
+  """Refuses all rows, after the first `after` calls."""
   silent.calls += bool(transcripts)
   value = 0.0 if silent.calls <= after else float('nan')
   return [base.RewardResult(value, {'silent': value})] * len(transcripts)

@@ -1,1 +1,1 @@
-"""Evaluations: samples, metrics, comparison of runs, checkpoints that are asked."""
+"""Evaluation: samples of held-out tasks, their metrics, comparisons."""

@@ -1,4 +1,4 @@
-"""Two policies on the same tasks: what differs, and by how much for sure.
+"""How do two policies differ on the same tasks? Differences with intervals.
 
 The `base` comes first, the `other`, such as the trained policy, second.
 Differences are other - base.
@@ -21,48 +21,50 @@ def compare(
   k: int | None = None,
   seed: int = 0,
 ) -> dict:
-  """What N samples of each of the same M tasks say of two policies.
+  """Compares two policies by N samples of each of the same M tasks.
 
-  Both sides take the same resampled problems (paired bootstrap).
+  Both sides use the same resampled problems (paired bootstrap).
 
   Args:
     base, other: tables of M tasks and N samples.
     ids: names of the M tasks.
-    k: a problem is solvable if one of its first k samples is right; N if None.
+    k: a problem is solvable if any of its first k samples is right; N if None.
     seed: of the bootstrap.
 
   Returns:
-    n, samples, k; metrics: {name: base, other, difference, low, high};
-    curves: {base, other: k, value, low, high} of pass@k;
-    coverage: ids of the problems kept, lost, gained, neither; and with several
-    samples
-    crossover: k* of `coverage.crossover` on the budgets of `summary`, its
-    interval, and share, the part of the resamples that have one (infinity
-    counts as the largest k*);
-    delta_se: pass@k of the base, k being the largest budget up to k, minus
-    pass@1 of the other, with its interval.
+    n, samples, k;
+    metrics: {name: {base, other, difference, low, high}};
+    curves: {base, other: {k, value, low, high}} of pass@k;
+    coverage: {kept, lost, gained, neither: ids of the problems};
+    and with several samples
+    crossover: {k, low, high, share}: k* of `coverage.crossover` over the k of
+    `eval_metrics.powers`, its interval, and the share of resamples with a
+    finite k* (an infinite one counts as the largest);
+    delta_se: {k, value, low, high}: pass@k of the base - pass@1 of the other,
+    with the largest k of `eval_metrics.powers` up to `k`.
 
   Raises:
-    ValueError: other shapes, or k outside [1, N].
+    ValueError: tables of different shapes, or k outside [1, N].
   """
   if base.verdict.shape != other.verdict.shape or (
     len(ids) != len(base.verdict)
   ):
     raise ValueError(
-      f'The same tasks and number of samples are needed: {base.verdict.shape} '
-      f'and {other.verdict.shape} of {len(ids)} tasks.'
+      'Both policies need the same tasks and number of samples: got '
+      f'{base.verdict.shape} and {other.verdict.shape} for {len(ids)} tasks.'
     )
   tasks, count = base.verdict.shape
   k = count if k is None else k
   if not 1 <= k <= count:
     raise ValueError(f'k={k} must be from 1 to the {count} samples of a task.')
-  (names, f), (theirs, g) = map(eval_metrics.statistics, (base, other))
-  both = [n for n in names if n in theirs]
-  at, to = [names.index(n) for n in both], [theirs.index(n) for n in both]
-  pair = lambda w: np.stack([f(w)[at], g(w)[to]])
+  (names, f), (other_names, g) = map(eval_metrics.statistics, (base, other))
+  both = [n for n in names if n in other_names]
+  of_f = [names.index(n) for n in both]
+  of_g = [other_names.index(n) for n in both]
+  pair = lambda w: np.stack([f(w)[of_f], g(w)[of_g]])  # [2,S]
   values = pair(np.ones(tasks))
-  drawn = intervals.draws(pair, tasks, seed=seed)  # [R,2,S]
-  low, high = intervals.percentiles(drawn[:, 1] - drawn[:, 0])
+  resampled = intervals.draws(pair, tasks, seed=seed)  # [R,2,S]
+  low, high = intervals.percentiles(resampled[:, 1] - resampled[:, 0])
   metrics = {}
   for i, name in enumerate(both):
     a, b = values[:, i]
@@ -85,18 +87,20 @@ def compare(
   }
   curves = out['curves'] = {}
   for i, side in enumerate(('base', 'other')):
-    ends = intervals.percentiles(drawn[:, i, columns])
+    ends = intervals.percentiles(resampled[:, i, columns])
     numbers = (ks, values[i, columns], *ends)
     keys = ('k', 'value', 'low', 'high')
     curves[side] = {n: list(x) for n, x in zip(keys, numbers, strict=True)}
   if count > 1:
-    out['crossover'] = _crossover(ks, values[:, columns], drawn[:, :, columns])
-    most = max(j for j in ks if j <= k)
-    one, many = both.index('pass@1'), both.index(f'pass@{most}')
+    out['crossover'] = _crossover(
+      ks, values[:, columns], resampled[:, :, columns]
+    )
+    largest = max(j for j in ks if j <= k)
+    one, many = both.index('pass@1'), both.index(f'pass@{largest}')
     gap = lambda x: coverage.efficiency_gap(x[..., 0, many], x[..., 1, one])
-    ends = intervals.percentiles(gap(drawn)[:, None])
+    ends = intervals.percentiles(gap(resampled)[:, None])
     out['delta_se'] = {
-      'k': most,
+      'k': largest,
       'value': float(gap(values)),
       'low': float(ends[0][0]),
       'high': float(ends[1][0]),
@@ -104,8 +108,8 @@ def compare(
   return out
 
 
-def _crossover(ks, values, drawn):
-  stars = coverage.crossover(ks, drawn[:, 0], drawn[:, 1])
+def _crossover(ks, values, resampled):
+  stars = coverage.crossover(ks, resampled[:, 0], resampled[:, 1])
   low, high = intervals.percentiles(stars[:, None])
   return {
     'k': float(coverage.crossover(ks, *values)),
@@ -115,21 +119,23 @@ def _crossover(ks, values, drawn):
   }
 
 
-def median(values, tasks: int, *, seed: int = 0) -> dict[str, float]:
-  """{median, low, high, n} of values of the responses to some tasks.
+def median(
+  values: np.ndarray, tasks: int, *, seed: int = 0
+) -> dict[str, float]:
+  """{median, low, high, n} of one value per response.
 
-  The interval draws tasks with return, each with all its responses. Values
-  that are NaN (an empty response) are left out.
+  The interval resamples tasks with replacement, each with all its responses.
+  NaN values (empty responses) are left out.
 
   Args:
-    values: f64[R*tasks], those of a round adjacent.
+    values: f64[R*tasks], values of a round adjacent.
   """
   table = np.asarray(values, np.float64).reshape(-1, tasks)
   flat = lambda x: x[~np.isnan(x)]
 
   def of_weights(w):
-    kept = flat(np.repeat(table, w.astype(int), axis=1))
-    return [np.median(kept) if kept.size else np.nan]
+    repeated = flat(np.repeat(table, w.astype(int), axis=1))
+    return [np.median(repeated) if repeated.size else np.nan]
 
   value = of_weights(np.ones(tasks))[0]
   low, high = intervals.percentiles(
@@ -144,24 +150,24 @@ def median(values, tasks: int, *, seed: int = 0) -> dict[str, float]:
 
 
 def html(result: Mapping, names: Sequence[str]) -> str:
-  """A page of a comparison; `names` of the base and the other."""
+  """The HTML page of a comparison; `names` of the base and the other."""
   lines = []
   for color, (name, side) in enumerate(zip(names, ('base', 'other'))):
     curve = result['curves'][side]
     if curve['k']:
       columns = (curve[x] for x in ('k', 'value', 'low', 'high'))
       lines.append(plots.Line(name, *map(np.array, columns), color=color))
-  drawn = None
+  figure = None
   if lines:
     source = plots.chart(lines, percent=True, wide=True, across='k')
     note = 'Unbiased estimates; bands are 95 % intervals over problems.'
-    drawn = pages.Figure('', source, note, wide=True)
+    figure = pages.Figure('', source, note, wide=True)
   return pages.render(
     'compare.html',
     title=f'{names[0]} against {names[1]}',
     subtitle=f'{result["n"]} problems x {result["samples"]} samples',
     names=names,
-    curves=drawn,
+    curves=figure,
     rows=rows(result),
     facts=facts(result),
     k=result['k'],
@@ -170,7 +176,7 @@ def html(result: Mapping, names: Sequence[str]) -> str:
 
 
 def rows(result: Mapping) -> list[list[str]]:
-  """The table of metrics: name, base, other, difference, interval."""
+  """Rows of the table of metrics: name, base, other, difference, interval."""
   return [
     [
       name,
@@ -184,8 +190,8 @@ def rows(result: Mapping) -> list[list[str]]:
 
 
 def facts(result: Mapping) -> list[list[str]]:
-  """What is one number for both sides: name, value, interval."""
-  sets = {kind: len(found) for kind, found in result['coverage'].items()}
+  """Rows of results that compare both sides: name, value, interval."""
+  sets = {kind: len(ids) for kind, ids in result['coverage'].items()}
   out = [
     [f'solved in {result["k"]}: {kind}', str(n), ''] for kind, n in sets.items()
   ]

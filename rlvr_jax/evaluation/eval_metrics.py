@@ -1,11 +1,12 @@
-"""Numbers from a table of samples: `eval/...`, each with a 95% interval.
+"""Which metrics follow from samples? `eval/...`, each with a 95% interval.
 
-Intervals come from problems drawn with return (samples of one problem are not
-independent), those of rates of one sample a problem, and of rates of 0 or 1,
-from Wilson's formula with a trial for each problem.
+Intervals are bootstraps over problems (samples of one problem are not
+independent), problems being sampled with replacement. Rates with one sample a
+problem, and rates of exactly 0 or 1, have Wilson's interval with one trial a
+problem.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -17,11 +18,11 @@ from rlvr_jax.stats import calibration, intervals, passk, voting
 _pass_at_k = jax.jit(passk.pass_at_k, static_argnums=2)
 
 MAX_K = 1024
-_CURVE = 60  # points of a risk-coverage curve that are written down
+_CURVE = 60  # points of a risk-coverage curve in eval.jsonl
 
 
 def powers(n: int) -> list[int]:
-  """1, 2, 4, ... up to n or MAX_K, and n itself if it is not larger."""
+  """Powers of two up to min(n, MAX_K), and n itself if n <= MAX_K."""
   ks = [2**i for i in range(MAX_K.bit_length()) if 2**i <= min(n, MAX_K)]
   return ks if ks[-1] == n or n > MAX_K else [*ks, n]
 
@@ -29,10 +30,11 @@ def powers(n: int) -> list[int]:
 def statistics(
   table: sample_store.Table,
 ) -> tuple[list[str], Callable[[np.ndarray], np.ndarray]]:
-  """Names of S metrics, and the function weights f64[M] -> f64[S] of them.
+  """Names of S metrics, and a function: weights f64[M] -> their values f64[S].
 
-  Problem m counts weights[m] times; ones give the metrics themselves. The
-  weights have to add up to M.
+  Problem m counts weights[m] times; weights of one give the metrics
+  themselves, the counts of a bootstrap resample give a resampled metric. The
+  weights must add up to M.
   """
   linear = _per_problem(table)
   tasks, count = table.verdict.shape
@@ -40,15 +42,15 @@ def statistics(
   tokens = table.tokens.sum(-1)
   surprisal = table.surprisal.sum(-1)
   stated, q_names, of_statements = _statements(table)
-  used = _strategies(table) | _dialogues(table)
-  names = [*linear, 'sampled_entropy', *used, *q_names]
+  ratios = _strategies(table) | _dialogues(table)
+  names = [*linear, 'sampled_entropy', *ratios, *q_names]
 
   def of_weights(w):
     entropy = w @ surprisal / max(w @ tokens, 1)
     parts = [w @ columns / tasks, [entropy]]
-    for right, times in used.values():
-      total = w @ times
-      parts.append([w @ right / total if total else np.nan])
+    for numerator, denominator in ratios.values():
+      total = w @ denominator
+      parts.append([w @ numerator / total if total else np.nan])
     if q_names:
       parts.append(of_statements(w, w @ stated / (tasks * count)))
     return np.concatenate(parts)
@@ -56,9 +58,9 @@ def statistics(
   return names, of_weights
 
 
-def score(scores: dict, keep_best: str) -> float | None:
-  """What `keep_best` makes largest: a metric, or '-metric' where less is
-  better; None where there is none."""
+def score(scores: Mapping[str, float], keep_best: str) -> float | None:
+  """The value that `keep_best` maximises: of a metric, or minus that of
+  '-metric', where lower is better; None if the evaluation lacks the metric."""
   value = scores.get(keep_best.removeprefix('-'))
   return -value if value is not None and keep_best[:1] == '-' else value
 
@@ -66,24 +68,24 @@ def score(scores: dict, keep_best: str) -> float | None:
 def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
   """`eval/...` numbers with `..._low` and `..._high`, and `curves/...`.
 
-  - accuracy: the mean over all samples. pass@k: without bias, k as `powers`.
-  - maj@k (k > 2: of two different answers, the first would win always): is
-    the answer with most votes right, as a mean over the N // k blocks of k
-    successive samples; a tie goes to the answer said first, and a block
-    without an answer is wrong. weighted_maj@k: votes weigh their confidence,
-    none if not stated. max_confidence@k: the most confident answer.
-  - sampled_entropy: mean over sampled tokens of -log p, in nats, under the
-    distribution drawn from: an estimate of its entropy. 0 where greedy.
-  - fallback: the share of samples whose verdict is on a last formula or number
-    that nothing marks as the answer. timeout: of those UNVERIFIABLE since
-    their check ran out of time.
-  - strategy/NAME, strategy_accuracy/NAME where tasks have strategies: the share
-    of samples in its form, and the share of these that is right.
-  - Of dialogues: won_within@k, the share of games that are won in k turns or
-    fewer; turns of a game, turns_to_success of those that are won, invalid and
-    repeated, shares of turns.
-  - Of samples that state a confidence, whose share is confidence_stated:
-    mean_confidence, and what `calibration` defines, with ten bins.
+  - accuracy: mean over all samples. pass@k: unbiased estimate; k: `powers`.
+  - maj@k (k > 2, since the first of two different answers would always win):
+    whether the answer with most votes is right, as a mean over the N // k
+    blocks of k successive samples. A tie goes to the earliest answer; a block
+    without any answer is wrong. weighted_maj@k: votes are weighted by stated
+    confidence, 0 if not stated. max_confidence@k: the most confident answer.
+  - sampled_entropy: mean of -log p over sampled tokens, in nats, under the
+    distribution that was sampled from: an estimate of its entropy. 0 if greedy.
+  - fallback: share of samples judged by their last formula or number because
+    nothing marked the answer. timeout: share that is UNVERIFIABLE because the
+    check ran out of time.
+  - strategy/NAME, strategy_accuracy/NAME if tasks have strategies: share of
+    samples of that form, and the share of these that is right.
+  - Dialogues: won_within@k, share of dialogues won in at most k turns; turns
+    per dialogue, turns_to_success of the won ones; invalid and repeated, as
+    shares of turns.
+  - confidence_stated: share of samples that state a confidence; over these,
+    mean_confidence and the fields of `calibration.Calibration` (ten bins).
   """
   names, of_weights = statistics(table)
   tasks, count = table.verdict.shape
@@ -96,10 +98,11 @@ def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
   out = {}
   for i, name in enumerate(names):
     ends = low[i], high[i]
-    # Problems that are all the same leave nothing to resample, and yet doubt.
+    # If all problems agree, every resample does: the bootstrap would give an
+    # interval of width 0.
     if name in rates and (count == 1 or values[i] in (0, 1)):
       ends = intervals.wilson(round(values[i] * tasks), tasks)
-    # An interval of what is undefined would say more than the value.
+    # An undefined metric has no interval either.
     ends = [np.nan if np.isnan(values[i]) else float(x) for x in ends]
     out[f'eval/{name}'] = float(values[i])
     out[f'eval/{name}_low'], out[f'eval/{name}_high'] = ends
@@ -110,13 +113,13 @@ def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
 def possible(
   count: int, *, turns: int = 0, strategies: bool = False
 ) -> list[str]:
-  """Names that `summary` can give for `count` samples of a task, in order.
+  """Names that `summary` can return for `count` samples of a task, in order.
 
-  Some of them are there only where a sample states a confidence, wins in so
-  many turns, or uses the strategy.
+  Some appear only if a sample states a confidence, wins in k turns, or uses
+  the strategy.
 
   Args:
-    turns: most of a dialogue; 0 for questions.
+    turns: largest number in a dialogue; 0 for single-turn tasks.
     strategies: whether the tasks have them.
   """
   m = len(sample_store.STRATEGIES)
@@ -142,11 +145,9 @@ def possible(
 
 
 def curves(table: sample_store.Table) -> dict[str, dict]:
-  """What the report draws, where there are data for it.
+  """Curves for the report; each only if the samples have the data for it.
 
-  solve_rates: problems by their share of right samples: none at all, then in
-  bins of .1, each with its upper end. reliability, risk_coverage: see
-  `calibration`.
+  solve_rates: see `solve_rates`. reliability, risk_coverage: see `calibration`.
   """
   out = {}
   if table.verdict.shape[1] > 1:
@@ -166,16 +167,16 @@ def curves(table: sample_store.Table) -> dict[str, dict]:
   return out
 
 
-def solve_rates(right) -> np.ndarray:
-  """i64[11]: problems whose share of right samples is 0, in (0, .1], ...,
-  in (.9, 1]."""
+def solve_rates(right: np.ndarray) -> np.ndarray:
+  """i64[11]: how many problems have a share of right samples of exactly 0, in
+  (0, .1], ..., in (.9, 1]; of right bool[M,N]."""
   right = np.asarray(right, bool)
-  # In whole numbers: 3 of 10 is exactly .3.
+  # In integers, since in floats 3 / 10 may land above .3.
   up = -(-10 * right.sum(-1) // right.shape[1])
   return np.bincount(up, minlength=11)
 
 
-def pass_at(table: sample_store.Table, ks) -> np.ndarray:
+def pass_at(table: sample_store.Table, ks: Sequence[int]) -> np.ndarray:
   """f64[M,K]: pass@k of each problem."""
   count = table.verdict.shape[1]
   c = np.arange(count + 1)
@@ -185,7 +186,7 @@ def pass_at(table: sample_store.Table, ks) -> np.ndarray:
 
 
 def _per_problem(table):
-  """{name: f64[M]} of metrics that are means over problems."""
+  """{name: f64[M]}: per problem, for metrics that are means over problems."""
   count = table.verdict.shape[1]
   out = {'accuracy': table.right.mean(-1)}
   if count > 1:
@@ -215,7 +216,7 @@ def _per_problem(table):
 
 
 def _strategies(table):
-  """{name: (right f64[M], times f64[M])} for the accuracy of each strategy."""
+  """{name: (right f64[M], total f64[M])} samples by the strategy they use."""
   out = {}
   for i, name in enumerate(sample_store.STRATEGIES):
     here = table.strategy == i
@@ -226,13 +227,13 @@ def _strategies(table):
 
 
 def _dialogues(table):
-  """{name: (sum f64[M], number f64[M])} of means over games and turns."""
+  """{name: (sum f64[M], count f64[M])} of means over dialogues and turns."""
   if not table.turns.any():
     return {}
   add = lambda x: x.sum(-1).astype(np.float64)
-  turns, games = add(table.turns), add(table.turns > 0)
+  turns, dialogues = add(table.turns), add(table.turns > 0)
   return {
-    'turns': (turns, games),
+    'turns': (turns, dialogues),
     'turns_to_success': (add(table.turns * table.right), add(table.right)),
     'invalid': (add(table.invalid), turns),
     'repeated': (add(table.repeated), turns),
@@ -240,12 +241,13 @@ def _dialogues(table):
 
 
 def _votes(table, ks):
+  """{name: f64[M]} of maj@k, weighted_maj@k, max_confidence@k."""
   tasks, count = table.verdict.shape
-  sure = np.nan_to_num(table.confidence)
-  ballots = {'maj': lambda a, q, s: voting.winner(a, np.ones_like(s))}
+  weight = np.nan_to_num(table.confidence)
+  ballots = {'maj': lambda a, q, w: voting.winner(a, np.ones_like(w))}
   if not np.isnan(table.confidence).all():
-    ballots['weighted_maj'] = lambda a, q, s: voting.winner(a, s)
-    ballots['max_confidence'] = lambda a, q, s: voting.most_confident(a, q)
+    ballots['weighted_maj'] = lambda a, q, w: voting.winner(a, w)
+    ballots['max_confidence'] = lambda a, q, w: voting.most_confident(a, q)
   out, correct = {}, table.right
   for name, ballot in ballots.items():
     for k in ks:
@@ -253,8 +255,8 @@ def _votes(table, ks):
       cut = lambda x, k=k, blocks=blocks: x[: blocks * k].reshape(blocks, k)
       won = np.zeros(tasks)
       for i in range(tasks):
-        a, q, s = (cut(x[i]) for x in (table.answer, table.confidence, sure))
-        at = ballot(a, q, s)
+        a, q, w = (cut(x[i]) for x in (table.answer, table.confidence, weight))
+        at = ballot(a, q, w)
         right = cut(correct[i])[np.arange(blocks), np.maximum(at, 0)]
         won[i] = (right & (at >= 0)).mean()
       out[f'{name}@{k}'] = won
@@ -262,14 +264,15 @@ def _votes(table, ks):
 
 
 def _statements(table):
-  """(stated [M], names, function) of the samples that state a confidence."""
+  """(stated f64[M], names, function) of samples that state a confidence."""
   has = ~np.isnan(table.confidence)
   stated = has.sum(-1).astype(np.float64)
   if not has.any():
     return stated, [], None
   problem, _ = np.nonzero(has)
   values, group = np.unique(table.confidence[has], return_inverse=True)
-  # Equal statements of a problem are one, with their number.
+  # Count equal (problem, confidence, right) triples once: each resample then
+  # costs a bincount over the distinct ones.
   code = np.stack([problem, 2 * group + table.right[has]])
   (problem, code), times = np.unique(code, axis=1, return_counts=True)
   fields = calibration.Calibration._fields

@@ -1,4 +1,4 @@
-"""Samples completions of held-out tasks. What they come to: `eval_metrics`."""
+"""How good is a policy? Samples held-out tasks; `eval_metrics` sums up."""
 
 import functools
 import time
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
 from rlvr_jax import registry
@@ -17,13 +18,18 @@ from rlvr_jax.io import frozen_model
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sampler, sharding
 from rlvr_jax.reporting import run_writer
+from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import episode, episode_scores, groups, single_turn
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
 
 
-def sampling(c, end_ids, compact_batch: bool = False) -> sampler.Sampling:
-  """How a config evaluates."""
+def sampling(
+  c: ml_collections.ConfigDict,
+  end_ids: Sequence[int],
+  compact_batch: bool = False,
+) -> sampler.Sampling:
+  """The sampling parameters of an evaluation."""
   return sampler.Sampling(
     c.max_completion_length,
     end_ids,
@@ -34,43 +40,59 @@ def sampling(c, end_ids, compact_batch: bool = False) -> sampler.Sampling:
   )
 
 
-def batch_size(c, mesh) -> int:
-  """Samples at a time: eval.batch_size, in equal parts for the devices."""
+def batch_size(c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> int:
+  """Rows per batch: eval.batch_size, rounded up to a multiple of data*fsdp."""
   return sharding.whole(c.eval.batch_size, sharding.batch_shards(mesh))
 
 
+# (prompt i32[B,S], length i32[B], task i32[B], round i32[B]) -> a function of a
+# count that waits for the B samples, one per prompt, and returns (transcript,
+# surprisal in nats) of the first `count` of them.
+SampleFn = Callable[
+  [np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+  Callable[[int], list[tuple[base.Transcript, float]]],
+]
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def keys(seed: int, task, round_):
-  """A PRNG key for each (task, round), i32[B] both; of nothing else."""
+def keys(seed: int, task: np.ndarray, round_: np.ndarray) -> jax.Array:
+  """One PRNG key per row, [B], from its task and round, i32[B] each.
+
+  It depends on nothing else, so that batch size and resuming cannot change a
+  sample.
+  """
   base = jax.random.fold_in(jax.random.key(seed), Stream.EVALUATION)
   fold = lambda t, r: jax.random.fold_in(jax.random.fold_in(base, t), r)
   return jax.vmap(fold)(jnp.asarray(task), jnp.asarray(round_))
 
 
 def run(
-  tasks: Sequence,
-  sample: Callable,
+  tasks: Sequence[Task],
+  sample: SampleFn,
   *,
-  encode: Callable,
+  encode: Callable[[Task], list[int]],
   store: sample_store.Samples,
   batch_size: int,
   max_prompt_length: int,
-  progress: Callable = lambda done: None,
-  on_sample: Callable = lambda task, round_, transcript: None,
+  progress: Callable[[int], None] = lambda done: None,
+  on_sample: Callable[[int, int, base.Transcript], None] = (
+    lambda task, round_, transcript: None
+  ),
 ) -> sample_store.Table:
-  """Draws what `store` still lacks, in batches of one shape.
+  """Samples what `store` still lacks, in batches of one shape.
 
-  The next batch is drawn while the answers of the last one are checked.
+  The next batch is sampled while completions of the last one are verified:
+  the device does not wait for the host.
 
   Args:
-    sample: (prompt i32[B,S], length i32[B], task i32[B], round i32[B]) -> a
-      function of a count, that waits for the B = batch_size samples, one a
-      prompt, and gives (transcript, surprisal in nats) of the first so many:
-      see `make_sample_fn`. A short last batch is filled with its first row.
-    store: as many samples as it has room for; `done` of them are there.
-    progress: called with the number of samples done, at first and after each
-      batch.
-    on_sample: called with each sample that is drawn.
+    sample: see `SampleFn`. A short last batch is filled with its first row.
+    encode: task -> prompt ids.
+    store: has room for all samples; `store.done` of them are there already.
+    batch_size: rows per call of `sample`.
+    max_prompt_length: S, the width that prompts are padded to.
+    progress: called with the number of samples done, at the start and after
+      each batch.
+    on_sample: called with (task, round, transcript) of each new sample.
   """
   tasks = list(tasks)
   prompt, length = single_turn.encode_prompts(tasks, encode, max_prompt_length)
@@ -107,20 +129,22 @@ def run(
 
 
 def batches(items: Sequence, size: int) -> Iterator[list]:
-  """Lists of one size; the last one is filled with its first item."""
+  """Lists of one size; a short last one is filled with its first item."""
   for start in range(0, len(items), size):
-    some = list(items[start : start + size])
-    yield some + some[:1] * (size - len(some))
+    batch = list(items[start : start + size])
+    yield batch + batch[:1] * (size - len(batch))
 
 
-def eta(total: int, say: Callable, every_s: float = 5.0) -> Callable:
-  """The `progress` that says how far it is, at most once in `every_s`."""
+def eta(
+  total: int, say: Callable[[str], None], every_s: float = 5.0
+) -> Callable[[int], None]:
+  """A `progress` that prints the time left, at most once in `every_s`."""
   began = last = first = None
 
-  def tell(done):
+  def progress(done):
     nonlocal began, last, first
     now = time.monotonic()
-    if first is None:  # what was there before says nothing of the speed
+    if first is None:  # samples read from a file do not count as speed
       began = last = now
       first = done
     elif done == total or now - last >= every_s:
@@ -128,37 +152,41 @@ def eta(total: int, say: Callable, every_s: float = 5.0) -> Callable:
       left = (now - began) / (done - first) * (total - done)
       say(f'{done}/{total} samples, {run_writer.clock(left)} left')
 
-  return tell
+  return progress
 
 
 def make_sample_fn(
-  c, asked: FrozenModel, tasks: Sequence[Task], oracle: Callable, mesh
-) -> Callable:
-  """The `sample` of `run` for these tasks: single answers, or dialogues.
+  c: ml_collections.ConfigDict,
+  policy: FrozenModel,
+  tasks: Sequence[Task],
+  oracle: Callable,
+  mesh: jax.sharding.Mesh,
+) -> SampleFn:
+  """The `sample` of `run` for these tasks, single-turn or dialogues.
 
   Args:
-    asked: who answers.
-    oracle: from `rollouts.oracle.make_oracle`, for dialogues.
+    policy: with `sampler_params`.
+    oracle: replies in dialogues; from `rollouts.oracle.make_oracle`.
   """
-  settings = sampling(c, asked.tokenizer.end_ids, compact_batch=mesh.size == 1)
+  options = sampling(c, policy.tokenizer.end_ids, compact_batch=mesh.size == 1)
 
   def surprisal(logp):
     return float(-np.asarray(logp, np.float64).sum())
 
   def single_turns(prompt, length, task, round_):
     key = keys(c.seed, task, round_)
-    out = frozen_model.sample(asked, prompt, length, key, settings)
+    out = frozen_model.sample(policy, prompt, length, key, options)
 
     def read(count):
-      first = sampler.Sampled(*(x[:count] for x in sharding.to_host(out)))
+      sampled = sampler.Sampled(*(x[:count] for x in sharding.to_host(out)))
       _, transcripts = single_turn.transcribe(
         [tasks[i] for i in task[:count]],
-        first,
-        asked.tokenizer,
+        sampled,
+        policy.tokenizer,
         c.verify_timeout_s,
         extract.rules_of(c.verifier),
       )
-      return list(zip(transcripts, map(surprisal, first.logp), strict=True))
+      return list(zip(transcripts, map(surprisal, sampled.logp), strict=True))
 
     return read
 
@@ -166,8 +194,8 @@ def make_sample_fn(
     del prompt, length
     limits = episode.dialogue_limits(c, evaluating=True)
     actor = episode.policy_actor(
-      asked,
-      settings._replace(compact_batch=False),
+      policy,
+      options._replace(compact_batch=False),
       keys(c.seed, task, round_),
       group=1,
       limits=limits,
@@ -175,44 +203,51 @@ def make_sample_fn(
     episodes, _, _ = episode.run_episodes(
       [tasks[i] for i in task],
       actor,
-      encode=encoder(c, asked),
-      tokenizer=asked.tokenizer,
+      encode=encoder(c, policy),
+      tokenizer=policy.tokenizer,
       group=1,
       max_prompt_length=c.max_prompt_length,
       limits=limits,
       oracle=oracle,
     )
     return lambda count: [
-      (episode_scores.transcript(g), surprisal(g.logp))
-      for g in episodes[:count]
+      (episode_scores.transcript(e), surprisal(e.logp))
+      for e in episodes[:count]
     ]
 
   return dialogues if dialogue.is_dialogue(tasks[0]) else single_turns
 
 
 class Evaluator(NamedTuple):
-  """The evaluations of a run while it trains; see `__call__`.
+  """Evaluates a run while it trains; see `__call__`.
 
   Attributes:
-    policy: its weights are given with each call.
+    config: all keys.
+    policy: without weights; they come with each call.
+    tasks: held-out tasks.
     oracle: from `rollouts.oracle.make_oracle`.
+    mesh: of devices.
   """
 
-  config: Any
+  config: ml_collections.ConfigDict
   policy: FrozenModel
   tasks: Sequence[Task]
   oracle: Callable
-  mesh: Any
+  mesh: jax.sharding.Mesh
 
-  def __call__(self, step: int, sampler_params, log) -> float | None:
-    """Evaluates at a step and logs it; the score of keep_best, if any.
+  def __call__(
+    self, step: int, sampler_params: Any, log: run_writer.Writer
+  ) -> float | None:
+    """Evaluates, logs metrics and transcripts, returns the score of keep_best.
 
     Args:
+      step: of training, for the logs.
       sampler_params: the policy's weights in the sampler's layout.
-      log: the run's `reporting.run_writer`.
+      log: the run's files.
     """
-    c, tasks, first = self.config, self.tasks, {}
-    asked = self.policy._replace(sampler_params=sampler_params)
+    c, tasks = self.config, self.tasks
+    first = {}  # {task: its transcript in round 0}, to be read by people
+    policy = self.policy._replace(sampler_params=sampler_params)
 
     def on_sample(task, round_, transcript):
       if round_ == 0:
@@ -220,8 +255,8 @@ class Evaluator(NamedTuple):
 
     table = run(
       tasks,
-      make_sample_fn(c, asked, tasks, self.oracle, self.mesh),
-      encode=encoder(c, asked),
+      make_sample_fn(c, policy, tasks, self.oracle, self.mesh),
+      encode=encoder(c, policy),
       store=sample_store.Samples([t.id for t in tasks], c.eval.samples),
       batch_size=batch_size(c, self.mesh),
       max_prompt_length=c.max_prompt_length,
@@ -234,29 +269,33 @@ class Evaluator(NamedTuple):
     return eval_metrics.score(metrics, c.keep_best)
 
 
-def encoder(c, asked: FrozenModel) -> Callable:
-  """task -> prompt ids."""
-  return lambda t: asked.tokenizer.encode_chat(t.question, c.system_prompt)
+def encoder(
+  c: ml_collections.ConfigDict, policy: FrozenModel
+) -> Callable[[Task], list[int]]:
+  """The function task -> prompt ids, by the policy's chat template."""
+  return lambda t: policy.tokenizer.encode_chat(t.question, c.system_prompt)
 
 
-def check_keep_best(c, evaluated) -> None:
-  """ValueError unless an evaluation of these tasks can have the metric."""
+def check_keep_best(
+  c: ml_collections.ConfigDict, eval_tasks: Sequence[Task]
+) -> None:
+  """ValueError unless evaluations of `eval_tasks` have the metric keep_best."""
   if not c.keep_best:
     return
-  is_dialogue = dialogue.is_dialogue(evaluated[0])
+  is_dialogue = dialogue.is_dialogue(eval_tasks[0])
   known = eval_metrics.possible(
     c.eval.samples,
     turns=episode.dialogue_limits(c, evaluating=True).turns
     if is_dialogue
     else 0,
-    strategies=any('strategy' in task.data for task in evaluated),
+    strategies=any('strategy' in task.data for task in eval_tasks),
   )
   name = c.keep_best.removeprefix('-')
   if name not in known:
     short = [k for k in known if not k.endswith(('_low', '_high'))]
     raise ValueError(
       f'keep_best={registry.show(c.keep_best)} is no metric of an evaluation.'
-      f'{registry.nearest(name, known)} There are: {", ".join(short)}; each of '
-      'them with _low and _high, and with a - before it where the smallest '
-      'value is the best.'
+      f'{registry.nearest(name, known)} There are: {", ".join(short)}; each '
+      'also with _low or _high appended, and with a leading - to keep the '
+      'smallest value.'
     )

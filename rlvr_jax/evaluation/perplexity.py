@@ -1,8 +1,10 @@
-"""How likely one policy's responses are under another one."""
+"""How likely are one policy's responses under another policy?"""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import ml_collections
 import numpy as np
 
 from rlvr_jax import types
@@ -12,31 +14,41 @@ from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import micro_batch, sharding
 from rlvr_jax.rollouts import single_turn
 from rlvr_jax.stats import coverage
+from rlvr_jax.tasks import Task
 
 
 class Responses(NamedTuple):
-  """N responses to each of M tasks, M*N rows, those of a round adjacent."""
+  """N responses to each of M tasks: B = M*N rows, rows of a round adjacent."""
 
   tokens: np.ndarray  # i32[B,T], prompt and response
-  mask: np.ndarray  # bool[B,T], the response
+  mask: np.ndarray  # bool[B,T], tokens of the response
   tasks: int
 
 
-def responses(c, asked: FrozenModel, tasks, rounds: int, mesh) -> Responses:
-  """The first `rounds` samples that an evaluation draws of these tasks."""
+def responses(
+  c: ml_collections.ConfigDict,
+  policy: FrozenModel,
+  tasks: Sequence[Task],
+  rounds: int,
+  mesh: jax.sharding.Mesh,
+) -> Responses:
+  """Samples `rounds` responses to each task: the first ones of an evaluation.
+
+  Not read from the sample store, which keeps no tokens.
+  """
   prompt, length = single_turn.encode_prompts(
-    tasks, evaluate.encoder(c, asked), c.max_prompt_length
+    tasks, evaluate.encoder(c, policy), c.max_prompt_length
   )
   sampling = evaluate.sampling(
-    c, asked.tokenizer.end_ids, compact_batch=mesh.size == 1
+    c, policy.tokenizer.end_ids, compact_batch=mesh.size == 1
   )
   parts, total = [], len(tasks) * rounds
   items = [sample_store.item(j, len(tasks)) for j in range(total)]
-  for some in evaluate.batches(items, evaluate.batch_size(c, mesh)):
-    which, round_ = np.array(some, np.int32).T
+  for batch in evaluate.batches(items, evaluate.batch_size(c, mesh)):
+    which, round_ = np.array(batch, np.int32).T
     key = evaluate.keys(c.seed, which, round_)
     out = sharding.to_host(
-      frozen_model.sample(asked, prompt[which], length[which], key, sampling)
+      frozen_model.sample(policy, prompt[which], length[which], key, sampling)
     )
     parts.append(single_turn.to_rollout(prompt[which], length[which], out, 1))
   whole: types.Rollout = jax.tree.map(
@@ -45,17 +57,23 @@ def responses(c, asked: FrozenModel, tasks, rounds: int, mesh) -> Responses:
   return Responses(whole.tokens, whole.turn >= 0, len(tasks))
 
 
-def perplexities(c, asked: FrozenModel, given: Responses, mesh) -> np.ndarray:
+def perplexities(
+  c: ml_collections.ConfigDict,
+  policy: FrozenModel,
+  given: Responses,
+  mesh: jax.sharding.Mesh,
+) -> np.ndarray:
   """f64[B]: exp(-mean log p) of each response at temperature 1.
 
   Args:
-    asked: has `params`.
-    given: whoever wrote them.
+    policy: with `params`.
+    given: by any policy of the same vocabulary.
   """
-  # A forward pass keeps more for a row than decoding does.
+  # Fewer rows than eval.batch_size: a forward pass needs more memory a row
+  # than decoding does.
   size = sharding.batch_shards(mesh) * 4
   score = micro_batch.scorer(
-    asked.model,
+    policy.model,
     mesh,
     temperature=1.0,
     shapes=micro_batch.Shapes(
@@ -67,16 +85,16 @@ def perplexities(c, asked: FrozenModel, given: Responses, mesh) -> np.ndarray:
     ),
   )
   parts = []
-  for some in evaluate.batches(range(len(given.tokens)), size):
+  for rows in evaluate.batches(range(len(given.tokens)), size):
     batch = types.Batch(
-      tokens=given.tokens[some],
-      mask=given.mask[some],
+      tokens=given.tokens[rows],
+      mask=given.mask[rows],
       adv=None,
       logp_old=None,
       logp_ref=None,
     )
     parts.append(
-      sharding.to_host(score(asked.params, sharding.to_mesh(batch)).logp)
+      sharding.to_host(score(policy.params, sharding.to_mesh(batch)).logp)
     )
   logp = np.concatenate(parts)[: len(given.tokens)]
   return coverage.perplexity(logp, given.mask)

@@ -1,9 +1,9 @@
-"""What statistics need of many samples, in memory and on disk.
+"""Where are the samples of an evaluation? A table in memory, a file on disk.
 
-A file of samples has a line for its settings and one for each sample, in the
-order of `item`. It grows a whole batch at a time, and an evaluation that was
-stopped goes on after the last whole batch: batches are the same as if it had
-never stopped, so the numbers are too.
+The file has one line of settings, then one line per sample in the order of
+`item`. It grows by whole batches, and an interrupted evaluation resumes after
+the last whole one: its batches, and so its numbers, are those of an evaluation
+that was never interrupted.
 """
 
 import contextlib
@@ -14,39 +14,44 @@ import logging
 import math
 import os
 import pathlib
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from rlvr_jax import digests, enums
 from rlvr_jax.envs import strategies, strategy_form
 from rlvr_jax.rewards import base
+from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import answer, confidence
 
 STRATEGIES = (*strategies.NAMES, 'none')
-LONGEST = 80  # characters of an answer that are kept; of longer ones a digest
+LONGEST = 80  # characters of an answer; a longer one is stored as a digest
 
 _log = logging.getLogger(__name__)
 
 
 class Table(NamedTuple):
-  """N samples of each of M tasks; [M,N] each, 35 bytes a sample."""
+  """N samples of each of M tasks; arrays [M,N], 35 bytes a sample."""
 
-  verdict: np.ndarray  # i8, a enums.Verdict
-  stop: np.ndarray  # i8, a enums.Stop
+  verdict: np.ndarray  # i8, enums.Verdict
+  stop: np.ndarray  # i8, enums.Stop
   tokens: np.ndarray  # i32
-  answer: np.ndarray  # i32, equal answers of a task are equal; -1: none
-  confidence: np.ndarray  # f64, as stated; NaN: not
+  answer: (
+    np.ndarray
+  )  # i32, an id: equal iff two samples of a task agree; -1: none
+  confidence: np.ndarray  # f64, as stated; NaN: not stated
   surprisal: np.ndarray  # f64, sum of -log p over the sampled tokens, nats
-  strategy: np.ndarray  # i8, place in STRATEGIES; -1: the task has none
-  turns: np.ndarray  # i16, of a dialogue; 0: it is none
-  invalid: np.ndarray  # i16, turns against the rules
-  repeated: np.ndarray  # i16, turns that asked the same again
-  fallback: np.ndarray  # bool, nothing marked the answer that was judged
-  timed_out: np.ndarray  # bool, its check ran out of time
+  strategy: np.ndarray  # i8, index in STRATEGIES; -1: the task has none
+  turns: np.ndarray  # i16, of a dialogue; 0: single-turn
+  invalid: np.ndarray  # i16, turns that break the rules
+  repeated: np.ndarray  # i16, turns that repeat a question
+  fallback: np.ndarray  # bool, nothing marked the answer that was verified
+  timed_out: np.ndarray  # bool, verification ran out of time
 
   @property
   def right(self) -> np.ndarray:
+    """bool[M,N]"""
     return self.verdict == enums.Verdict.CORRECT
 
 
@@ -55,15 +60,15 @@ def item(j: int, tasks: int) -> tuple[int, int]:
   return j % tasks, j // tasks
 
 
-def record(task, t: base.Transcript, surprisal: float) -> dict:
-  """What is kept of one sample of a task."""
-  # A dialogue's answer is its last message, and no other game's.
-  said = None
+def record(task: Task, t: base.Transcript, surprisal: float) -> dict[str, Any]:
+  """The stored fields of one sample of a task."""
+  # Dialogues have no answers to vote on: each last message is its own.
+  text = None
   if not t.kinds:
-    said = answer.canonical(t.completion, truncated=t.cut, rules=t.rules)
-  if said is not None and len(said) > LONGEST:
-    said = (
-      'sha256:' + hashlib.sha256(said.encode('utf-8', 'replace')).hexdigest()
+    text = answer.canonical(t.completion, truncated=t.cut, rules=t.rules)
+  if text is not None and len(text) > LONGEST:
+    text = (
+      'sha256:' + hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()
     )
   return {
     'verdict': t.verdict.name,
@@ -71,7 +76,7 @@ def record(task, t: base.Transcript, surprisal: float) -> dict:
     'timed_out': t.timed_out,
     'stop': t.stop.name,
     'tokens': int(t.num_tokens),
-    'answer': said,
+    'answer': text,
     'confidence': confidence.parse(t.completion),
     'surprisal': float(surprisal),
     'strategy': strategy_form.classify(task, t.completion) or 'none'
@@ -82,9 +87,11 @@ def record(task, t: base.Transcript, surprisal: float) -> dict:
 
 
 class Samples:
-  """A table that is filled sample after sample, and its file if it has one."""
+  """A table that is filled in the order of `item`, and its file if any."""
 
-  def __init__(self, ids, samples: int, file=None):
+  def __init__(
+    self, ids: Iterable[str], samples: int, file: BinaryIO | None = None
+  ):
     self.ids, self.total = list(ids), len(ids) * samples
     self.done, self._file = 0, file
     full = lambda value, dtype: np.full((len(ids), samples), value, dtype)
@@ -102,8 +109,8 @@ class Samples:
     )
     self._answers = [{} for _ in ids]
 
-  def add(self, records) -> None:
-    """The next samples, in order; in the file when this returns."""
+  def add(self, records: Sequence[Mapping]) -> None:
+    """Adds the next samples, in order; they are written when this returns."""
     start = self.done
     self.fill(records)
     if self._file is None:
@@ -122,16 +129,16 @@ class Samples:
       raise OSError(
         e.errno,
         f'{self._file.name} could not be written ({e.strerror}). Free some '
-        'space or check the path, then run the same command again; it goes on '
+        'space or check the path, then run the same command again; it resumes '
         'after the last whole batch.',
       ) from e
 
-  def fill(self, records) -> None:
-    """The next samples, of which the file already has the lines."""
+  def fill(self, records: Iterable[Mapping]) -> None:
+    """Adds the next samples, whose lines are in the file already."""
     for r in records:
-      self._put(r)
+      self._fill_one(r)
 
-  def _put(self, r):
+  def _fill_one(self, r):
     task, round_ = item(self.done, len(self.ids))
     t, at = self.table, (task, round_)
     t.verdict[at] = enums.Verdict[r['verdict']]
@@ -153,7 +160,9 @@ class Samples:
     self.done += 1
 
 
-def path_of(folder, step: int, settings: dict) -> pathlib.Path:
+def path_of(
+  folder: str | os.PathLike, step: int, settings: Mapping
+) -> pathlib.Path:
   """DIR/samples-<step>-<hash of the settings>.jsonl."""
   digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
   return (
@@ -161,9 +170,13 @@ def path_of(folder, step: int, settings: dict) -> pathlib.Path:
   )
 
 
-def stale(folder, step: int, settings: dict) -> list:
-  """[(file, what differs)] of samples with these settings of other content:
-  drawn before tasks, weights or the verifier changed."""
+def stale(
+  folder: str | os.PathLike, step: int, settings: Mapping
+) -> list[tuple[pathlib.Path, list[str]]]:
+  """[(file, what differs)] of files with these settings but other content.
+
+  They were sampled before tasks, weights or the verifier changed.
+  """
   out = []
   same = lambda s: [s.get(k) for k in settings if k != 'content']
   settings = json.loads(json.dumps(settings))
@@ -172,24 +185,31 @@ def stale(folder, step: int, settings: dict) -> list:
       old = (_object(f.readline()) or {}).get('settings')
     if not isinstance(old, dict) or same(old) != same(settings):
       continue
-    if isinstance(read := old.get('content', {}), dict):
-      why = digests.differing(read, settings['content'])
+    if isinstance(content := old.get('content', {}), dict):
+      why = digests.differing(content, settings['content'])
       out += [(path, why)] if why else []
   return out
 
 
 @contextlib.contextmanager
-def open(path, settings: dict, ids, samples: int, batch_size: int):
-  """`Samples` that holds what `path` already has of them, in whole batches.
+def open(
+  path: str | os.PathLike,
+  settings: Mapping,
+  ids: Iterable[str],
+  samples: int,
+  batch_size: int,
+) -> Iterator[Samples]:
+  """Opens a file of samples, filled with the whole batches that it has.
 
-  What follows the last whole batch is dropped from the file, unless it holds
-  all that is asked for. More samples of the same settings go on from fewer.
+  Lines after the last whole batch are dropped from the file, unless it has all
+  samples. A larger `samples` with the same settings extends the file.
 
   Args:
-    path: from `path_of`; made if it is not there.
-    settings: all that the samples depend on but their number.
+    path: from `path_of`; created if it does not exist.
+    settings: everything that samples depend on, except their number.
     ids: names of the M tasks.
     samples: N of each.
+    batch_size: samples that were and will be added at a time.
 
   Raises:
     ValueError: the file has other settings, or another process writes it.
@@ -205,49 +225,49 @@ def open(path, settings: dict, ids, samples: int, batch_size: int):
       raise ValueError(
         f'Another process is evaluating into {path}. Wait for it or stop it.'
       ) from e
-    made = Samples(ids, samples, f)
-    keep = _read(made, path, settings, batch_size)
+    store = Samples(ids, samples, f)
+    keep = _read(store, path, settings, batch_size)
     if keep is not None:
       f.truncate(keep)
       f.seek(keep)
       if not keep:
         f.write(json.dumps({'settings': settings}).encode() + b'\n')
         os.fsync(f)
-    yield made
+    yield store
     os.fsync(f)
 
 
-def _read(made, path, settings, batch_size):
-  """Fills `made`; returns the bytes to keep, or None for all of them."""
+def _read(store, path, settings, batch_size):
+  """Fills `store`; returns how many bytes to keep, or None for all."""
   with path.open('rb') as f:
     head = _object(f.readline())
     if head is None:
       return 0
     if head.get('settings') != settings:
       raise ValueError(
-        f'{path} holds samples of other settings. Move it away to draw anew.'
+        f'{path} holds samples of other settings. Move it away to sample anew.'
       )
     keep, batch = f.tell(), []
-    while made.done < made.total:
+    while store.done < store.total:
       line = f.readline()
       r = _object(line)
-      if r is None or not _fits(r, made, made.done + len(batch)):
+      if r is None or not _fits(r, store, store.done + len(batch)):
         if line:
-          _log.warning('%s: drawn again from byte %d on.', path, keep)
+          _log.warning('%s: sampled again from byte %d on.', path, keep)
         return keep
       batch.append(r | {'surprisal': float(r['surprisal'])})
-      if len(batch) == min(batch_size, made.total - made.done):
-        made.fill(batch)
+      if len(batch) == min(batch_size, store.total - store.done):
+        store.fill(batch)
         keep, batch = f.tell(), []
   return None
 
 
-def _fits(r, made, j):
-  """Whether a record is whole and the j-th one."""
-  task, round_ = item(j, len(made.ids))
+def _fits(r, store, j):
+  """Whether `r` is a complete record of the j-th sample."""
+  task, round_ = item(j, len(store.ids))
   try:
     return (
-      (r['task'], r['round'], r['id']) == (task, round_, made.ids[task])
+      (r['task'], r['round'], r['id']) == (task, round_, store.ids[task])
       and r['verdict'] in enums.Verdict.__members__
       and r['stop'] in enums.Stop.__members__
       and isinstance(r['tokens'], int)
@@ -264,9 +284,9 @@ def _fits(r, made, j):
 
 
 def _object(line):
-  """The JSON object of a whole line, or None."""
+  """The JSON object of a complete line, or None."""
   try:
-    found = json.loads(line)
+    value = json.loads(line)
   except ValueError:
     return None
-  return found if line.endswith(b'\n') and isinstance(found, dict) else None
+  return value if line.endswith(b'\n') and isinstance(value, dict) else None

@@ -1,1 +1,1 @@
-"""Weights and tokenizers, in and out."""
+"""Weights, tokenizers, chat templates, checkpoints, frozen models."""

@@ -1,84 +1,95 @@
-"""What a chat template puts around messages, found by rendering some."""
+"""What a chat template writes around messages, found by rendering probes."""
 
 import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import tokenizers
+
 from rlvr_jax.io import chat_template
 
-# What a template is tried with: nothing that its own words will have.
-ASKED, SAID, RULE = 'q' * 24, 'm' * 24, 's' * 24
+# Contents of the probe messages, which no template contains itself.
+QUESTION, ANSWER, SYSTEM = 'q' * 24, 'm' * 24, 's' * 24
 
 
 class Frame(NamedTuple):
-  """Of one chat template."""
+  """The tokens that one chat template adds.
 
-  end: int | None  # the control token that closes an assistant's message
-  around: frozenset[str]  # control tokens before, between, after messages
-  prefill: str  # a thought that it opens for the assistant, '' for none
-  drops_system: bool  # leaves out a system prompt, without a word
+  Attributes:
+    end: id of the control token that closes an assistant's message.
+    around: control tokens before, between and after messages.
+    prefill: the thought that it opens for the assistant; '' for none.
+    drops_system: whether it ignores a system prompt without an error.
+  """
+
+  end: int | None
+  around: frozenset[str]
+  prefill: str
+  drops_system: bool
 
 
 def find(
-  render: Callable[[list[dict], bool], str], template: str, added: dict
+  render: Callable[[list[dict], bool], str],
+  template: str,
+  added: dict[str, int],
 ) -> Frame:
-  """Renders a question, with and without an answer.
+  """The frame of a template: renders a question, with and without an answer.
 
   Args:
-    render: (messages, whether the start of an answer follows) -> text.
-    template: its text, for messages.
+    render: (messages, add_generation_prompt) -> text.
+    template: its source, for error messages.
     added: control tokens and their ids.
 
   Raises:
-    ValueError: it fails on a question, or leaves it out.
+    ValueError: the template fails on a question, or leaves it out.
   """
-  asked = chat_template.messages(ASKED)
+  question = chat_template.messages(QUESTION)
   try:
-    prompt = render(asked, True)
+    prompt = render(question, True)
   except ValueError:
-    if 'system' not in template:  # which some want to have
+    if 'system' not in template:  # some templates require a system prompt
       raise
-    asked = chat_template.messages(ASKED, 'Answer.')
-    prompt = render(asked, True)
-  before, found, begun = prompt.rpartition(ASKED)
-  if not found:
+    question = chat_template.messages(QUESTION, 'Answer.')
+    prompt = render(question, True)
+  before, present, start = prompt.rpartition(QUESTION)
+  if not present:
     raise ValueError(
-      f'The chat template drops the question: asked {ASKED!r}, it gives '
+      f'The chat template drops the question: given {QUESTION!r}, it renders '
       f'{prompt[:60]!r}. It begins {template[:60]!r}. Give another template, '
       'such as rlvr_jax.io.chat_template.CHATML.'
     )
-  _, opened, thought = begun.rpartition('<think>')
-  open_still = opened and '</think>' not in thought
-  said = [*asked, {'role': 'assistant', 'content': SAID}]
+  _, opening, thought = start.rpartition('<think>')
+  thinking = opening and '</think>' not in thought
+  answered = [*question, {'role': 'assistant', 'content': ANSWER}]
   try:
-    head, _, rest = render(said, False).partition(SAID)
-    if head.endswith(rest):  # it always begins an answer, and closes none
+    head, _, rest = render(answered, False).partition(ANSWER)
+    if head.endswith(rest):  # it always opens an answer, and closes none
       rest = ''
-    between = render([*said, asked[-1]], False)
-  except ValueError:  # some take a single question
+    between = render([*answered, question[-1]], False)
+  except ValueError:  # some templates take a single question only
     rest = between = ''
   try:
-    ruled = render(chat_template.messages(ASKED, RULE), True)
-  except ValueError:  # it says so itself
-    ruled = RULE
-  closes = any_of(added).match(rest.lstrip())
+    with_system = render(chat_template.messages(QUESTION, SYSTEM), True)
+  except ValueError:  # an error is not silent
+    with_system = SYSTEM
+  end = any_of(added).match(rest.lstrip())
   return Frame(
-    added[closes[0]] if closes else None,
+    added[end[0]] if end else None,
     frozenset(t for t in added if t in before + between),
-    opened + thought if open_still else '',
-    RULE not in ruled,
+    opening + thought if thinking else '',
+    SYSTEM not in with_system,
   )
 
 
 def any_of(texts: Iterable[str]) -> re.Pattern:
-  """Matches the longest of some texts; of none, nothing."""
+  """A pattern for the longest of `texts` at a place; no match without texts."""
   longest = sorted(texts, key=len, reverse=True)
   return re.compile('|'.join(map(re.escape, longest)) or r'(?!)')
 
 
-def spaced(tokens: Iterable) -> re.Pattern:
-  """Matches the longest of some AddedTokens of the package, with the white
-  space that it takes with it (`lstrip`, `rstrip`)."""
+def spaced(tokens: Iterable[tokenizers.AddedToken]) -> re.Pattern:
+  """A pattern for the longest of `tokens` at a place, with the white space
+  that belongs to it (`lstrip`, `rstrip`)."""
   space = lambda takes: r'\s*' if takes else ''
   longest = sorted(tokens, key=lambda t: len(t.content), reverse=True)
   return re.compile(

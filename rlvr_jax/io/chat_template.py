@@ -1,12 +1,12 @@
-"""Chat messages to the one string that a model reads.
+"""Renders chat messages by a model's chat template, in a sandbox.
 
 Templates come with downloaded models and are programs. They run in jinja2's
-immutable sandbox (no attributes that start with '_', no changes to what they
-are given), and every rendering, compiling included, takes place in a worker
-process of `rewards.pool`, which is killed at its limits of time and memory:
-no template, whatever it is given, can stop or fill up a run. The sandbox also
-refuses the known bombs by name (ranges, products, powers, padding, output),
-since a message that says what was wrong is better than a limit reached.
+immutable sandbox (no attributes that start with '_', no changes to their
+variables). Every rendering, compilation included, runs in a worker process of
+`verifiers.pool`, which is killed at its limits of time and memory: no template
+can stop a run or exhaust its memory. The sandbox also refuses known ways to
+exhaust them (ranges, products, powers, padding, output), because an error that
+names the cause is better than a timeout.
 """
 
 import ast
@@ -14,6 +14,7 @@ import datetime
 import functools
 import itertools
 import json
+from collections.abc import Callable
 
 import jinja2
 from jinja2 import ext as jinja2_ext
@@ -31,8 +32,8 @@ CHATML = (
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
-# The date that templates are told. Llama 3's own falls back on it. A prompt
-# that changed with the calendar could not be resumed or compared.
+# The date that templates see; Llama 3's template falls back on it. If prompts
+# changed with the calendar, runs could not be resumed or compared.
 TODAY = datetime.date(2024, 7, 26)
 
 LIMIT_S = 3.0  # seconds of one rendering
@@ -40,12 +41,12 @@ _MAX_TEMPLATE = 100_000  # characters
 _MAX_OUTPUT = 4_000_000  # characters
 _MAX_ARGUMENTS = 1000  # characters of chat_template_args
 _MAX_ERROR = 400  # characters
-_MAX_ITEMS = 100_000  # of all ranges of a rendering; of one repeated value
+_MAX_ITEMS = 100_000  # of all ranges of a rendering, and of a repeated value
 _TOO_LARGE = 'it takes more memory than a template may'
 _PADDING = frozenset(
   {'center', 'expandtabs', 'format', 'format_map', 'ljust', 'rjust', 'zfill'}
 )
-# What every rendering is given, or has by itself.
+# Variables and functions that every template has.
 _GIVEN = {
   'messages',
   'add_generation_prompt',
@@ -62,20 +63,22 @@ _NO_FILTERS = ('center', 'format', 'indent', 'random', 'wordwrap', 'pprint')
 
 
 def messages(question: str, system: str = '') -> list[dict]:
-  """The messages of one question. Without `system` there is none, and some
-  templates (SmolLM2's, Qwen2.5's) then add their own default."""
+  """A question as messages, with a system message if `system` is not empty.
+
+  Without one, some templates (SmolLM2's, Qwen2.5's) add their own default.
+  """
   out = [{'role': 'system', 'content': system}] if system else []
   return out + [{'role': 'user', 'content': question}]
 
 
 def arguments(text: str) -> dict:
-  """'enable_thinking=False, level="low"' as a dict of literals.
+  """Parses 'enable_thinking=False, level="low"' to a dict of literals.
 
-  `true`, `false` and `none` are what jinja2 takes them for.
+  `true`, `false` and `none` mean what they mean in jinja2.
 
   Raises:
-    ValueError: another form, a value that is no literal, or a name that
-      `render` gives itself.
+    ValueError: another form, a value that is not a literal, or a name that
+      every template has already.
   """
   names = {'true': True, 'false': False, 'none': None}
   out = {}
@@ -90,7 +93,7 @@ def arguments(text: str) -> dict:
       value = k.value
       bare = isinstance(value, ast.Name) and value.id.lower()
       if k.arg is None or (bare and bare not in names):
-        raise ValueError(f'{k.arg}: a text needs quotes')
+        raise ValueError(f'{k.arg}: a string needs quotes')
       if k.arg in out:
         raise ValueError(f'{k.arg} is given twice')
       out[k.arg] = names[bare] if bare else ast.literal_eval(value)
@@ -98,7 +101,7 @@ def arguments(text: str) -> dict:
   except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as e:
     raise ValueError(
       f'chat_template_args={text[:80]!r} ({str(e)[:80]}): write '
-      "'name=value, ...' with numbers, texts in quotes, True, False or None."
+      "'name=value, ...' with numbers, quoted strings, True, False or None."
     ) from e
   if own := [k for k in out if k in _GIVEN]:
     raise ValueError(
@@ -118,15 +121,15 @@ def render(
   today: datetime.date = TODAY,
   options: dict | None = None,
 ) -> str:
-  """`template` (jinja2, as Hugging Face models bring it) on `messages`.
+  """The text of `messages` in a jinja2 chat template of a Hugging Face model.
 
-  The environment is the one that such templates are written for: blocks
-  trimmed (trim_blocks, lstrip_blocks), `break` and `continue`, `generation`
-  blocks, `raise_exception`, `strftime_now` (which tells `today`), a `tojson`
-  that leaves HTML alone, and `tools` and `documents` None.
+  The environment is that of transformers: trim_blocks and lstrip_blocks,
+  `break` and `continue`, `generation` blocks, `raise_exception`,
+  `strftime_now` (of `today`), a `tojson` that does not escape HTML; `tools`
+  and `documents` are None.
 
   Args:
-    template: the template's text.
+    template: the template's source.
     messages: dicts with 'role' and 'content', both strings.
     add_generation_prompt: ends with the start of an assistant message.
     bos_token: text of the token that starts a sequence.
@@ -135,9 +138,9 @@ def render(
     options: further variables of the template, such as enable_thinking.
 
   Raises:
-    ValueError: the template does not parse, fails, asks for something the
-      sandbox refuses, exceeds a bound or `LIMIT_S`, does not read one of
-      `options`, or raises an exception of its own; a malformed message.
+    ValueError: the template does not parse, raises an exception, does what the
+      sandbox refuses, exceeds a limit, or does not read one of `options`; or a
+      malformed message.
   """
   for i, message in enumerate(messages):
     for key in 'role', 'content':
@@ -175,8 +178,7 @@ def render(
 def render_here(
   template: str, variables: dict, today: str, options: list[str]
 ) -> dict:
-  """{'text': the rendering}, or {'error': why there is none}: what a worker
-  does for `render`."""
+  """The worker's part of `render`: {'text': ...} or {'error': reason}."""
   day = datetime.date.fromisoformat(today)
   try:
     compiled, reads = _compile(template)
@@ -201,17 +203,17 @@ def render_here(
         raise ValueError(f'its output exceeds {_MAX_OUTPUT} characters')
       out.append(chunk)
     return {'text': ''.join(out)}
-  except Exception as e:  # a stranger's program may raise anything
+  except Exception as e:  # a template may raise anything
     where = f' (line {e.lineno})' if hasattr(e, 'lineno') else ''
-    said = ' '.join(f'{type(e).__name__}: {e}'.split())
-    said = _TOO_LARGE if isinstance(e, MemoryError) else said[:_MAX_ERROR]
-    return {'error': f'{where}: {said}'}
+    text = ' '.join(f'{type(e).__name__}: {e}'.split())
+    text = _TOO_LARGE if isinstance(e, MemoryError) else text[:_MAX_ERROR]
+    return {'error': f'{where}: {text}'}
 
 
 class _Generation(jinja2_ext.Extension):
-  """`{% generation %}...{% endgeneration %}` renders its body.
+  """`{% generation %}...{% endgeneration %}`, rendered as its body.
 
-  Some templates mark the assistant's text with it for masks; here masks come
+  Templates mark the assistant's text with it, for loss masks; here masks come
   from the sampled tokens.
   """
 
@@ -224,7 +226,7 @@ class _Generation(jinja2_ext.Extension):
 
 
 class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
-  """Refuses what makes large values out of small templates."""
+  """Refuses operations that make huge values in small templates."""
 
   intercepted_binops = frozenset({'*', '**', '%'})
 
@@ -244,7 +246,7 @@ class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
     return super().call_binop(context, operator, left, right)
 
   def wrap_str_format(self, value):
-    return None  # no special leave for str.format: is_safe_attribute refuses
+    return None  # is_safe_attribute refuses str.format
 
   def is_safe_attribute(self, obj, attr, value):
     return not (
@@ -252,8 +254,8 @@ class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
     ) and super().is_safe_attribute(obj, attr, value)
 
 
-def _ranges():
-  """`range` with one allowance for all of a rendering."""
+def _ranges() -> Callable[..., list[int]]:
+  """A `range` for one rendering; all its calls share the limit on items."""
   used = itertools.count()
 
   def counted(values):
@@ -286,7 +288,7 @@ def _tojson(
 
 @functools.lru_cache(maxsize=16)
 def _compile(template: str) -> tuple[jinja2.Template, set[str]]:
-  """The program, and the variables that it reads."""
+  """The compiled template, and the variables that it reads."""
   if len(template) > _MAX_TEMPLATE:
     raise ValueError(f'it is longer than {_MAX_TEMPLATE} characters')
   env = _Sandbox(

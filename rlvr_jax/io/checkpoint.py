@@ -1,4 +1,4 @@
-"""Checkpoints: orbax's `CheckpointManager`, and proof that they are whole.
+"""Saves and restores checkpoints: orbax's `CheckpointManager` and checksums.
 
     DIR/checkpoints/STEP/state/                the arrays, one entry each
                         /extra/extra.json      data position, best score, ...
@@ -6,14 +6,14 @@
                         /manifest.json         sizes and checksums of all these
 
 The manager copies the arrays, writes them in the background from all processes,
-renames a folder when it is complete and only then retires older ones. A kill at
-any moment leaves every folder with a plain number whole. What is not left to it:
+renames a folder when it is complete and only then removes older ones. A kill at
+any moment leaves every folder named by a number complete. It is not used for:
 
-- Proof. orbax notices no flipped byte, and syncs neither its small files nor
-  the rename: a power cut could take the new checkpoint and the one it replaced.
-  `_Sealed` does both, `load` verifies every file before it reads.
+- Integrity. orbax does not detect changed bytes, and syncs neither its small
+  files nor the rename: a power cut could destroy the new checkpoint and the one
+  it replaced. `_Sealed` writes checksums and syncs; `load` verifies all files.
 - Scores for `keep_best`: it would read them from files that may be damaged.
-- Reading, as a manager belongs to the processes that train.
+- Reading: a manager belongs to the training processes.
 """
 
 import contextlib
@@ -35,34 +35,36 @@ from jax.experimental import multihost_utils
 
 from rlvr_jax.io import manifest
 
+Workdir = pathlib.Path | str
 _log = logging.getLogger(__name__)
-_said: set[pathlib.Path] = set()  # damaged folders that were named
+_reported: set[pathlib.Path] = set()  # damaged folders, to warn once of each
 _EXTRA = 'extra/extra.json'
 _UNFINISHED = ocp.path.atomicity.TMP_DIR_SUFFIX
-_RETIRED = 'retired'  # the folder of those that need not be kept
+_RETIRED = 'retired'  # where checkpoints go before they are removed
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXT = ('No space left', 'Disk quota', 'File too large', 'EXHAUSTED')
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Checkpointer(contextlib.AbstractContextManager):
-  """Saves in the background, one at a time. Use it in a `with` block.
+  """Context manager that saves in the background, one save at a time.
 
-  It is for the processes that train in `workdir`; others call `load`. Removes
-  what a killed run left half-written, and says so.
+  For the processes that train in `workdir`; others call `load`. Removes, and
+  logs, incomplete folders that a killed run left.
 
   Args:
     workdir: the run's directory.
-    max_to_keep: how many of the newest to keep, at least 1.
-    keep_best: a key of `extra`; the checkpoint where it is largest is kept
-      besides. None keeps the newest only.
+    max_to_keep: number of the newest to keep, at least 1.
+    keep_best: a key of `extra`: also keep the checkpoint where it is largest.
   """
 
-  def __init__(self, workdir, *, max_to_keep, keep_best: str | None = None):
+  def __init__(
+    self, workdir: Workdir, *, max_to_keep: int, keep_best: str | None = None
+  ):
     if max_to_keep < 1:
       raise ValueError(
         f'max_to_keep is {max_to_keep}; a run needs at least 1 checkpoint to '
-        'go on from.'
+        'resume from.'
       )
     _quieten_orbax()
     self._workdir = workdir
@@ -70,7 +72,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     self._max_to_keep = max_to_keep
     self._keep_best = keep_best
     self._step = None  # of the last save
-    self._damaged = []  # steps that `restore` passed over
+    self._damaged = []  # steps that `restore` skipped
     for folder in self._root.glob(f'*{_UNFINISHED}'):
       _log.warning('%s was not completed and is removed.', folder)
     # Compression costs more time than the bytes it saves on weights.
@@ -81,12 +83,12 @@ class Checkpointer(contextlib.AbstractContextManager):
     handlers.add(item, ocp.args.JsonSave, ocp.JsonCheckpointHandler(name))
     options = ocp.CheckpointManagerOptions(
       preservation_policy=self,
-      todelete_subdir=_RETIRED,  # a kill leaves none half-removed
+      todelete_subdir=_RETIRED,  # a rename: a kill leaves none half-removed
       cleanup_tmp_directories=True,
       temporary_path_class=_Sealed,
-      # A folder that cannot be made is an error, not a wait that times out.
+      # Else a folder that cannot be made would end in a timeout.
       async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
-      lightweight_initialize=True,  # reads no file that may be damaged
+      lightweight_initialize=True,  # reads no files: they may be damaged
     )
     self._manager = ocp.CheckpointManager(
       self._root.absolute(), options=options, handler_registry=handlers
@@ -94,11 +96,11 @@ class Checkpointer(contextlib.AbstractContextManager):
     self._remove(_RETIRED)
 
   def should_preserve(self, checkpoints, *, context) -> list[bool]:
-    """The manager's `PreservationPolicy`."""
+    """The manager's `PreservationPolicy`: one bool for each checkpoint."""
     del context
     keep = {c.step for c in checkpoints[-self._max_to_keep :]}
     if self._keep_best is not None:
-      new = {checkpoints[-1].step: checkpoints[-1].metrics}  # not written yet
+      new = {checkpoints[-1].step: checkpoints[-1].metrics}  # no file yet
       keep.add(best(self._workdir, self._keep_best, new))
     return [c.step in keep for c in checkpoints]
 
@@ -108,18 +110,17 @@ class Checkpointer(contextlib.AbstractContextManager):
   def save(self, step: int, state: Any, extra: dict) -> None:
     """Starts to save a pytree of arrays; returns when they are copied.
 
-    The caller may donate `state` and change `extra` right after. Collective
-    over processes.
+    `state` may then be donated. All processes must call it.
 
     Raises:
-      OSError: this save, or the one before it, found the disk full or was not
-        permitted. Earlier checkpoints are intact, nothing half-written stays.
-      RuntimeError: it failed for another reason, which is named.
-      ValueError: it would not be the newest; or arrays share a name.
+      OSError: disk full or no permission, in this save or the one before it;
+        earlier checkpoints are intact.
+      RuntimeError: it failed for another reason.
+      ValueError: it would not be the newest; or two arrays have one name.
     """
     self.wait()
     arrays = {
-      # orbax reads host arrays later, so it gets copies.
+      # orbax reads host arrays in the background, so it gets copies.
       k: x if isinstance(x, jax.Array) else np.array(x)
       for k, x in _flatten(state).items()
     }
@@ -145,8 +146,8 @@ class Checkpointer(contextlib.AbstractContextManager):
         'later steps, or use a new workdir.'
       )
 
-  def restore(self, abstract: Any):
-    """(state, extra, step) of the newest usable checkpoint, see `load`.
+  def restore(self, abstract: Any) -> tuple[Any, dict, int] | None:
+    """(state, extra, step) of the newest intact checkpoint: see `load`.
 
     Newer ones, which are damaged, are removed at the next save.
     """
@@ -157,7 +158,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     return found
 
   def wait(self) -> None:
-    """Returns when the last save is on disk; raises what it raised."""
+    """Waits until the last save is on disk, and raises its error."""
     try:
       self._manager.wait_until_finished()
     except Exception as e:
@@ -165,15 +166,16 @@ class Checkpointer(contextlib.AbstractContextManager):
     self._remove(_RETIRED)
 
   def close(self) -> None:
+    """Waits for the last save and closes the manager."""
     try:
       self.wait()
     finally:
       self._manager.close()
 
   def _failed(self, error):
-    """The same failure, with the path and what to do."""
+    """The exception to raise for `error`: with the path and the remedy."""
     self._remove(f'{self._step}{_UNFINISHED}')
-    self._manager.reload()  # what it meant to retire is still there
+    self._manager.reload()  # checkpoints it meant to remove are still there
     text = ' '.join(str(error).split())
     cause = f'Cause: {type(error).__name__}: {text[-300:]}'
     what = f'The checkpoint of step {self._step} could not be written to'
@@ -190,12 +192,12 @@ class Checkpointer(contextlib.AbstractContextManager):
       return RuntimeError(
         f'{what} {self._root}. Earlier checkpoints are intact. {cause}'
       )
-    kept = steps(self._workdir)
-    kept = f'the checkpoint of step {kept[-1]}' if kept else 'its start'
+    intact = steps(self._workdir)
+    newest = f'the checkpoint of step {intact[-1]}' if intact else 'its start'
     return OSError(
       code,
       f'{what} {self._root}: {why}, then run the same command again: it goes '
-      f'on from {kept}; later steps are lost. {cause}',
+      f'on from {newest}; later steps are lost. {cause}',
     )
 
   def _remove(self, name):
@@ -204,10 +206,9 @@ class Checkpointer(contextlib.AbstractContextManager):
 
 
 class _Sealed(ocp.path.atomicity.AtomicRenameTemporaryPath):
-  """The folder of a step, or of an item in it, until it gets its name.
+  """orbax's temporary folder, with manifest and sync before the rename."""
 
-  `AsyncOptions.post_finalization_callback` would come before the last bytes.
-  """
+  # AsyncOptions.post_finalization_callback would run before the last bytes.
 
   async def finalize(self):
     tmp, final = pathlib.Path(self.get()), pathlib.Path(self.get_final())
@@ -221,17 +222,19 @@ class _Sealed(ocp.path.atomicity.AtomicRenameTemporaryPath):
 open = Checkpointer
 
 
-def steps(workdir) -> list[int]:
-  """The steps that have a checkpoint, ascending; unverified."""
+def steps(workdir: Workdir) -> list[int]:
+  """The steps that have a checkpoint, ascending; not verified."""
   root = _root(workdir)
   names = [p.name for p in root.iterdir()] if root.is_dir() else []
   return sorted(int(name) for name in names if name.isdecimal())
 
 
-def best(workdir, key: str, new: dict | None = None) -> int | None:
-  """The step whose `extra` has the largest finite `key`, the latest of equal
-  ones; None if none has it. A checkpoint whose extra.json is damaged counts
-  as one without, which is said once. `new` is {step: extra} of more steps."""
+def best(workdir: Workdir, key: str, new: dict | None = None) -> int | None:
+  """The step with the largest finite `extra[key]`, the latest of equal ones.
+
+  None if no checkpoint has one. A damaged extra.json is ignored and logged
+  once. `new` is {step: extra} of further steps.
+  """
   scores = [
     (x[key], step)
     for step, x in (_extras(workdir) | (new or {})).items()
@@ -240,58 +243,57 @@ def best(workdir, key: str, new: dict | None = None) -> int | None:
   return max(scores)[1] if scores else None
 
 
-def extra(workdir) -> dict | None:
-  """The small values of the newest checkpoint that has them whole; arrays are
-  not looked at. None if there is none."""
-  found = _extras(workdir)
-  return found[max(found)] if found else None
+def extra(workdir: Workdir) -> dict | None:
+  """`extra` of the newest checkpoint whose extra.json is intact, else None."""
+  extras = _extras(workdir)
+  return extras[max(extras)] if extras else None
 
 
-def _extras(workdir):
-  found = {}
+def _extras(workdir) -> dict[int, dict]:
+  """{step: extra} of the checkpoints whose extra.json is intact."""
+  extras = {}
   for step in steps(workdir):
     folder = _root(workdir) / str(step)
     fault = manifest.fault(folder, only=_EXTRA)
     if fault is None:
-      found[step] = json.loads((folder / _EXTRA).read_text())
-    elif folder not in _said:
-      _said.add(folder)
+      extras[step] = json.loads((folder / _EXTRA).read_text())
+    elif folder not in _reported:
+      _reported.add(folder)
       _log.warning('%s is damaged: %s.', folder, fault)
-  return found
+  return extras
 
 
 def load(
-  workdir, abstract: Any, *, step: int | None = None, partial: bool = False
+  workdir: Workdir, abstract, *, step: int | None = None, partial: bool = False
 ) -> tuple[Any, dict, int] | None:
-  """Reads the newest checkpoint that is whole, onto the given shardings.
+  """Reads the newest intact checkpoint, with the given shardings.
 
   Args:
     workdir: the run's directory.
-    abstract: the tree to fill. Leaves are `jax.ShapeDtypeStruct` (with
-      `sharding`; without one the first device is meant) or arrays. The mesh
-      may differ from the one that saved.
+    abstract: the tree to fill. Leaves are `jax.ShapeDtypeStruct` or arrays;
+      without a sharding a leaf goes to the first device. Any mesh will do.
     step: read this one and no other.
-    partial: the checkpoint may hold more than `abstract` asks for, such as
-      an optimizer's state (put None there).
+    partial: allow a checkpoint that holds more, such as an optimiser's state
+      (put None there).
 
   Returns:
     (state, extra, step), or None if the run has no checkpoint.
 
   Raises:
-    RuntimeError: there are checkpoints and none is usable.
+    RuntimeError: there are checkpoints and none is intact.
     ValueError: no such step; or names, shapes or dtypes differ (all named).
   """
-  root, found = _root(workdir), steps(workdir)
-  if step is not None and step not in found:
+  root, saved = _root(workdir), steps(workdir)
+  if step is not None and step not in saved:
     begun = (root / f'{step}{_UNFINISHED}').exists()
     raise ValueError(
       f'{root} has no checkpoint of step {step}'
       f'{" (it was begun and not completed)" if begun else ""}. It has: '
-      f'{", ".join(map(str, found)) or "none"}.'
+      f'{", ".join(map(str, saved)) or "none"}.'
     )
-  if not found:
+  if not saved:
     return None
-  chosen = _newest_whole(root, found if step is None else [step])
+  chosen = _newest_intact(root, saved if step is None else [step])
   folder = (root / str(chosen)).absolute()
   first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   wanted = {
@@ -317,13 +319,14 @@ def load(
   return state, json.loads((folder / _EXTRA).read_text()), chosen
 
 
-def _newest_whole(root, candidates):
+def _newest_intact(root: pathlib.Path, candidates: list[int]) -> int:
+  """The last intact one of `candidates`, agreed on by all processes."""
   chosen, faults = -1, []
   if jax.process_index() == 0:
     for step in reversed(candidates):
       try:
         fault = manifest.fault(root / str(step))
-      except PermissionError as e:  # an earlier one would lose steps
+      except PermissionError as e:  # falling back would lose steps
         faults.append(f'step {step}: {e}')
         break
       if fault is None:
@@ -335,15 +338,16 @@ def _newest_whole(root, candidates):
     chosen = int(multihost_utils.broadcast_one_to_all(np.int32(chosen)))
   if chosen < 0:
     raise RuntimeError(
-      f'No checkpoint in {root} is usable ({"; ".join(faults)}). Bring one '
-      'back from a copy, or use a new workdir to start again.'
+      f'No checkpoint in {root} is usable ({"; ".join(faults)}). Restore one '
+      'from a copy, or use a new workdir to start again.'
     )
   if faults:
     _log.warning('Going on from the checkpoint of step %d.', chosen)
   return chosen
 
 
-def _check_same(folder, wanted, partial):
+def _check_same(folder, wanted: dict, partial: bool) -> None:
+  """ValueError unless names, shapes and dtypes are those of the checkpoint."""
   saved = ocp.metadata.get_step_metadata(folder).custom_metadata
   want = {k: _describe(x) for k, x in wanted.items()}
   lines = [f'{k}: missing in the checkpoint' for k in want if k not in saved]
@@ -361,8 +365,8 @@ def _check_same(folder, wanted, partial):
     )
 
 
-def _flatten(tree):
-  """{'params.dense.kernel': leaf}, names unique."""
+def _flatten(tree) -> dict[str, Any]:
+  """{'params.dense.kernel': leaf}; ValueError if two names are equal."""
   pairs = jax.tree_util.tree_flatten_with_path(tree)[0]
   names = [
     jax.tree_util.keystr(path, simple=True, separator='.') for path, _ in pairs
@@ -376,17 +380,15 @@ def _flatten(tree):
   return {n: leaf for n, (_, leaf) in zip(names, pairs)}
 
 
-def _describe(x):
+def _describe(x) -> str:
   return f'{x.dtype}{list(x.shape)}'
 
 
 @functools.cache
 def _quieten_orbax():
-  """What fails is raised by `wait`; orbax prints several stacks besides, and
-  warns of a wait that was asked for."""
+  """Silences stack traces and warnings of orbax: `wait` raises its errors."""
   logging.getLogger('absl').addFilter(lambda r: 'orbax' not in r.pathname)
-  # Of several writes that fail it awaits the first one. The others end when
-  # nobody waits for them any more.
+  # If several writes fail, the others end when their event loop is closed.
   late = 'Error writing'
   logging.getLogger('asyncio').addFilter(lambda r: late not in r.getMessage())
   hook = sys.unraisablehook
@@ -394,5 +396,5 @@ def _quieten_orbax():
   sys.unraisablehook = lambda x: None if closed(x) else hook(x)
 
 
-def _root(workdir):
+def _root(workdir) -> pathlib.Path:
   return pathlib.Path(workdir) / 'checkpoints'

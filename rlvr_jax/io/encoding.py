@@ -1,9 +1,9 @@
-"""Text to tokens and back.
+"""Text to token ids and back: `Tokenizer`.
 
-Users' questions and models' answers are untrusted: text that spells a control
-token, such as '<|im_end|>', is encoded as the characters that it is. Only the
-chat template's own markers become control tokens, whether or not the
-vocabulary calls them special.
+Questions and completions are untrusted: text that spells a control token, such
+as '<|im_end|>', is encoded as its characters. Only markers that the chat
+template writes become control tokens, whether or not the vocabulary calls them
+special.
 """
 
 import copy
@@ -20,8 +20,8 @@ from tokenizers import pre_tokenizers
 
 from rlvr_jax.io import chat_frames, chat_template, vocabulary
 
-MARK = '\ufffd'  # stands for what has no text
-# Added tokens of this form that are not special are words, not markers.
+MARK = '\ufffd'  # decoded in place of ids that have no text
+# Added tokens of this form that are not special are words, not control tokens.
 _WORD = re.compile(r'[\w\s\u2581]+')
 
 
@@ -30,13 +30,13 @@ class Tokenizer:
   """A vocabulary with its special tokens and chat template.
 
   Attributes:
-    backend: of the `tokenizers` package, set to take special tokens in text
-      for plain text.
-    pad_id: fills rows; any token will do, padding is masked.
+    backend: of the `tokenizers` package, set to encode special tokens in text
+      as plain text.
+    pad_id: padding; any token will do, as padding is masked.
     end_ids: tokens that end a completion; the first is the usual one.
-    bos_id: starts a sequence, where the model has such a token. `encode` never
-      adds it; templates that want it write it.
-    chat_template: jinja2, or '' for a model that has none.
+    bos_id: start of a sequence, if the model has such a token. `encode` never
+      adds it; templates that need it write it.
+    chat_template: jinja2, or '' for a model without one.
     options: further variables of the template: see `with_options`.
   """
 
@@ -50,13 +50,16 @@ class Tokenizer:
   def __post_init__(self):
     self.backend.no_truncation()
     self.backend.no_padding()
-    self.backend.encode_special_tokens = True  # as text, that is
+    self.backend.encode_special_tokens = True  # as plain text
 
   def with_options(self, text: str) -> 'Tokenizer':
-    """The same, whose template also gets `text`: see `chat_template.arguments`.
+    """This tokenizer with further variables for its chat template.
+
+    Args:
+      text: the variables, as `chat_template.arguments` parses them.
 
     Raises:
-      ValueError: as `chat_template.arguments`, or a variable that the chat template
+      ValueError: text of another form, or a variable that the chat template
         does not read.
     """
     if not text:
@@ -67,20 +70,19 @@ class Tokenizer:
 
   @functools.cached_property
   def vocab_size(self) -> int:
-    """One more than the largest id."""
+    """The largest id plus 1."""
     return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
 
   @functools.cached_property
   def specials(self) -> dict[str, int]:
-    """Control tokens and their ids."""
+    """Special tokens and their ids."""
     added = self.backend.get_added_tokens_decoder().items()
     return {token.content: i for i, token in added if token.special}
 
   @functools.cached_property
   def added(self) -> dict[str, int]:
-    """Tokens that no text of a user may become, and their ids: the special
-    ones, and markers that are not called so, such as R1's <|Assistant|> and
-    Qwen3's <think>."""
+    """Control tokens and their ids: the special tokens, and others such as
+    R1's <|Assistant|> and Qwen3's <think>. Plain text never becomes one."""
     added = self.backend.get_added_tokens_decoder().items()
     return {
       token.content: i
@@ -90,18 +92,18 @@ class Tokenizer:
 
   @functools.cached_property
   def end_id(self) -> int:
-    """The end token of what the policy says: the one that the chat template
-    writes after an assistant's message, else the first of `end_ids`."""
+    """The end token of a completion: that which the chat template writes after
+    an assistant's message, else the first of `end_ids`."""
     end = self.check_template().end if self.chat_template else None
     return self.end_ids[0] if end is None else end
 
   @functools.cached_property
   def prefill(self) -> str:
-    """The thought that the chat template opens, '<think>\\n'; '' for none."""
+    """The thought that the chat template opens: '<think>\\n', or ''."""
     return self.check_template().prefill if self.chat_template else ''
 
-  def must_fit(self, embeddings: int, source: str):
-    """ValueError if the model of `source` has fewer embeddings than tokens."""
+  def must_fit(self, embeddings: int, source: str) -> None:
+    """Raises ValueError if the model of `source` has too few embeddings."""
     if self.vocab_size > embeddings:
       raise ValueError(
         f'{source}: the tokenizer has {self.vocab_size} tokens, the model '
@@ -109,14 +111,14 @@ class Tokenizer:
       )
 
   def encode(self, text: str) -> list[int]:
-    """Ids of plain text: no control tokens, whatever the text spells."""
+    """Ids of plain text, without control tokens even if the text spells one."""
     return self._ids(text, self._first)
 
   def encode_answer(self, text: str) -> list[int]:
-    """Ids of what the policy is to say after a prompt, its end token too.
+    """Ids of a completion with its end token, as a policy would sample them.
 
-    Markers such as <think> that its vocabulary has, and that stand around no
-    message, are the tokens that it would sample.
+    Control tokens that belong inside a message, such as <think>, are encoded
+    as such.
     """
     around = self.check_template().around if self.chat_template else ()
     out = {*self.specials, *around}
@@ -124,12 +126,15 @@ class Tokenizer:
     return [*self._pieces(text, pattern, ''), self.end_id]
 
   def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-    """Text of ids, so that nothing reads across what has none.
+    """Text of ids, with U+FFFD in place of what has no text.
 
-    U+FFFD stands in the place of special tokens, but for the end token that
-    ends the ids (without `skip_special`, all are as they are spelled); of ids
-    that the vocabulary lacks (a model's matrix is often padded) or spells with
-    nothing; of bytes that are no UTF-8.
+    U+FFFD keeps the text on both sides apart. It replaces bytes that are not
+    UTF-8, ids beyond the vocabulary (embeddings are often padded) or without
+    characters, and special tokens. A final end token is dropped.
+
+    Args:
+      skip_special: False writes special tokens, the final one included, as
+        they are spelled.
 
     Raises:
       ValueError: a negative id.
@@ -140,15 +145,15 @@ class Tokenizer:
     if skip_special and ids and ids[-1] in self.end_ids:
       ids.pop()
     size, special = self.vocab_size, set(self.specials.values())
-    dumb = lambda i: i >= size or (i in special and skip_special)
-    tokens = [None if dumb(i) else self.backend.id_to_token(i) for i in ids]
+    no_text = lambda i: i >= size or (i in special and skip_special)
+    tokens = [None if no_text(i) else self.backend.id_to_token(i) for i in ids]
     tokens = [token or MARK for token in tokens]
     decoder = self.backend.decoder
     with vocabulary.reading('The decoder of the tokenizer'):
       return decoder.decode(tokens) if decoder else ' '.join(tokens)
 
   def encode_chat(self, question: str, system: str = '') -> list[int]:
-    """Ids of a prompt: the question in the chat template, ready to answer."""
+    """Ids of a prompt: a question in the chat template, ready for an answer."""
     return self.encode_messages(chat_template.messages(question, system))
 
   def encode_messages(
@@ -156,7 +161,7 @@ class Tokenizer:
   ) -> list[int]:
     """Ids of messages in the chat template.
 
-    Control tokens come from the template alone; contents are plain text.
+    Control tokens come from the template only; contents are plain text.
 
     Args:
       messages: dicts with 'role' and 'content'.
@@ -164,16 +169,16 @@ class Tokenizer:
 
     Raises:
       ValueError: no chat template, or one that fails on these messages or
-        leaves out what the user or the system says.
+        leaves out a user's or system message.
     """
     drops_system = self.check_template().drops_system
     text, guard = self._render(messages, add_generation_prompt)
     for m in messages:
-      kept = {
+      present = {
         'user': self._guarded(m['content'], guard).strip() in text,
         'system': not drops_system,
       }.get(m['role'], True)
-      if not kept:
+      if not present:
         raise ValueError(
           f"The chat template leaves out or changes the {m['role']}'s message "
           f'{m["content"][:60]!r}. Give another template, such as '
@@ -182,39 +187,43 @@ class Tokenizer:
     return self._split(text, guard, self._first)
 
   def check_template(self) -> chat_frames.Frame:
-    """What the chat template does, tried once.
+    """What the chat template writes around messages; computed once.
 
     Raises:
-      ValueError: no chat template, one that fails on a question, or drops it.
+      ValueError: no chat template, or one that fails on a question or drops it.
     """
     return self._frame
 
   def encode_reply(self, reply: str, ended: bool) -> list[int]:
     """Ids between a message of the policy and its next one.
 
-    They end the policy's message (unless it `ended` itself, by an end token),
-    say `reply` as the user, and begin the next message. Earlier tokens stay as
-    they were sampled: nothing is encoded again.
+    They close the policy's message, hold `reply` as the user's, and open the
+    next message. The policy's own tokens stay as they were sampled: nothing is
+    encoded again.
+
+    Args:
+      ended: whether the policy sampled an end token, so that its message is
+        closed already.
 
     Raises:
       ValueError: no chat template, or one that does not close an assistant's
         message by an end token right after it.
     """
     messages = [
-      *chat_template.messages(chat_frames.ASKED),
-      {'role': 'assistant', 'content': chat_frames.SAID},
+      *chat_template.messages(chat_frames.QUESTION),
+      {'role': 'assistant', 'content': chat_frames.ANSWER},
       {'role': 'user', 'content': reply},
     ]
     self.check_template()
     text, guard = self._render(messages, add_generation_prompt=True)
-    _, found, rest = text.partition(chat_frames.SAID)
+    _, present, rest = text.partition(chat_frames.ANSWER)
     if self._guarded(reply, guard).strip() not in rest:
       raise ValueError(
         f"The chat template leaves out or changes the user's message "
         f'{reply[:60]!r}, a reply.'
       )
     ids = self._split(rest, guard)
-    if not found or not ids or ids[0] not in self.end_ids:
+    if not present or not ids or ids[0] not in self.end_ids:
       ends = [self._token(i) for i in self.end_ids]
       raise ValueError(
         "The chat template does not close an assistant's message with an end "
@@ -227,21 +236,21 @@ class Tokenizer:
   def encode_between(
     self, before: str, text: str, after: str = ''
   ) -> tuple[list[int], list[bool]]:
-    """Ids of before + text + after, and which of them hold some of `text`.
+    """Ids of before + text + after; bools of those with a part of `text`.
 
-    The whole is encoded at once, as it would be if it were said, so a token
-    may belong to `text` and to a space or quote before it too.
+    All three are encoded together, as in a message, so a token may hold a part
+    of `text` and a space or quote before it.
     """
     whole = before + text + after
     with vocabulary.reading(f'The text {whole[:60]!r}'):
-      found = self._later.encode(whole, add_special_tokens=False)
+      encoded = self._later.encode(whole, add_special_tokens=False)
     low, high = len(before), len(before) + len(text)
-    inside = [a < high and b > low for a, b in found.offsets]
-    return found.ids, inside
+    inside = [a < high and b > low for a, b in encoded.offsets]
+    return encoded.ids, inside
 
   def _render(self, messages, add_generation_prompt) -> tuple[str, str]:
-    """Text of messages, and the character that marks what is no control
-    token: it stands after the first letter of each that a content spells."""
+    """Text of messages in the chat template, and the guard: a character that
+    stands after the first one of each control token that a content spells."""
     if not self.chat_template:
       raise ValueError(
         'This tokenizer has no chat template. Put chat_template.jinja into '
@@ -267,7 +276,7 @@ class Tokenizer:
     return chat_frames.any_of(self.added)
 
   @functools.cached_property
-  def _meant(self) -> re.Pattern:
+  def _template_tokens(self) -> re.Pattern:
     tokens = self.backend.get_added_tokens_decoder().values()
     return chat_frames.spaced(t for t in tokens if t.content in self.added)
 
@@ -281,8 +290,7 @@ class Tokenizer:
 
   @functools.cached_property
   def _first(self) -> tokenizers.Tokenizer:
-    """The backend for text at the start of a sequence: no added token but
-    words is found in it."""
+    """The backend for the start of a sequence; finds no control tokens."""
     marks = [t for t in self.added if t not in self.specials]
     if not marks:
       return self.backend
@@ -295,8 +303,8 @@ class Tokenizer:
   def _later(self) -> tokenizers.Tokenizer:
     """The backend for text that follows other text or a control token.
 
-    They differ where the vocabulary puts a space before the first word
-    (Metaspace, prepend_scheme 'first'), of the whole sequence that is.
+    It differs from `_first` if the vocabulary puts a space before the first
+    word of a sequence (Metaspace with prepend_scheme 'first').
     """
     splits = self._first.pre_tokenizer
     state = splits.__getstate__().decode() if splits else ''
@@ -314,15 +322,15 @@ class Tokenizer:
 
   @functools.cached_property
   def _unknown(self) -> set[int]:
-    """Ids that stand for characters which the vocabulary lacks."""
+    """Ids of a character that the vocabulary lacks."""
     with vocabulary.reading('The tokenizer'):
       return set(self._first.encode('\U0010fffd', add_special_tokens=False).ids)
 
   def _ids(self, text: str, backend=None) -> list[int]:
-    """Ids of text that has no control tokens, after others by default.
+    """Ids of plain text; by default of text that follows other text.
 
-    A vocabulary can hold the spelling of a control token as a word: it is then
-    cut after its first character.
+    Where that gives a control token, because the vocabulary has its spelling
+    as a word too, the text is split after the word's first character.
     """
     backend, forbidden = backend or self._later, set(self.added.values())
     forbidden -= self._unknown
@@ -332,8 +340,8 @@ class Tokenizer:
       ids = []
       for a, b in itertools.pairwise(bounds):
         with vocabulary.reading(f'The text {text[a:b][:60]!r}'):
-          of = self._later if a else backend
-          ids += of.encode(text[a:b], add_special_tokens=False).ids
+          part = self._later if a else backend
+          ids += part.encode(text[a:b], add_special_tokens=False).ids
       if forbidden.isdisjoint(ids):
         return ids
     raise ValueError(
@@ -342,21 +350,19 @@ class Tokenizer:
     )
 
   def _split(self, text: str, guard: str, first=None) -> list[int]:
-    """Ids of text whose control tokens are meant, but for marked ones.
-
-    Args:
-      first: the backend of what stands at the very start.
-    """
-    return self._pieces(text, self._meant, guard, first)
+    """Ids of a rendered template; guarded control tokens are plain text.
+    `first` is the backend for text at the very start."""
+    return self._pieces(text, self._template_tokens, guard, first)
 
   def _pieces(self, text, pattern, guard, first=None) -> list[int]:
+    """Ids of text: control tokens where `pattern` matches, else plain text."""
     ids, at = [], 0
     for match in pattern.finditer(text):
       if guard and text.startswith(guard, match.end()):
-        continue  # a token of a single letter, spelled by a content
+        continue  # a control token of one character, in a content
       ids += self._piece(text[at : match.start()], guard, at, first)
-      found = match[0] if match[0] in self.added else match[0].strip()
-      ids.append(self.added[found])
+      token = match[0] if match[0] in self.added else match[0].strip()
+      ids.append(self.added[token])
       at = match.end()
     return ids + self._piece(text[at:], guard, at, first)
 
@@ -364,9 +370,8 @@ class Tokenizer:
     text = text.replace(guard, '') if guard else text
     return self._ids(text, None if at else first) if text else []
 
-  def save(self, folder: pathlib.Path):
-    """Writes tokenizer.json and tokenizer_config.json, as transformers and
-    `from_folder` read them."""
+  def save(self, folder: pathlib.Path) -> None:
+    """Writes tokenizer.json and tokenizer_config.json for transformers."""
     folder = pathlib.Path(folder)
     self.backend.save(str(folder / 'tokenizer.json'))
     config = {

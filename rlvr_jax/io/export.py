@@ -29,29 +29,29 @@ def export(
   tokenizer: Tokenizer,
   *,
   shard_bytes: int = _SHARD_BYTES,
-):
+) -> None:
   """Writes config, weights and tokenizer so that transformers loads them.
 
   All files are written beside `folder` and moved there at the end: it holds a
-  whole model or nothing. An earlier export in it is replaced.
+  complete model or nothing. An earlier export in it is replaced.
 
   Args:
-    folder: where to.
-    config: the model.
-    params: its tree, numpy or JAX arrays; written in their own dtype.
-    tokenizer: goes with it.
-    shard_bytes: a safetensors file holds no more, unless one tensor does.
+    folder: the destination.
+    config: of the model.
+    params: the parameter tree, numpy or JAX arrays; their dtype is kept.
+    tokenizer: of the model.
+    shard_bytes: most bytes in a safetensors file, unless one tensor has more.
 
   Raises:
     ValueError: `folder` holds other files, the parameters are not those of
-      `config` (all differences named), or the tokenizer has more tokens.
+      `config`, or the tokenizer has more tokens than the model.
   """
   folder = pathlib.Path(os.path.abspath(folder))
   _refuse_others(folder)
   _check(config, params)
   tokenizer.must_fit(config.vocab_size, 'The export')
   folder.parent.mkdir(parents=True, exist_ok=True)
-  # Names that start with a dot, so that nobody takes them for the result.
+  # Hidden names, so that they are not mistaken for the result.
   new = folder.with_name(f'.{folder.name}.new-{os.getpid()}')
   old = folder.with_name(f'.{folder.name}.old-{os.getpid()}')
   new.mkdir()
@@ -67,7 +67,7 @@ def export(
     _write_json(new / 'config.json', hf)
     _write_json(new / 'generation_config.json', ids)
     tokenizer.save(new)
-    for path in new.glob('*.safetensors'):  # written for the owner alone
+    for path in new.glob('*.safetensors'):  # written with mode 0600
       shutil.copymode(new / 'config.json', path)
     if folder.exists():
       folder.rename(old)
@@ -121,14 +121,16 @@ def _check(config: ModelConfig, params: dict):
 
 
 def _write_weights(folder, config, params, shard_bytes) -> str:
-  """Writes model*.safetensors; returns the dtype's name. A shard is on the
-  host at a time, and a leaf."""
+  """Writes model*.safetensors; returns the dtype's name.
+
+  The host holds one shard and one leaf at a time.
+  """
   shards, where, total = [{}], {}, 0
 
   def flush():
     path = folder / f'shard-{len(shards)}'
     safetensors_numpy.save_file(shards[-1], path, metadata={'format': 'pt'})
-    shards[-1] = list(shards[-1])  # names alone
+    shards[-1] = list(shards[-1])  # the names only
     shards.append({})
 
   held = 0

@@ -1,9 +1,9 @@
-"""One more model: asked, never updated.
+"""Models that sample or score and are not updated: `FrozenModel`.
 
 The teacher, the oracle, the KL reference, the initial policy, a checkpoint
-under evaluation and, while rollouts are made, the policy itself. Each is a
-`FrozenModel`: opened by `load` or `load_checkpoint`, asked for completions by
-`sample` and for log-probs by a `models.micro_batch.scorer`.
+under evaluation and, while rollouts are sampled, the policy itself. They are
+opened by `load` or `load_checkpoint`, sample by `sample`, and score by a
+`models.micro_batch.scorer`.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from rlvr_jax import digests, registry
 from rlvr_jax.io import checkpoint
@@ -24,11 +25,11 @@ class FrozenModel(NamedTuple):
   """Architecture, tokenizer and weights, in one layout or in both.
 
   Attributes:
-    params: in the training layout, to be scored; None: it is not scored.
-    sampler_params: in the sampler's layout; None: it does not sample.
-    read: digests of what it was made from, by config key: `digests.of_model`.
+    params: weights in the training layout; None if it does not score.
+    sampler_params: weights in the sampler's layout; None if it does not sample.
+    read: digests of weights and tokenizer by config key: `digests.of_model`.
     source: what was read, for logs.
-    step: of the run that it is a checkpoint of; None for other models.
+    step: training step of a checkpoint; None for other models.
   """
 
   model: transformer.Decoder
@@ -44,24 +45,24 @@ def load(
   key: str,
   name: str,
   settings,
-  mesh,
+  mesh: jax.sharding.Mesh,
   *,
   lengths: Mapping[str, int],
   sampling: bool = True,
   scoring: bool = False,
 ) -> FrozenModel:
-  """The model that the config's `key` names, its weights on `mesh`.
+  """The model `name` of a config key, with its weights on `mesh`.
 
   Args:
     key: such as 'teacher.name', for errors and digests.
-    name: what `model.name` may be, see `io.load.read`.
-    settings: the config's `model` section: dtypes.
-    lengths: of the rows that it reads, see `model_config.check_positions`.
-    sampling: whether it is asked for completions.
-    scoring: whether it is asked for log-probs.
+    name: any value that `model.name` may have: see `io.load.read`.
+    settings: the config's `model` section, for dtypes.
+    lengths: of the rows that it reads: see `model_config.check_positions`.
+    sampling: whether it will sample.
+    scoring: whether it will compute log-probs.
 
   Raises:
-    ValueError: no such model, one without weights or with too few positions.
+    ValueError: no such model, or one without weights or with too few positions.
   """
   with registry.naming(key):
     config = load_lib.load_config(name)
@@ -74,10 +75,10 @@ def load(
   )
   if loaded.params is None:
     raise ValueError(
-      f'{key}={registry.show(name)} has no weights, so it has nothing to tell: '
-      'give the folder of a trained model.'
+      f'{key}={registry.show(name)} is an architecture without weights: give '
+      'the folder of a trained model.'
     )
-  return _asked(
+  return _with_weights(
     FrozenModel(
       model,
       loaded.tokenizer,
@@ -92,27 +93,33 @@ def load(
 
 
 def load_checkpoint(
-  c, workdir, step: int | None, mesh, *, scoring: bool = False
+  c,
+  workdir: pathlib.Path | str,
+  step: int | None,
+  mesh: jax.sharding.Mesh,
+  *,
+  scoring: bool = False,
 ) -> FrozenModel:
-  """The policy of run `workdir` at `step` (None: the newest; 0: its start).
+  """The policy of run `workdir` at `step`.
 
   Args:
     c: the run's config.
-    scoring: whether it is asked for log-probs too.
+    step: of a checkpoint; None: the newest; 0: the policy before training.
+    scoring: whether it will compute log-probs too.
 
   Raises:
-    ValueError: no checkpoint, or none of that step (lists those there are).
+    ValueError: no checkpoint, or none of that step.
   """
   config = load_lib.load_config(c.model.name)
   model_config.check_positions(config, policy_lengths(c))
   model = transformer.decoder(c.model, config)
   abstract = sharding.abstract_params(model, mesh)
-  found = checkpoint.steps(workdir)
-  if step != 0 and (not found or step not in (None, *found)):
-    asked = 'no checkpoint' if step is None else f'no checkpoint of step {step}'
+  steps = checkpoint.steps(workdir)
+  if step != 0 and (not steps or step not in (None, *steps)):
+    of_step = '' if step is None else f' of step {step}'
     raise ValueError(
-      f'{workdir} has {asked}. There are: '
-      f'{", ".join(map(str, found)) or "none"}. Take one of these, or step 0 '
+      f'{workdir} has no checkpoint{of_step}. There are: '
+      f'{", ".join(map(str, steps)) or "none"}. Take one of these, or step 0 '
       'for the model it started from.'
     )
   place = sharding.placer(abstract) if step == 0 else lambda path, x: None
@@ -128,17 +135,19 @@ def load_checkpoint(
       workdir, {'params': abstract}, step=step, partial=True
     )
     params = tree['params']
-    # The checkpoint has the weights.
+    # The weights are identified by the checkpoint, not by model.name.
     read = digests.of_model('model.name', '', tokenizer)
     read[f'checkpoint of step {step}'] = _checksum(workdir, step)
-  asked = FrozenModel(
+  policy = FrozenModel(
     model, tokenizer, read=read, source=loaded.source, step=step
   )
-  return _asked(asked, params, mesh, True, scoring)
+  return _with_weights(policy, params, mesh, True, scoring)
 
 
-def check_same_vocabulary(one: tuple, other: tuple) -> None:
-  """Raises ValueError unless two models read token ids alike.
+def check_same_vocabulary(
+  one: tuple[str, str, Tokenizer], other: tuple[str, str, Tokenizer]
+) -> None:
+  """Raises ValueError unless token ids mean the same to two models.
 
   Args:
     one, other: (config key, its value, tokenizer).
@@ -149,37 +158,45 @@ def check_same_vocabulary(one: tuple, other: tuple) -> None:
     raise ValueError(
       f'{one[0]}={registry.show(one[1])} and {other[0]}='
       f'{registry.show(other[1])} have different vocabularies or end tokens. '
-      'Tokens pass from one to the other unread: take two models of the same '
+      'Token ids pass from one to the other: take two models of the same '
       'family.'
     )
 
 
 def policy_lengths(c) -> dict[str, int]:
-  """Lengths of a policy's rows, and of a teacher's."""
+  """Lengths of the rows that a policy or a teacher reads."""
   return {
     'max_prompt_length': c.max_prompt_length,
     'max_completion_length': c.max_completion_length,
   }
 
 
-def _asked(asked, params, mesh, sampling, scoring) -> FrozenModel:
+def _with_weights(
+  frozen: FrozenModel,
+  params: Any,
+  mesh: jax.sharding.Mesh,
+  sampling: bool,
+  scoring: bool,
+) -> FrozenModel:
+  """The model with `params` in the layouts that it needs."""
   if sampling:
     with sharding.use(mesh):
-      convert = sharding.to_sampler(asked.model, mesh)
-      asked = asked._replace(sampler_params=convert(params))
-  return asked._replace(params=params) if scoring else asked
+      convert = sharding.to_sampler(frozen.model, mesh)
+      frozen = frozen._replace(sampler_params=convert(params))
+  return frozen._replace(params=params) if scoring else frozen
 
 
-def _checksum(workdir, step):
-  found = pathlib.Path(workdir) / 'checkpoints' / str(step) / 'manifest.json'
-  return hashlib.sha256(found.read_bytes()).hexdigest()[:16]
+def _checksum(workdir, step: int) -> str:
+  """Digest of a checkpoint: of its manifest, which has all its checksums."""
+  path = pathlib.Path(workdir) / 'checkpoints' / str(step) / 'manifest.json'
+  return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def sample(
-  asked: FrozenModel,
-  prompt,
-  length,
-  key,
+  frozen: FrozenModel,
+  prompt: np.ndarray,
+  length: np.ndarray,
+  key: jax.Array,
   sampling: sampler.Sampling,
   *,
   group: int = 1,
@@ -191,11 +208,11 @@ def sample(
     key: a PRNG key, or one for each row.
   """
   return sampler.sample(
-    asked.sampler_params,
+    frozen.sampler_params,
     sharding.to_mesh(prompt),
     sharding.to_mesh(length),
     key,
-    model=asked.model,
+    model=frozen.model,
     sampling=sampling,
     group=group,
   )

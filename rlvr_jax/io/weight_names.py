@@ -1,6 +1,6 @@
-"""Which tensor of a file is which leaf of the parameter tree.
+"""Names of tensors in files, and the leaves of the parameter tree they become.
 
-One table serves reading and writing, for Hugging Face folders and GGUF files.
+One table for reading and writing, for Hugging Face folders and GGUF files.
 Files hold a matrix [out, in] per layer; the tree splits it into heads and
 stacks all layers on axis 0.
 """
@@ -31,7 +31,7 @@ class Leaf(NamedTuple):
   num_layers: int  # 0: not stacked
 
   def layers(self) -> range:
-    """Layers of a stacked leaf; a leaf that is not stacked has one."""
+    """Indices of a stacked leaf's layers; of another leaf, 0 only."""
     return range(self.num_layers or 1)
 
 
@@ -100,7 +100,7 @@ def leaves(config: ModelConfig) -> tuple[Leaf, ...]:
 
 
 def keep(path: tuple[str, ...], x: np.ndarray) -> np.ndarray:
-  """The `place` that leaves parameters on the host."""
+  """A `Place` that leaves parameters on the host."""
   del path
   return x
 
@@ -113,14 +113,14 @@ def assemble(
   place: Place,
   source: str = 'The model',
 ) -> dict:
-  """The parameter tree, a leaf at a time.
+  """Builds the parameter tree, one leaf at a time.
 
   Args:
     config: the model.
-    read: (leaf, layer) -> that tensor as the file holds it, in file_shape.
+    read: (leaf, layer) -> the tensor as in the file, of file_shape.
     dtype: 'float32' or 'bfloat16'.
-    place: (path, stacked array) -> what the tree holds, such as the array on
-      its devices. The host's copy of a leaf can go before the next is read.
+    place: (path, stacked array) -> the leaf, such as the array on its devices.
+      The host's copy of a leaf can be freed before the next is read.
     source: what is read, for messages.
 
   Raises:
@@ -154,8 +154,8 @@ def assemble(
   return tree
 
 
-def check_finite(x: np.ndarray, name: str, dtype: str):
-  """ValueError for NaN and infinities, which would spread to all logits.
+def check_finite(x: np.ndarray, name: str, dtype: str) -> None:
+  """Raises ValueError for NaN and infinities, which would reach all logits.
 
   Takes about half the time of a copy.
   """
@@ -166,27 +166,29 @@ def check_finite(x: np.ndarray, name: str, dtype: str):
   if count := int(np.count_nonzero(bad)):
     raise ValueError(
       f'{name} has {count} of {x.size} values that are NaN or infinite (as '
-      f'{dtype}): the weights are ruined. Take an earlier checkpoint, or '
+      f'{dtype}): the weights are damaged. Take an earlier checkpoint, or '
       'download them again.'
     )
 
 
 def listed(names: Sequence[str], most: int = 20) -> str:
-  """Names for a message, the first of them if there are very many."""
-  more = f' and {len(names) - most} more' if len(names) > most else ''
-  return ', '.join(names[:most]) + more
+  """Names for an error message: at most `most`, and the number of others."""
+  rest = f' and {len(names) - most} more' if len(names) > most else ''
+  return ', '.join(names[:most]) + rest
 
 
 def check(
   expected: dict[str, tuple[int, ...]],
   found: dict[str, tuple[int, ...]],
   source: str,
-):
-  """Refuses a file whose tensors are not the model's.
+) -> None:
+  """Raises ValueError unless a file has exactly the model's tensors.
 
-  Raises:
-    ValueError: names missing, unknown and misshaped tensors, all at once
-      unless they are very many.
+  The message names all missing, unknown and misshaped tensors.
+
+  Args:
+    expected, found: {name: shape}.
+    source: the file, for the message.
   """
   missing = [n for n in expected if n not in found]
   extra = [n for n in found if n not in expected]

@@ -1,1 +1,1 @@
-"""One update: micro-batches, loss and gradient, optimiser, compiled programs."""
+"""One update: batches, micro-batches, gradient, optimiser, programs."""

@@ -1,11 +1,11 @@
-"""Batches to train on: rows of a step's rollouts and what each token weighs.
+"""The training batch of a step: rows of its rollouts, with token weights.
 
 method     rows                        weight of a token
-rl         the policy's samples        its advantage
-sft        the tasks' solutions        1
-distill    the teacher's samples       1
-rejection  the teacher's, or the       1 in a correct row; other rows
-           policy's samples            are not trained
+rl         samples of the policy       its advantage
+sft        solutions of the tasks      1
+distill    samples of the teacher      1
+rejection  samples of the teacher, or  1 in a correct row; other rows are
+           of the policy without one   masked
 """
 
 from rlvr_jax import algorithm as algorithms
@@ -18,10 +18,10 @@ def make_batch(
   rollout: types.Rollout,
   score: types.Score,
 ) -> types.Batch:
-  """Rows [B,T] to train on: host arrays."""
+  """The rows [B,T] of a step's groups, as host arrays; `c` is the config."""
   weights = algorithms.token_weights(algorithm, c.method, rollout, score)
   out = types.flatten(rollout, weights, c.mask_truncated_completions)
   if c.method != 'rl':
-    # Rows that do not count are not in the mean either.
+    # Rows of weight 0 leave the denominator of the loss too.
     out = out.replace(mask=out.mask & (out.adv != 0))
   return out

@@ -1,6 +1,7 @@
-"""Optimiser from config: AdamW, schedule, clipping, trainable subset."""
+"""The optimiser of a config: AdamW, schedule, clipping, trainable subset."""
 
 import re
+from typing import Any
 
 import flax.traverse_util as traverse
 import jax
@@ -22,45 +23,52 @@ _KEYS = (
   'max_grad_norm',
 )
 
-# What a run with such parameters says at start.
+# Printed at the start of a run with bfloat16 parameters.
 NARROW = (
   'model.param_dtype=bfloat16: weights are kept in bfloat16, and at '
-  'optimizer.learning_rate={:g} an update is rounded up or down at random, so '
-  'that its mean is right: where it is smaller than the step between two '
-  'bfloat16 numbers, most weights stay in one update and a few take a whole '
-  'step. update/moved_frac shows how many.'
+  'optimizer.learning_rate={:g} updates are rounded stochastically, which keeps '
+  'their mean: where an update is smaller than the spacing of bfloat16 numbers, '
+  'most weights do not change and a few change by a whole spacing. '
+  'update/moved_frac is the share that changed.'
 )
 
 
-def make_schedule(c, total_updates: int):
+def make_schedule(c, total_updates: int) -> optax.Schedule:
   """Update number -> learning rate: linear warm-up, then `c.schedule`.
 
   `linear` and `cosine` end at 0 after `total_updates`.
+
+  Args:
+    c: the config's `optimizer` section.
   """
-  peak, warm = c.learning_rate, c.warmup_steps
-  rest = max(total_updates - warm, 1)
+  peak, warmup = c.learning_rate, c.warmup_steps
+  decay_steps = max(total_updates - warmup, 1)
   if c.schedule == 'constant':
-    after = optax.constant_schedule(peak)
+    main = optax.constant_schedule(peak)
   elif c.schedule == 'linear':
-    after = optax.linear_schedule(peak, 0.0, rest)
+    main = optax.linear_schedule(peak, 0.0, decay_steps)
   else:
-    after = optax.cosine_decay_schedule(peak, rest)
-  if not warm:
-    return after
-  # Update i of the warm-up has rate peak (i+1)/warm: no update is wasted.
-  up = optax.linear_schedule(peak / warm, peak, max(warm - 1, 1))
-  return optax.join_schedules([up, after], [warm])
+    main = optax.cosine_decay_schedule(peak, decay_steps)
+  if not warmup:
+    return main
+  # Warm-up starts at peak/warmup, not at 0: the first update is not wasted.
+  ramp = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
+  return optax.join_schedules([ramp, main], [warmup])
 
 
 def make_optimizer(
   c, total_updates: int, seed: int = 0
 ) -> optax.GradientTransformation:
-  """Clip by global norm (`max_grad_norm`, 0 for none), then AdamW.
+  """Clipping by global norm (`max_grad_norm`, 0: none), then AdamW.
 
-  Weight decay acts on matrices only, as is usual: norms and biases have one
-  axis besides the stacked layers'. A value head may have its own rate,
-  `value_learning_rate`, on the same schedule. Of bfloat16 parameters see
-  `stochastic`; `seed` is of its random numbers.
+  Weight decay applies to matrices only, not to norms and biases. The value
+  head's rate is `value_learning_rate`, if set, on the same schedule. bfloat16
+  parameters are rounded stochastically: see `stochastic`.
+
+  Args:
+    c: the config's `optimizer` section.
+    total_updates: for the schedule.
+    seed: of stochastic rounding.
 
   Raises:
     ValueError: a setting outside `config_limits.RULES`.
@@ -83,54 +91,60 @@ def make_optimizer(
         'optimizer.value_learning_rate is relative to learning_rate, which is '
         '0: raise it.'
       )
-    faster = optax.scale(c.value_learning_rate / c.learning_rate)
-    of_value = lambda flat: {k: k.startswith('value_') for k in flat}
-    parts = [*parts, optax.masked(faster, of_value)]
+    scale = optax.scale(c.value_learning_rate / c.learning_rate)
+    is_value = lambda flat: {k: k.startswith('value_') for k in flat}
+    parts = [*parts, optax.masked(scale, is_value)]
   return stochastic(parts[0] if len(parts) == 1 else optax.chain(*parts), seed)
 
 
-def applied(opt_state):
-  """i32[]: updates that moved the parameters; the schedule counts these."""
+def applied(opt_state: Any) -> jax.Array:
+  """i32[]: number of applied updates, which the schedule counts.
+
+  Skipped and empty updates are not counted.
+  """
   return optax.tree_utils.tree_get_all_with_path(opt_state, 'count')[0][1]
 
 
-def stochastic(tx, seed: int) -> optax.GradientTransformation:
-  """`tx` in float32 on parameters and moments that are kept in bfloat16.
+def stochastic(
+  tx: optax.GradientTransformation, seed: int
+) -> optax.GradientTransformation:
+  """`tx` with bfloat16 parameters and moments: float32, stochastic rounding.
 
-  Rounded to nearest, a step of 1e-6 on a weight of 0.02, whose neighbours are
-  1.2e-4 away, is lost every time. So what `tx` makes of them is rounded at
-  random, up or down with odds that keep the mean (as in Zamirai et al. 2020,
-  arXiv:2010.06192): one weight in a hundred takes a step a hundred times too
-  long. The numbers depend on seed and update alone, not on the mesh. Float32
-  arrays are not touched: with no others the result is that of `tx`.
+  bfloat16 arrays are cast to float32 for `tx`, and the new values are rounded
+  up or down at random with probabilities that keep the mean (Zamirai et al.
+  2020, arXiv:2010.06192). Rounding to nearest would lose a step of 1e-6 on a
+  weight of 0.02 every time, as the next bfloat16 is 1.2e-4 away; rounded
+  stochastically, one such weight in a hundred moves by 1.2e-4. The random
+  numbers depend on seed and update alone, not on the mesh. float32 arrays are
+  not rounded: without bfloat16 arrays the result is exactly that of `tx`.
   """
-  narrow = lambda x: x.dtype == jnp.bfloat16
-  wide = lambda x: x.astype(jnp.float32) if narrow(x) else x
+  is_bf16 = lambda x: x.dtype == jnp.bfloat16
+  to_f32 = lambda x: x.astype(jnp.float32) if is_bf16(x) else x
 
   def update(grads, state, params):
-    kept = (state, params)
-    if not any(map(narrow, jax.tree.leaves(kept))):
+    old = (state, params)
+    if not any(map(is_bf16, jax.tree.leaves(old))):
       return tx.update(grads, state, params)
-    state, params = jax.tree.map(wide, kept)
-    updates, state = tx.update(jax.tree.map(wide, grads), state, params)
-    moved = optax.apply_updates(params, updates)
-    new, tree = jax.tree.flatten((state, moved))
-    key = jax.random.fold_in(jax.random.key(seed), applied(kept[0]))
+    state, params = jax.tree.map(to_f32, old)
+    updates, state = tx.update(jax.tree.map(to_f32, grads), state, params)
+    new, tree = jax.tree.flatten((state, optax.apply_updates(params, updates)))
+    key = jax.random.fold_in(jax.random.key(seed), applied(old[0]))
     keys = jax.random.split(key, len(new))
     new = [
-      round_at_random(k, x) if narrow(old) else x
-      for k, x, old in zip(keys, new, jax.tree.leaves(kept), strict=True)
+      round_at_random(k, x) if is_bf16(before) else x
+      for k, x, before in zip(keys, new, jax.tree.leaves(old), strict=True)
     ]
-    state, moved = jax.tree.unflatten(tree, new)
-    # Their sum is exact, for any step that is not far larger than the weight.
-    step = lambda m, p, u: wide(m) - p if narrow(m) else u
-    return jax.tree.map(step, moved, params, updates), state
+    state, new_params = jax.tree.unflatten(tree, new)
+    # params + (new - params) is exactly new in float32, unless the step is far
+    # larger than the weight.
+    step = lambda n, p, u: to_f32(n) - p if is_bf16(n) else u
+    return jax.tree.map(step, new_params, params, updates), state
 
   return optax.GradientTransformation(tx.init, update)
 
 
-def round_at_random(key, x: jax.Array) -> jax.Array:
-  """f32 to one of the two bfloat16 next to it, whose mean over keys is x."""
+def round_at_random(key: jax.Array, x: jax.Array) -> jax.Array:
+  """Stochastic rounding of f32 to bfloat16: the mean over keys is x."""
   noise = jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
   bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + noise
   low = jax.lax.bitcast_convert_type(
@@ -139,15 +153,18 @@ def round_at_random(key, x: jax.Array) -> jax.Array:
   return jnp.where(jnp.isfinite(x), low, x.astype(jnp.bfloat16))
 
 
-def split(params, trainable: str):
-  """(trained, frozen): flat dicts 'path/of/leaf' -> array.
+def split(
+  params: Any, trainable: str
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+  """(trained, frozen) parameters: flat dicts 'path/of/leaf' -> array.
 
-  `trainable` is a regular expression searched in the path. Gradients and
-  optimiser state exist for the first dict only.
+  Gradients and optimiser state exist for the trained ones only.
+
+  Args:
+    trainable: a regular expression, searched in each path.
 
   Raises:
-    ValueError: it is no regular expression, or matches nothing (names the
-      paths).
+    ValueError: it is no regular expression, or matches no path.
   """
   flat = traverse.flatten_dict(params, sep='/')
   config_limits.check({'optimizer.trainable': trainable})
@@ -162,6 +179,8 @@ def split(params, trainable: str):
   return trained, {k: v for k, v in flat.items() if k not in trained}
 
 
-def join(trained, frozen):
-  """Inverse of `split`."""
+def join(
+  trained: dict[str, jax.Array], frozen: dict[str, jax.Array]
+) -> dict[str, Any]:
+  """The parameter tree: the inverse of `split`."""
   return traverse.unflatten_dict({**frozen, **trained}, sep='/')

@@ -1,4 +1,4 @@
-"""The compiled functions of a run: what training calls and slices compile."""
+"""The jitted programs of a run: update, log-probs, sampler's parameters."""
 
 import functools
 import math
@@ -6,46 +6,64 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 from rlvr_jax import algorithm as algorithms
+from rlvr_jax import types
 from rlvr_jax.learner import optimizer, train_step
-from rlvr_jax.models import micro_batch, sharding, transformer
+from rlvr_jax.models import (
+  micro_batch,
+  model_config,
+  sharding,
+  token_logprobs,
+  transformer,
+)
 
 
 class Programs(NamedTuple):
-  """`abstract` describes the state: shapes, dtypes, shardings."""
+  """The policy's architecture and optimiser, and jitted functions of them.
+
+  Attributes:
+    abstract: shapes, dtypes and shardings of the training state.
+    to_sampler: parameters -> the same in the sampler's layout.
+    update: (state, batches, teacher's parameters or None, look) -> state,
+      metrics: see `train_step.update`. The state is donated.
+    forward: (parameters, batch) -> outputs of the batch's tokens.
+    prepare: (parameters, batch, reward) -> batch, metrics: see
+      `train_step.prepare`.
+  """
 
   model: transformer.Decoder
-  abstract: Any
-  tx: Any
-  to_sampler: Callable  # training parameters -> the sampler's
-  update: Callable  # (state, batches, teacher's parameters or None, look)
-  forward: Callable  # (parameters, batch) -> Outputs
-  prepare: Callable  # (parameters, batch, reward) -> batch, metrics
+  abstract: types.TrainState
+  tx: optax.GradientTransformation
+  to_sampler: Callable[[Any], Any]
+  update: Callable[..., tuple[types.TrainState, dict[str, jax.Array]]]
+  forward: Callable[[Any, types.Batch], token_logprobs.Outputs]
+  prepare: Callable[..., tuple[types.Batch, dict[str, jax.Array]]]
 
 
-def prompts_per_micro_batch(c, mesh) -> int:
-  """Prompts of a micro-batch, in equal parts for the devices.
+def prompts_per_micro_batch(c, mesh: jax.sharding.Mesh) -> int:
+  """Prompts in a micro-batch, a multiple of the number of batch shards.
 
-  The least common multiple of groups_per_micro_batch and data*fsdp, which
-  divides train_batch_size, as both of them do.
+  The least common multiple of groups_per_micro_batch and data*fsdp. Both
+  divide train_batch_size, so it does too.
   """
   return math.lcm(c.groups_per_micro_batch, sharding.batch_shards(mesh))
 
 
 def build(
   c,
-  mesh,
+  mesh: jax.sharding.Mesh,
   algo: algorithms.Algorithm,
-  config,
+  config: model_config.ModelConfig,
   *,
   teacher: transformer.Decoder | None = None,
   certainty: bool = False,
 ) -> Programs:
-  """The programs of config `c` for the architecture `config`.
+  """The programs of run config `c` for the architecture `config`.
 
   Args:
-    teacher: whose distribution `update` is to match, if any.
+    teacher: the model whose distribution `update` matches, if any.
     certainty: whether `forward` computes the self-certainty.
   """
   model = transformer.decoder(
@@ -65,7 +83,7 @@ def build(
       pack=mesh.size == 1,
     ),
   )
-  of_update = shared | {'shapes': (shared['shapes'],)}
+  for_update = shared | {'shapes': (shared['shapes'],)}
 
   def update(state, batches, teacher_params=None, look=True):
     return train_step.update(
@@ -77,7 +95,7 @@ def build(
       trainable=c.optimizer.trainable,
       teacher=None if teacher is None else (teacher, teacher_params),
       look=look,
-      **of_update,
+      **for_update,
     )
 
   rows = sharding.rows(mesh)

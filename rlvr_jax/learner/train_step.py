@@ -1,7 +1,8 @@
-"""One update: micro-batches, gradient sums, one division, the optimiser."""
+"""One update: gradients summed over micro-batches, then the optimiser."""
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,36 +11,42 @@ import optax
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
 from rlvr_jax.learner import optimizer
-from rlvr_jax.models import micro_batch, sharding
+from rlvr_jax.models import micro_batch, sharding, transformer
 from rlvr_jax.ops import masked
 from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops.ratio import Ratio, divide
 
-# A parameter that grows beyond it ends in products that float32 cannot hold:
-# an MLP multiplies three of them and a norm's scale. Of models in use the
-# largest, biases of keys, are of some hundreds.
+# Largest magnitude that an update may give a parameter. An MLP multiplies three
+# parameters and a norm's scale, which overflows float32 if all are much larger.
+# The largest in published models are key biases of a few hundred.
 LARGEST = 1e4
 
 
-def prepare(params, batch, reward, *, algorithm, model, temperature, shapes):
-  """What the trainer's own view of a batch adds to it before its updates.
+def prepare(
+  params: Any,
+  batch: types.Batch,
+  reward: jax.Array,
+  *,
+  algorithm: algorithms.Algorithm,
+  model: transformer.Decoder,
+  temperature: float,
+  shapes: micro_batch.Shapes,
+) -> tuple[types.Batch, dict[str, jax.Array]]:
+  """Completes a batch by a forward pass of the trainer, before its updates.
 
-  With a correction, logp_old becomes the trainer's, and the advantage is
-  weighted by its distance from the sampler's (every surrogate is proportional
-  to the advantage). With a critic, advantages and returns come from its values
-  by GAE.
+  With a critic, its values give advantages and returns by GAE. With a
+  correction, its weight for the mismatch of sampler and trainer multiplies the
+  advantage (every surrogate is proportional to the advantage), and the
+  trainer's log-probs replace logp_old.
 
   Args:
-    reward: f32[B,T], of each turn at its last token. For a critic.
-
-  Returns:
-    the batch; dict of f32[] metrics, the sampler-trainer gap among them.
+    reward: f32[B,T], each turn's reward at its last token; for a critic.
   """
   out = micro_batch.forward(
     params, batch, model=model, temperature=temperature, shapes=shapes
   )
   mask, tokens = batch.mask, masked.count(batch.mask)
-  tokens = jnp.where(tokens == 0, jnp.nan, tokens)  # a mean over none is NaN
+  tokens = jnp.where(tokens == 0, jnp.nan, tokens)  # means over none are NaN
   metrics = {}
   if algorithm.critic is not None:
     critic = algorithm.critic
@@ -69,43 +76,43 @@ def prepare(params, batch, reward, *, algorithm, model, temperature, shapes):
 
 
 def gradients(
-  params,
-  batch,
+  params: Any,
+  batch: types.Batch,
   *,
-  algorithm,
-  model,
-  temperature,
-  trainable,
-  shapes,
-  teacher=None,
-  look=True,
-):
-  """Loss, metrics and the gradient of the whole batch.
+  algorithm: algorithms.Algorithm,
+  model: transformer.Decoder,
+  temperature: float,
+  trainable: str,
+  shapes: micro_batch.Shapes,
+  teacher: tuple[transformer.Decoder, Any] | None = None,
+  look: jax.Array | bool = True,
+) -> tuple[jax.Array, dict[str, Ratio], dict[str, jax.Array]]:
+  """Loss, metrics and gradient of a batch, accumulated over micro-batches.
 
-  Micro-batches of groups that carry gradient (a non-zero advantage, or a term
-  of the loss without one) are visited; the others would add exactly 0. Every
-  sum is divided once, by the denominator of the whole batch, so that neither
-  the number of micro-batches nor skipping changes the result. For the same
-  reason a surrogate that selects tokens by statistics of the batch makes its
-  choice before: one more forward pass.
+  Groups without gradient are skipped: those whose advantages are all 0, if no
+  other term of the loss reaches them. The loss is a sum over micro-batches,
+  divided by the denominator of the whole batch; so neither the number of
+  micro-batches nor skipping changes it. A surrogate that selects tokens by
+  statistics of the whole batch needs a forward pass of the batch beforehand.
 
-  Metrics are over all trained tokens. Groups that were not visited pass
-  forward for them, without gradient, unless that pass was made for the choice:
-  about a third of what they would cost to train.
+  Metrics cover all trained tokens. The skipped groups' come from a forward
+  pass without gradient (about a third of the cost of training them), or from
+  the pass that selected tokens.
 
   Args:
-    teacher: (model, params): the loss is the divergence from it.
-    look: bool[]; without it that pass is left out, and where it was needed the
-      metrics are means over nothing: never over the visited groups alone.
+    teacher: (model, params); the loss is then the divergence from it.
+    look: bool[]; False leaves out the forward pass of skipped groups. If there
+      are any, metrics of the policy's outputs then have denominator 0: over
+      the trained groups alone they would be biased.
 
   Returns:
-    loss f32[]; dict of `Ratio`s; gradient, a flat dict (see `optimizer.split`), in
-    float32.
+    loss f32[]; metrics as `Ratio`s by name; gradient, float32, a flat dict as
+    `optimizer.split` makes it.
   """
   trained, frozen = optimizer.split(params, trainable)
   den = algorithms.loss_denominator(algorithm, batch.mask)
   everywhere = algorithms.reaches_every_token(algorithm)
-  useful = batch.mask if everywhere else batch.mask & (batch.adv != 0)
+  has_gradient = batch.mask if everywhere else batch.mask & (batch.adv != 0)
   forward = functools.partial(
     micro_batch.forward,
     params,
@@ -113,16 +120,16 @@ def gradients(
     temperature=temperature,
     shapes=shapes,
   )
-  choose, now = surrogates.choose(algorithm.surrogate), None
+  choose, outputs = surrogates.choose(algorithm.surrogate), None
   if choose is not None:
-    now = forward(batch)
-    chosen = choose(now.logp, batch.logp_old, batch.adv, batch.mask)
+    outputs = forward(batch)
+    chosen = choose(outputs.logp, batch.logp_old, batch.adv, batch.mask)
     batch = batch.replace(chosen=chosen)
-  live = micro_batch.per_group(useful, shapes)
+  live = micro_batch.per_group(has_gradient, shapes)
   part, count = micro_batch.micro_batches(batch, live, shapes)
 
-  def tell(out, rows):
-    """loss `Ratio`; (metrics, the largest gap to the sampler)."""
+  def loss_and_metrics(out, rows):
+    """loss `Ratio`; (metrics, largest |logp - logp_old|)."""
     loss, metrics = algorithms.loss(
       algorithm,
       out.logp,
@@ -151,8 +158,8 @@ def gradients(
       shapes=shapes,
       teacher=teacher,
     )
-    loss, told = tell(out, rows)
-    return divide(Ratio(loss.num, den)), told
+    loss, metrics = loss_and_metrics(out, rows)
+    return divide(Ratio(loss.num, den)), metrics
 
   def grad(trained, rows):
     run = functools.partial(
@@ -160,39 +167,41 @@ def gradients(
     )
     return micro_batch.packed(run, rows, shapes)
 
-  def merge(told, more):
-    (metrics, gap), (metrics_i, gap_i) = told, more
+  def merge(one, other):
+    (metrics, gap), (metrics_i, gap_i) = one, other
     return jax.tree.map(jnp.add, metrics, metrics_i), jnp.maximum(gap, gap_i)
 
   shape = jax.eval_shape(grad, trained, jax.eval_shape(part, 0))
   zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
-  (loss0, told0), grads0 = zeros(shape)
+  (loss0, metrics0), grads0 = zeros(shape)
   # Summed in float32: many small terms would vanish in bfloat16.
   grads0 = jax.tree.map(lambda x: x.astype(jnp.float32), grads0)
 
   def body(state):
-    i, loss, told, grads = state
-    (loss_i, told_i), grads_i = grad(trained, part(i))
+    i, loss, metrics, grads = state
+    (loss_i, metrics_i), grads_i = grad(trained, part(i))
     grads = jax.tree.map(jnp.add, grads, grads_i)
-    return i + 1, loss + loss_i, merge(told, told_i), grads
+    return i + 1, loss + loss_i, merge(metrics, metrics_i), grads
 
-  start = (jnp.zeros((), jnp.int32), loss0, told0, grads0)
-  _, loss, told, grads = jax.lax.while_loop(lambda s: s[0] < count, body, start)
-  whole = True  # metrics are of all trained tokens
+  start = (jnp.zeros((), jnp.int32), loss0, metrics0, grads0)
+  _, loss, totals, grads = jax.lax.while_loop(
+    lambda s: s[0] < count, body, start
+  )
+  complete = True  # the metrics cover all trained tokens
   if not everywhere and teacher is None:
-    left = micro_batch.left_out(live, shapes)[:, None]
-    rest = batch.replace(mask=batch.mask & left)
-    if now is None:
-      whole = look | ~rest.mask.any()
-      now = forward(rest.replace(mask=rest.mask & look))
-    told = merge(told, tell(now, rest)[1])
-  metrics, gap = told
+    skipped = micro_batch.left_out(live, shapes)[:, None]
+    rest = batch.replace(mask=batch.mask & skipped)
+    if outputs is None:
+      complete = look | ~rest.mask.any()
+      outputs = forward(rest.replace(mask=rest.mask & look))
+    totals = merge(totals, loss_and_metrics(outputs, rest)[1])
+  metrics, gap = totals
   tokens = masked.count(batch.mask)
   metrics['sampler_trainer/logp_diff_max'] = Ratio(
     gap, (tokens > 0).astype(jnp.float32)
   )
   metrics = {
-    k: Ratio(r.num, jnp.where(whole, r.den, 0.0)) for k, r in metrics.items()
+    k: Ratio(r.num, jnp.where(complete, r.den, 0.0)) for k, r in metrics.items()
   }
   metrics['advantage/nonzero_frac'] = Ratio(
     masked.count(batch.mask & (batch.adv != 0)), tokens
@@ -204,43 +213,44 @@ def update(
   state: types.TrainState,
   batches: Sequence[types.Batch],
   *,
-  algorithm,
-  model,
-  tx,
-  schedule,
+  algorithm: algorithms.Algorithm,
+  model: transformer.Decoder,
+  tx: optax.GradientTransformation,
+  schedule: optax.Schedule,
   temperature: float,
   trainable: str,
   shapes: Sequence[micro_batch.Shapes],
-  teacher=None,
-  look=True,
-):
-  """One optimiser step on one or several batches; others: see `gradients`.
+  teacher: tuple[transformer.Decoder, Any] | None = None,
+  look: jax.Array | bool = True,
+) -> tuple[types.TrainState, dict[str, jax.Array]]:
+  """One optimiser step on one or several batches.
 
-  The gradient is the sum over the batches, each divided by its own
-  denominator; so is the loss. Metrics are means over the tokens of all.
+  Loss and gradient are sums over the batches, each divided by its own
+  denominator. Metrics are means over the tokens of all batches.
 
-  Parameters and optimiser state stay as they were, and `update_skipped` is 1,
-  where one of these is not finite:
+  The update is skipped (`update_skipped` is 1, parameters and optimiser state
+  do not change) if any of these holds:
+  - Loss, gradient, new parameters or new optimiser state are not finite.
+  - A log-prob of the sampler or trainer, or an entropy, is not finite. This
+    detects a broken policy also on a batch without gradient.
+  - A parameter grows beyond `LARGEST`: it is finite, but products of several
+    such parameters are not.
+  - The policy is deterministic: entropy and gradient are exactly 0 although a
+    token has a negative advantage. No later update could change it.
 
-  - the loss, or the gradient;
-  - what sampler or trainer say of the tokens (log-prob, entropy), also of a
-    batch without gradient;
-  - what the optimiser makes of the gradient: new parameters, its new state.
+  A batch without gradient (`batch_empty` is 1) does not change them either:
+  AdamW would still move the parameters by its momentum.
 
-  So it is where a parameter grows beyond `LARGEST`: it may be finite, and the
-  products of such ones are not. And where a token has a negative advantage, and
-  no other could take its place: entropy and gradient are exactly 0, and will be
-  for ever. A batch without any gradient (`batch_empty`) changes nothing either:
-  AdamW would still move by its momentum.
-  `update/moved_frac` is the share of trained parameters that are another
-  number now.
+  `update/moved_frac` is the share of trained parameters whose value changed.
 
   Args:
-    batches: rows of different lengths may be in different batches.
+    batches: each has its own B and T.
     shapes: of each batch.
+    tx, schedule: from `optimizer`, for the parameters that match `trainable`.
+    teacher, look: see `gradients`.
 
   Returns:
-    the new state; dict of f32[] metrics. Means over no tokens are NaN.
+    the new state; f32[] metrics by name. Means over no tokens are NaN.
   """
   parts = [
     gradients(
@@ -250,11 +260,11 @@ def update(
       model=model,
       temperature=temperature,
       trainable=trainable,
-      shapes=of,
+      shapes=batch_shapes,
       teacher=teacher,
       look=look,
     )
-    for batch, of in zip(batches, shapes, strict=True)
+    for batch, batch_shapes in zip(batches, shapes, strict=True)
   ]
   loss, ratios, grads = functools.reduce(_add, parts)
   norm, gap = optax.tree.norm(grads), ratios['sampler_trainer/logp_diff_max']
@@ -263,13 +273,13 @@ def update(
   moved = optax.apply_updates(trained, updates)
   entropy = ratios['entropy']
   logp_old = [masked.keep(b.logp_old, b.mask) for b in batches]
-  told = logp_old, entropy.num, gap.num
-  finite = _finite((loss, norm, told, opt_state)) & _sound(moved, trained)
+  outputs = logp_old, entropy.num, gap.num
+  finite = _finite((loss, norm, outputs, opt_state)) & _bounded(moved, trained)
   empty = norm == 0
-  unwanted = functools.reduce(
+  has_negative = functools.reduce(
     jnp.logical_or, [(b.mask & (b.adv < 0)).any() for b in batches]
   )
-  stuck = empty & unwanted & (entropy.num == 0) & (entropy.den > 0)
+  stuck = empty & has_negative & (entropy.num == 0) & (entropy.den > 0)
   skipped = ~finite | stuck
   apply = ~skipped & ~empty
   choose = lambda new, old: jax.tree.map(
@@ -297,66 +307,85 @@ def update(
 
 
 def _add(one, other):
-  """Sums of what `gradients` returns; of the largest gap, the larger one."""
+  """Sums of two results of `gradients`; the maximum of logp_diff_max."""
   name = 'sampler_trainer/logp_diff_max'
   gap = Ratio(*map(jnp.maximum, one[1][name], other[1][name]))
   loss, ratios, grads = jax.tree.map(jnp.add, one, other)
   return loss, ratios | {name: gap}, grads
 
 
-def _finite(tree):
+def _finite(tree) -> jax.Array:
   """bool[]: no leaf has a NaN or an infinity."""
   return functools.reduce(
     jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]
   )
 
 
-def _sound(new, old):
+def _bounded(new, old) -> jax.Array:
   """bool[]: no parameter is NaN, or grows beyond `LARGEST`."""
-  held = lambda a, b: (jnp.abs(a) <= jnp.maximum(LARGEST, jnp.abs(b))).all()
+  bounded = lambda a, b: (jnp.abs(a) <= jnp.maximum(LARGEST, jnp.abs(b))).all()
   return functools.reduce(
-    jnp.logical_and, jax.tree.leaves(jax.tree.map(held, new, old))
+    jnp.logical_and, jax.tree.leaves(jax.tree.map(bounded, new, old))
   )
 
 
-def _moved(new, old):
+def _moved(new, old) -> jax.Array:
   """f32[]: the share of elements that differ."""
-  # Rows are counted as integers: a float32 cannot count beyond 2^24 by ones.
+  # Rows are counted in integers: adding 1 to a float32 of 2^24 has no effect.
   rows = lambda a, b: (a != b).sum(-1) if a.ndim else a != b
   count = lambda a, b: rows(a, b).astype(jnp.float32).sum()
   counts = jax.tree.leaves(jax.tree.map(count, new, old))
-  # A Python float: 7B parameters are more than an int32 holds.
+  # A Python float: the size of a 7B model overflows int32.
   return sum(counts) / float(sum(x.size for x in jax.tree.leaves(new)))
 
 
-def abstract_state(model, tx, trainable: str, mesh) -> types.TrainState:
-  """The state's shapes and shardings; moments lie where their parameter is."""
+def abstract_state(
+  model: transformer.Decoder,
+  tx: optax.GradientTransformation,
+  trainable: str,
+  mesh: jax.sharding.Mesh,
+) -> types.TrainState:
+  """Shapes, dtypes and shardings of the training state.
+
+  Moments have the sharding of their parameter; everything else that the
+  optimiser keeps is replicated.
+  """
   params = sharding.abstract_params(model, mesh)
   trained, _ = optimizer.split(params, trainable)
-  alone = sharding.replicated(mesh)
+  replicated = sharding.replicated(mesh)
 
   def place(path, leaf):
     keys = [p.key for p in path if isinstance(p, jax.tree_util.DictKey)]
     same = [trained[k].sharding for k in keys if k in trained]
-    where = same[0] if same else alone
+    where = same[0] if same else replicated
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
   opt_state = jax.tree_util.tree_map_with_path(
     place, jax.eval_shape(tx.init, trained)
   )
   return types.TrainState(
-    step=jax.ShapeDtypeStruct((), jnp.int32, sharding=alone),
+    step=jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated),
     params=params,
     opt_state=opt_state,
   )
 
 
-def shardings_of(abstract):
+def shardings_of(abstract: types.TrainState) -> types.TrainState:
+  """The shardings of `abstract_state`."""
   return jax.tree.map(lambda x: x.sharding, abstract)
 
 
-def new_state(params, *, tx, trainable: str, abstract):
-  """The state of a run that starts. `params` are donated."""
+def new_state(
+  params: Any,
+  *,
+  tx: optax.GradientTransformation,
+  trainable: str,
+  abstract: types.TrainState,
+) -> types.TrainState:
+  """The training state at step 0, with the shardings of `abstract`.
+
+  `params` are donated.
+  """
 
   def make(params):
     return types.TrainState(

@@ -1,13 +1,13 @@
-"""HTML pages of one file each: jinja2 templates, filled with plain values.
+"""How is an HTML page made? One file each, from jinja2 templates.
 
-What a model wrote is untrusted. Templates escape every value they print, and
-the pages forbid scripts and requests.
+Completions are untrusted text. Templates escape every value that they print,
+and the pages forbid scripts and requests.
 """
 
 import os
 import pathlib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -15,7 +15,7 @@ _CONTROL = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f]')
 
 
 class Figure(NamedTuple):
-  """An image; a wide one scrolls on a phone, so that it stays legible."""
+  """An image; a wide one scrolls on a narrow screen instead of shrinking."""
 
   title: str
   source: str  # a data URI, as `plots` makes them
@@ -23,17 +23,17 @@ class Figure(NamedTuple):
   wide: bool = False
 
 
-def render(template: str, **values) -> str:
-  """The page of one of reporting/templates.
+def render(template: str, **values: Any) -> str:
+  """Renders a template of reporting/templates.
 
   Raises:
-    jinja2.UndefinedError: the template prints a value that is not given.
+    jinja2.UndefinedError: the template uses a value that is missing.
   """
   return _ENVIRONMENT.get_template(template).render(values)
 
 
-def save(path, text: str) -> pathlib.Path:
-  """Writes a page atomically; half of a character is written as its escape.
+def save(path: str | os.PathLike, text: str) -> pathlib.Path:
+  """Writes a page atomically; lone surrogates are written as escapes.
 
   Raises:
     OSError: `path` cannot be written.
@@ -47,8 +47,8 @@ def save(path, text: str) -> pathlib.Path:
 
 
 def _visible(value):
-  """Control characters, which browsers hide or refuse, become visible."""
-  if hasattr(value, '__html__'):  # what a macro made
+  """Text with control characters, which browsers hide, made visible."""
+  if hasattr(value, '__html__'):  # the result of a macro
     return value
   return _CONTROL.sub('\N{REPLACEMENT CHARACTER}', str(value))
 

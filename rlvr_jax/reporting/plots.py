@@ -1,14 +1,15 @@
-"""Charts that read well on light and dark pages: SVG data URIs, or a PNG."""
+"""How are charts drawn? SVG data URIs for light and dark pages, or a PNG."""
 
 import base64
 import contextlib
 import io
-from collections.abc import Sequence
-from typing import NamedTuple
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib import figure, ticker
+from matplotlib import axes, figure, ticker
 
 COLORS = (
   '#3b82f6',
@@ -20,31 +21,31 @@ COLORS = (
   '#06b6d4',
   '#ec4899',
 )
-_INK = '#808694'  # has contrast enough on white and on black
+_INK = '#808694'  # legible on white and on black
 _MAX_POINTS = 1500
 
 
 class Line(NamedTuple):
-  """One curve. `low` and `high` bound its band; `raw` is drawn faintly."""
+  """One curve; `low` and `high` bound its band, `raw` is a faint curve."""
 
   label: str
-  x: np.ndarray  # [N] steps, or what `across` says
+  x: np.ndarray  # [N] steps, or see `across` of `panel`
   y: np.ndarray  # [N]
   low: np.ndarray | None = None  # [N]
   high: np.ndarray | None = None  # [N]
   raw: np.ndarray | None = None  # [N]
-  color: int | None = 0  # place in COLORS; None: a grey reference
+  color: int | None = 0  # index in COLORS; None: a grey reference
 
 
 def color(i: int) -> str:
-  """The i-th colour; they repeat."""
+  """The i-th colour, cyclic."""
   return COLORS[i % len(COLORS)]
 
 
 def smooth(y: np.ndarray, window: int) -> np.ndarray:
   """Centred mean over at most `window` of the finite values around each.
 
-  The window shrinks at the ends, so nothing is made up there.
+  The window shrinks at the ends: no padding.
   """
   kernel = np.ones(window)
   finite = np.isfinite(y)
@@ -54,12 +55,12 @@ def smooth(y: np.ndarray, window: int) -> np.ndarray:
   return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def chart(lines: Sequence[Line], *, wide: bool = False, **options) -> str:
+def chart(lines: Sequence[Line], *, wide: bool = False, **options: Any) -> str:
   """An `<img>` source: `data:image/svg+xml;base64,...`.
 
   Args:
     lines: curves.
-    wide: across the page instead of half of it.
+    wide: the width of the page instead of half of it.
     options: of `panel`.
   """
   with _canvas((8.4, 3.1) if wide else (4.6, 2.6)) as (fig, ax):
@@ -68,7 +69,7 @@ def chart(lines: Sequence[Line], *, wide: bool = False, **options) -> str:
 
 
 def panel(
-  ax,
+  ax: axes.Axes,
   lines: Sequence[Line],
   *,
   percent: bool = False,
@@ -81,15 +82,15 @@ def panel(
   """Draws curves on axes.
 
   Args:
-    ax: of matplotlib.
+    ax: matplotlib axes.
     lines: curves.
-    percent: values are shares, shown from 0 to 100 %.
-    log: logarithmic axis; values that are not positive are left out.
-    stacked: areas on top of each other, for parts of a whole.
-    unit: what the vertical axis counts.
-    across: what x is: 'step'; 'k', a number of samples, on a logarithmic
-      axis; or anything else that goes from 0 to 100 %.
-    legend: above the axes, where there are several lines.
+    percent: values are shares, shown as 0 to 100 %.
+    log: logarithmic y axis; values that are not positive are left out.
+    stacked: stacked areas, for parts of a whole.
+    unit: label of the y axis.
+    across: label of the x axis. 'step': integers; 'k', a number of samples: a
+      logarithmic axis; anything else: a share, shown as 0 to 100 %.
+    legend: above the axes, if there are several lines.
   """
   lines = [_thin(line) for line in lines]
   if stacked:
@@ -111,11 +112,11 @@ def panel(
 
 
 def bars(counts: np.ndarray, labels: Sequence[str], index: int = 0) -> str:
-  """An `<img>` source: a bar with its count above it for each label."""
+  """An `<img>` source: one bar per label, its count above it."""
   with _canvas() as (fig, ax):
     bare(ax)
-    drawn = ax.bar(labels, counts, color=color(index), width=0.85)
-    ax.bar_label(drawn, [str(n) if n else '' for n in counts], fontsize=7)
+    rectangles = ax.bar(labels, counts, color=color(index), width=0.85)
+    ax.bar_label(rectangles, [str(n) if n else '' for n in counts], fontsize=7)
     ax.tick_params(axis='x', labelsize=7)
     ax.set_ylabel('problems')
     ax.yaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
@@ -128,10 +129,13 @@ def reliability(
   accuracy: np.ndarray,
   index: int = 0,
 ) -> str:
-  """An `<img>` source: accuracy over mean confidence in equal bins of [0, 1].
+  """An `<img>` source: a reliability diagram, bins of equal width in [0, 1].
 
-  The diagonal is perfect calibration; bars below count the statements of each
-  bin.
+  Args:
+    count: [N] samples per bin, shown as bars below.
+    confidence: [N] mean stated confidence of a bin, the x axis.
+    accuracy: [N] of a bin, the y axis; the diagonal is perfect calibration.
+    index: of the colour.
   """
   bins = len(count)
   shape = {'nrows': 2, 'sharex': True, 'height_ratios': (3, 1)}
@@ -139,35 +143,37 @@ def reliability(
     bare(ax)
     bare(below)
     ax.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle='--')
-    some = np.asarray(count) > 0
-    x, y = np.asarray(confidence)[some], np.asarray(accuracy)[some]
+    filled = np.asarray(count) > 0
+    x, y = np.asarray(confidence)[filled], np.asarray(accuracy)[filled]
     ax.plot(x, y, color=color(index), linewidth=1.7, marker='o', markersize=4)
     ax.set(ylim=(-0.02, 1.02), ylabel='accuracy')
     middle = (np.arange(bins) + 0.5) / bins
-    drawn = below.bar(middle, count, 0.85 / bins, color=_INK, alpha=0.4)
-    below.bar_label(drawn, [str(n) if n else '' for n in count], fontsize=6.5)
+    rectangles = below.bar(middle, count, 0.85 / bins, color=_INK, alpha=0.4)
+    below.bar_label(
+      rectangles, [str(n) if n else '' for n in count], fontsize=6.5
+    )
     below.set(ylim=(0, 1.5 * max(np.max(count), 1)), yticks=[])
     below.set(xlim=(-0.01, 1.01), xlabel='confidence')
     return _source(fig)
 
 
 @contextlib.contextmanager
-def sheet(path, count: int):
-  """Axes [count] of one picture, written to `path` (a PNG) in the end."""
+def sheet(path: str | os.PathLike, count: int) -> Iterator[np.ndarray]:
+  """`count` axes of one picture, which is written to `path` (PNG) on exit."""
   rows = -(-count // 3)
   columns = -(-count // rows)
   size = (5.2 * columns, 3.6 * rows)
   shape = {'nrows': rows, 'ncols': columns, 'squeeze': False}
-  with _canvas(size, **shape) as (fig, axes):
-    for ax in axes.flat[count:]:
+  with _canvas(size, **shape) as (fig, grid):
+    for ax in grid.flat[count:]:
       ax.remove()
-    yield axes.flat[:count]
+    yield grid.flat[:count]
     fig.savefig(path, dpi=130)
 
 
 @contextlib.contextmanager
 def _canvas(size=(4.6, 2.6), **shape):
-  """(figure, axes), the axes as `Figure.subplots` gives them."""
+  """(figure, axes), the axes as returned by `Figure.subplots(**shape)`."""
   style = {
     'svg.hashsalt': 'rlvr_jax',
     'font.size': 9,
@@ -195,18 +201,18 @@ def _draw(ax, line, log):
     paint, dash = _INK, ':'
   else:
     paint = color(line.color)
-    # Another dash for each round through the colours.
+    # The dash changes when the colours repeat.
     dash = ('-', '--', '-.')[line.color // len(COLORS) % 3]
-  keep = lambda y: np.where(y > 0, y, np.nan) if log else y
+  positive = lambda y: np.where(y > 0, y, np.nan) if log else y
   few = np.isfinite(line.y).sum() <= 25
   if line.low is not None:
-    low, high = keep(line.low), keep(line.high)
+    low, high = positive(line.low), positive(line.high)
     ax.fill_between(line.x, low, high, color=paint, alpha=0.18, linewidth=0)
   if line.raw is not None:
-    ax.plot(line.x, keep(line.raw), color=paint, alpha=0.28, linewidth=0.8)
+    ax.plot(line.x, positive(line.raw), color=paint, alpha=0.28, linewidth=0.8)
   ax.plot(
     line.x,
-    keep(line.y),
+    positive(line.y),
     color=paint,
     linestyle=dash,
     linewidth=1.7,
@@ -216,8 +222,8 @@ def _draw(ax, line, log):
   )
 
 
-def bare(ax) -> None:
-  """No frame, and faint lines across."""
+def bare(ax: axes.Axes) -> None:
+  """Removes the frame and ticks, adds a faint horizontal grid."""
   ax.spines[['top', 'right']].set_visible(False)
   ax.grid(True, axis='y', color=_INK, alpha=0.22, linewidth=0.6)
   ax.set_axisbelow(True)
@@ -225,7 +231,7 @@ def bare(ax) -> None:
 
 
 def _across(ax, lines, across):
-  """The horizontal axis: steps, budgets k (logarithmic), or a share."""
+  """Sets up the x axis, see `panel`."""
   ax.set_xlabel(across)
   if across == 'step':
     ax.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
@@ -246,10 +252,10 @@ def _axes(ax, lines, percent, log, stacked, unit):
   ax.margins(x=0.015)
   if percent:
     ax.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=None))
-    known = [
+    values = [
       np.asarray(y) for n in lines for y in (n.y, n.high) if y is not None
     ]
-    top = max([0.05, *(float(t) for y in known for t in y[np.isfinite(y)])])
+    top = max([0.05, *(float(t) for y in values for t in y[np.isfinite(y)])])
     ax.set_ylim(-0.02 * top, min(1.02, 1.15 * top))
   if log:
     ax.set_yscale('log')
@@ -271,7 +277,7 @@ def _legend(ax, longest):
 
 
 def _thin(line):
-  """Every n-th point, so that long runs stay small; the last is kept."""
+  """The line with at most _MAX_POINTS points, evenly spaced, ends included."""
   n = len(line.x)
   if n <= _MAX_POINTS:
     return line

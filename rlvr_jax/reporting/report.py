@@ -1,10 +1,10 @@
-"""One HTML page of one run, or of several side by side.
+"""What does a run's HTML page show? One page of one run, or of several.
 
-The page is a single file and asks for nothing from elsewhere. What a model
-wrote is untrusted: all text is escaped, and the page forbids scripts.
+The page is a single file that loads nothing. Completions are untrusted: all
+text is escaped, and the page forbids scripts.
 
-Runs whose configs differ in `seed` only are one curve, their mean, with a
-band from the lowest seed to the highest.
+Runs whose configs differ in `seed` only are one curve: their mean, with a band
+from the lowest seed to the highest.
 """
 
 import os
@@ -20,7 +20,9 @@ from rlvr_jax.reporting import run_reader as runs_lib
 from rlvr_jax.reporting.run_reader import accuracy, number, seconds, series
 
 
-def build(dirs: Sequence[str], out) -> pathlib.Path:
+def build(
+  dirs: Sequence[str | os.PathLike], out: str | os.PathLike
+) -> pathlib.Path:
   """Writes the page of the runs in `dirs` to `out`, atomically.
 
   Raises:
@@ -40,7 +42,7 @@ def build(dirs: Sequence[str], out) -> pathlib.Path:
 
 
 def html(runs: Sequence[runs_lib.Run]) -> str:
-  """The page, as text."""
+  """The HTML of the page."""
   groups = runs_lib.group(runs)
   model, task = _names(runs, 'model.name'), _names(runs, 'env')
   several = len(groups) > 1
@@ -62,8 +64,8 @@ def html(runs: Sequence[runs_lib.Run]) -> str:
 
 
 def _names(runs, key):
-  found = dict.fromkeys(str(r.config[key]) for r in runs if key in r.config)
-  return ', '.join(found)
+  names = dict.fromkeys(str(r.config[key]) for r in runs if key in r.config)
+  return ', '.join(names)
 
 
 def _subtitle(groups):
@@ -131,10 +133,10 @@ def _results(groups):
 def _accuracy(groups):
   lines = []
   for i, g in enumerate(groups):
-    found = series(g.runs, 'eval/accuracy', 'evals')
-    if found is None:
+    evaluations = series(g.runs, 'eval/accuracy', 'evals')
+    if evaluations is None:
       continue
-    steps, values = found
+    steps, values = evaluations
     if len(values) > 1:
       low, high = values.min(0), values.max(0)
     else:
@@ -153,21 +155,21 @@ def _accuracy(groups):
 
 
 def _lines(g, name, label, color):
-  found = series(g.runs, name)
-  if found is None:
+  points = series(g.runs, name)
+  if points is None:
     return []
-  steps, values = found
+  steps, values = points
   window = max(1, len(steps) // 30)
   with warnings.catch_warnings():
-    # A step where no seed has a value stays empty.
+    # NumPy warns of a step where no seed has a value; it stays NaN, a gap.
     warnings.simplefilter('ignore', RuntimeWarning)
     mean = np.nanmean(values, 0)
     low, high = np.nanmin(values, 0), np.nanmax(values, 0)
-  low, high, mean_s = (plots.smooth(v, window) for v in (low, high, mean))
+  low, high, smooth = (plots.smooth(v, window) for v in (low, high, mean))
   if len(values) > 1:
-    return [plots.Line(label, steps, mean_s, low, high, color=color)]
+    return [plots.Line(label, steps, smooth, low, high, color=color)]
   raw = mean if window > 1 else None
-  return [plots.Line(label, steps, mean_s, raw=raw, color=color)]
+  return [plots.Line(label, steps, smooth, raw=raw, color=color)]
 
 
 def _panels(groups):
@@ -207,7 +209,7 @@ def _panels(groups):
       for m in metrics:
         lines += _lines(groups[0], m, m.rpartition('/')[2], len(lines))
       charts = {title: lines}
-      if len({len(n.x) for n in lines}) > 1:
+      if len({len(n.x) for n in lines}) > 1:  # cannot be stacked
         options = options | {'stacked': False}
     else:
       options = options | {'stacked': False}
@@ -253,8 +255,8 @@ def _transcript(t, heading):
 
 
 def _question(t, sides):
-  asked = {name: t.get(name, '') for name in ('question', 'answer')}
-  return asked | {'sides': sides}
+  task = {name: t.get(name, '') for name in ('question', 'answer')}
+  return task | {'sides': sides}
 
 
 def _transcripts(groups):
@@ -268,6 +270,8 @@ def _transcripts(groups):
 
 
 def _run_transcripts(run, limit):
+  """{note, questions}: held-out transcripts before and after training, or the
+  newest ones if no question has both."""
   held = [t for t in run.rollouts if t.get('split') == 'eval' and 'id' in t]
   steps = sorted({t['step'] for t in held})
   first, last = (
@@ -292,12 +296,12 @@ def _run_transcripts(run, limit):
     'stayed wrong': (False, False),
     'stayed correct': (True, True),
   }
-  found = {
+  by_kind = {
     kind: [k for k in both if (_correct(first[k]), _correct(last[k])) == pair]
     for kind, pair in kinds.items()
   }
-  counts = ', '.join(f'{len(v)} {k}' for k, v in found.items())
-  each = [k for v in found.values() for k in v[: 2 if limit > 4 else 1]]
+  counts = ', '.join(f'{len(v)} {k}' for k, v in by_kind.items())
+  each = [k for v in by_kind.values() for k in v[: 2 if limit > 4 else 1]]
   questions = [
     _question(
       last[k], [_transcript(first[k], 'before'), _transcript(last[k], 'after')]
@@ -305,14 +309,14 @@ def _run_transcripts(run, limit):
     for k in each[:limit]
   ]
   note = (
-    f'Of {len(both)} held-out questions with transcripts, {counts}. '
+    f'{len(both)} held-out questions with transcripts: {counts}. '
     'Shown: the first of each kind.'
   )
   return {'note': note, 'questions': questions}
 
 
 def _reproduce(groups):
-  """(commands, title of the config, config in JSON) of each config."""
+  """(commands, title, config as JSON) of each config."""
   parts = []
   for g in groups:
     r = g.runs[0]

@@ -1,9 +1,7 @@
-"""What a run's directory holds, read back, and runs put together.
-
-Runs whose configs differ in `seed` only are one group.
-"""
+"""What is in a run's directory? Reads runs and groups them over seeds."""
 
 import json
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +14,7 @@ from rlvr_jax.reporting import run_writer
 
 
 class Run(NamedTuple):
-  """What a directory holds. `problems` are sentences for the reader."""
+  """The contents of a run's directory; `problems` are sentences to show."""
 
   name: str
   config: dict[str, Any]  # flat: {'a.b': value}
@@ -30,14 +28,14 @@ class Run(NamedTuple):
 
 
 class Group(NamedTuple):
-  """Runs that differ in their seed only."""
+  """Runs whose configs differ in `seed` only."""
 
   label: str
   runs: list[Run]
 
 
-def read(folder) -> Run:
-  """Reads what there is of a run; ValueError if there is no directory."""
+def read(folder: str | os.PathLike) -> Run:
+  """Reads the files that a run has; ValueError if there is no directory."""
   folder = pathlib.Path(folder)
   if not folder.is_dir():
     raise ValueError(f'There is no directory {str(folder)!r}.')
@@ -55,15 +53,15 @@ def read(folder) -> Run:
     if not (folder / name).is_file():
       problems.append(f'There is no {name}.')
       return []
-    found = list(run_writer.read(folder / name))
-    if not found:
+    objects = list(run_writer.read(folder / name))
+    if not objects:
       problems.append(f'{name} is empty.')
-    return found
+    return objects
 
   metrics, evals, rollouts = map(
     lines, (run_writer.METRICS, run_writer.EVAL, run_writer.ROLLOUTS)
   )
-  ours = lambda e: 'source' not in e or e['source'] == 'train'
+  of_training = lambda e: 'source' not in e or e['source'] == 'train'
   total = values.get('total_steps')
   last = metrics[-1]['step'] if metrics else 0
   if isinstance(total, int) and last < total:
@@ -75,15 +73,15 @@ def read(folder) -> Run:
     config_json=text,
     command=command.read_text().strip() if command.is_file() else '',
     metrics=metrics,
-    evals=[e for e in evals if ours(e)],
-    other_evals=[e for e in evals if not ours(e)],
+    evals=[e for e in evals if of_training(e)],
+    other_evals=[e for e in evals if not of_training(e)],
     rollouts=rollouts,
     problems=problems,
   )
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-  """Runs of one config together, in order; labels are the differing keys."""
+  """Groups of runs, in order of appearance, labelled by the differing keys."""
   together: dict[str, list[Run]] = {}
   for r in runs:
     rest = {k: v for k, v in r.config.items() if k != 'seed'}
@@ -100,7 +98,7 @@ def group(runs: Sequence[Run]) -> list[Group]:
   ]
   groups = []
   for first, rs in zip(firsts, together.values()):
-    # The last part of a key will do where it is unambiguous.
+    # The last part of a key is enough if it is unambiguous.
     parts = [k.rpartition('.')[2] for k in differ]
     shown = [p if parts.count(p) == 1 else k for p, k in zip(parts, differ)]
     label = ', '.join(
@@ -114,31 +112,34 @@ def group(runs: Sequence[Run]) -> list[Group]:
 def series(
   runs: Sequence[Run], name: str, kind: str = 'metrics'
 ) -> tuple[np.ndarray, np.ndarray] | None:
-  """(steps [N], values [R, N]) at the steps that all runs with `name` have."""
-  found = []
+  """(steps [N], values [R,N]) of a metric, at steps common to its R runs.
+
+  None if no run has it, or no finite value. `kind`: 'metrics' or 'evals'.
+  """
+  by_run = []
   for run in runs:
     pairs = {
       x['step']: number(x[name]) for x in getattr(run, kind) if name in x
     }
     if pairs:
-      found.append(pairs)
-  if not found:
+      by_run.append(pairs)
+  if not by_run:
     return None
-  steps = sorted(set.intersection(*(set(p) for p in found)))
+  steps = sorted(set.intersection(*(set(p) for p in by_run)))
   if not steps:
     return None
-  values = np.array([[p[s] for s in steps] for p in found], float)
+  values = np.array([[p[s] for s in steps] for p in by_run], float)
   return (np.array(steps), values) if np.isfinite(values).any() else None
 
 
 def problems(runs: Sequence[Run]) -> list[str]:
-  """The problems of all runs, with their names if there are several."""
+  """The problems of all runs, each with the run's name if there are several."""
   many = len(runs) > 1
   return [f'{r.name}: {p}' if many else p for r in runs for p in r.problems]
 
 
-def number(x) -> float:
-  """A finite float, or NaN for what is none."""
+def number(x: Any) -> float:
+  """`x` as a finite float; NaN if it is not one."""
   try:
     value = float(x)
   except (TypeError, ValueError):
@@ -147,18 +148,19 @@ def number(x) -> float:
 
 
 def accuracy(runs: Sequence[Run], last: bool) -> tuple[float, ...] | None:
-  """(value, low, high) of the first or last evaluation that all seeds had.
+  """(value, low, high) of the first or last evaluation that all seeds have.
 
-  One run has the interval that its evaluation gave, over questions. Several
-  have the interval over seeds of `student`, cut to [0, 1].
+  For one run, the interval over questions, from its eval.jsonl. For several,
+  the interval over seeds of `student`, cut to [0, 1].
   """
-  found = series(runs, 'eval/accuracy', 'evals')
-  if found is None:
+  evaluations = series(runs, 'eval/accuracy', 'evals')
+  if evaluations is None:
     return None
+  steps, values = evaluations
   at = -1 if last else 0
-  values = found[1][:, at]
+  values = values[:, at]
   if len(values) == 1:
-    low, high = bounds(runs, found[0])
+    low, high = bounds(runs, steps)
     return float(values[0]), float(low[at]), float(high[at])
   mean, half = student(values)
   return mean, max(mean - half, 0.0), min(mean + half, 1.0)
@@ -180,7 +182,7 @@ def student(values: Iterable[float]) -> tuple[float, float]:
 
 
 def bounds(runs: Sequence[Run], steps: np.ndarray) -> list[np.ndarray]:
-  """[low [N], high [N]] of the first run's accuracy; NaN where not given."""
+  """[low [N], high [N]] of the first run's accuracy; NaN where missing."""
   sides = [{}, {}]
   for line in runs[0].evals:
     for side, name in zip(sides, ('low', 'high')):
@@ -189,5 +191,5 @@ def bounds(runs: Sequence[Run], steps: np.ndarray) -> list[np.ndarray]:
 
 
 def seconds(run: Run) -> float:
-  """Time spent in training steps."""
+  """Total time of the training steps, in seconds."""
   return float(np.nansum([number(x.get('step_time')) for x in run.metrics]))

@@ -1,11 +1,11 @@
-"""What a run writes down as it goes: `DIR/*.jsonl` and the console.
+"""What does a run write while it trains? `DIR/*.jsonl` and the console.
 
 Every line of the files is one JSON object with a `step`, counted from 1: the
 line of step s is written after the s-th update and before the checkpoint of
 step s is saved. `eval.jsonl` also has a step 0, before any update. NaN and
 infinities, which JSON lacks, are the strings 'nan', 'inf' and '-inf'.
 
-Only process 0 writes; on the others the same calls do nothing.
+Only process 0 writes; on all others the same calls do nothing.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
+import ml_collections
 import rich.progress
 
 from rlvr_jax import config as config_lib
@@ -29,14 +30,14 @@ from rlvr_jax.io import manifest
 
 _log = logging.getLogger(__name__)
 
-# Metrics that may differ between equal runs; a name that ends in '/' stands
-# for all that start with it.
+# Metrics that may differ between two runs of one config; a name that ends in
+# '/' is a prefix.
 WALL_CLOCK = ('step_time', 'timing_s/', 'perf/')
 
 METRICS, EVAL, ROLLOUTS = 'metrics.jsonl', 'eval.jsonl', 'rollouts.jsonl'
 _FILES = (METRICS, EVAL, ROLLOUTS)
 
-# What a console line shows, where a run has it.
+# Metrics on a console line, if the run has them, and their short names.
 _CONSOLE = {
   'reward': 'reward',
   'accuracy': 'accuracy',
@@ -55,18 +56,19 @@ def is_wall_clock(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def hold(workdir):
-  """Keeps other processes from training in `workdir`; made if need be.
+def hold(workdir: str | os.PathLike) -> Iterator[None]:
+  """Locks `workdir`, created if it does not exist, against other processes.
 
   Enter it before anything in the directory is read or changed. A directory
-  that it made and in which nothing was written goes away with it.
+  that it created is removed on exit if nothing was written to it, so that a
+  refused config leaves nothing behind.
 
   Raises:
-    ValueError: another process holds it.
-    OSError: it cannot be made or written.
+    ValueError: another process holds the lock.
+    OSError: the directory cannot be created or written.
   """
   folder = pathlib.Path(workdir)
-  lock, made = None, not folder.exists()
+  lock, created = None, not folder.exists()
   if jax.process_index() == 0:
     lock = locked(folder)
     if lock is None:
@@ -78,16 +80,16 @@ def hold(workdir):
     yield
   finally:
     if lock is not None:
-      with contextlib.suppress(OSError):  # somebody else's doing
-        if made and [p.name for p in folder.iterdir()] == ['.lock']:
+      with contextlib.suppress(OSError):  # another process changed it
+        if created and [p.name for p in folder.iterdir()] == ['.lock']:
           (folder / '.lock').unlink()
           folder.rmdir()
       os.close(lock)
 
 
 def open(
-  workdir,
-  config,
+  workdir: str | os.PathLike,
+  config: ml_collections.ConfigDict,
   *,
   step: int | None,
   total_steps: int,
@@ -96,20 +98,20 @@ def open(
   command: str = '',
   source: config_file.Source | None = None,
 ) -> 'Writer':
-  """The writer of a run that starts, or goes on after `step`.
+  """The writer of a run that starts, or resumes after `step`.
 
   Lines later than `step`, which a killed run wrote after its last checkpoint,
-  are dropped, so that the files become those of a run never killed. The
-  caller holds the directory: see `hold`.
+  are dropped, so that the files become those of a run that was never killed.
+  The caller holds the directory: see `hold`.
 
   Args:
-    workdir: the run's directory; made if it is not there.
+    workdir: the run's directory; created if it does not exist.
     config: the run's config, written to `config.json`.
-    step: of the checkpoint that the run goes on from; None for a new run.
+    step: of the checkpoint that the run resumes from; None for a new run.
     total_steps: where the run ends.
-    transcripts: at most so many lines per call of `rollouts`, the first ones.
-    console_every: a console line every so many steps, outside a terminal.
-    command: what the user typed, kept in `command.txt` for the report.
+    transcripts: largest number of lines per call of `rollouts`.
+    console_every: steps per console line, if the output is no terminal.
+    command: the command line, kept in `command.txt` for the report.
     source: the config file, kept for those who read the run.
 
   Raises:
@@ -135,29 +137,36 @@ def open(
 
 
 class Writer:
-  """Appends lines and shows progress. Use it in a `with` block."""
+  """Appends lines and prints progress. Use it in a `with` block."""
 
-  def __init__(self, folder, step, total, transcripts, every):
+  def __init__(
+    self,
+    folder: pathlib.Path | None,
+    step: int,
+    total: int,
+    transcripts: int,
+    every: int,
+  ):
     self._folder = folder
     self._total, self._transcripts, self._every = total, transcripts, every
     self._times, self._last = [], time.perf_counter()
     self._bar = _bar(step, total) if folder and sys.stdout.isatty() else None
 
-  def __enter__(self):
+  def __enter__(self) -> 'Writer':
     return self
 
   def __exit__(self, *_):
     self.close()
 
   def metrics(self, step: int, values: Mapping[str, float]) -> None:
-    """The line of a training step; scalars of numpy or JAX are welcome."""
+    """Writes the line of a training step; values may be JAX scalars."""
     if self._folder is None:
       return
     line = append(self._folder / METRICS, step, values)
     now = time.perf_counter()
     self._times = [*self._times[-19:], now - self._last]
     self._last = now
-    # The first step compiles, so it says little of the others.
+    # The first step compiles: it is no estimate of the others.
     seconds = statistics.fmean(self._times[1:] or self._times)
     left = seconds * (self._total - step)
     shown = ' '.join(
@@ -175,7 +184,7 @@ class Writer:
       self.say(f'step {step}/{self._total} {shown} {rate}, {clock(left)} left')
 
   def eval(self, step: int, values: Mapping) -> None:
-    """The line of an evaluation; also shown on the console."""
+    """Writes the line of an evaluation, also to the console."""
     if self._folder is None:
       return
     line = append(self._folder / EVAL, step, values)
@@ -189,14 +198,16 @@ class Writer:
     self.say(f'eval at step {step}: {numbers}')
 
   def rollouts(self, step: int, transcripts: Sequence[Mapping]) -> None:
-    """Readable transcripts: the first so many of `transcripts`."""
+    """Writes the first `transcripts` (see `open`) of these records."""
     if self._folder is not None:
       for line in transcripts[: self._transcripts]:
         append(self._folder / ROLLOUTS, step, line)
 
   def sync(self) -> None:
-    """Returns when all lines survive a power cut, as a checkpoint that counts
-    on them does."""
+    """Returns when all lines are on disk and survive a power cut.
+
+    Call it before a checkpoint is saved: `open` keeps the lines up to it.
+    """
     if self._folder is None:
       return
     try:
@@ -207,30 +218,32 @@ class Writer:
       raise _explain(e, self._folder) from e
 
   def say(self, text: str) -> None:
-    """A line on the console, above the progress bar if there is one."""
+    """Prints a line, above the progress bar if there is one."""
     if self._folder is None:
       return
     if self._bar is not None:
       self._bar.console.print(text, markup=False, highlight=False)
     else:
-      # What the console cannot write, such as half of a character, is escaped.
-      kind = sys.stdout.encoding or 'utf-8'
-      print(text.encode(kind, 'backslashreplace').decode(kind), flush=True)
+      # Escape what the console cannot encode, such as lone surrogates.
+      encoding = sys.stdout.encoding or 'utf-8'
+      text = text.encode(encoding, 'backslashreplace').decode(encoding)
+      print(text, flush=True)
 
   def close(self) -> None:
+    """Ends the progress bar; later calls do nothing."""
     if self._bar is not None:
       self._bar.stop()
     self._folder = self._bar = None
 
 
-def append(path, step: int, values: Mapping) -> dict:
-  """Appends one JSON line, flushed; returns the object as written."""
+def append(path: str | os.PathLike, step: int, values: Mapping) -> dict:
+  """Appends one JSON line, unbuffered; returns the object as written."""
   line = {'step': int(step)} | config_lib.jsonable(values)
   line['step'] = int(step)
   text = json.dumps(line, ensure_ascii=False, allow_nan=False) + '\n'
   path = pathlib.Path(path)
   try:
-    # Unbuffered, in one call: a kill leaves at most the last line cut.
+    # Unbuffered, in one call: a kill cuts at most the last line short.
     with path.open('ab', buffering=0) as f:
       f.write(text.encode('utf-8', 'backslashreplace'))
   except OSError as e:
@@ -238,8 +251,8 @@ def append(path, step: int, values: Mapping) -> dict:
   return line
 
 
-def read(path) -> Iterator[dict]:
-  """The lines of a file that are whole; nothing if there is no file."""
+def read(path: str | os.PathLike) -> Iterator[dict]:
+  """Yields the complete lines of a file; none if there is no file."""
   for line, _ in _lines(pathlib.Path(path)):
     if line is not None:
       yield line
@@ -268,11 +281,14 @@ def _bar(step, total):
 
 
 def locked(folder: pathlib.Path, name: str = '.lock') -> int | None:
-  """The open lock of a folder, made if need be; None if another process has
-  it. Close it to give it back: the kernel does when a process ends.
+  """Locks a folder, created if it does not exist.
+
+  Returns:
+    the descriptor of the lock file, to be closed to release the lock (the
+    kernel closes it when a process ends); None if another process holds it.
 
   Raises:
-    OSError: it cannot be made or written.
+    OSError: the folder cannot be created or written.
   """
   path, tries = folder / name, 100
   while True:
@@ -282,7 +298,7 @@ def locked(folder: pathlib.Path, name: str = '.lock') -> int | None:
     except OSError as e:
       tries -= 1
       if isinstance(e, FileNotFoundError) and tries:
-        continue  # a holder took the folder away that it had made
+        continue  # another process removed the folder that it had created
       raise _explain(e, folder) from e
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -297,7 +313,7 @@ def locked(folder: pathlib.Path, name: str = '.lock') -> int | None:
 
 
 def _drop_after(path, step):
-  """Keeps the whole lines up to `step`, atomically."""
+  """Keeps the complete lines up to `step`, atomically."""
   if not path.exists():
     return
   _replace(
@@ -311,7 +327,7 @@ def _drop_after(path, step):
 
 
 def _lines(path):
-  """(object, text) per line; the object is None if the line is not whole."""
+  """Yields (object, text) per line; object is None if it is incomplete."""
   if not path.exists():
     return
   with path.open(encoding='utf-8', errors='replace', newline='\n') as f:
@@ -341,11 +357,11 @@ def _replace(path, texts):
 
 
 def _explain(error, path):
-  remedy = 'Check that it is a place you may write to'
+  remedy = 'Check that you may write there'
   if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
     remedy = 'The disk or a quota is full: free some space'
   return OSError(
     error.errno,
     f'{path} could not be written ({error.strerror}). {remedy}, then run the '
-    'same command again; it goes on from its last checkpoint.',
+    'same command again; it resumes from its last checkpoint.',
   )

@@ -1,37 +1,50 @@
-"""The policy's own probabilities, as rewards without labels read them."""
+"""The policy's own probabilities of its samples, for label-free rewards."""
 
 import bisect
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from rlvr_jax.io.encoding import MARK
+from rlvr_jax.models import sampler, token_logprobs
 from rlvr_jax.rewards import base
 from rlvr_jax.verifiers.extraction import extract
 
 
-def attach(transcripts, rows, sampled, outputs, decode):
-  """The transcripts with `signals`: means over a row's sampled tokens.
+def attach(
+  transcripts: Sequence[base.Transcript],
+  turn: np.ndarray,
+  sampled: sampler.Sampled,
+  outputs: token_logprobs.Outputs,
+  decode: Callable[[Sequence[int]], str],
+) -> list[base.Transcript]:
+  """The transcripts with `signals` set: means over a row's sampled tokens.
 
   Args:
     transcripts: B of them.
-    rows: i32[B,T], -1 where a token was not sampled, as `Rollout.turn`.
+    turn: i32[B,T], -1 where a token was not sampled, as `Rollout.turn`.
     sampled: tokens i32[B,N] and length i32[B] of the completions.
-    outputs: `logprobs.Outputs` of these rows with certainty, host arrays.
-    decode: ids -> text of a completion's beginning.
+    outputs: of these rows, with certainty; host arrays.
+    decode: ids of a completion's first tokens -> their text.
   """
   out = []
   for i, transcript in enumerate(transcripts):
-    here = np.flatnonzero(rows[i] >= 0)
-    p = np.exp(outputs.logp[i, here])
+    own = np.flatnonzero(turn[i] >= 0)
+    p = np.exp(outputs.logp[i, own])
     ids = sampled.tokens[i, : sampled.length[i]]
-    how = {'rules': transcript.rules, 'cut': transcript.cut}
-    span = answer_tokens(transcript.completion, ids, decode, **how)
+    span = answer_tokens(
+      transcript.completion,
+      ids,
+      decode,
+      rules=transcript.rules,
+      cut=transcript.cut,
+    )
     mean = lambda x: float(np.mean(x)) if len(x) else 0.0
     out.append(
       transcript._replace(
         signals=base.Signals(
-          entropy=mean(outputs.entropy[i, here]),
-          self_certainty=mean(outputs.certainty[i, here]),
+          entropy=mean(outputs.entropy[i, own]),
+          self_certainty=mean(outputs.certainty[i, own]),
           answer_probability=None if span is None else mean(p[slice(*span)]),
         )
       )
@@ -39,24 +52,30 @@ def attach(transcripts, rows, sampled, outputs, decode):
   return out
 
 
-def answer_tokens(text: str, ids, decode, **how) -> tuple[int, int] | None:
-  """(first, after the last) of the tokens that the final answer is made of.
+def answer_tokens(
+  text: str,
+  ids: Sequence[int],
+  decode: Callable[[Sequence[int]], str],
+  **options,
+) -> tuple[int, int] | None:
+  """(first, last + 1) of the tokens that hold any part of the final answer.
 
-  A token that holds a part of the answer counts. None if there is no answer.
+  None if there is no answer.
 
   Args:
-    **how: rules and cut of `extract.answer_span`.
+    **options: `rules` and `cut` of `extract.answer_span`.
   """
-  span = extract.answer_span(text, numeric=False, **how)
+  span = extract.answer_span(text, numeric=False, **options)
   if span is None:
     return None
   upto = range(1, len(ids) + 1)
 
   def size(n, part=1):
-    # A half character may be several marks: `part`, so that sizes never fall.
-    known = decode(ids[:n])
-    whole = known.rstrip(MARK)
-    return len(whole) + part * (whole != known)
+    # An incomplete character decodes to one or several marks. It counts as
+    # `part` characters, so that size(n) never decreases and can be bisected.
+    prefix = decode(ids[:n])
+    complete = prefix.rstrip(MARK)
+    return len(complete) + part * (complete != prefix)
 
   part = int(text[span[1] - 1] == MARK)
   first = bisect.bisect_right(upto, span[0], key=size)

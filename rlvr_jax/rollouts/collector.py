@@ -1,4 +1,4 @@
-"""Rollouts of one step: sampled, scored, and sampled again where too few count."""
+"""The rollouts of one step: sampling, scoring and dynamic resampling."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from rlvr_jax.enums import Stream
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import frozen_model
 from rlvr_jax.io.frozen_model import FrozenModel
-from rlvr_jax.models import sampler, sharding
+from rlvr_jax.models import sampler, sharding, token_logprobs
 from rlvr_jax.ops import estimators
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import (
@@ -28,8 +28,10 @@ from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
 
 
-def training_sampling(c, end_ids, mesh) -> sampler.Sampling:
-  """How a config samples what it trains on."""
+def training_sampling(
+  c, end_ids: tuple[int, ...], mesh: jax.sharding.Mesh
+) -> sampler.Sampling:
+  """The sampling settings of a config for training rollouts."""
   return sampler.Sampling(
     c.max_completion_length,
     end_ids,
@@ -39,14 +41,14 @@ def training_sampling(c, end_ids, mesh) -> sampler.Sampling:
 
 
 class Collection(NamedTuple):
-  """Rollouts of one step.
+  """The rollouts of one step.
 
   Attributes:
     rollout, score: of the P groups to train on.
-    parts: all that was sampled, kept or not; more than one part where groups
-      without signal were sampled again.
-    metrics: means over all that was sampled.
-    position: in the stream of tasks, after these.
+    parts: everything that was sampled, one part per attempt: see
+      max_resample_batches.
+    metrics: means over everything that was sampled.
+    position: in the stream of tasks, after those of this step.
   """
 
   rollout: types.Rollout
@@ -57,13 +59,14 @@ class Collection(NamedTuple):
 
 
 class Collector(NamedTuple):
-  """Makes the rollouts of a step; see `__call__`.
+  """Makes the rollouts of a step: see `__call__`.
 
   Attributes:
-    policy: what is trained; its weights are given with each call.
-    teacher: who writes in its place where c.method says so; may be None.
+    policy: the model in training; its weights are passed to each call.
+    teacher: samples in place of the policy for methods 'distill' and
+      'rejection'; may be None.
     oracle: from `oracle.make_oracle`, for dialogues.
-    initial: the policy before training, where its beliefs are asked for.
+    initial: the policy before training, for dialogue.belief='initial'.
     forward: (parameters, batch) -> Outputs, for rewards that read the
       policy's own probabilities.
   """
@@ -75,19 +78,27 @@ class Collector(NamedTuple):
   tasks: Sequence[Task]
   sampling: sampler.Sampling
   teacher: FrozenModel | None
-  oracle: Callable
+  oracle: episode.Oracle
   initial: FrozenModel | None
-  forward: Callable
+  forward: Callable[[Any, types.Batch], token_logprobs.Outputs]
 
   def __call__(
-    self, sampler_params, params, step: int, position: int, clock: Callable
+    self,
+    sampler_params: Any,
+    params: Any,
+    step: int,
+    position: int,
+    clock: Callable[[str], None],
   ) -> Collection:
-    """Groups of `step`; sampled again while too few carry gradient.
+    """The rollouts of `step`.
+
+    With max_resample_batches, batches of further tasks are sampled until
+    train_batch_size groups carry gradient (dynamic sampling of DAPO).
 
     Args:
       sampler_params, params: the policy's weights, in both layouts.
       position: in the stream of tasks.
-      clock: called with the name of the stage that ends.
+      clock: called with the name of each stage when it ends.
     """
     c = self.config
     is_dialogue = dialogue.is_dialogue(self.tasks[0])
@@ -131,13 +142,14 @@ class Collector(NamedTuple):
     )
 
   def _writer(self, policy: FrozenModel) -> FrozenModel:
-    """Who writes the rows: see `learner.batches`."""
+    """The model that samples the rows: see the table in `learner.batches`."""
     if self.config.method == 'rl' or self.teacher is None:
       return policy
     return self.teacher
 
   def _single_turn(self, tasks, policy, key, clock) -> groups.Collected:
     c, writer = self.config, self._writer(policy)
+    uses_greedy = 'greedy' in estimators.takes(self.algorithm.estimate)
 
     def sample(prompt, length, sampling=self.sampling, group=c.num_generations):
       out = frozen_model.sample(
@@ -157,7 +169,6 @@ class Collector(NamedTuple):
       batch = sharding.to_mesh(types.flatten(rollout, unweighted, False))
       return sharding.to_host(self.forward(policy.params, batch))
 
-    compares = 'greedy' in estimators.takes(self.algorithm.estimate)
     return single_turn.collect(
       tasks,
       solutions if c.method == 'sft' else sample,
@@ -168,7 +179,7 @@ class Collector(NamedTuple):
       max_prompt_length=c.max_prompt_length,
       timeout_s=c.verify_timeout_s,
       rules=extract.rules_of(c.verifier),
-      greedy=greedy if c.method == 'rl' and compares else None,
+      greedy=greedy if c.method == 'rl' and uses_greedy else None,
       policy_outputs=policy_outputs
       if base.needs_signals(c.reward_funcs)
       else None,
@@ -188,7 +199,7 @@ class Collector(NamedTuple):
         group=c.num_generations,
         limits=limits,
       )
-    episodes, session, bounds = episode.run_episodes(
+    episodes, cache, bounds = episode.run_episodes(
       tasks,
       actor,
       encode=self._encode,
@@ -199,19 +210,19 @@ class Collector(NamedTuple):
       oracle=self.oracle,
     )
     clock('rollout')
-    believed, elicit = None, belief.make_belief_fn(c, policy, self.initial)
+    beliefs, elicit = None, belief.make_belief_fn(c, policy, self.initial)
     if elicit is not None:
-      believed = elicit(episodes, session, bounds)
+      beliefs = elicit(episodes, cache, bounds)
       if not c.dialogue.belief_on_win:
-        for row, g in enumerate(episodes):
-          if g.won:
-            n = len(g.messages)
-            believed[row, n:] = believed[row, n - 1]
+        for row, e in enumerate(episodes):
+          if e.won:
+            n = len(e.messages)
+            beliefs[row, n:] = beliefs[row, n - 1]
       clock('belief')
     out = episode_scores.collect(
       episodes,
       episode_scores.grade(episodes, self.reward),
-      believed,
+      beliefs,
       group=c.num_generations,
       max_turns=limits.turns,
       columns=c.max_prompt_length + limits.length,

@@ -1,8 +1,9 @@
-"""Dialogues with an environment: many episodes advance together, turn by turn.
+"""Dialogues with an environment: a batch of episodes advances turn by turn.
 
-The host's side of `models.dialogue_sampler`: who speaks, what the environment
-replies, which rows go on. A row holds the prompt and all messages and replies,
-exactly as they were sampled or fed; only sampled tokens belong to a turn.
+The host's part of `models.dialogue_sampler`: it queries the environment and
+decides which rows continue. A row holds the prompt and all messages and replies
+with exactly the token ids that were sampled or read; only sampled tokens belong
+to a turn.
 """
 
 import functools
@@ -14,34 +15,43 @@ import numpy as np
 
 from rlvr_jax import enums
 from rlvr_jax.envs import dialogue
+from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import dialogue_sampler, sampler, sharding
 from rlvr_jax.rollouts import single_turn
+from rlvr_jax.tasks import Task
+
+# (tasks, messages so far of each) -> a reply to each
+Oracle = Callable[
+  [Sequence[Task], Sequence[Sequence[str]]], list[dialogue.Reply]
+]
 
 
 class Limits(NamedTuple):
-  """Of one game. Lengths are in tokens."""
+  """Upper limits of one episode. Lengths are in tokens."""
 
   turns: int  # K
-  message: int  # N, of the policy in one turn; the end token counts
-  reply: int  # between two messages, the template's words included
-  length: int  # of all that follows the prompt
-  invalid: int  # turns in all that the rules refuse, then it is over; 0: any
+  message: int  # N, one message of the policy with its end token
+  reply: int  # one reply with the chat template's tokens around it
+  length: int  # everything after the prompt
+  invalid: int  # total of invalid turns that ends the episode; 0: no limit
 
   @property
   def fed(self) -> int:
+    """F: a reply, and before it the last token of the message."""
     return self.reply + 1
 
   @property
   def columns(self) -> int:
+    """M: columns of the cache for everything after the prompt."""
     return self.turns * (self.fed + self.message) + self.fed
 
 
 def dialogue_limits(c, *, evaluating: bool = False) -> Limits:
-  """Limits of a config's dialogues.
+  """Turn and token limits of a config's dialogues.
 
   Args:
-    evaluating: eval.max_turns applies, and the length grows in proportion.
+    evaluating: eval.max_turns applies and the length limit scales with it.
   """
   d, turns = c.dialogue, c.dialogue.max_turns
   message = c.max_completion_length
@@ -59,18 +69,25 @@ def dialogue_limits(c, *, evaluating: bool = False) -> Limits:
 
 
 class Episode(NamedTuple):
-  """One dialogue; the last reply is not in its tokens."""
+  """One dialogue. `tokens` ends with the last message.
 
-  task: Any
-  messages: list[str]  # the policy's
+  Attributes:
+    messages, replies, stops: of each turn.
+    tokens: of the prompt, the messages and the replies between them.
+    turn, logp: of each token; -1 and 0 where it was not sampled.
+    context_ends: number of tokens before each turn; last, that with last_reply.
+    last_reply: its tokens.
+  """
+
+  task: Task
+  messages: list[str]
   replies: list[dialogue.Reply]
   stops: list[enums.Stop]
-  tokens: list[int]  # of prompt, messages and replies
-  turn: list[int]  # -1 for a token that was not sampled
+  tokens: list[int]
+  turn: list[int]
   logp: list[float]
-  # Number of tokens before turn 0, 1, ...; after the last reply.
   context_ends: list[int]
-  last_reply: list[int]  # its tokens, which are not trained on
+  last_reply: list[int]
 
   @property
   def won(self) -> bool:
@@ -82,29 +99,38 @@ class Episode(NamedTuple):
 
   @property
   def counts(self) -> list[int]:
-    """Sampled tokens of each turn."""
+    """Number of sampled tokens in each turn."""
     return np.bincount(
       [t for t in self.turn if t >= 0], minlength=len(self.messages)
     ).tolist()
 
 
 class Actor(NamedTuple):
-  """Who plays. Rows are episodes; arrays are the host's.
+  """What writes the messages of a batch of episodes. Host arrays.
 
-  begin: (prompt i32[P,S], length i32[P]) -> session.
-  turn: (session, inputs i32[B,F], length i32[B], live bool[B], k) -> session,
-    Sampled, columns of the session's cache in use before this message.
+  begin: (prompt i32[P,S], length i32[P]) -> cache.
+  turn: (cache, inputs i32[B,F], length i32[B], live bool[B], k) -> cache,
+    Sampled, number of cache columns in use before this message.
   """
 
-  begin: Callable
-  turn: Callable
+  begin: Callable[[np.ndarray, np.ndarray], Any]
+  turn: Callable[..., tuple[Any, sampler.Sampled, int]]
 
 
 def policy_actor(
-  asked: FrozenModel, sampling, key, *, group: int, limits: Limits
+  policy: FrozenModel,
+  sampling: sampler.Sampling,
+  key: jax.Array,
+  *,
+  group: int,
+  limits: Limits,
 ) -> Actor:
-  """The model speaks. `key` as for `dialogue_sampler.decode_turn`."""
-  params, model = asked.sampler_params, asked.model
+  """Messages sampled from a model.
+
+  Args:
+    key: a PRNG key, or one for each prompt: see `dialogue_sampler.decode_turn`.
+  """
+  params, model = policy.sampler_params, policy.model
   fold = jax.random.fold_in
   at = jax.vmap(fold, in_axes=(0, None)) if key.ndim else fold
   to_mesh = sharding.to_mesh
@@ -136,27 +162,26 @@ def policy_actor(
 
 
 def scripted_actor(
-  scripts: Sequence[Sequence[str]], tokenizer, limits
+  scripts: Sequence[Sequence[str]], tokenizer: Tokenizer, limits: Limits
 ) -> Actor:
-  """Speaks what is written, a list of messages for each row, then nothing.
+  """Messages given in advance, a list for each row; after them, none.
 
   Raises:
     ValueError: a message that is longer than the limit.
   """
-
   n = limits.message
   rows = [
-    [tokenizer.encode_answer(text) for text in lines] for lines in scripts
+    [tokenizer.encode_answer(text) for text in script] for script in scripts
   ]
-  for lines, ids in zip(scripts, rows, strict=True):
-    for text, row in zip(lines, ids, strict=True):
-      if len(row) > n:
+  for script, row in zip(scripts, rows, strict=True):
+    for text, ids in zip(script, row, strict=True):
+      if len(ids) > n:
         raise ValueError(
-          f'The scripted message {text[:60]!r} has {len(row)} tokens with its '
+          f'The scripted message {text[:60]!r} has {len(ids)} tokens with its '
           f'end token; max_completion_length is {n}. Raise it.'
         )
 
-  def turn(session, inputs, length, live, k):
+  def turn(cache, inputs, length, live, k):
     b = len(inputs)
     tokens, size = np.zeros((b, n), np.int32), np.zeros(b, np.int32)
     for row in np.flatnonzero(live):
@@ -165,39 +190,42 @@ def scripted_actor(
         tokens[row, : len(ids)], size[row] = ids, len(ids)
     stop = np.full(b, enums.Stop.END, np.int32)
     logp = np.zeros((b, n), np.float32)
-    return session, sampler.Sampled(tokens, logp, size, stop), 0
+    return cache, sampler.Sampled(tokens, logp, size, stop), 0
 
   return Actor(lambda prompt, length: None, turn)
 
 
-def env_replies(tasks, messages) -> list[dialogue.Reply]:
-  """The replies of environments that answer by themselves."""
+def env_replies(
+  tasks: Sequence[Task], messages: Sequence[Sequence[str]]
+) -> list[dialogue.Reply]:
+  """Replies that the environments themselves compute: an `Oracle`."""
   return [dialogue.reply(t, s) for t, s in zip(tasks, messages, strict=True)]
 
 
 def run_episodes(
-  tasks: Sequence,
+  tasks: Sequence[Task],
   actor: Actor,
   *,
-  encode: Callable,
-  tokenizer,
+  encode: Callable[[Task], Sequence[int]],
+  tokenizer: Tokenizer,
   group: int,
   max_prompt_length: int,
   limits: Limits,
-  oracle: Callable = env_replies,
+  oracle: Oracle = env_replies,
 ) -> tuple[list[Episode], Any, np.ndarray]:
-  """`group` episodes of each task, played to their ends.
+  """Runs `group` episodes of each task to their ends.
 
-  A game ends when the environment says so, at the limits, or when the speaker
-  has nothing to say. Rows that have ended wait; shapes stay as they are.
+  An episode ends when the environment ends it, at a limit, or when the actor
+  writes no token. Ended rows stay in the batch, so that shapes are constant.
 
   Args:
     encode: task -> prompt ids.
     oracle: (tasks, messages so far of each) -> a Reply to each.
 
   Returns:
-    B = P*group episodes, those of a task adjacent; the session, which has read
-    all replies; i32[k+1], columns of its memory in use at each moment.
+    B = P*group episodes, those of a task adjacent; the actor's cache, which
+    holds all replies; i32[k+1], number of its columns in use before each of
+    the k turns that were run, then after the last.
 
   Raises:
     ValueError: a prompt or a reply beyond the limits.
@@ -207,68 +235,71 @@ def run_episodes(
   episodes = []
   for i, task in rows:
     ids = prompt[i, : length[i]].tolist()
-    blank = [-1] * len(ids), [0.0] * len(ids)
-    episodes.append(Episode(task, [], [], [], ids, *blank, [len(ids)], []))
-  session = actor.begin(prompt, length)
-  inputs = [[g.tokens[-1]] for g in episodes]
+    turn, logp = [-1] * len(ids), [0.0] * len(ids)
+    episodes.append(Episode(task, [], [], [], ids, turn, logp, [len(ids)], []))
+  cache = actor.begin(prompt, length)
+  inputs = [[e.tokens[-1]] for e in episodes]
   live, bounds = np.ones(len(episodes), bool), []
 
   for k in range(limits.turns):
-    session, drawn, used = actor.turn(
-      session, *_padded(inputs, limits.fed), live, k
+    cache, sampled, used = actor.turn(
+      cache, *_padded(inputs, limits.fed), live, k
     )
     bounds.append(used)
-    live &= drawn.length > 0
+    live &= sampled.length > 0
     inputs = [[] for _ in episodes]
-    speaking = np.flatnonzero(live)
-    for row in speaking:
-      size = drawn.length[row]
-      ids = drawn.tokens[row, :size].tolist()
-      g = episodes[row]
-      g.tokens.extend(ids)
-      g.turn.extend([k] * size)
-      g.logp.extend(drawn.logp[row, :size].tolist())
-      g.stops.append(enums.Stop(int(drawn.stop[row])))
-      g.messages.append(tokenizer.decode(ids))
+    active = np.flatnonzero(live)
+    for row in active:
+      size = sampled.length[row]
+      ids = sampled.tokens[row, :size].tolist()
+      e = episodes[row]
+      e.tokens.extend(ids)
+      e.turn.extend([k] * size)
+      e.logp.extend(sampled.logp[row, :size].tolist())
+      e.stops.append(enums.Stop(int(sampled.stop[row])))
+      e.messages.append(tokenizer.decode(ids))
     replies = oracle(
-      [episodes[r].task for r in speaking],
-      [episodes[r].messages for r in speaking],
+      [episodes[row].task for row in active],
+      [episodes[row].messages for row in active],
     )
-    for row, reply in zip(speaking, replies, strict=True):
-      g = episodes[row]
-      g.replies.append(reply)
-      between = _between(tokenizer, reply.text, g.tokens[-1])
+    for row, reply in zip(active, replies, strict=True):
+      e = episodes[row]
+      e.replies.append(reply)
+      between = _between(tokenizer, reply.text, e.tokens[-1])
       if len(between) > limits.reply:
         raise ValueError(
           f'The reply {reply.text[:60]!r} takes {len(between)} tokens with the '
           f'chat template; dialogue.max_reply_length is {limits.reply}. Raise '
           'it.'
         )
-      inputs[row] = [g.tokens[-1], *between]
-      g.context_ends.append(len(g.tokens) + len(between))
+      inputs[row] = [e.tokens[-1], *between]
+      e.context_ends.append(len(e.tokens) + len(between))
       start = length[rows[row][0]]
-      full = g.context_ends[-1] - start + limits.message > limits.length
-      refused = sum(r.kind == 'invalid' for r in g.replies)
-      out = limits.invalid and refused >= limits.invalid
-      if reply.done or full or out or k + 1 == limits.turns:
+      full = e.context_ends[-1] - start + limits.message > limits.length
+      invalid = sum(r.kind == 'invalid' for r in e.replies)
+      failed = limits.invalid and invalid >= limits.invalid
+      if reply.done or full or failed or k + 1 == limits.turns:
         live[row] = False
-        g.last_reply.extend(between)
+        e.last_reply.extend(between)
       else:
-        g.tokens.extend(between)
-        g.turn.extend([-1] * len(between))
-        g.logp.extend([0.0] * len(between))
+        e.tokens.extend(between)
+        e.turn.extend([-1] * len(between))
+        e.logp.extend([0.0] * len(between))
     if not live.any():
       break
-  nobody = np.zeros(len(episodes), bool)
-  session, _, used = actor.turn(
-    session, *_padded(inputs, limits.fed), nobody, k + 1
+  # The last replies go into the cache too: beliefs are measured after them.
+  none_live = np.zeros(len(episodes), bool)
+  cache, _, used = actor.turn(
+    cache, *_padded(inputs, limits.fed), none_live, k + 1
   )
   bounds.append(used)
-  return episodes, session, np.array(bounds, np.int32)
+  return episodes, cache, np.array(bounds, np.int32)
 
 
-def _padded(rows, width: int) -> tuple[np.ndarray, np.ndarray]:
-  """(tokens i32[B,width], length i32[B])"""
+def _padded(
+  rows: Sequence[Sequence[int]], width: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """(tokens i32[B,width], length i32[B]), right-padded with 0."""
   tokens = np.zeros((len(rows), width), np.int32)
   for row, ids in enumerate(rows):
     tokens[row, : len(ids)] = ids
@@ -276,9 +307,10 @@ def _padded(rows, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.lru_cache(4096)
-def _frames(tokenizer, text, ended):
+def _encoded_reply(tokenizer, text, ended):
   return tokenizer.encode_reply(text, ended)
 
 
-def _between(tokenizer, text: str, last: int) -> list[int]:
-  return _frames(tokenizer, text, last in tokenizer.end_ids)
+def _between(tokenizer: Tokenizer, text: str, last: int) -> list[int]:
+  """Ids of a reply with the template's around it, after token `last`."""
+  return _encoded_reply(tokenizer, text, last in tokenizer.end_ids)

@@ -14,142 +14,152 @@ from rlvr_jax.rollouts.episode import Episode
 def grade(
   episodes: Sequence[Episode], reward: base.Reward
 ) -> list[list[base.RewardResult]]:
-  """Each turn's reward: a turn is a row of its own for `reward`."""
-  rows = []
-  for g in episodes:
-    sizes = g.counts
-    for k, (text, reply) in enumerate(zip(g.messages, g.replies, strict=True)):
+  """The reward of each turn: `reward` sees every turn as a row of its own."""
+  tasks, transcripts = [], []
+  for e in episodes:
+    sizes = e.counts
+    for k, (text, reply) in enumerate(zip(e.messages, e.replies, strict=True)):
       turn = base.Turn(
         index=k,
-        turns=len(g.messages),
+        turns=len(e.messages),
         kind=reply.kind,
-        won=g.won,
-        last=k + 1 == len(g.messages),
+        won=e.won,
+        last=k + 1 == len(e.messages),
       )
-      one = base.Transcript(text, sizes[k], g.stops[k], g.verdict, turn=turn)
-      rows.append((g.task, one))
-  graded = iter(reward([t for t, _ in rows], [s for _, s in rows]))
-  return [[next(graded) for _ in g.messages] for g in episodes]
+      tasks.append(e.task)
+      transcripts.append(
+        base.Transcript(text, sizes[k], e.stops[k], e.verdict, turn=turn)
+      )
+  results = iter(reward(tasks, transcripts))
+  return [[next(results) for _ in e.messages] for e in episodes]
 
 
-def transcript(g: Episode) -> base.Transcript:
-  """The whole game as one completion: the policy's messages, line by line."""
+def transcript(e: Episode) -> base.Transcript:
+  """The whole episode as one completion: the policy's messages, one a line."""
   return base.Transcript(
-    completion='\n'.join(g.messages),
-    num_tokens=sum(g.counts),
-    stop=g.stops[-1] if g.stops else enums.Stop.NONE,
-    verdict=g.verdict,
-    kinds=tuple(r.kind for r in g.replies),
+    completion='\n'.join(e.messages),
+    num_tokens=sum(e.counts),
+    stop=e.stops[-1] if e.stops else enums.Stop.NONE,
+    verdict=e.verdict,
+    kinds=tuple(r.kind for r in e.replies),
   )
 
 
-def total(graded: Sequence[base.RewardResult]) -> base.RewardResult:
-  """A game's reward: the sum over its turns, of every part too."""
-  kept = [g for g in graded if not g.refused]
+def total(results: Sequence[base.RewardResult]) -> base.RewardResult:
+  """An episode's reward: value and parts summed over its turns.
+
+  Refused turns are left out; the episode is refused if all of its turns are.
+  """
+  counted = [r for r in results if not r.refused]
   parts = {}
-  for name, value in (x for g in kept for x in g.parts.items()):
+  for name, value in (x for r in counted for x in r.parts.items()):
     parts[name] = parts.get(name, 0.0) + value
   return base.RewardResult(
-    sum(g.value for g in kept), parts, refused=not kept and bool(graded)
+    sum(r.value for r in counted), parts, refused=not counted and bool(results)
   )
 
 
-def to_rollout(episodes, group: int, columns: int) -> types.Rollout:
-  """Rows [P,G,columns], right-padded."""
+def to_rollout(
+  episodes: Sequence[Episode], group: int, columns: int
+) -> types.Rollout:
+  """Rows [P,G,T] with T = `columns`, right-padded. Host arrays."""
   b = len(episodes)
   tokens = np.zeros((b, columns), np.int32)
   turn = np.full((b, columns), -1, np.int32)
   logp = np.zeros((b, columns), np.float32)
-  for row, g in enumerate(episodes):
-    n = len(g.tokens)
-    tokens[row, :n], turn[row, :n], logp[row, :n] = g.tokens, g.turn, g.logp
-  cut = lambda x: np.asarray(x).reshape(-1, group, *np.shape(x)[1:])
+  for row, e in enumerate(episodes):
+    n = len(e.tokens)
+    tokens[row, :n], turn[row, :n], logp[row, :n] = e.tokens, e.turn, e.logp
+  grouped = lambda x: np.asarray(x).reshape(-1, group, *np.shape(x)[1:])
   return types.Rollout(
-    tokens=cut(tokens),
-    length=cut(np.array([len(g.tokens) for g in episodes], np.int32)),
-    turn=cut(turn),
-    logp=cut(logp),
-    stop=cut(
-      np.array([g.stops[-1] if g.stops else 0 for g in episodes], np.int32)
+    tokens=grouped(tokens),
+    length=grouped(np.array([len(e.tokens) for e in episodes], np.int32)),
+    turn=grouped(turn),
+    logp=grouped(logp),
+    stop=grouped(
+      np.array([e.stops[-1] if e.stops else 0 for e in episodes], np.int32)
     ),
   )
 
 
 def collect(
   episodes: Sequence[Episode],
-  graded: Sequence[Sequence[base.RewardResult]],
+  results: Sequence[Sequence[base.RewardResult]],
   belief: np.ndarray | None,
   *,
   group: int,
   max_turns: int,
   columns: int,
 ) -> groups.Collected:
-  """Games with their rewards as what the loop learns from and writes down."""
+  """Finished episodes and their rewards as groups: see `groups.Collected`.
+
+  Args:
+    episodes: B of them, those of a task adjacent.
+    results: of `grade`, [B][turns of the episode].
+    belief: f32[B,K+1], or None.
+    max_turns: K.
+    columns: T.
+  """
   b = len(episodes)
   reward = np.zeros((b, max_turns), np.float32)
-  took = np.zeros((b, max_turns), bool)
-  for row, turns_ in enumerate(graded):
-    for k, g in enumerate(turns_):
-      reward[row, k], took[row, k] = (
-        (0, False) if g.refused else (g.value, True)
-      )
-  cut = lambda x: x.reshape(-1, group, *x.shape[1:])
+  took_place = np.zeros((b, max_turns), bool)
+  for row, turns in enumerate(results):
+    for k, result in enumerate(turns):
+      if not result.refused:
+        reward[row, k], took_place[row, k] = result.value, True
+  grouped = lambda x: x.reshape(-1, group, *x.shape[1:])
   lists = lambda x: [x[i : i + group] for i in range(0, b, group)]
   rollout = to_rollout(episodes, group, columns)
-  believed = [None] * b if belief is None else list(belief)
+  beliefs = [None] * b if belief is None else list(belief)
   score = types.Score(
-    reward=cut(reward),
-    turns=cut(took),
-    belief=None if belief is None else cut(belief),
-    verdict=cut(np.array([g.verdict for g in episodes], np.int32)),
+    reward=grouped(reward),
+    turns=grouped(took_place),
+    belief=None if belief is None else grouped(belief),
+    verdict=grouped(np.array([e.verdict for e in episodes], np.int32)),
   )
   types.check_rollout(rollout, score)
+  rows = list(zip(episodes, results, beliefs, strict=True))
   return groups.Collected(
-    tasks=[g.task for g in episodes[::group]],
+    tasks=[e.task for e in episodes[::group]],
     rollout=rollout,
     score=score,
-    transcripts=lists([transcript(g) for g in episodes]),
-    graded=lists([total(x) for x in graded]),
-    episodes=lists(list(zip(episodes, graded, believed, strict=True))),
-    log_fields=lists(
-      [record(*x) for x in zip(episodes, graded, believed, strict=True)]
-    ),
+    transcripts=lists([transcript(e) for e in episodes]),
+    results=lists([total(turns) for turns in results]),
+    episodes=lists(rows),
+    log_fields=lists([record(*row) for row in rows]),
   )
 
 
 def metrics(parts: Sequence[groups.Collected]) -> dict[str, float]:
-  """Means over every game, and over every turn, that was played.
+  """Metrics of dialogues: means over all episodes, or over all their turns.
 
-  turns/gain: bits that a question is expected to bring, under the exact
-  posterior; belief/gap: elicited minus exact log-belief, nats, and
-  belief/correlation between the two over all moments but those after a win:
-  where there is one.
+  With an exact posterior in the environment: turns/gain, expected information
+  of a message, bits; belief/gap, elicited minus exact log-belief, nats;
+  belief/correlation of the two. The last two leave out moments after a win.
   """
-  every = [x for c in parts for group in c.episodes for x in group]
+  rows = [x for c in parts for group in c.episodes for x in group]
   mean = lambda x: float(np.mean(x)) if len(x) else float('nan')
-  kinds = [r.kind for g, _, _ in every for r in g.replies]
+  kinds = [r.kind for e, _, _ in rows for r in e.replies]
   out = {
-    'turns/mean': mean([len(g.messages) for g, _, _ in every]),
-    'turns/to_success': mean([len(g.messages) for g, _, _ in every if g.won]),
+    'turns/mean': mean([len(e.messages) for e, _, _ in rows]),
+    'turns/to_success': mean([len(e.messages) for e, _, _ in rows if e.won]),
     'turns/invalid': mean([k == 'invalid' for k in kinds]),
     'turns/repeated': mean([k == 'repeated' for k in kinds]),
   }
-  gains = [dialogue.information(g.task, g.messages) for g, _, _ in every]
+  gains = [dialogue.information(e.task, e.messages) for e, _, _ in rows]
   if gains and gains[0] is not None:
-    out['turns/gain'] = mean([x for row in gains for x in row])
-  believed = [
-    (g, b[: len(g.messages) + 1]) for g, _, b in every if b is not None
-  ]
-  if believed:
-    out['belief/first'] = mean([b[0] for _, b in believed])
-    out['belief/last'] = mean([b[-1] for _, b in believed])
-    exact = [dialogue.posterior(g.task, g.messages) for g, _ in believed]
+    out['turns/gain'] = mean([x for gain in gains for x in gain])
+  beliefs = [(e, b[: len(e.messages) + 1]) for e, _, b in rows if b is not None]
+  if beliefs:
+    out['belief/first'] = mean([b[0] for _, b in beliefs])
+    out['belief/last'] = mean([b[-1] for _, b in beliefs])
+    exact = [dialogue.posterior(e.task, e.messages) for e, _ in beliefs]
     if exact[0] is not None:
-      # After a winning turn no belief was asked for, unless belief_on_win.
-      before_end = lambda g, x: x[: len(g.messages) + 1 - g.won]
-      x = np.concatenate([before_end(g, b) for g, b in believed])
+      # No belief is elicited after a winning turn, unless belief_on_win.
+      before_win = lambda e, x: x[: len(e.messages) + 1 - e.won]
+      x = np.concatenate([before_win(e, b) for e, b in beliefs])
       y = np.concatenate(
-        [before_end(g, e) for (g, _), e in zip(believed, exact, strict=True)]
+        [before_win(e, p) for (e, _), p in zip(beliefs, exact, strict=True)]
       )
       out['belief/gap'] = mean(x - y)
       varies = len(x) > 1 and x.std() > 0 and y.std() > 0
@@ -159,17 +169,19 @@ def metrics(parts: Sequence[groups.Collected]) -> dict[str, float]:
   return out
 
 
-def record(game: Episode, graded, belief) -> dict:
-  """What rollouts.jsonl says of a game's turns."""
-  lines = []
-  for k, (said, reply) in enumerate(
-    zip(game.messages, game.replies, strict=True)
-  ):
-    line = {'said': said, 'reply': reply.text, 'kind': reply.kind}
-    if graded is not None:
-      line |= {'reward': graded[k].value, 'parts': graded[k].parts}
+def record(
+  e: Episode,
+  results: Sequence[base.RewardResult] | None,
+  belief: np.ndarray | None,
+) -> dict:
+  """An episode's fields in rollouts.jsonl: its turns, and beliefs if any."""
+  turns = []
+  for k, (message, reply) in enumerate(zip(e.messages, e.replies, strict=True)):
+    turn = {'said': message, 'reply': reply.text, 'kind': reply.kind}
+    if results is not None:
+      turn |= {'reward': results[k].value, 'parts': results[k].parts}
     if belief is not None:
-      line['belief'] = float(belief[k + 1])
-    lines.append(line)
+      turn['belief'] = float(belief[k + 1])
+    turns.append(turn)
   first = {} if belief is None else {'belief': float(belief[0])}
-  return first | {'turns': lines}
+  return first | {'turns': turns}

@@ -1,17 +1,23 @@
-"""What method='sft' imitates: worked solutions, messages of demonstrations."""
+"""Targets of method='sft': worked solutions and demonstrated messages."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from rlvr_jax import enums
+from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.models import sampler
+from rlvr_jax.tasks import Task
 
 
-def targets(tasks, tokenizer, max_completion_length: int) -> sampler.Sampled:
-  """The tasks' worked solutions as if they had been sampled, end token too.
+def targets(
+  tasks: Sequence[Task], tokenizer: Tokenizer, max_completion_length: int
+) -> sampler.Sampled:
+  """The tasks' worked solutions in the form of samples, end token included.
 
   Raises:
     ValueError: a task without `data['solution']`, or one whose solution has
-      more than max_completion_length tokens: names it and the remedy.
+      more than max_completion_length tokens.
   """
   n = max_completion_length
   tokens = np.zeros((len(tasks), n), np.int32)
@@ -20,7 +26,7 @@ def targets(tasks, tokenizer, max_completion_length: int) -> sampler.Sampled:
     if not isinstance(task.data.get('solution'), str):
       raise ValueError(
         f"Task {task.id!r} has no worked solution, which method='sft' "
-        "imitates: its environment must give data['solution'], a text, as "
+        "imitates: its environment must give data['solution'], a string, as "
         'gsm8k and jsonl files with a solution do.'
       )
     ids = tokenizer.encode_answer(task.data['solution'])
@@ -35,8 +41,8 @@ def targets(tasks, tokenizer, max_completion_length: int) -> sampler.Sampled:
   return sampler.Sampled(tokens, np.zeros((len(tasks), n)), length, stop)
 
 
-def demonstrations(tasks, group: int) -> list[list[str]]:
-  """The messages that method='sft' imitates, for each row.
+def demonstrations(tasks: Sequence[Task], group: int) -> list[list[str]]:
+  """The demonstrated messages of each row: `group` rows per task.
 
   Raises:
     ValueError: a task without data['demonstration'].

@@ -1,6 +1,7 @@
-"""Tasks to scored rollouts: encode, sample, verify, reward, refill.
+"""Single-turn rollouts: encode prompts, sample, verify, reward.
 
-Host code around one device program. Letters as in `types`.
+Host code around one device program. Letters as in `types`; S prompt columns,
+N completion columns.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,17 +9,24 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rlvr_jax import enums, types
+from rlvr_jax.io.encoding import Tokenizer
+from rlvr_jax.models import sampler, token_logprobs
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import certainty_signals, groups
+from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import dispatch
 from rlvr_jax.verifiers.extraction import extract
 
 
-def encode_prompts(tasks, encode, max_prompt_length: int):
+def encode_prompts(
+  tasks: Sequence[Task],
+  encode: Callable[[Task], Sequence[int]],
+  max_prompt_length: int,
+) -> tuple[np.ndarray, np.ndarray]:
   """(tokens i32[P,S], length i32[P]), right-padded with 0.
 
   Raises:
-    ValueError: a prompt longer than S: names the task and the remedy.
+    ValueError: a prompt that is empty or longer than S = max_prompt_length.
   """
   tokens = np.zeros((len(tasks), max_prompt_length), np.int32)
   length = np.zeros(len(tasks), np.int32)
@@ -34,12 +42,17 @@ def encode_prompts(tasks, encode, max_prompt_length: int):
   return tokens, length
 
 
-def to_rollout(prompt, prompt_length, sampled, group: int) -> types.Rollout:
-  """Rows prompt + completion, right-padded: T = S + N. Host arrays.
+def to_rollout(
+  prompt: np.ndarray,
+  prompt_length: np.ndarray,
+  sampled: sampler.Sampled,
+  group: int,
+) -> types.Rollout:
+  """Rows of prompt and completion, right-padded to T = S + N. Host arrays.
 
   Args:
     prompt: i32[P,S]; prompt_length: i32[P].
-    sampled: a `sampler.Sampled` of host arrays, B = P*group.
+    sampled: host arrays, B = P*group rows.
   """
   p, s = prompt.shape
   b, n = sampled.tokens.shape
@@ -49,125 +62,149 @@ def to_rollout(prompt, prompt_length, sampled, group: int) -> types.Rollout:
   for row in range(b):
     start, size = prompt_length[row // group], sampled.length[row]
     tokens[row, :start] = prompt[row // group, :start]
-    here = slice(start, start + size)
-    tokens[row, here] = sampled.tokens[row, :size]
-    logp[row, here] = sampled.logp[row, :size]
-    turn[row, here] = 0
-  cut = lambda x: x.reshape(p, group, *x.shape[1:])
+    completion = slice(start, start + size)
+    tokens[row, completion] = sampled.tokens[row, :size]
+    logp[row, completion] = sampled.logp[row, :size]
+    turn[row, completion] = 0
+  grouped = lambda x: x.reshape(p, group, *x.shape[1:])
   return types.Rollout(
-    tokens=cut(tokens),
-    length=cut(np.repeat(prompt_length, group) + sampled.length),
-    turn=cut(turn),
-    logp=cut(logp),
-    stop=cut(np.asarray(sampled.stop)),
+    tokens=grouped(tokens),
+    length=grouped(np.repeat(prompt_length, group) + sampled.length),
+    turn=grouped(turn),
+    logp=grouped(logp),
+    stop=grouped(np.asarray(sampled.stop)),
   )
 
 
 def transcribe(
-  tasks,
-  sampled,
-  tokenizer,
+  tasks: Sequence[Task],
+  sampled: sampler.Sampled,
+  tokenizer: Tokenizer,
   timeout_s: float,
   rules: extract.Rules = extract.RULES,
-):
-  """[P*G] transcripts, each verified against its task."""
+) -> tuple[list[Task], list[base.Transcript]]:
+  """The task and the verified transcript of each of the B = P*G rows.
+
+  Args:
+    sampled: host arrays.
+    timeout_s: seconds that the verification of one completion may take.
+    rules: how the final answer is found in a completion.
+  """
   group = len(sampled.tokens) // len(tasks)
   texts = [
     tokenizer.decode(row[:size])
     for row, size in zip(sampled.tokens, sampled.length, strict=True)
   ]
-  each = [task for task in tasks for _ in range(group)]
-  cut = np.asarray(sampled.stop) == enums.Stop.LENGTH
-  how = {'truncated': cut, 'rules': rules}
-  late: set[int] = set()
+  row_tasks = [task for task in tasks for _ in range(group)]
+  truncated = np.asarray(sampled.stop) == enums.Stop.LENGTH
+  timed_out: set[int] = set()
   verdicts = dispatch.verify(
-    each, texts, timeout_s=timeout_s, timed_out=late, **how
+    row_tasks,
+    texts,
+    timeout_s=timeout_s,
+    timed_out=timed_out,
+    truncated=truncated,
+    rules=rules,
   )
-  unmarked = dispatch.fallback(each, texts, **how)
-  return each, [
+  fallbacks = dispatch.fallback(
+    row_tasks, texts, truncated=truncated, rules=rules
+  )
+  return row_tasks, [
     base.Transcript(
       text,
       int(size),
       enums.Stop(int(stop)),
       verdict,
       fallback=fallback,
-      timed_out=i in late,
+      timed_out=i in timed_out,
       rules=rules,
       prefill=tokenizer.prefill,
     )
     for i, (text, size, stop, verdict, fallback) in enumerate(
-      zip(texts, sampled.length, sampled.stop, verdicts, unmarked, strict=True)
+      zip(texts, sampled.length, sampled.stop, verdicts, fallbacks, strict=True)
     )
   ]
 
 
-def score(graded, transcripts) -> types.Score:
-  """One turn a row (K=1); a refused row's turn did not take place. [P,G]."""
+def score(
+  results: Sequence[Sequence[base.RewardResult]],
+  transcripts: Sequence[Sequence[base.Transcript]],
+) -> types.Score:
+  """The Score of results and transcripts [P][G], with one turn per row (K=1).
+
+  The turn of a refused row counts as not having taken place.
+  """
   table = lambda f, rows, dtype: np.array(
     [[f(x) for x in row] for row in rows], dtype
   )
   return types.Score(
-    reward=table(lambda g: g.value, graded, np.float32)[..., None],
-    turns=table(lambda g: not g.refused, graded, bool)[..., None],
+    reward=table(lambda r: r.value, results, np.float32)[..., None],
+    turns=table(lambda r: not r.refused, results, bool)[..., None],
     belief=None,
     verdict=table(lambda t: t.verdict, transcripts, np.int32),
   )
 
 
 def collect(
-  tasks: Sequence,
-  sample: Callable,
+  tasks: Sequence[Task],
+  sample: Callable[[np.ndarray, np.ndarray], sampler.Sampled],
   *,
-  encode: Callable,
-  tokenizer,
+  encode: Callable[[Task], Sequence[int]],
+  tokenizer: Tokenizer,
   reward: base.Reward,
   group: int,
   max_prompt_length: int,
   timeout_s: float,
   rules: extract.Rules = extract.RULES,
   greedy: Callable | None = None,
-  policy_outputs: Callable | None = None,
-  clock: Callable = lambda name: None,
+  policy_outputs: Callable[[types.Rollout], token_logprobs.Outputs]
+  | None = None,
+  clock: Callable[[str], None] = lambda name: None,
 ) -> groups.Collected:
   """Samples `group` completions of each task and scores them.
 
   Args:
-    sample: (prompt i32[P,S], length i32[P]) -> Sampled of host arrays.
+    sample: (prompt i32[P,S], length i32[P]) -> Sampled of host arrays, `group`
+      rows per prompt.
     encode: task -> prompt ids.
-    rules: how answers are found.
-    greedy: like `sample`, one greedy row a prompt; its rewards are kept as
-      `score.greedy`, 0 for a row that is refused.
-    policy_outputs: Rollout -> `logprobs.Outputs` of it, where a reward reads the
-      policy's own probabilities.
-    clock: called with the name of the stage that ends.
+    timeout_s, rules: see `transcribe`.
+    greedy: like `sample`, one greedy row per prompt; its rewards become
+      `score.greedy`, 0 for a refused row.
+    policy_outputs: the policy's outputs on a rollout's rows; given if a reward
+      reads the policy's own probabilities.
+    clock: called with the name of each stage when it ends.
 
   Raises:
-    ValueError: a prompt that is too long, or a broken invariant of Rollout.
+    ValueError: a prompt that is too long, or a violated invariant of Rollout.
   """
   prompt, length = encode_prompts(tasks, encode, max_prompt_length)
   sampled = sample(prompt, length)
-  best = None if greedy is None else greedy(prompt, length)
+  greedy_sampled = None if greedy is None else greedy(prompt, length)
   clock('rollout')
-  each, transcripts = transcribe(tasks, sampled, tokenizer, timeout_s, rules)
+  row_tasks, transcripts = transcribe(
+    tasks, sampled, tokenizer, timeout_s, rules
+  )
   rollout = to_rollout(prompt, length, sampled, group)
   if policy_outputs is not None:
     transcripts = certainty_signals.attach(
       transcripts,
-      rollout.turn.reshape(len(each), -1),
+      rollout.turn.reshape(len(row_tasks), -1),
       sampled,
       policy_outputs(rollout),
       tokenizer.decode,
     )
-  graded = reward(each, transcripts)
-  cut = lambda rows: [rows[i : i + group] for i in range(0, len(rows), group)]
-  transcripts, graded = cut(transcripts), cut(graded)
-  rollout_score = score(graded, transcripts)
-  if best is not None:
-    rows = reward(*transcribe(tasks, best, tokenizer, timeout_s, rules))
-    baseline = np.array([[g.value] for g in rows], np.float32)
+  results = reward(row_tasks, transcripts)
+  lists = lambda rows: [rows[i : i + group] for i in range(0, len(rows), group)]
+  transcripts, results = lists(transcripts), lists(results)
+  rollout_score = score(results, transcripts)
+  if greedy_sampled is not None:
+    greedy_results = reward(
+      *transcribe(tasks, greedy_sampled, tokenizer, timeout_s, rules)
+    )
+    baseline = np.array([[r.value] for r in greedy_results], np.float32)
     rollout_score = rollout_score.replace(greedy=baseline)
   types.check_rollout(rollout, rollout_score)
   clock('reward')
   return groups.Collected(
-    list(tasks), rollout, rollout_score, transcripts, graded
+    list(tasks), rollout, rollout_score, transcripts, results
   )

@@ -1,8 +1,8 @@
-"""The programs of a run, compiled for a TPU slice that is not there.
+"""Does a run fit a TPU slice? Compiles its programs ahead of time.
 
-Arguments are abstract, devices come from a description of the slice, so a
-machine without TPUs says what each chip would hold and what would travel
-between chips. Nothing runs; no speed is claimed.
+Arguments are abstract and devices come from a description of the slice, so any
+machine with libtpu can report the memory per chip and the collectives. Nothing
+runs; no speed is claimed.
 """
 
 import functools
@@ -10,10 +10,11 @@ import math
 import re
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from jax.experimental import topologies
 
@@ -27,17 +28,17 @@ KEY = jax.eval_shape(lambda: jax.random.key(0))
 
 
 class Chip(NamedTuple):
-  """A TPU generation. A device is what JAX shows: a chip, or a half of one."""
+  """A TPU generation. A device is a `jax.Device`: a chip, or half of one."""
 
-  hbm: int  # GiB a chip, as published (docs.cloud.google.com/tpu/docs)
-  usable: float  # GiB a device that the compiler hands out
-  example: str  # a slice, as `topology` takes it
-  per_chip: int = 1  # devices a chip
+  hbm: int  # GiB per chip, as published (docs.cloud.google.com/tpu/docs)
+  usable: float  # GiB per device that the compiler allocates from
+  example: str  # a slice, as for `topology`
+  per_chip: int = 1  # devices per chip
   options: tuple = ()
 
 
 CHIPS = {
-  # Without megacore v4 would show two devices a chip, as no one runs it.
+  # v4 runs as one device per chip (megacore); the description has two.
   'v4': Chip(32, 30.75, '2x2x2', options=(('chip_config_name', 'megacore'),)),
   'v5e': Chip(16, 15.75, '4x4'),
   'v5p': Chip(95, 95.0, '2x2x2'),
@@ -47,13 +48,13 @@ CHIPS = {
 
 
 class Memory(NamedTuple):
-  """Bytes a device."""
+  """Bytes per device."""
 
   arguments: int
-  outputs: int  # without those that reuse an argument's memory
+  outputs: int  # other than those in donated arguments
   reused: int  # outputs in donated arguments
   temporaries: int
-  resident: int  # of the run, not of this program: it stays there meanwhile
+  resident: int  # arrays of the run that are no argument of this program
 
   @property
   def total(self) -> int:
@@ -62,32 +63,36 @@ class Memory(NamedTuple):
 
 
 class Report(NamedTuple):
+  """The outcome of compiling one program."""
+
   name: str
-  memory: Memory | None  # None: the compiler refused
+  memory: Memory | None  # None: the compiler refused, it does not fit
   refusal: str
   collectives: list[hlo.Collective]
   seconds: float
 
 
 class Program(NamedTuple):
+  """A program to compile."""
+
   name: str
-  lower: Callable  # () -> jax.stages.Lowered
+  lower: Callable[[], jax.stages.Lowered]
   resident: int  # see Memory
-  weights: object = None  # abstract, the sampler's layout: of one that decodes
+  weights: Any = None  # abstract, the sampler's layout; of programs that decode
 
 
-def topology(name: str) -> tuple[Chip, list]:
-  """The chip and the devices of a slice such as 'v5e:8x8'.
+def topology(name: str) -> tuple[Chip, list[jax.Device]]:
+  """The chip and the (abstract) devices of a slice such as 'v5e:8x8'.
 
   Raises:
     ValueError: libtpu is missing, or there is no such slice.
   """
   kind, _, shape = name.partition(':')
-  spelled = ', '.join(f'{k}:{chip.example}' for k, chip in CHIPS.items())
+  examples = ', '.join(f'{k}:{chip.example}' for k, chip in CHIPS.items())
   if kind not in CHIPS or not re.fullmatch(r'\d+(x\d+){1,2}', shape):
     raise ValueError(
-      f'Unknown topology {name!r}.{registry.nearest(kind, CHIPS)} Spell it '
-      f'GENERATION:SHAPE, the shape in chips, for example {spelled}. v5e and '
+      f'Unknown topology {name!r}.{registry.nearest(kind, CHIPS)} Write it '
+      f'GENERATION:SHAPE, the shape in chips, for example {examples}. v5e and '
       'v6e have two axes, the others three.'
     )
   chip = CHIPS[kind]
@@ -95,7 +100,7 @@ def topology(name: str) -> tuple[Chip, list]:
   if set(shape.split('x')) == {'1'}:
     options['chips_per_host_bounds'] = (1, 1, 1)
   try:
-    found = topologies.get_topology_desc(
+    description = topologies.get_topology_desc(
       platform='tpu', topology_name=name, **options
     )
   except RuntimeError as e:
@@ -106,17 +111,19 @@ def topology(name: str) -> tuple[Chip, list]:
       ) from e
     raise ValueError(
       f'No slice {name!r}: {_first_line(e)} Known generations, each with a '
-      f'slice: {spelled}. A slice is made of hosts of 2x2 chips.'
+      f'slice: {examples}. A slice is made of hosts of 2x2 chips.'
     ) from e
-  return chip, found.devices
+  return chip, description.devices
 
 
-def programs(c, mesh) -> list[Program]:
-  """What a training run compiles on `mesh`: to_sampler, sample, update; with a
-  kl in the loss reference; with a critic or a correction prepare. For dialogues
-  begin and turn instead of sample, and belief where there is one.
+def programs(
+  c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> list[Program]:
+  """The programs that a training run compiles on `mesh`.
 
-  Weights are not read: `model.name` gives the architecture only.
+  to_sampler, sample and update; `reference` with a KL term; `prepare` with a
+  critic or a correction. Dialogues have `begin` and `turn` instead of sample,
+  and `belief` if it is measured. No weights are read.
 
   Raises:
     ValueError: a config that the run would refuse.
@@ -149,7 +156,7 @@ def programs(c, mesh) -> list[Program]:
     )
 
   def sample():
-    # An end id is data to the program: any one stands for the tokenizer's.
+    # The tokenizer is not read; the number 0 stands for its end token.
     sampling = sampler.Sampling(n, (0,), c.temperature)
     return sampler.sample.lower(
       weights,
@@ -161,14 +168,14 @@ def programs(c, mesh) -> list[Program]:
       group=c.num_generations,
     )
 
-  # The weights of the reference, or of a frozen copy that says its beliefs.
-  frozen = is_dialogue and c.dialogue.belief == 'initial'
-  kept = nbytes(state.params) if algo.kl or frozen else 0
+  # The weights from before training: of the KL term, or for initial beliefs.
+  initial = is_dialogue and c.dialogue.belief == 'initial'
+  kept = nbytes(state.params) if algo.kl or initial else 0
   teacher = None
   if x.matched is not None:
     teacher = sharding.abstract_params(x.matched, mesh)
   all_state = nbytes(state)
-  found = [
+  out = [
     Program(
       'to_sampler',
       lambda: to_sampler.lower(state.params),
@@ -184,7 +191,7 @@ def programs(c, mesh) -> list[Program]:
     ),
   ]
   if algo.critic or algo.correction:
-    found.append(
+    out.append(
       Program(
         'prepare',
         lambda: built.prepare.lower(state.params, bare, floats),
@@ -192,19 +199,19 @@ def programs(c, mesh) -> list[Program]:
       )
     )
   if algo.kl:
-    # The reference has its own weights; the policy's state waits.
-    found.append(
+    # Its argument is the reference's weights, so the state is resident.
+    out.append(
       Program(
         'reference',
         lambda: built.forward.lower(state.params, bare),
         all_state,
       )
     )
-  return found
+  return out
 
 
 def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
-  """begin, turn and, where it is measured, belief; see `turns`, `belief`."""
+  """Programs of `models.dialogue_sampler` and `rollouts.belief`."""
   limits, group = episode.dialogue_limits(c), c.num_generations
   p, b = c.train_batch_size, c.train_batch_size * group
   numbers = lambda *shape: of(shape, jnp.int32)
@@ -221,8 +228,8 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
     )
 
   @functools.cache
-  def memory():
-    # How the compiler spreads it is known only then.
+  def cache():
+    # Its sharding is the compiler's choice, known once `begin` is compiled.
     lowered = begin()
     return jax.tree.map(
       lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
@@ -233,7 +240,7 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
   def turn():
     return dialogue_sampler.decode_turn.lower(
       weights,
-      memory(),
+      cache(),
       numbers(b, limits.fed),
       numbers(b),
       flags(b),
@@ -242,12 +249,12 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
       sampling=sampler.Sampling(limits.message, (0,), c.temperature),
     )
 
-  def believe():
+  def measure_belief():
     probe = b, c.dialogue.max_elicit_length
     moments = b, limits.turns + 1
     return belief.measure.lower(
       weights,
-      memory(),
+      cache(),
       numbers(*moments),
       flags(*moments),
       numbers(*probe),
@@ -256,17 +263,17 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
       chunk=c.logits_chunk,
     )
 
-  found = [
+  out = [
     Program('begin', begin, resident),
     Program('turn', turn, resident, weights),
   ]
   if c.dialogue.belief:
-    found.append(Program('belief', believe, resident))
-  return found
+    out.append(Program('belief', measure_belief, resident))
+  return out
 
 
-def nbytes(tree) -> int:
-  """Bytes a device of abstract arrays with shardings."""
+def nbytes(tree: Any) -> int:
+  """Bytes per device of a tree of abstract arrays with shardings."""
   total = 0
   for x in jax.tree.leaves(tree):
     if jnp.issubdtype(x.dtype, jax.dtypes.extended):
@@ -276,8 +283,8 @@ def nbytes(tree) -> int:
   return total
 
 
-def compile_program(program: Program, mesh) -> Report:
-  """Lowers and compiles. A program too large for the chip is a `refusal`."""
+def compile_program(program: Program, mesh: jax.sharding.Mesh) -> Report:
+  """Lowers and compiles a program; too large for the chip is a `refusal`."""
   started = time.perf_counter()
   took = lambda: time.perf_counter() - started
   try:
@@ -295,8 +302,8 @@ def compile_program(program: Program, mesh) -> Report:
     temporaries=m.temp_size_in_bytes,
     resident=program.resident,
   )
-  found = hlo.collectives(compiled.as_text())
-  return Report(program.name, memory, '', found, took())
+  collectives = hlo.collectives(compiled.as_text())
+  return Report(program.name, memory, '', collectives, took())
 
 
 def _first_line(e):

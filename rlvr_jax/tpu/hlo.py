@@ -1,8 +1,9 @@
-"""What travels between chips, read from the text of a compiled program."""
+"""What travels between chips? Parses the collectives in compiled HLO text."""
 
 import math
 import re
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 
@@ -17,14 +18,16 @@ COLLECTIVES = (
   'collective-permute',
   'collective-broadcast',
 )
-# Those that can bring a shard of a weight to another chip whole.
+# Those that can move a shard of a weight to another chip.
 MOVES = ('all-gather', 'all-to-all', 'ragged-all-to-all', 'collective-permute')
 
 
 class Collective(NamedTuple):
+  """One collective operation of a program."""
+
   kind: str
-  shapes: tuple[tuple[str, tuple[int, ...]], ...]  # (dtype, shape) a device
-  bytes: int  # of the result a device
+  shapes: tuple[tuple[str, tuple[int, ...]], ...]  # (dtype, shape) per device
+  bytes: int  # of the result, per device
   in_loop: bool  # inside the body of a while loop
 
 
@@ -42,9 +45,9 @@ _SHAPE = re.compile(r'\b([a-z]+\d+\w*|pred)\[([\d,]*)\]')
 def collectives(text: str) -> list[Collective]:
   """The collectives in the text of a compiled program.
 
-  Each is counted once, also in the body of a loop that runs it many times.
-  The compiler copies one into each fusion that it overlaps with: copies share
-  a channel, so they count once too.
+  Each is listed once, however often its loop runs. The compiler copies a
+  collective into each fusion that it overlaps with; copies share a channel id
+  and are listed once too.
   """
   lines, calls, bodies, at = {}, {}, set(), ''
   for line in text.splitlines():
@@ -63,14 +66,14 @@ def collectives(text: str) -> list[Collective]:
     if name in calls and name not in looped:
       looped.add(name)
       todo += calls[name]
-  found = {}
-  for name, some in lines.items():
-    for line in some:
+  unique = {}
+  for name, with_collective in lines.items():
+    for line in with_collective:
       one = _collective(line, name, name in looped)
       channel = re.search(r'channel_id=\d+', line)
       key = channel[0] if channel else f'{name}: {line}'
-      found.setdefault((key, one.kind, one.shapes), one)
-  return list(found.values())
+      unique.setdefault((key, one.kind, one.shapes), one)
+  return list(unique.values())
 
 
 def _collective(line, computation, in_loop):
@@ -80,7 +83,7 @@ def _collective(line, computation, in_loop):
     for dtype, dims in _SHAPE.findall(line[line.index(' = ') : op.start()])
   ]
   if op[2] and op[1] != 'all-reduce':
-    # Starts return (operands, results, tokens): keep the results.
+    # "-start" operations return (operands, results, tokens): keep results.
     data = [s for s in shapes if s != ('u32', ())]
     shapes = data[len(data) // 2 :]
   # The TPU compiler writes reduce-scatter as a fusion around an all-reduce.
@@ -96,24 +99,26 @@ def _itemsize(dtype):
   return 1 if dtype == 'pred' else max(int(bits[0]) // 8, 1)
 
 
-def weight_moves(found: list[Collective], params, mesh) -> list[str]:
+def weight_moves(
+  found: Sequence[Collective], params: Any, mesh: jax.sharding.Mesh
+) -> list[str]:
   """Collectives in loop bodies whose result has the shape of a weight.
 
   Args:
-    found: in the program whose loop decodes.
+    found: collectives of a program that decodes.
     params: abstract, the sampler's layout.
+    mesh: that the program was compiled for.
 
   Returns:
-    one line each, with the weight's name; none in a healthy program.
+    one line each, with the weight's name. There should be none: weights are
+    resharded once per step, not once per token.
   """
   known = {}
   for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
     name = '/'.join(str(getattr(k, 'key', getattr(k, 'idx', k))) for k in path)
     name = re.sub(r'layers/\d+', 'layers/*', name)
-    if not sharding.is_matrix(
-      name
-    ):  # a vector, of heads or not: too small to matter
-      continue
+    if not sharding.is_matrix(name):
+      continue  # a vector, per head or not: too small to matter
     dtype = {'bfloat16': 'bf16', 'float32': 'f32'}[str(leaf.dtype)]
     for shape in _forms(leaf.shape, mesh.shape['tensor']):
       known.setdefault((dtype, shape), name)
@@ -130,8 +135,8 @@ def weight_moves(found: list[Collective], params, mesh) -> list[str]:
 
 
 def _forms(shape, tensor):
-  """Sorted shapes that a matrix may have on a device, in any reshaping to
-  two axes, whole or cut in `tensor`."""
+  """Sorted shapes that a matrix may have on a device: as it is or reshaped to
+  two axes, each whole or with one axis split over `tensor` devices."""
   if len(shape) < 2:
     return set()
   merged = [shape]

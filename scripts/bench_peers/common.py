@@ -1,4 +1,4 @@
-"""What every side of the benchmark shares: the work, the proof, the records.
+"""Shared by all sides of the benchmark: the work, the proof, the records.
 
 Imported in three environments (ours, Tunix's, TRL's): only the standard
 library and NumPy. A side is a program, run in a process of its own:
@@ -10,7 +10,7 @@ library and NumPy. A side is a program, run in a process of its own:
   --model   the folder that `write_checkpoint` in scripts/bench.py wrote:
             config.json, model.safetensors (float32), tokenizer.json and
             reference_logits.npy (of `CHECK_PROMPT`).
-  --steps   measured steps of each of the work's cases.
+  --steps   measured steps of each case.
   --warmup  steps of each case before them (compilation), at least 1.
   --seed    of the sampling; steps must differ from one another.
   --max-new caps the new tokens of every case: a trial of the machinery,
@@ -43,13 +43,13 @@ import pathlib
 import resource
 import sys
 import time
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 LEARNING_RATE = 1e-6
 PAD = '<jupyter_script>'  # peers find padding by comparing tokens with it
-NEVER = '<reponame>'  # a stop token that the model does not say (p < 1e-7)
+NEVER = '<reponame>'  # a stop token that is never sampled (p < 1e-7)
 END = '<|im_end|>'
 REFERENCE = 'reference_logits.npy'  # of CHECK_PROMPT, in the model's folder
 REFUSED = 3  # exit code: this is not the model, or not the work
@@ -62,6 +62,8 @@ _CHAT = (
 
 
 class Case(NamedTuple):
+  """Sampling of one shape."""
+
   name: str
   prompts: tuple[str, ...]
   prompt_tokens: tuple[int, ...]  # their exact lengths, asserted by each side
@@ -70,13 +72,15 @@ class Case(NamedTuple):
 
 
 class Work(NamedTuple):
+  """One benchmark: its cases, whether they are trained on, a stop token."""
+
   cases: tuple[Case, ...]
   train: bool
   stop: str
 
 
 def chat(question: str) -> str:
-  """The model's own chat template, written out: no template engine."""
+  """The model's chat template, written out: peers need no template engine."""
   return _CHAT.format(question)
 
 
@@ -90,7 +94,7 @@ _W1_PROMPTS = (
   chat('What is 9 * 8?'),
 )
 _W1_TOKENS = (64, 48, 42, 38)
-# Four questions, not one four times: nothing to share beyond a group.
+# Four different questions: no prefix to share beyond a group.
 _W2_PROMPTS = tuple(
   chat(f'What is {x}?') for x in ('57 * 8', '64 * 7', '38 * 9', '76 * 6')
 )
@@ -136,7 +140,7 @@ def parse(argv=None, dtype: bool = False) -> argparse.Namespace:
 
 
 def dtype_of(args) -> str:
-  """Only our side has the option; peers compute in float32."""
+  """The dtype of a side: only ours has the option, peers use float32."""
   return vars(args).get('dtype', 'float32')
 
 
@@ -149,7 +153,7 @@ def capped(work: Work, max_new: int) -> Work:
 
 
 def turns(args) -> list[Case]:
-  """The case of every step, in the order in which they are to run."""
+  """The case of every step, in order."""
   return list(args.work.cases) * (args.warmup + args.steps)
 
 
@@ -158,8 +162,8 @@ def digit_share(text: str) -> float:
   return sum(c in '0123456789' for c in text) / max(len(text), 1)
 
 
-def refuse(why: str):
-  """Ends this side: it holds another model or does other work."""
+def refuse(why: str) -> NoReturn:
+  """Ends this side: it has another model or does other work."""
   print(f'Refused: {why}', flush=True)
   sys.exit(REFUSED)
 
@@ -167,16 +171,16 @@ def refuse(why: str):
 def check_prompts(args, encode) -> None:
   """Refuses unless `encode(text)` gives the prompts' known lengths."""
   for case in args.work.cases:
-    found = tuple(len(encode(p)) for p in case.prompts)
-    if found != case.prompt_tokens:
+    lengths = tuple(len(encode(p)) for p in case.prompts)
+    if lengths != case.prompt_tokens:
       refuse(
-        f'{case.name}: prompts have {found} tokens instead of '
+        f'{case.name}: prompts have {lengths} tokens instead of '
         f'{case.prompt_tokens}; the tokenizer differs.'
       )
 
 
 def prove(args, logits, answer: str) -> dict:
-  """Refuses a wrong model; returns the evidence.
+  """Ends this side if the model is a wrong one; returns the evidence.
 
   Args:
     args: of `parse`.
@@ -192,7 +196,7 @@ def prove(args, logits, answer: str) -> dict:
   worst = float(np.abs(logits - reference).max())
   tolerance = CHECK_TOLERANCE
   if dtype_of(args) != 'float32':
-    # Half precision cannot meet it: a few percent of the logits' spread.
+    # Half precision is off by a few percent of the logits' spread.
     tolerance = 0.1 * float(reference.std())
   if not worst <= tolerance:
     refuse(
@@ -205,7 +209,7 @@ def prove(args, logits, answer: str) -> dict:
 
 
 def recorder(args, proof: dict, *, versions: dict[str, str], backend: str):
-  """A function to be called at the end of every step.
+  """The function to call at the end of every step.
 
   Args:
     args: of `parse`.
@@ -279,7 +283,7 @@ def peak_gib() -> float:
 
 
 def reset_peak() -> None:
-  """Makes `peak_gib` count from now, where the system can (Linux)."""
+  """Makes `peak_gib` count from now, if the system can (Linux)."""
   try:
     pathlib.Path('/proc/self/clear_refs').write_text('5')
   except OSError:

@@ -1,23 +1,26 @@
-"""From records of steps to medians, ratios and tables. Pure functions.
+"""Records of steps to medians, ratios and tables: pure functions.
 
 A run is one process of one side: {'side', 'turn', 'steps', 'failed',
-'gemm_gflops_before', 'gemm_gflops_after', 'other_cores'}; `steps` are the records that
-common.recorder writes.
+'gemm_gflops_before', 'gemm_gflops_after', 'other_cores'}; `steps` are the
+records of common.recorder.
 """
 
 import statistics
+from collections.abc import Iterable, Sequence
 
 
-def spread(values) -> list[float]:
-  """[median, min, max]. ValueError if there are none."""
+def spread(values: Iterable[float]) -> list[float]:
+  """[median, min, max]; ValueError without values."""
   values = list(values)
   if not values:
     raise ValueError('No values to summarise.')
   return [statistics.median(values), min(values), max(values)]
 
 
-def measured(runs, side: str, case: str, turn: int | None = None) -> list:
-  """The steps after warm-up of a side's processes that did not fail."""
+def measured(
+  runs: Sequence[dict], side: str, case: str, turn: int | None = None
+) -> list[dict]:
+  """A side's steps after warm-up, in processes that did not fail."""
   return [
     x
     for r in runs
@@ -65,8 +68,8 @@ def summarise(runs: list[dict]) -> dict:
   return result
 
 
-def ratio(runs, peer: str, case: str, by: str) -> list[float]:
-  """[of all steps' medians, min over turns, max over turns]; > 1: faster.
+def ratio(runs: Sequence[dict], peer: str, case: str, by: str) -> list[float]:
+  """[ratio of medians, min over turns, max over turns]; > 1: we are faster.
 
   by: 'step_s' for peer seconds / our seconds, 'tokens' for our new tokens
   per second / the peer's.
@@ -109,7 +112,7 @@ def show(value: list[float], digits: int = 1) -> str:
 
 
 def report(runs: list[dict]) -> str:
-  """The tables, the ratios, and how quiet the machine was, as text."""
+  """The tables, the ratios, and the sentence of `quiet`, as text."""
   blocks = []
   for case, sides in summarise(runs).items():
     head = ['', 'step s', 'rollout s', 'train s', 'tok/s', 'tokens']
@@ -141,11 +144,11 @@ def report(runs: list[dict]) -> str:
 
 
 def quiet(runs: list[dict]) -> str:
-  """Tells whether the machine was quiet enough to compare the figures.
+  """A sentence on whether the machine was quiet enough to compare sides.
 
-  Matrix products show it before and after a process, `other_cores` (cores
-  that other processes used, on average) while it ran. It matters: torch's
-  threads wait by spinning, so a busy machine slows TRL more than the others.
+  The evidence: matrix products before and after a process, and `other_cores`,
+  the mean number of cores that other processes used meanwhile. It matters,
+  because torch's threads wait by spinning: a busy machine slows TRL most.
   """
   ends = ('gemm_gflops_before', 'gemm_gflops_after')
   rates = [r[k][1] for r in runs for k in ends if k in r]

@@ -1,9 +1,9 @@
 """TRL's side of the benchmark; see common.py for what a side must do.
 
-Runs in .bench/trl. Set by hand: `bf16` and `gradient_checkpointing` are on by
-default in TRL 1.16 and off here; the loss is 'grpo' and not 'dapo'; the stop
-token comes from the tokenizer and from the generation config, so both are
-set. Of W3 it is transformers' `generate`, which TRL samples with.
+Runs in .bench/trl. Settings that differ from the defaults of TRL 1.16: `bf16`
+and `gradient_checkpointing` are off; the loss is 'grpo' instead of 'dapo'. The
+stop token is read from the tokenizer and from the generation config, so both
+are set. W3 measures transformers' `generate`, which TRL samples with.
 """
 
 import importlib.metadata

@@ -1,15 +1,15 @@
 """Tunix's side of the benchmark; see common.py for what a side must do.
 
-Runs in .bench/tunix. What Tunix 0.1.7 needs, and does not say:
+Runs in .bench/tunix. Undocumented requirements of Tunix 0.1.7:
 
-- its Llama ignores `rope_theta` (`apply_rope` keeps a default of 1e6): bound
-  here, else logits are wrong without an error;
+- its Llama ignores `rope_theta` (`apply_rope` uses its default of 1e6): bound
+  here, otherwise logits are silently wrong;
 - a batch's prompts must be one NumPy array of strings;
 - masks come from comparing tokens with the pad token, so that must be a
   token that is never sampled;
-- the rollout's seed is fixed unless given anew: equal prompts would give
-  equal samples at every step;
-- 32 samples of 256 tokens in one update ask XLA for more than 30 GB, so W2
+- the rollout's seed is fixed unless it is set at each step: equal prompts would
+  give equal samples;
+- 32 samples of 256 tokens in one update make XLA allocate over 30 GB, so W2
   trains on one group at a time (it samples all 32 at once, which is faster).
 """
 

@@ -22,17 +22,19 @@ TASK = Task('t', 'abcd?', '7', 'math', {})
 
 
 def table(*rows, texts=None, confidences=None, task=TASK, **each):
-  """A row of marks for each task; `texts` are what the samples say."""
+  """A row of marks for each task; `texts` are the completions."""
   texts = texts or [['7'] * len(row) for row in rows]
   confidences = confidences or [[None] * len(row) for row in rows]
-  made = sample_store.Samples([f't{i}' for i in range(len(rows))], len(rows[0]))
+  store = sample_store.Samples(
+    [f't{i}' for i in range(len(rows))], len(rows[0])
+  )
   for r, i in itertools.product(range(len(rows[0])), range(len(rows))):
     text, q = texts[i][r], confidences[i][r]
     if q is not None:
       text = f'<answer>{text}</answer><confidence>{q}</confidence>'
-    said = base.Transcript(text, 3, enums.Stop.END, MARKS[rows[i][r]])
-    made.add([sample_store.record(task, said._replace(**each), 1.5)])
-  return made.table
+    transcript = base.Transcript(text, 3, enums.Stop.END, MARKS[rows[i][r]])
+    store.add([sample_store.record(task, transcript._replace(**each), 1.5)])
+  return store.table
 
 
 def test_strategies_are_reported_where_tasks_have_them():
@@ -40,14 +42,14 @@ def test_strategies_are_reported_where_tasks_have_them():
   plain = eval_metrics.summary(table('x.', 'x?', texts=texts))
   assert not any('strategy' in name for name in plain)
   task = TASK._replace(data={'strategy': 'direct', 'terms': 2})
-  told = eval_metrics.summary(table('x.', 'x?', texts=texts, task=task))
-  assert told['eval/strategy/direct'] == 0.75
-  assert told['eval/strategy/none'] == 0.25
-  assert told['eval/strategy_accuracy/direct'] == pytest.approx(2 / 3)
-  assert 'eval/strategy_accuracy/decoy' not in told
-  assert told['eval/strategy/direct_low'] < 0.75
-  assert told['eval/strategy/direct_high'] > 0.75
-  assert told.keys() > plain.keys()
+  metrics = eval_metrics.summary(table('x.', 'x?', texts=texts, task=task))
+  assert metrics['eval/strategy/direct'] == 0.75
+  assert metrics['eval/strategy/none'] == 0.25
+  assert metrics['eval/strategy_accuracy/direct'] == pytest.approx(2 / 3)
+  assert 'eval/strategy_accuracy/decoy' not in metrics
+  assert metrics['eval/strategy/direct_low'] < 0.75
+  assert metrics['eval/strategy/direct_high'] > 0.75
+  assert metrics.keys() > plain.keys()
 
 
 def test_games_won_within_so_many_turns():
@@ -124,7 +126,7 @@ def test_budgets_are_powers_of_two_and_the_number_itself():
     (['7', '7', '8'], 'xx.', 1),
     (['8', '8', '7'], '..x', 0),
     (['8', '7.0', '7'], '.xx', 1),  # equal numbers are one answer
-    (['8', '7', '9'], '.x.', 0),  # a tie goes to the one said first
+    (['8', '7', '9'], '.x.', 0),  # a tie goes to the first
     (['7', '8', '9'], 'x..', 1),
     (['none', 'none', '7'], '..x', 1),  # no answer is no vote
     (['none', 'none', 'none'], '...', 0),
@@ -136,7 +138,7 @@ def test_majority_vote_by_hand(texts, marks, right):
 
 
 def test_a_vote_of_few_is_the_mean_over_blocks():
-  """Samples 7 7 8 8 | 8 8 7 7: a tie each, to the one said first."""
+  """Samples 7 7 8 8 | 8 8 7 7: a tie each, to the first."""
   texts = [['7', '7', '8', '8', '8', '8', '7', '7']]
   got = eval_metrics.summary(table('xx....xx', texts=texts))
   assert got['eval/maj@4'] == 0.5
@@ -161,7 +163,7 @@ def test_confidences_weigh_votes():
 
 
 def test_calibration_of_those_who_state_a_confidence():
-  """The known answer of `calibration`, spread over tasks, and two silent."""
+  """The known answer of `calibration`, plus two that state none."""
   q = [[0.95, 0.55], [0.95, 0.55], [0.95, 0.15], [0.95, 0.15], [None, None]]
   got = eval_metrics.summary(table('xx', 'x.', 'x.', '..', 'xx', confidences=q))
   for name, value in {
@@ -251,9 +253,9 @@ def test_bootstrap_is_over_tasks_and_fixed_by_the_seed():
 
 
 def test_other_rates_are_means_over_samples():
-  made = table('x?', '.?')
-  made.stop[0, 0], made.tokens[0, 0] = enums.Stop.LENGTH, 7
-  got = eval_metrics.summary(made)
+  store = table('x?', '.?')
+  store.stop[0, 0], store.tokens[0, 0] = enums.Stop.LENGTH, 7
+  got = eval_metrics.summary(store)
   assert got['eval/unverifiable'] == 0.5
   assert got['eval/clipped_ratio'] == 0.25
   assert got['eval/mean_length'] == (7 + 3 * 3) / 4
@@ -264,8 +266,8 @@ def test_other_rates_are_means_over_samples():
 @pytest.mark.parametrize('count', [1, 2, 5, 8])
 def test_all_names_that_an_evaluation_has_were_possible(count):
   numbers = ('eval/n', 'eval/samples')
-  names = lambda made: [
-    k for k in eval_metrics.summary(made) if k.startswith('eval/')
+  names = lambda store: [
+    k for k in eval_metrics.summary(store) if k.startswith('eval/')
   ]
   plain = table('x' * count, '.' * count)
   known = eval_metrics.possible(count)
@@ -277,9 +279,9 @@ def test_all_names_that_an_evaluation_has_were_possible(count):
   stated = table('x' * count, confidences=[[0.5] * count])
   assert [k for k in names(stated) if k not in numbers] == known
   task = TASK._replace(data={'strategy': 'direct', 'terms': 2})
-  told = table('x' * count, texts=[['#### 1'] * count], task=task)
+  metrics = table('x' * count, texts=[['#### 1'] * count], task=task)
   with_them = eval_metrics.possible(count, strategies=True)
-  assert set(names(told)) - {*numbers} <= set(with_them)
+  assert set(names(metrics)) - {*numbers} <= set(with_them)
   games = table('x' * count, '.' * count)
   for most in (1, 3, 6, 7):
     games.turns[:] = most

@@ -17,7 +17,7 @@ SETTINGS = {'a': 1, 'b': [1, 2]}
 VERDICTS = enums.Verdict.WRONG, enums.Verdict.CORRECT
 
 
-def said(ids):
+def decode(ids):
   return BYTES.decode(ids)
 
 
@@ -36,7 +36,7 @@ def run(n, batch_size, number=1, store=None, **kw):
     tokens = np.stack([prompt[:, 0] + round_, np.full(len(prompt), 258)], 1)
     return lambda count: [
       (base.Transcript(text, 2, enums.Stop.END, VERDICTS[text == str(t)]), 1.0)
-      for text, t in zip(map(said, tokens[:count]), task, strict=False)
+      for text, t in zip(map(decode, tokens[:count]), task, strict=False)
     ]
 
   table = evaluate.run(
@@ -57,11 +57,13 @@ def same(a, b):
 
 
 def test_a_short_last_batch_keeps_the_shape_and_counts_each_task_once():
-  done, seen = [], []
-  table, calls = run(5, 3, progress=done.append, seen=lambda *x: seen.append(x))
+  done, sampled = [], []
+  table, calls = run(
+    5, 3, progress=done.append, on_sample=lambda *x: sampled.append(x)
+  )
   assert [c[0] for c in calls] == [(3, 3), (3, 3)]
   assert [c[1] for c in calls] == [[0, 1, 2], [3, 4, 3]]
-  assert [(i, r, t.completion) for i, r, t in seen] == [
+  assert [(i, r, t.completion) for i, r, t in sampled] == [
     (0, 0, '0'), (1, 0, '1'), (2, 0, '2'), (3, 0, '3'), (4, 0, '4'),
   ]  # fmt: skip
   assert done == [0, 3, 5]
@@ -93,7 +95,7 @@ def test_keys_depend_on_seed_task_and_round_alone():
   assert data(4, task, round_) != got
 
 
-def test_an_evaluation_goes_on_after_its_last_whole_batch(tmp_path):
+def test_an_evaluation_resumes_after_its_last_whole_batch(tmp_path):
   """Killed after three and a half batches; more samples later."""
   ids = [t.id for t in tasks(3)]
   path = sample_store.path_of(tmp_path, 7, SETTINGS)
@@ -111,13 +113,13 @@ def test_an_evaluation_goes_on_after_its_last_whole_batch(tmp_path):
   assert [c[1] for c in calls] == [[0, 1], [2, 2]]
   same(table, whole)
   assert path.read_bytes() == complete
-  # Nothing is left to draw; fewer are read from more.
+  # Nothing is left to sample; fewer samples are a part of more.
   with sample_store.open(path, SETTINGS, ids, 1, 2) as store:
     table, calls = run(3, 2, store=store)
   assert not calls
   same(table, run(3, 2, 1)[0])
   assert path.read_bytes() == complete
-  # More go on from fewer.
+  # More samples extend the file.
   with sample_store.open(path, SETTINGS, ids, 4, 2) as store:
     assert store.done == 8
     same(run(3, 2, store=store)[0], run(3, 2, 4)[0])
@@ -134,7 +136,7 @@ def test_a_file_cut_in_its_first_line_starts_anew(tmp_path, cut):
     assert store.done == 2
 
 
-def test_damage_is_drawn_again_and_said(tmp_path, caplog):
+def test_damaged_lines_are_sampled_again_with_a_warning(tmp_path, caplog):
   path = sample_store.path_of(tmp_path, 7, SETTINGS)
   with sample_store.open(path, SETTINGS, ['t0'], 6, 2) as store:
     run(1, 2, store=store)
@@ -143,7 +145,7 @@ def test_damage_is_drawn_again_and_said(tmp_path, caplog):
   with sample_store.open(path, SETTINGS, ['t0'], 6, 2) as store:
     assert store.done == 2
     run(1, 2, store=store)
-  assert 'drawn again from byte' in caplog.text
+  assert 'sampled again from byte' in caplog.text
   assert path.read_text() == complete
 
 
@@ -197,12 +199,12 @@ def test_records_survive_the_file(tmp_path):
   assert path.stat().st_size < 1000
 
 
-def test_time_left_counts_only_what_was_drawn(monkeypatch):
+def test_time_left_counts_only_new_samples(monkeypatch):
   now = iter([0.0, 1.0, 10.0, 30.0])
   monkeypatch.setattr(evaluate.time, 'monotonic', lambda: next(now))
-  said = []
-  tell = evaluate.eta(100, said.append)
+  printed = []
+  progress = evaluate.eta(100, printed.append)
   for done in (40, 41, 50, 100):
-    tell(done)
+    progress(done)
   # 10 in 10 s, so 50 take 50 s more.
-  assert said == ['50/100 samples, 0:50 left', '100/100 samples, 0:00 left']
+  assert printed == ['50/100 samples, 0:50 left', '100/100 samples, 0:00 left']

@@ -1,4 +1,4 @@
-"""Templates of the known families, and templates that mean harm."""
+"""Templates of known model families, and hostile templates."""
 
 import datetime
 import importlib.metadata
@@ -145,7 +145,7 @@ def test_llama_like():
 
 
 def test_blocks_and_filters_of_hugging_face():
-  # Newlines after a block and spaces before it go, as transformers has it.
+  # Newlines after a block and spaces before it are removed, as in transformers.
   loop = '{% for m in messages %}\n  {% if m %}\nx\n  {% endif %}\n{% endfor %}'
   assert render(loop) == 'x\n' * 4
   assert render("{{ {'b': '<é>', 'a': 1} | tojson }}") == '{"b": "<é>", "a": 1}'

@@ -1,4 +1,4 @@
-"""Which tokens become text, and which text becomes tokens."""
+"""Text to tokens and back; control tokens, markers and chat templates."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from rlvr_jax.tasks import Task
 
 PAD, START, END = 256, 257, 258
 BYTES = tokenizer.byte_level()
-# As DeepSeek-R1-Distill has them: not special.
+# Not special, as in DeepSeek-R1-Distill.
 MARKS = ('<|User|>', '<|Assistant|>', '<think>', '</think>')
 R1 = (
   "{% for m in messages %}{% if m.role == 'user' %}"
@@ -71,18 +71,18 @@ def rows(*ids):
 def test_a_token_without_text_is_no_way_to_an_answer(hidden):
   answer = [*b'\\boxed{4', hidden, *b'2}', END]
   plain = [*b'\\boxed{42}', END]
-  _, said = single_turn.transcribe(
+  _, transcripts = single_turn.transcribe(
     [Task('t', 'q', '42', 'math', {})], rows(answer, plain), BYTES, 3.0
   )
-  assert said[0].completion == '\\boxed{4\ufffd2}'
-  assert said[0].verdict != enums.Verdict.CORRECT
-  assert said[1].completion == '\\boxed{42}'
-  assert said[1].verdict == enums.Verdict.CORRECT
+  assert transcripts[0].completion == '\\boxed{4\ufffd2}'
+  assert transcripts[0].verdict != enums.Verdict.CORRECT
+  assert transcripts[1].completion == '\\boxed{42}'
+  assert transcripts[1].verdict == enums.Verdict.CORRECT
 
 
 @pytest.mark.parametrize('gold', ['2', '4', '42', '7', '4.2', '1'])
 @pytest.mark.parametrize(
-  'said',
+  'text',
   [
     'It is 4{}2',
     'Of 7 it is 4{}2',
@@ -99,22 +99,22 @@ def test_a_token_without_text_is_no_way_to_an_answer(hidden):
     '\\boxed{{x = {}2}}',
   ],
 )
-def test_no_part_of_a_number_with_a_mark_is_the_answer(said, gold):
-  before, after = said.format('|').split('|')
+def test_no_part_of_a_number_with_a_mark_is_the_answer(text, gold):
+  before, after = text.format('|').split('|')
   row = rows([*before.encode(), PAD, *after.encode(), END])
   _, (got,) = single_turn.transcribe(
     [Task('t', 'q', gold, 'math', {})], row, BYTES, 3.0
   )
-  assert got.completion == said.format('\ufffd')
+  assert got.completion == text.format('\ufffd')
   assert got.verdict != enums.Verdict.CORRECT
 
 
 def test_only_the_end_token_that_ended_a_row_has_no_mark():
-  assert single_turn.text_of(BYTES, [65, END]) == 'A'
-  assert single_turn.text_of(BYTES, [65, END, 66]) == 'A\ufffdB'
-  assert single_turn.text_of(BYTES, [65, END, END]) == 'A\ufffd'
-  assert single_turn.text_of(BYTES, [END]) == ''
-  assert single_turn.text_of(BYTES, [65, PAD]) == 'A\ufffd'
+  assert BYTES.decode([65, END]) == 'A'
+  assert BYTES.decode([65, END, 66]) == 'A\ufffdB'
+  assert BYTES.decode([65, END, END]) == 'A\ufffd'
+  assert BYTES.decode([END]) == ''
+  assert BYTES.decode([65, PAD]) == 'A\ufffd'
 
 
 def test_ids_that_a_vocabulary_skips_are_marked():
@@ -127,7 +127,7 @@ def test_ids_that_a_vocabulary_skips_are_marked():
 def test_markers_that_are_not_special_have_a_text():
   tok = with_marks()
   think, done = tok.added['<think>'], tok.added['</think>']
-  assert single_turn.text_of(tok, [think, 65, done, 66]) == '<think>A</think>B'
+  assert tok.decode([think, 65, done, 66]) == '<think>A</think>B'
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,13 @@ def test_markers_that_are_not_special_have_a_text():
   ],
 )
 def test_answers_are_found_among_the_tokens_that_say_them(ids, span):
-  decode = lambda ids: single_turn.text_of(BYTES, ids)
+  decode = BYTES.decode
   assert certainty_signals.answer_tokens(decode(ids), ids, decode) == span
 
 
 def test_sizes_do_not_fall_where_half_characters_are_several_marks():
-  # As SentencePiece falls back on bytes: U+4F60 is E4 BD A0, and '\ufffd' for
-  # each byte of a part of it.
+  # SentencePiece's byte fallback: U+4F60 is E4 BD A0, and '\ufffd' stands for
+  # each byte of an incomplete character.
   pieces = ['\\boxed{', 'x', '<0xE4>', '<0xBD>', '<0xA0>', '7', '}']
   fallback = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
   decode = lambda ids: fallback.decode([pieces[i] for i in ids])
@@ -173,7 +173,7 @@ def test_markers_become_tokens_where_the_template_writes_them_alone():
   ids, inside = tok.encode_between('It is ', '<|User|>', '.')
   assert ids == list(b'It is <|User|>.')
   assert inside == [False] * 6 + [True] * 8 + [False]
-  assert tok.specials == BYTES.specials  # as the file has them
+  assert tok.specials == BYTES.specials  # as in the file
 
 
 def test_a_reply_spells_no_markers():
@@ -205,8 +205,8 @@ def test_saved_markers_are_what_they_were(tmp_path):
 def test_the_policys_own_words_keep_its_thinking_tokens_alone():
   tok = with_marks()
   think, done = tok.added['<think>'], tok.added['</think>']
-  said = tok.encode_answer('<think>2</think>4<|User|><|im_end|>')
-  assert said == [think, 50, done, 52, *b'<|User|><|im_end|>', END]
+  ids = tok.encode_answer('<think>2</think>4<|User|><|im_end|>')
+  assert ids == [think, 50, done, 52, *b'<|User|><|im_end|>', END]
 
 
 @pytest.mark.parametrize('spelled', ['<s>', '<|im_end|>', '<s><s>', '<<s>'])
@@ -224,7 +224,7 @@ def test_a_vocabulary_that_holds_control_tokens_as_words(spelled):
   [chat_template.CHATML, chat_template.CHATML.replace('<|im_start|>', 'user')],
 )
 def test_pieces_of_a_prompt_are_the_whole_prompt(scheme, template):
-  """Encoded by parts, a prompt has the ids of its rendering."""
+  """A prompt that is encoded in parts has the ids of its whole rendering."""
   tok = sentencepiece(scheme, template)
   text = chat_template.render(
     template, chat_template.messages('hello world'), add_generation_prompt=True
@@ -271,7 +271,7 @@ def test_space_that_a_marker_takes_with_it():
 
 
 def base_model(template):
-  """Bytes, and an <|endoftext|> that its files call the end."""
+  """Bytes, and <|endoftext|>, the end token that its files name."""
   made = tokenizer.byte_level()
   made.backend.add_special_tokens(['<|endoftext|>', '<|close|>'])
   eos = made.backend.token_to_id('<|endoftext|>')
@@ -292,7 +292,7 @@ def base_model(template):
     ),
     (chat_template.CHATML.replace("+ '<|im_end|>'", ''), '<|endoftext|>'),
     ('', '<|endoftext|>'),
-    # It begins an answer after anything, and closes none.
+    # It opens an answer after any message, and closes none.
     (
       "{% for m in messages %}{{ '<|im_start|>' + m.content }}{% endfor %}"
       '<|im_start|>',
@@ -314,8 +314,8 @@ def test_rows_to_imitate_end_as_the_template_ends_them(template, end):
   assert row.tokens[0, : row.length[0]].tolist() == [*b'2+2=4', want]
   limits = episode.Limits(turns=1, message=8, reply=8, length=64, invalid=0)
   speaker = episode.scripted_actor([['hi']], tok, limits)
-  _, drawn, _ = speaker.turn(None, [[0]], [1], np.array([True]), 0)
-  assert drawn.tokens[0, : drawn.length[0]].tolist() == [*b'hi', want]
+  _, sampled, _ = speaker.turn(None, [[0]], [1], np.array([True]), 0)
+  assert sampled.tokens[0, : sampled.length[0]].tolist() == [*b'hi', want]
 
 
 def test_both_ends_stop_a_completion(tmp_path):
@@ -348,7 +348,7 @@ def test_options_reach_every_rendering():
   ('options', 'says'),
   [
     ('enable_thinkin=False', "does not read 'enable_thinkin'.*Did you mean"),
-    ('effort=low', 'a text needs quotes'),
+    ('effort=low', 'a string needs quotes'),
     ('False', 'name=value'),
     ('effort={1}', 'not JSON serializable'),
     ('**{}', 'needs quotes'),
@@ -422,10 +422,10 @@ def test_the_thought_that_a_template_opens_is_judged_with_the_answer():
   task = Task('t', 'q', '4', 'math', {})
   done = tok.added['</think>']
   row = rows([*b'2+2', done, *b'<answer>4</answer>', END])
-  _, (said,) = single_turn.transcribe([task], row, tok, 3.0)
-  assert form.format([task], [said], pattern='think_answer')[0].value == 1
-  _, (said,) = single_turn.transcribe([task], row, closed, 3.0)
-  assert form.format([task], [said], pattern='think_answer')[0].value == 0
+  _, (transcript,) = single_turn.transcribe([task], row, tok, 3.0)
+  assert form.format([task], [transcript], pattern='think_answer')[0].value == 1
+  _, (transcript,) = single_turn.transcribe([task], row, closed, 3.0)
+  assert form.format([task], [transcript], pattern='think_answer')[0].value == 0
 
 
 def test_control_tokens_of_one_letter_are_letters_where_they_are_spelled():
@@ -433,9 +433,9 @@ def test_control_tokens_of_one_letter_are_letters_where_they_are_spelled():
   made.backend.add_special_tokens(['\u263a'])
   template = "{% for m in messages %}{{ '\u263a' + m.content + '\u263a' }}"
   tok = dataclasses.replace(made, chat_template=template + '{% endfor %}')
-  said = 'me\u263a\u263aat home\u263a'
+  text = 'me\u263a\u263aat home\u263a'
   smile = tok.added['\u263a']
-  assert tok.encode_chat(said) == [smile, *said.encode(), smile]
+  assert tok.encode_chat(text) == [smile, *text.encode(), smile]
 
 
 def test_a_letter_that_is_a_control_token_is_refused():
@@ -446,10 +446,10 @@ def test_a_letter_that_is_a_control_token_is_refused():
 
 
 def test_a_question_of_all_private_characters():
-  said = ''.join(map(chr, range(0xE000, 0xF900))) + '<|im_end|>'
-  assert END not in BYTES.encode_chat(said)[: len(said.encode())]
-  assert bytes(BYTES.encode_chat(said)[6 : 6 + len(said.encode())]) == (
-    said.encode()
+  text = ''.join(map(chr, range(0xE000, 0xF900))) + '<|im_end|>'
+  assert END not in BYTES.encode_chat(text)[: len(text.encode())]
+  assert bytes(BYTES.encode_chat(text)[6 : 6 + len(text.encode())]) == (
+    text.encode()
   )
 
 

@@ -30,7 +30,7 @@ def _config(**change):
 
 
 def _interleave(x, heads):
-  """What llama.cpp's converter does to Q and K."""
+  """The permutation of Q and K in llama.cpp's converter."""
   halves = x.reshape(heads, 2, x.shape[0] // heads // 2, *x.shape[1:])
   return halves.swapaxes(1, 2).reshape(x.shape)
 
@@ -230,7 +230,7 @@ def test_smollm2_tokenizer(smollm2):
   assert tok.end_ids == (2,)
   text = 'A  bell costs $\\frac{12}{345}$: αβγ, 你好.\n'
   assert tok.decode(tok.encode(text)) == text
-  # Digits stand alone: '12' is not one token.
+  # Digits are split: '12' is not one token.
   assert [tok.decode([i]) for i in tok.encode('1234')] == list('1234')
   assert tok.decode(tok.encode_chat('hi'), skip_special=False).endswith(
     '<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n'
@@ -238,7 +238,7 @@ def test_smollm2_tokenizer(smollm2):
 
 
 def _llama3_factors(theta, head_dim, factor, context):
-  """As llama.cpp's converter makes them for Llama 3.1, of wavelengths."""
+  """The factors of llama.cpp's converter for Llama 3.1, from wavelengths."""
   out = []
   for i in range(0, head_dim, 2):
     wave = 2 * math.pi * theta ** (i / head_dim)

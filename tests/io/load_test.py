@@ -39,7 +39,7 @@ def _config(spec, tied=True):
 
 
 def _params(config, dtype='float32'):
-  """A random tree: the names in it are those of the decoder's own init."""
+  """A random tree with the names of the decoder's own init."""
   model = transformer.Decoder(config)
   shapes = nn.meta.unbox(
     jax.eval_shape(lambda: transformer.init(model, jax.random.key(0)))
@@ -60,7 +60,7 @@ def _assert_equal(got, want):
 
 @pytest.fixture
 def folder(tmp_path):
-  """An exported model, to be damaged."""
+  """An exported model, for tests to damage."""
   config = _config('tiny(width=16, vocab=259)')
   where = tmp_path / 'model'
   export.export(where, config, _params(config), tokenizer.byte_level())
@@ -316,7 +316,7 @@ def test_export_names_parameters_that_do_not_fit(tmp_path):
 
 
 def _run(workdir, config, params, name, *, dtype='float32'):
-  """What a run of scripts/train.py leaves behind, as far as `load` reads."""
+  """The part of a training run's directory that `load` reads."""
   run = {'model': {'name': name, 'param_dtype': dtype}, 'seed': 0}
   workdir.mkdir()
   (workdir / 'config.json').write_text(json.dumps(run))
@@ -378,7 +378,7 @@ def test_a_run_that_cannot_be_read_says_why(tmp_path):
     ('float32', 'float32', None),
     ('bfloat16', 'float32', None),
     ('float32', 'bfloat16', None),
-    ('float64', 'float32', 1e300),  # beyond what it is read as
+    ('float64', 'float32', 1e300),  # overflows float32
     ('float32', 'bfloat16', 3.4e38),
   ],
 )
@@ -405,15 +405,15 @@ def test_shards_are_fetched_by_the_names_that_the_index_gives(
     where, config, params, tokenizer.byte_level(), shard_bytes=10_000
   )
   index = where / safetensors.INDEX
-  said = json.loads(index.read_text())
-  shards = sorted(set(said['weight_map'].values()))
+  content = json.loads(index.read_text())
+  shards = sorted(set(content['weight_map'].values()))
   for i, old in enumerate(shards):
     new = f'model.safetensors-{i:05d}[x].safetensors'
     (where / old).rename(where / new)
-    said['weight_map'] = {
-      k: new if v == old else v for k, v in said['weight_map'].items()
+    content['weight_map'] = {
+      k: new if v == old else v for k, v in content['weight_map'].items()
     }
-  index.write_text(json.dumps(said))
+  index.write_text(json.dumps(content))
   (where / 'other.safetensors').write_bytes(b'not asked for')
 
   def snapshot(repo, *, revision, allow_patterns):

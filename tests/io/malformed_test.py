@@ -1,4 +1,4 @@
-"""Model folders that hold anything: read, or refused by a ValueError."""
+"""Malformed model folders are read or refused by a ValueError, nothing else."""
 
 import copy
 import json
@@ -42,7 +42,7 @@ GROW = (
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """A model of which every file is read."""
+  """A model with all files that are read."""
   where = tmp_path_factory.mktemp('models') / 'm'
   config = registry.get('model', 'tiny(width=16, vocab=259)')()
   rng = np.random.default_rng(0)
@@ -69,7 +69,7 @@ def folder(tmp_path_factory):
 
 
 def places(value, at=()):
-  """The path of everything in a value; of long lists, the first few."""
+  """The paths of all items in a value; of long lists, of the first few."""
   yield at
   items = ()
   if isinstance(value, dict):
@@ -95,7 +95,7 @@ def changed(value, at, new):
 
 
 def mutate(rng, text):
-  """JSON with one thing in it that is another."""
+  """JSON with one item replaced."""
   value = json.loads(text)
   at = rng.choice(list(places(value)))
   kind = rng.random()
@@ -114,7 +114,7 @@ def mutate(rng, text):
 
 
 def tried(folder):
-  """What loading and using a model raises; None if nothing."""
+  """The exception of loading and using a model; None if it succeeds."""
   try:
     loaded = load.load(str(folder))
     config, tok = loaded.config, loaded.tokenizer
@@ -198,7 +198,7 @@ CONFIGS = [
   ({'hidden_size': 10**9}, 'hidden_size=1000000000'),
   ({'vocab_size': 10**9}, 'vocab_size=1000000000'),
   ({'num_attention_heads': 10**9}, 'num_attention_heads=1000000000'),
-  ({'vocab_size': 10**7}, 'wrong shape'),  # not of its weights
+  ({'vocab_size': 10**7}, 'wrong shape'),  # not that of its weights
   ({'num_hidden_layers': 10**4}, 'missing: model.layers.10.'),
   ({'num_attention_heads': 3, 'num_key_value_heads': 2}, 'no multiple'),
   ({'model_type': ['llama']}, 'model_type'),
@@ -256,10 +256,10 @@ def test_what_is_read_computes_finite_numbers(change, folder):
 
 
 TOKENIZERS = [
-  ({'eos_token': 7}, 'eos_token is 7, which must be a text'),
+  ({'eos_token': 7}, 'eos_token is 7, which must be a string'),
   ({'eos_token': {'content': 7}}, 'eos_token is 7'),
   ({'pad_token': {}}, 'pad_token is None'),
-  ({'eos_token': '\ud800'}, 'must be a text'),
+  ({'eos_token': '\ud800'}, 'must be a string'),
   ({'chat_template': 7}, 'chat_template is 7'),
   ({'chat_template': {'rag': 'x'}}, 'no template named default'),
   ({'chat_template': [{'name': 'rag', 'template': 'x'}]}, 'named default'),
@@ -276,7 +276,7 @@ TOKENIZERS = [
    LARGE),
   ({'chat_template': '{{ [1] | batch(1000000000, 1) | list }}' + Q},
    LARGE),
-  # Folded when compiled, not when rendered.
+  # Constants are folded at compilation, not when rendered.
   ({'chat_template': "{{ 'a'" + "| replace('a', 'aaaaaaaaaa')" * 40 + '}}' + Q},
    LARGE),
   ({'chat_template': '{% for a in messages[0].content * 99 %}' * 4

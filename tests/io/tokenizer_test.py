@@ -78,7 +78,7 @@ def test_chat_takes_control_tokens_from_the_template_alone():
     START,
     *b'assistant\n',
   ]
-  # The text is what an ordinary rendering gives; only the ids are safe.
+  # The text is that of an ordinary rendering; only the ids differ.
   text = chat_template.render(
     tok.chat_template,
     chat_template.messages(TRICK, 'be <|pad|> brief'),

@@ -12,7 +12,7 @@ from rlvr_jax.models import sharding
 
 
 def config(**kw):
-  """optimizer section; the defaults are plain AdamW."""
+  """An `optimizer` section; the defaults are plain AdamW."""
   c = {
     'learning_rate': 1.0,
     'schedule': 'constant',
@@ -43,7 +43,7 @@ def rates(total, **kw):
     ({'warmup_steps': 2}, [0.5, 1, 1, 1, 1]),
     ({'warmup_steps': 2, 'schedule': 'linear'}, [0.5, 1, 1, 0.5, 0]),
     ({'warmup_steps': 4, 'schedule': 'cosine'}, [0.25, 0.5, 0.75, 1, 1]),
-    # A warm-up as long as the run or longer never gets to the decay.
+    # A warm-up as long as the run, or longer, never reaches the decay.
     ({'warmup_steps': 8, 'schedule': 'linear'}, np.arange(1, 6) / 8),
   ],
 )
@@ -114,7 +114,7 @@ def test_first_step_of_adamw_is_the_rate_times_the_sign():
   ('limit', 'factor'), [(1.0, 0.2), (10.0, 1.0), (0, 1.0)]
 )
 def test_clipping_is_by_the_global_norm(limit, factor):
-  # Norm 5 over two leaves. Adam forgets the scale, eps = 1 shows it: the
+  # Norm 5 over two leaves. Adam normalises the scale away; with eps = 1 the
   # first step is -g / (|g| + 1).
   grads = {'a/kernel': jnp.array([[3.0]]), 'b/bias': jnp.array([4.0])}
   tx = optimizer.make_optimizer(config(eps=1.0, max_grad_norm=limit), 10)
@@ -186,18 +186,18 @@ def test_biases_and_norms_do_not_decay():
 
 
 def test_rounding_at_random_keeps_the_mean():
-  """Of many keys; numbers that bfloat16 has stay, and so do infinities."""
+  """Over many keys. bfloat16 numbers and infinities are not changed."""
   x = np.array([1.0, -1.0, 0.02, -3e-5, 1 + 1e-4, 7e4, 0.0], np.float32)
   keys = jax.random.split(jax.random.key(0), 20_000)
   got = jax.vmap(lambda k: optimizer.round_at_random(k, jnp.asarray(x)))(keys)
   assert got.dtype == jnp.bfloat16
   got = np.asarray(got, np.float64)
-  one = np.abs(x) * 2.0**-7  # a step of bfloat16 is no larger
+  one = np.abs(x) * 2.0**-7  # at least the spacing of bfloat16
   assert (np.abs(got - x) <= one).all()
   np.testing.assert_allclose(got.mean(0), x, rtol=1e-4)
   assert (got[:, :2] == x[:2]).all()
   assert len(np.unique(got[:, 4])) == 2
-  # 0x7fffffff is the NaN of some accelerators: a carry would make it 0.
+  # 0x7fffffff is the NaN of some accelerators: adding to it would give 0.
   strange = np.array([0x7FFFFFFF, 0xFFC00000, 0x7F800001], np.uint32)
   bad = jnp.array([np.inf, -np.inf, np.nan, *strange.view(np.float32)])
   got = jax.vmap(lambda k: optimizer.round_at_random(k, bad))(keys[:100])
@@ -205,7 +205,7 @@ def test_rounding_at_random_keeps_the_mean():
 
 
 def test_moments_kept_in_bfloat16_decay_as_in_float32():
-  """b2 = .999 moves by less than half a step of bfloat16: it would stand."""
+  """With b2 = .999 rounding to nearest would leave the moment unchanged."""
   c = config(b2=0.999, learning_rate=1e-6)
   tx = optimizer.make_optimizer(c, 10)
   rng = np.random.default_rng(0)
@@ -237,11 +237,11 @@ def test_seed_and_update_decide_how_weights_are_rounded():
     new = optax.apply_updates(params, updates)['kernel']
     return np.asarray(new != params['kernel'])
 
-  # The neighbour is 1.2e-4 away: a third of them go there.
+  # The next number is 1.2e-4 away: a third of the weights move to it.
   assert moved().mean() == pytest.approx(4e-5 * 2**13, abs=0.06)
   np.testing.assert_array_equal(moved(), moved())
   for other in (moved(seed=1), moved(before=1)):
-    # Independent: they agree where both go or both stay, p^2 + (1 - p)^2.
+    # Independent: they agree with probability p^2 + (1 - p)^2.
     assert np.mean(moved() == other) == pytest.approx(0.56, abs=0.06)
 
 

@@ -1,4 +1,4 @@
-"""The page of fake runs: what it says, groups and refuses."""
+"""The page of fake runs: what it shows, groups and refuses."""
 
 import importlib.util
 import pathlib
@@ -117,7 +117,7 @@ def test_one_run(tmp_path):
     'pass@4',
     'learning_rate',
     'python scripts/train.py --config=configs/q.py --config.seed=0',
-    'Of 6 held-out questions with transcripts, 2 became correct, 2 became '
+    '6 held-out questions with transcripts: 2 became correct, 2 became '
     'wrong, 2 stayed wrong, 0 stayed correct',
   ):
     assert title in text, title
@@ -125,7 +125,7 @@ def test_one_run(tmp_path):
   assert 'class="notice"' not in text
 
 
-def test_evaluations_are_drawn_where_there_are_data(tmp_path):
+def test_evaluations_are_plotted_if_they_have_the_data(tmp_path):
   fake(tmp_path / 'a')
   before = _text(tmp_path / 'a').count('<img ')
   line = {
@@ -340,7 +340,7 @@ def test_script(tmp_path, monkeypatch, capsys):
 
 
 def test_transcripts_of_an_evaluation_have_no_reward(tmp_path, smoke):
-  """Evaluation computes none: nothing stands there, and no nan."""
+  """Evaluations compute no reward: the page shows none, and no nan."""
   text = (smoke[0] / 'report.html').read_text()
   held = [
     t for t in run_writer.read(smoke[0] / run_writer.ROLLOUTS) if 'id' in t

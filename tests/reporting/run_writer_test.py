@@ -172,7 +172,7 @@ def test_a_full_disk_names_the_file_and_what_to_do(tmp_path):
     run_writer.append('/dev/full', 1, {'reward': 1.0})
   assert e.value.errno == errno.ENOSPC
   (tmp_path / 'file').write_text('')
-  with pytest.raises(OSError, match=r'file could not .* you may write to'):
+  with pytest.raises(OSError, match=r'file could not .* you may write there'):
     _open(tmp_path / 'file')
 
 

@@ -1,4 +1,4 @@
-"""Who answers in a dialogue, and what the winning turn is worth."""
+"""Replies of a dialogue, and the belief after the winning turn."""
 
 import types as builtin
 
@@ -29,28 +29,28 @@ def settings(*changes):
   return config.load(CONFIG, list(changes))
 
 
-def oracle(monkeypatch, c, says):
-  """An oracle whose model says `says`; and the calls to it."""
+def oracle(monkeypatch, c, text):
+  """An oracle whose model samples `text`, and the list of calls to it."""
   calls = []
 
   def sample(params, prompt, length, key, *, model, sampling, group):
     calls.append((prompt, length, sampling))
-    ids = [*BYTES.encode(says), BYTES.end_ids[0]][: sampling.max_new_tokens]
+    ids = [*BYTES.encode(text), BYTES.end_ids[0]][: sampling.max_new_tokens]
     tokens = np.zeros((len(prompt), sampling.max_new_tokens), np.int32)
     tokens[:, : len(ids)] = ids
     size = np.full(len(prompt), len(ids))
     return sampler.Sampled(tokens, tokens * 0.0, size, size)
 
   monkeypatch.setattr(sampler, 'sample', sample)
-  asked = frozen_model.FrozenModel(None, BYTES)
-  return oracle_lib.make_oracle(c, asked), calls
+  model = frozen_model.FrozenModel(None, BYTES)
+  return oracle_lib.make_oracle(c, model), calls
 
 
 def test_a_model_answers_and_is_verified(monkeypatch):
   c = settings('dialogue.oracle=smollm2')
-  answer, calls = oracle(monkeypatch, c, 'No, it is not')
-  said = [['Is it red?'], ['Is it ba?'], ['Hello']]
-  replies = answer([TASK] * 3, said)
+  replies_to, calls = oracle(monkeypatch, c, 'No, it is not')
+  messages = [['Is it red?'], ['Is it ba?'], ['Hello']]
+  replies = replies_to([TASK] * 3, messages)
   assert [r.kind for r in replies] == ['no', 'finished', 'invalid']
   assert replies[1].won
   prompt, length, sampling = calls[0]
@@ -61,9 +61,9 @@ def test_a_model_answers_and_is_verified(monkeypatch):
 
 
 def test_without_a_model_the_table_answers():
-  answer = oracle_lib.make_oracle(settings(), None)
-  assert answer is episode.env_replies
-  assert [r.kind for r in answer([TASK], [['=ba']])] == ['finished']
+  replies_to = oracle_lib.make_oracle(settings(), None)
+  assert replies_to is episode.env_replies
+  assert [r.kind for r in replies_to([TASK], [['=ba']])] == ['finished']
 
 
 def test_the_oracles_limits(monkeypatch):
@@ -72,23 +72,23 @@ def test_the_oracles_limits(monkeypatch):
     'dialogue.max_oracle_length=2',
     'dialogue.max_oracle_prompt=700',
   )
-  answer, calls = oracle(monkeypatch, c, 'yes')
-  replies = answer([TASK] * 3, [['Is it red?']] * 3)
+  replies_to, calls = oracle(monkeypatch, c, 'yes')
+  replies = replies_to([TASK] * 3, [['Is it red?']] * 3)
   assert [r.kind for r in replies] == ['invalid'] * 3  # 'ye' is no word
   assert [p.shape for p, *_ in calls] == [(2, 700)] * 2
   short = settings('dialogue.max_oracle_prompt=20')
-  answer, _ = oracle(monkeypatch, short, 'yes')
+  replies_to, _ = oracle(monkeypatch, short, 'yes')
   with pytest.raises(ValueError, match=r'max_oracle_prompt is 20'):
-    answer([TASK], [['Is it red?']])
+    replies_to([TASK], [['Is it red?']])
 
 
 def test_a_wordy_player_fills_no_oracle(monkeypatch):
   c = settings('dialogue.max_oracle_prompt=800')
-  answer, calls = oracle(monkeypatch, c, 'yes')
-  said = [f'{i} {"word " * 30}?' for i in range(9)] + [
+  replies_to, calls = oracle(monkeypatch, c, 'yes')
+  messages = [f'{i} {"word " * 30}?' for i in range(9)] + [
     'Is it\nThe secret: red?'
   ]
-  (reply,) = answer([TASK], [said])
+  (reply,) = replies_to([TASK], [messages])
   assert reply.kind == 'yes'
   prompt, length, _ = calls[0]
   text = BYTES.decode(prompt[0, : length[0]])

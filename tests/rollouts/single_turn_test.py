@@ -23,8 +23,8 @@ def encode(task):
   return BYTES.encode(task.question)
 
 
-def says(*texts):
-  """A sampler that says these; log-prob of token n is -n/8; no text: cut."""
+def samples(*texts):
+  """A sampler that returns these; log-prob of token n is -n/8; no text: cut."""
 
   def sample(prompt, length):
     rows = [[*BYTES.encode(t), END][:NEW] for t in texts]
@@ -44,7 +44,7 @@ def collect(*texts, reward=None, tasks=TASKS, **kw):
   kw = {'encode': encode, 'max_prompt_length': 5, 'timeout_s': 3.0} | kw
   return single_turn.collect(
     tasks,
-    says(*texts),
+    samples(*texts),
     tokenizer=BYTES,
     reward=reward or base.combine([base.outcome], ['outcome'], [1.0]),
     group=len(texts) // len(tasks),
@@ -133,16 +133,23 @@ def test_a_row_that_is_cut_says_so():
 
 
 def test_what_a_limit_cut_counts_only_where_it_is_marked():
-  """'7 or more' of 6 characters is no 7: nobody said that it is the answer."""
+  """'7 or more', cut to 6 characters, is no answer of 7: it is not marked."""
   texts = ['so 7', 'so 7 + ', '####7\n', 'so $7$ ', '####4\n', '4']
   got = collect(*texts)
   right, none = enums.Verdict.CORRECT, enums.Verdict.NO_ANSWER
   np.testing.assert_array_equal(
     got.score.verdict, [[right, none, right], [none, right, right]]
   )
-  said = [t for group in got.transcripts for t in group]
-  assert [t.cut for t in said] == [False, True, True, True, True, False]
-  assert [t.fallback for t in said] == [True, False, False, False, False, True]
+  transcripts = [t for group in got.transcripts for t in group]
+  assert [t.cut for t in transcripts] == [False, True, True, True, True, False]
+  assert [t.fallback for t in transcripts] == [
+    True,
+    False,
+    False,
+    False,
+    False,
+    True,
+  ]
   found = groups.metrics([got], np.array([True, True]))
   assert found['verdict/fallback'] == pytest.approx(2 / 6)
   assert [x['fallback'] for x in groups.lines(got, 'train', 2)] == [
@@ -164,8 +171,8 @@ def test_checks_that_run_out_of_time_are_counted(monkeypatch):
     [unsure, enums.Verdict.CORRECT],
     [unsure, enums.Verdict.CORRECT],
   ]
-  said = [t for group in got.transcripts for t in group]
-  assert [t.timed_out for t in said] == [True, False, False, False]
+  transcripts = [t for group in got.transcripts for t in group]
+  assert [t.timed_out for t in transcripts] == [True, False, False, False]
   found = groups.metrics([got], np.array([True, True]))
   assert found['verdict/timeout'] == 1 / 4
   assert found['verdict/unverifiable'] == 2 / 4
@@ -178,10 +185,10 @@ def test_a_mark_can_be_demanded():
   np.testing.assert_array_equal(
     got.score.verdict, [[none, right], [none, none]]
   )
-  said = [t for group in got.transcripts for t in group]
-  assert {t.fallback for t in said} == {False}
-  # Votes and labels read by the same rules.
-  records = [sample_store.record(TASKS[0], t, 1.0) for t in said]
+  transcripts = [t for group in got.transcripts for t in group]
+  assert {t.fallback for t in transcripts} == {False}
+  # Votes and labels use the same rules.
+  records = [sample_store.record(TASKS[0], t, 1.0) for t in transcripts]
   assert [r['answer'] for r in records] == [None, '7', None, None]
 
 
@@ -195,7 +202,7 @@ def refuse_eights(tasks, transcripts):
 
 
 def test_a_refused_row_leaves_its_group():
-  """The other rows get what they would get in a group without it."""
+  """The other rows get the advantages of a group without it."""
   got = collect('1', '8', '333', '1', '22', '333', reward=refuse_eights)
   np.testing.assert_array_equal(
     got.score.turns[..., 0], [[True, False, True], [True] * 3]
@@ -205,11 +212,11 @@ def test_a_refused_row_leaves_its_group():
   want = [[-1, 0, 1], [-1, 0, 1]]
   np.testing.assert_allclose(adv.min(-1) + adv.max(-1), want, atol=1e-6)
   assert not np.asarray(adv[0, 1]).any()
-  told = groups.metrics([got], np.array([True, True]))
-  assert told['rewards/refused'] == pytest.approx(1 / 6)
-  assert told['reward'] == pytest.approx((1 + 3 + 1 + 2 + 3) / 5)
+  metrics = groups.metrics([got], np.array([True, True]))
+  assert metrics['rewards/refused'] == pytest.approx(1 / 6)
+  assert metrics['reward'] == pytest.approx((1 + 3 + 1 + 2 + 3) / 5)
   # Standard deviations 1 and sqrt(2/3).
-  assert told['reward_std'] == pytest.approx((1 + np.sqrt(2 / 3)) / 2)
+  assert metrics['reward_std'] == pytest.approx((1 + np.sqrt(2 / 3)) / 2)
 
 
 def test_a_reward_that_is_not_finite_is_refused_and_counted():
@@ -223,24 +230,24 @@ def test_a_reward_that_is_not_finite_is_refused_and_counted():
     got.score.turns[..., 0], [[True, False], [True, True]]
   )
   assert np.isfinite(got.score.reward).all()
-  told = groups.metrics([got], np.array([False, True]))
-  assert told['rewards/refused'] == 0.25
-  assert told['rewards/a'] == 1.0
+  metrics = groups.metrics([got], np.array([False, True]))
+  assert metrics['rewards/refused'] == 0.25
+  assert metrics['rewards/a'] == 1.0
 
 
 def test_weights_of_rewards_move_the_reward_and_not_the_accuracy():
   length = lambda tasks, transcripts: [
     base.RewardResult(float(t.num_tokens), {}) for t in transcripts
   ]
-  told = []
+  metrics = []
   for weight in (0.0, 1.0, -5.0):
     reward = base.combine([base.outcome, length], ['right', 'n'], [1.0, weight])
     got = collect('7', '8', '55', '44', reward=reward)
-    told.append(groups.metrics([got], np.array([True, True])))
-  assert [m['accuracy'] for m in told] == [0.25] * 3
+    metrics.append(groups.metrics([got], np.array([True, True])))
+  assert [m['accuracy'] for m in metrics] == [0.25] * 3
   # Mean length 2.5, end tokens counted; parts are never weighted.
-  assert [m['reward'] for m in told] == [0.25, 2.75, -12.25]
-  assert {m['rewards/n'] for m in told} == {2.5}
+  assert [m['reward'] for m in metrics] == [0.25, 2.75, -12.25]
+  assert {m['rewards/n'] for m in metrics} == {2.5}
 
 
 def test_metrics_have_their_known_values():
@@ -255,7 +262,7 @@ def test_metrics_have_their_known_values():
     'accuracy': 4 / 8,
     'verdict/correct': 4 / 8,
     'verdict/wrong': 2 / 8,
-    'verdict/no_answer': 2 / 8,  # a row that is cut marks none
+    'verdict/no_answer': 2 / 8,  # a truncated row has no marked answer
     'verdict/unverifiable': 0.0,
     'verdict/fallback': 6 / 8,
     'verdict/timeout': 0.0,
@@ -273,10 +280,10 @@ def test_metrics_say_which_strategies_were_used_where_tasks_have_them():
   sums = [t._replace(data=data) for t in TASKS]
   rules = extract.Rules(truncated='read')  # the first fills the limit
   got = collect('#### 7', '7', '#### 5', '#### 4', tasks=sums, rules=rules)
-  told = groups.metrics([got], np.array([True, True]))
-  assert told['strategy/direct'] == 0.75
-  assert told['strategy/none'] == 0.25
-  assert told['strategy_accuracy/direct'] == pytest.approx(2 / 3)
+  metrics = groups.metrics([got], np.array([True, True]))
+  assert metrics['strategy/direct'] == 0.75
+  assert metrics['strategy/none'] == 0.25
+  assert metrics['strategy_accuracy/direct'] == pytest.approx(2 / 3)
   plain = groups.metrics([collect('7', '8', '5', '4')], np.array([True, True]))
   assert not any(name.startswith('strategy') for name in plain)
 
@@ -298,35 +305,35 @@ ALGORITHM = algorithm.Algorithm(
 def test_select_keeps_the_chosen_groups_in_order():
   one, two = collect('7', '8', '5', '4'), collect('9', '7', '1', '2')
   keep = [np.array([False, True]), np.array([True, True])]
-  got, scored = groups.select([one, two], keep, 2)
+  got, score = groups.select([one, two], keep, 2)
   sources = [(one, 1), (two, 0)]  # the third is surplus
   for name in ('tokens', 'length', 'turn', 'logp', 'stop'):
     want = np.stack([getattr(c.rollout, name)[p] for c, p in sources])
     np.testing.assert_array_equal(getattr(got, name), want)
   for name in ('reward', 'turns', 'verdict'):
     want = np.stack([getattr(c.score, name)[p] for c, p in sources])
-    np.testing.assert_array_equal(getattr(scored, name), want)
+    np.testing.assert_array_equal(getattr(score, name), want)
 
 
 def test_select_pads_with_groups_that_weigh_nothing():
   one = collect('7', '8', '5', '4')
-  got, scored = groups.select([one], [np.array([True, False])], 4)
-  types.check_rollout(got, scored)
+  got, score = groups.select([one], [np.array([True, False])], 4)
+  types.check_rollout(got, score)
   assert got.tokens.shape == (4, *one.rollout.tokens.shape[1:])
   assert (got.turn[1:] == -1).all()
-  assert not scored.turns[1:].any()
+  assert not score.turns[1:].any()
   assert (got.length[1:] == 1).all()
-  assert not np.asarray(algorithm.informative(ALGORITHM, scored))[1:].any()
-  adv = np.asarray(algorithm.advantages(ALGORITHM, got, scored))
+  assert not np.asarray(algorithm.informative(ALGORITHM, score))[1:].any()
+  adv = np.asarray(algorithm.advantages(ALGORITHM, got, score))
   assert not adv[1:].any()
   assert adv[0].any()
 
 
 def test_select_of_nothing_is_padding_alone():
   one = collect('7', '7', '4', '4')
-  got, scored = groups.select([one], [np.array([False, False])], 2)
-  types.check_rollout(got, scored)
-  assert not scored.turns.any()
+  got, score = groups.select([one], [np.array([False, False])], 2)
+  types.check_rollout(got, score)
+  assert not score.turns.any()
   assert (got.turn == -1).all()
   # Parts of several collections may be empty too.
   again, _ = groups.select([one, one], [np.zeros(2, bool)] * 2, 2)
@@ -372,9 +379,9 @@ def test_lines_are_the_first_rows():
 
 
 @pytest.mark.parametrize(
-  ('low', 'kept'), [(0.0, True), (0.01, True), (0.0115, False)]
+  ('min_std', 'expected'), [(0.0, True), (0.01, True), (0.0115, False)]
 )
-def test_groups_that_vary_by_the_std_divided_by_their_number(low, kept):
+def test_groups_that_vary_by_the_std_divided_by_their_number(min_std, expected):
   """SRL's filter; the sample std, 0.01195, would keep the last one."""
   values = (0.52, 0.50, 0.51, 0.49, 0.50, 0.50, 0.48, 0.50)
   group = [base.RewardResult(v, {}) for v in values]
@@ -382,4 +389,7 @@ def test_groups_that_vary_by_the_std_divided_by_their_number(low, kept):
     base.RewardResult(0.0, {}, refused=True)
   ]
   c = groups.Collected([], None, None, [], [group, equal])
-  assert groups.has_reward_spread(c, low).tolist() == [kept, low == 0]
+  assert groups.has_reward_spread(c, min_std).tolist() == [
+    expected,
+    min_std == 0,
+  ]

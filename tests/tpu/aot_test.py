@@ -78,7 +78,7 @@ def test_activations_in_the_shape_of_a_bias_are_no_weights():
   ]
 
 
-def test_bytes_a_device_of_abstract_arrays():
+def test_bytes_per_device_of_abstract_arrays():
   mesh = sharding.make_mesh((1, 4, 2))
   put = lambda shape, dtype, *spec: jax.ShapeDtypeStruct(
     shape, dtype, sharding=NamedSharding(mesh, PartitionSpec(*spec))
@@ -91,7 +91,7 @@ def test_bytes_a_device_of_abstract_arrays():
 
 
 @pytest.mark.parametrize('name', ['v5e', 'v9:2x2', 'v5e:8', 'v5e:4by4', ''])
-def test_a_topology_that_nobody_spells_so(name):
+def test_an_unknown_topology_is_refused(name):
   with pytest.raises(ValueError, match=r'v5e:4x4.*v6e:4x4'):
     aot.topology(name)
 
@@ -125,9 +125,9 @@ def test_the_decode_loop_gathers_no_weights(small):
   sample = programs['sample']
   report = aot.compile_program(sample, mesh)
   assert hlo.weight_moves(report.collectives, sample.weights, mesh) == []
-  # Tensor parallelism is there, so the loop was indeed looked into.
+  # Tensor parallelism adds collectives: the loop was found.
   assert any(c.kind == 'all-reduce' and c.in_loop for c in report.collectives)
-  # The weights lie whole in fsdp and cut in tensor.
+  # Weights are whole over fsdp and split over tensor.
   assert report.memory.arguments >= aot.nbytes(sample.weights)
 
 
@@ -143,7 +143,7 @@ def test_dialogues_are_programs_of_their_own(small):
   assert (
     hlo.weight_moves(report.collectives, programs['turn'].weights, mesh) == []
   )
-  # The games' memory goes in and comes out in the same place.
+  # The cache is donated: updated in place.
   assert report.memory.reused > 0
   assert aot.compile_program(programs['belief'], mesh).memory is not None
 
@@ -171,7 +171,7 @@ def run(*args):
 
 
 @needs_libtpu
-def test_too_large_a_config_exits_1_and_says_by_how_much():
+def test_too_large_a_config_exits_1_and_prints_by_how_much():
   done = run(
     '--config=configs/gsm8k.py:qwen2.5_7b',
     '--topology=v5e:2x2',
@@ -198,7 +198,7 @@ def test_a_mesh_that_does_not_divide_the_model_exits_1():
 @pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is not None, reason='libtpu is installed'
 )
-def test_without_libtpu_it_names_the_extra():
+def test_without_libtpu_the_error_names_the_extra():
   done = run('--config=configs/tiny.py', '--topology=v5e:2x2')
   assert done.returncode == 1
   assert 'rlvr_jax[tpu]' in done.stderr

@@ -1,24 +1,19 @@
-"""Where rows come from, and whole small runs by each method."""
+"""Whole small runs by each method, and which functions go together."""
 
 import itertools
 import json
 import pathlib
-import types as namespaces
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from rlvr_jax import algorithm, enums, registry, train, types
+from rlvr_jax import algorithm, registry, train, types
 from rlvr_jax import config as config_lib
-from rlvr_jax.io import frozen_model, tokenizer
-from rlvr_jax.learner import batches, programs
+from rlvr_jax.io import checkpoint, load
+from rlvr_jax.learner import programs
 from rlvr_jax.models import sharding
-from rlvr_jax.rollouts import imitation
-from rlvr_jax.tasks import Task
 
-BYTES = tokenizer.byte_level()
 TINY = str(pathlib.Path(__file__).parents[1] / 'configs' / 'tiny.py') + ':smoke'
 SMALL = (
   'model.name=tiny(layers=1, width=32)',
@@ -31,83 +26,6 @@ SMALL = (
   'max_completion_length=4',
   'optimizer.learning_rate=1e-2',
 )
-
-
-def task(name, solution=None):
-  data = {} if solution is None else {'solution': solution}
-  return Task(name, f'{name}?', '7', 'math', data)
-
-
-def test_targets_are_the_solutions_and_their_end():
-  got = imitation.targets([task('a', 'so 7'), task('b', '7')], BYTES, 6)
-  end = BYTES.end_ids[0]
-  assert got.tokens[0].tolist() == [*b'so 7', end, 0]
-  assert got.tokens[1].tolist() == [ord('7'), end, 0, 0, 0, 0]
-  assert got.length.tolist() == [5, 2]
-  assert set(got.stop) == {enums.Stop.END}
-
-
-@pytest.mark.parametrize(
-  ('bad', 'message'),
-  [(task('b'), "'b' has no worked solution"), (task('b', '7' * 6), 'has 7 to')],
-)
-def test_a_task_that_cannot_be_imitated_is_named(bad, message):
-  with pytest.raises(ValueError, match=message):
-    imitation.targets([task('a', '7'), bad], BYTES, 6)
-
-
-def rolled():
-  """Two groups of two rows; the second row of each is wrong."""
-  turn = np.array([[[-1, 0, 0, -1], [-1, 0, -1, -1]]] * 2)
-  zeros = np.zeros((2, 2), np.int32)
-  verdict = np.array([[0, 1], [0, 1]], np.int32)
-  return (
-    types.Rollout(
-      tokens=turn * 0,
-      length=zeros + 3,
-      turn=turn,
-      logp=turn * np.float32(0),
-      stop=zeros + 1,
-    ),
-    types.Score(
-      reward=np.float32(verdict == 0)[..., None],
-      turns=np.ones((2, 2, 1), bool),
-      belief=None,
-      verdict=verdict,
-    ),
-  )
-
-
-def settings(method):
-  return namespaces.SimpleNamespace(
-    method=method, mask_truncated_completions=False
-  )
-
-
-@pytest.mark.parametrize('method', ['sft', 'distill'])
-def test_every_token_of_what_is_imitated_weighs_one(method):
-  got = batches.make_batch(settings(method), None, *rolled())
-  want = rolled()[0].turn.reshape(4, 4) >= 0
-  np.testing.assert_array_equal(got.mask, want)
-  np.testing.assert_array_equal(got.adv, np.float32(want))
-
-
-def test_rejection_trains_correct_rows_and_counts_no_others():
-  got = batches.make_batch(settings('rejection'), None, *rolled())
-  want = (rolled()[0].turn >= 0) & np.array([True, False])[:, None]
-  np.testing.assert_array_equal(got.mask, want.reshape(4, 4))
-
-
-def test_teachers_must_share_the_vocabulary():
-  policy = ('model.name', 'b', BYTES)
-  frozen_model.check_same_vocabulary(('teacher.name', 'a', BYTES), policy)
-  other = tokenizer.byte_level()
-  other = type(other)(other.backend, other.pad_id, (65,))
-  with pytest.raises(ValueError, match=r"teacher\.name='a' and model.name='b'"):
-    frozen_model.check_same_vocabulary(('teacher.name', 'a', other), policy)
-
-
-# --- whole runs -----------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
@@ -164,6 +82,34 @@ def test_a_critic_trains_end_to_end(run):
 def test_remax_compares_with_a_greedy_row(run):
   lines = run('algo.estimate=remax', 'num_generations=1')
   assert lines[-1]['update_skipped'] == 0
+
+
+def test_the_best_checkpoint_is_what_a_run_is_as_a_model(run, tmp_path):
+  run(
+    'method=sft',
+    'num_generations=1',
+    'max_to_keep=1',
+    'total_steps=3',
+    'keep_best=eval/accuracy',
+    'eval_every=1',
+    'save_every=1',
+  )
+  (folder,) = [p.parent for p in tmp_path.rglob('config.json')]
+  found = checkpoint.steps(folder)
+  extras = [
+    json.loads(
+      (folder / 'checkpoints' / str(s) / 'extra/extra.json').read_text()
+    )
+    for s in found
+  ]
+  lines = (folder / 'eval.jsonl').read_text().splitlines()
+  scores = [json.loads(x)['eval/accuracy'] for x in lines]
+  assert [e['score'] for e in extras] == [scores[s] for s in found]
+  assert checkpoint.best(folder, 'score') in found
+  assert (
+    f'at step {checkpoint.best(folder, "score")},'
+    in load.load(str(folder)).source
+  )
 
 
 # --- every pair -----------------------------------------------------------
@@ -253,26 +199,3 @@ def test_what_cannot_work_is_refused_at_start(changes, message):
   c.algo.update(changes)
   with pytest.raises(ValueError, match=message):
     algorithm.from_config(c.algo)
-
-
-def test_the_best_checkpoint_is_what_a_run_is_as_a_model(run, tmp_path):
-  from rlvr_jax.io import checkpoint, load
-
-  how = ('keep_best=eval/accuracy', 'eval_every=1', 'save_every=1')
-  run('method=sft', 'num_generations=1', 'max_to_keep=1', 'total_steps=3', *how)
-  (folder,) = [p.parent for p in tmp_path.rglob('config.json')]
-  found = checkpoint.steps(folder)
-  extras = [
-    json.loads(
-      (folder / 'checkpoints' / str(s) / 'extra/extra.json').read_text()
-    )
-    for s in found
-  ]
-  lines = (folder / 'eval.jsonl').read_text().splitlines()
-  scores = [json.loads(x)['eval/accuracy'] for x in lines]
-  assert [e['score'] for e in extras] == [scores[s] for s in found]
-  assert checkpoint.best(folder, 'score') in found
-  assert (
-    f'at step {checkpoint.best(folder, "score")},'
-    in load.load(str(folder)).source
-  )

@@ -1,0 +1,69 @@
+"""Training holds each copy of the weights that it needs, and no other."""
+
+import gc
+import pathlib
+
+import jax
+import pytest
+
+from rlvr_jax import config, train
+from rlvr_jax.rollouts import collector
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = f'{ROOT}/configs/studies/twenty_questions/twenty_questions.py'
+EMBEDDING = (280, 40)  # no other test has this shape
+
+
+@pytest.fixture
+def copies(monkeypatch):
+  """Live arrays of the embedding's shape, at each rollout and update."""
+  counts = {'rollouts': [], 'update': []}
+
+  def count(stage):
+    gc.collect()
+    arrays = [x for x in jax.live_arrays() if x.shape == EMBEDDING]
+    counts[stage].append(len(arrays))
+
+  def wrap(owner, name, stage):
+    function = getattr(owner, name)
+
+    def counted(*args):
+      count(stage)
+      return function(*args)
+
+    monkeypatch.setattr(owner, name, counted)
+
+  wrap(collector.Collector, '__call__', 'rollouts')
+  wrap(train, 'update', 'update')
+  return counts
+
+
+def test_the_update_donates_its_state(copies, save_model, tmp_path):
+  """Pretrained, then resumed; with a reference and a frozen belief model."""
+  spec = 'tiny(layers=1, vocab={}, width={})'.format(*EMBEDDING)
+  folder = save_model(tmp_path / 'model', spec=spec)
+  overrides = (
+    f'model.name={folder}',
+    'algo.kl=k3',
+    'algo.beta=0.1',
+    'dialogue.belief=initial',
+    'dialogue.max_turns=2',
+    'dialogue.max_length=128',
+    'max_completion_length=4',
+    'train_batch_size=8',
+    'num_generations=2',
+    'groups_per_micro_batch=8',
+    'eval.num_tasks=2',
+    'eval.batch_size=8',
+    'eval.max_turns=0',
+    'save_every=1',
+  )
+  for total_steps in (1, 2):
+    c = config.load(
+      f'{CONFIG}:credit=delta_belief',
+      [*overrides, f'total_steps={total_steps}'],
+    )
+    train.train(c, tmp_path / 'run')
+  # Parameters, two moments, the reference, the frozen belief model.
+  assert copies['update'] == [5, 5]
+  assert copies['rollouts'] == [6, 6]  # and the sampler's copy
