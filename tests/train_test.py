@@ -17,7 +17,7 @@ import optax
 import pytest
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import registry, resume, train
+from rlvr_jax import registry, resume
 from rlvr_jax.io import checkpoint, load
 from rlvr_jax.learner import optimizer
 from rlvr_jax.reporting import alarms, run_writer
