@@ -269,7 +269,7 @@ def check_tasks(
   Checks the first CHECK_PROMPTS training tasks.
   """
   first = [tasks[i] for i in range(min(len(tasks), CHECK_PROMPTS))]
-  task_stream.check_prompts(first + eval_tasks, encode, c.max_prompt_length)
+  task_stream.check_prompts([*first, *eval_tasks], encode, c.max_prompt_length)
   if c.method == 'sft':
     if dialogue.is_dialogue(tasks[0]):
       scripts = imitation.demonstrations(first, 1)

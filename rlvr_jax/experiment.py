@@ -6,7 +6,6 @@
 
 import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -157,7 +156,7 @@ class Experiment:
 
   def checkpoint(
     self,
-    workdir: str | os.PathLike,
+    workdir: str | pathlib.Path,
     step: int | None,
     *,
     scoring: bool = False,

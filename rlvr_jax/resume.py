@@ -5,7 +5,6 @@ models are in the checkpoints.
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -74,7 +73,7 @@ class Progress(NamedTuple):
 
 
 def check_config(
-  workdir: str | os.PathLike, new: Any, *, newer: bool = False
+  workdir: str | pathlib.Path, new: Any, *, newer: bool = False
 ) -> None:
   """Raises ValueError if `workdir` belongs to a run with another config.
 
@@ -146,7 +145,7 @@ def remember(
 
 def check_content(
   c: ml_collections.ConfigDict,
-  workdir: str | os.PathLike,
+  workdir: str | pathlib.Path,
   extra: Mapping | None,
   now: Mapping[str, str],
 ) -> None:

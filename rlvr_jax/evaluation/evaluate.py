@@ -26,7 +26,7 @@ from rlvr_jax.verifiers.extraction import extract
 
 def sampling(
   c: ml_collections.ConfigDict,
-  end_ids: Sequence[int],
+  end_ids: tuple[int, ...],
   compact_batch: bool = False,
 ) -> sampler.Sampling:
   """The sampling parameters of an evaluation."""

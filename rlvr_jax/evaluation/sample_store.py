@@ -90,22 +90,24 @@ class Samples:
   """A table that is filled in the order of `item`, and its file if any."""
 
   def __init__(
-    self, ids: Iterable[str], samples: int, file: BinaryIO | None = None
+    self, ids: Sequence[str], samples: int, file: BinaryIO | None = None
   ):
     self.ids, self.total = list(ids), len(ids) * samples
     self.done, self._file = 0, file
     full = lambda value, dtype: np.full((len(ids), samples), value, dtype)
     self.table = Table(
-      full(-1, np.int8),
-      full(-1, np.int8),
-      full(0, np.int32),
-      full(-1, np.int32),
-      full(np.nan, np.float64),
-      full(0, np.float64),
-      full(-1, np.int8),
-      *(full(0, np.int16) for _ in range(3)),
-      full(False, bool),
-      full(False, bool),
+      verdict=full(-1, np.int8),
+      stop=full(-1, np.int8),
+      tokens=full(0, np.int32),
+      answer=full(-1, np.int32),
+      confidence=full(np.nan, np.float64),
+      surprisal=full(0, np.float64),
+      strategy=full(-1, np.int8),
+      turns=full(0, np.int16),
+      invalid=full(0, np.int16),
+      repeated=full(0, np.int16),
+      fallback=full(False, bool),
+      timed_out=full(False, bool),
     )
     self._answers = [{} for _ in ids]
 
@@ -195,7 +197,7 @@ def stale(
 def open(
   path: str | os.PathLike,
   settings: Mapping,
-  ids: Iterable[str],
+  ids: Sequence[str],
   samples: int,
   batch_size: int,
 ) -> Iterator[Samples]:
