@@ -29,3 +29,4 @@ class Stream(enum.IntEnum):
   EVALUATION = 1  # then by task and round: `evaluation.evaluate.keys`
   ROLLOUTS = 2  # then by step and attempt: `rollouts.collector`
   LABELS = 3  # then by place in the split and round: scripts/label.py
+  ROUNDING = 4  # then by update: `learner.optimizer.stochastic`, bfloat16

@@ -176,7 +176,7 @@ def mesh_of(
   return sharding.make_mesh(config.mesh.shape, devices)
 
 
-def open(config: ml_collections.ConfigDict) -> Experiment:
+def create(config: ml_collections.ConfigDict) -> Experiment:
   """The experiment on the devices of this machine."""
   return Experiment(config, mesh_of(config))
 
@@ -207,7 +207,7 @@ def build(
       run with another config or other data.
   """
   resume.check_config(workdir, config)
-  x, c = open(config), config
+  x, c = create(config), config
   saved = checkpoint.extra(workdir)
   x.reward  # noqa: B018 (refuses unknown rewards before models are read)
   evaluate.check_keep_best(c, x.eval_tasks)

@@ -121,7 +121,7 @@ def run(
   from rlvr_jax.models import sharding
 
   # Meshes and models may differ; tasks and prompts may not.
-  xs = [experiment.open(c) for c in configs]
+  xs = [experiment.create(c) for c in configs]
   tasks = xs[1].eval_tasks
   scored = tasks[: flags.ppl_tasks]
   dirs, steps = (flags.base, flags.other), [flags.step_base, flags.step_other]

@@ -58,7 +58,7 @@ def run(
   from rlvr_jax.evaluation import checkpoint_eval, eval_metrics
   from rlvr_jax.models import sharding
 
-  x = experiment.open(c)
+  x = experiment.create(c)
   with sharding.use(x.mesh):
     policy = x.checkpoint(workdir, step)
     table = checkpoint_eval.evaluate_checkpoint(

@@ -98,7 +98,7 @@ def run(
   from rlvr_jax.models import sharding
   from rlvr_jax.rollouts import collector, single_turn, task_stream
 
-  x = experiment.open(c)
+  x = experiment.create(c)
   split = x.env['train']
   count = min(limit or len(split), len(split))
   tasks = [split[i] for i in range(count)]

@@ -134,7 +134,7 @@ def test_an_evaluation_may_have_more_turns(whole, tmp_path):
   again = tmp_path / 'run'
   shutil.copytree(folder, again)
   c = config.load(f'{CONFIG}:credit=delta_belief', [*SMALL, 'eval.max_turns=5'])
-  x = experiment.open(c)
+  x = experiment.create(c)
   with sharding.use(x.mesh):
     table = checkpoint_eval.evaluate_checkpoint(
       c, x.checkpoint(again, None), x.eval_tasks, again, x.mesh, lambda _: None

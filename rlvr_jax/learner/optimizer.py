@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from rlvr_jax import config_limits, registry
+from rlvr_jax.enums import Stream
 from rlvr_jax.models import sharding
 
 _KEYS = (
@@ -128,7 +129,8 @@ def stochastic(
     state, params = jax.tree.map(to_f32, old)
     updates, state = tx.update(jax.tree.map(to_f32, grads), state, params)
     new, tree = jax.tree.flatten((state, optax.apply_updates(params, updates)))
-    key = jax.random.fold_in(jax.random.key(seed), applied(old[0]))
+    key = jax.random.fold_in(jax.random.key(seed), Stream.ROUNDING)
+    key = jax.random.fold_in(key, applied(old[0]))
     keys = jax.random.split(key, len(new))
     new = [
       round_at_random(k, x) if is_bf16(before) else x
