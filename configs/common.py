@@ -58,7 +58,7 @@ def base() -> ml_collections.ConfigDict:
   # rewards majority and incorrect compare with. '' for none.
   c.labels = ''
   c.verify_timeout_s = 3.0  # CPU time, limit on checking one answer, up to 3600
-  # Which text is the answer, where graders differ: rewards/extract.py.
+  # Which text is the answer, where graders differ: rlvr_jax/verifiers/rules.py.
   c.verifier = ml_collections.ConfigDict()
   # No answer without a box, <answer>, #### or 'the answer is'. False: else the
   # last formula or number counts, of a text that was not cut by the limit.

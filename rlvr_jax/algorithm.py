@@ -1,7 +1,8 @@
 """Algorithm: how credit, estimator, surrogate, kl and aggregate compose.
 
 Score --credit--> [K] --estimate--> [G] --spread--> advantages [P,G,T]
-Batch --surrogate + kl + entropy + value--> [B,T] --aggregate--> Ratio
+Batch --surrogate + kl + entropy + value--> [B,T] --aggregate--> Ratio, which is
+in `learner.loss`.
 """
 
 from collections.abc import Callable
@@ -14,9 +15,6 @@ import numpy as np
 from rlvr_jax import config_limits, registry, types
 from rlvr_jax.enums import Verdict
 from rlvr_jax.ops import estimators, masked
-from rlvr_jax.ops import surrogate as surrogates
-from rlvr_jax.ops import value as value_ops
-from rlvr_jax.ops.ratio import Ratio
 
 
 class Critic(NamedTuple):
@@ -182,95 +180,6 @@ def informative(algorithm: Algorithm, score: types.Score) -> jax.Array:
   credit = _credit(algorithm, score)
   valid = _valid(algorithm, jnp.asarray(score.turns))
   return jnp.any(jax.vmap(by_turn)(credit, valid), axis=-1)
-
-
-def reaches_every_token(algorithm: Algorithm) -> bool:
-  """Whether tokens with advantage 0 may have a gradient."""
-  return (
-    algorithm.kl is not None
-    or algorithm.entropy_coef != 0
-    or algorithm.critic is not None
-  )
-
-
-def loss(
-  algorithm: Algorithm,
-  logp: jax.Array,
-  batch: types.Batch,
-  *,
-  entropy: jax.Array | None = None,
-  value: jax.Array | None = None,
-  divergence: jax.Array | None = None,
-) -> tuple[Ratio, dict[str, Ratio]]:
-  """The loss and its metrics on rows [B,T], as Ratios divided later.
-
-    surrogate + kl_weight kl - entropy_coef H + critic.coef value_loss
-
-  per token, then the aggregate. logp f32[B,T] are the current policy's
-  log-probs of `batch.tokens`, entropy its H there, value the critic's values.
-  `divergence`, from a teacher, replaces the surrogate. All results add over
-  micro-batches. For the gradient of the whole batch, divide each micro-batch's
-  `num` by `loss_denominator` of the *whole* batch's mask, never by its own
-  `den`, and sum. Metrics are summed likewise and divided at the end by
-  `ratio.divide`. They are the surrogate's and, if the loss has the term, 'kl',
-  'critic/loss', 'divergence': means over trained tokens.
-
-  Raises:
-    ValueError: a term whose input is missing.
-  """
-  mask = batch.mask
-  args: tuple[Any, ...] = (logp, batch.logp_old, batch.adv, mask)
-  if surrogates.choose(algorithm.surrogate) is not None:
-    args = (*args, batch.chosen)
-  per_token, metrics = algorithm.surrogate(*args)
-
-  def add(name, weight, x):
-    total = jnp.sum(masked.keep(jax.lax.stop_gradient(x), mask))
-    metrics[name] = Ratio(total, masked.count(mask))
-    return weight * x
-
-  metrics = dict(metrics)
-  if divergence is not None:
-    per_token = add('divergence', 1.0, masked.keep(divergence, mask))
-  if algorithm.kl is not None:
-    if batch.logp_ref is None:
-      raise ValueError(
-        f'kl_weight={algorithm.kl_weight} needs batch.logp_ref: compute the '
-        "reference's log-probs, or set beta=0."
-      )
-    kl = algorithm.kl(
-      masked.keep(logp, mask), masked.keep(batch.logp_ref, mask)
-    )
-    per_token += add('kl', algorithm.kl_weight, kl)
-  if algorithm.entropy_coef:
-    if entropy is None:
-      raise ValueError(
-        f'entropy_coef={algorithm.entropy_coef} needs the entropy of the '
-        'policy at each token: pass it, or set entropy_coef=0.'
-      )
-    per_token -= algorithm.entropy_coef * masked.keep(entropy, mask)
-  if algorithm.critic is not None:
-    if value is None or batch.value is None or batch.returns is None:
-      raise ValueError(
-        'A critic needs value, batch.value and batch.returns: see '
-        'learner.train_step.prepare.'
-      )
-    error = value_ops.value_loss(
-      value, batch.value, batch.returns, mask, clip=algorithm.critic.clip
-    )
-    per_token += add('critic/loss', algorithm.critic.coef, error)
-  return algorithm.aggregate(per_token, mask), metrics
-
-
-def loss_denominator(algorithm: Algorithm, mask: jax.Array) -> jax.Array:
-  """Denominator f32[] of the summed `num` of `loss`, from the mask bool[B,T].
-
-  Pass the mask of every sampled row, skipped groups included: then skipping
-  groups without gradient does not change the gradient. It is 0 if nothing is
-  trained, for which `ratio.divide` returns 0.
-  """
-  zeros = jnp.zeros(mask.shape, jnp.float32)
-  return algorithm.aggregate(zeros, mask).den
 
 
 def _valid(algorithm, turns):

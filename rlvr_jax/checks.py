@@ -15,7 +15,7 @@ from rlvr_jax.models import model_config, sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
 from rlvr_jax.rewards import base, dialogue_turns
-from rlvr_jax.rollouts import episode, imitation, task_stream
+from rlvr_jax.rollouts import episode, episode_end, imitation, task_stream
 from rlvr_jax.tasks import Env, Lazy, Task
 
 CHECK_PROMPTS = 20_000  # training prompts whose length is checked at start
@@ -207,8 +207,8 @@ def check_dialogue(
       'Take another estimator.'
     )
   for key, limits in (
-    ('dialogue.max_turns', episode.dialogue_limits(c)),
-    ('eval.max_turns', episode.dialogue_limits(c, evaluating=True)),
+    ('dialogue.max_turns', episode_end.dialogue_limits(c)),
+    ('eval.max_turns', episode_end.dialogue_limits(c, evaluating=True)),
   ):
     longest = c.max_prompt_length + limits.length + limits.fed
     if longest > config.max_position:
@@ -273,6 +273,6 @@ def check_tasks(
   if c.method == 'sft':
     if dialogue.is_dialogue(tasks[0]):
       scripts = imitation.demonstrations(first, 1)
-      episode.scripted_actor(scripts, tokenizer, episode.dialogue_limits(c))
+      episode.scripted_actor(scripts, tokenizer, episode_end.dialogue_limits(c))
     else:
       imitation.targets(first, tokenizer, c.max_completion_length)

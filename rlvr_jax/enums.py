@@ -1,4 +1,4 @@
-"""Verdicts, stop reasons, and the table of random streams."""
+"""Verdicts and stop reasons."""
 
 import enum
 
@@ -18,15 +18,3 @@ class Stop(enum.IntEnum):
   NONE = 0  # the row was not sampled (padding)
   END = 1  # an end token was sampled
   LENGTH = 2  # truncated at the limit on new tokens
-
-
-class Stream(enum.IntEnum):
-  """Owner of each random stream, fold_in(key(seed), stream).
-
-  Parameter initialisation uses key(seed) itself.
-  """
-
-  EVALUATION = 1  # then by task and round: `evaluation.evaluate.keys`
-  ROLLOUTS = 2  # then by step and attempt: `rollouts.collector`
-  LABELS = 3  # then by place in the split and round: scripts/label.py
-  ROUNDING = 4  # then by update: `learner.optimizer.stochastic`, bfloat16

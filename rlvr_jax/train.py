@@ -13,7 +13,13 @@ import jax
 import ml_collections
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import config_file, experiment, processes, resume, types
+from rlvr_jax import (
+  config_file,
+  experiment,
+  interrupts,
+  resume,
+  types,
+)
 from rlvr_jax.experiment import Experiment
 from rlvr_jax.io import checkpoint
 from rlvr_jax.io.frozen_model import FrozenModel
@@ -66,7 +72,7 @@ def train(
         max_to_keep=c.max_to_keep,
         keep_best='score' if c.keep_best else None,
       ) as saved,
-      processes.interruptible() as interrupted,
+      interrupts.interruptible() as interrupted,
     ):
       run, state, progress = experiment.start(x, pretrained, saved)
       # A new state has taken over the pretrained weights, by donation. A

@@ -13,8 +13,6 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from rlvr_jax.enums import Stop
-
 Array = jax.Array | np.ndarray
 T = typing.TypeVar('T')
 
@@ -122,19 +120,11 @@ def check_rollout(rollout: Rollout, score: Score) -> None:
     raise ValueError(f'Rollout or score breaks: {"; ".join(broken)}.')
 
 
-def flatten(rollout: Rollout, adv: Array, mask_truncated: bool) -> Batch:
-  """Batch of rows [B,T] from a rollout and advantages [P,G,T].
-
-  `mask_truncated` removes truncated rows (`Stop.LENGTH`) from the loss and its
-  denominator, but not from their group's statistics, on which `adv` is based.
-  In a dialogue the stop of the last turn decides for the whole row.
-  """
-  mask = rollout.turn >= 0
-  if mask_truncated:
-    mask = mask & (rollout.stop != Stop.LENGTH)[..., None]
+def flatten(rollout: Rollout, adv: Array) -> Batch:
+  """Batch of rows [B,T] from a rollout and advantages [P,G,T]."""
   return Batch(
     tokens=rows(rollout.tokens),
-    mask=rows(mask),
+    mask=rows(rollout.turn >= 0),
     adv=rows(adv),
     logp_old=rows(rollout.logp),
     logp_ref=None,

@@ -1,5 +1,6 @@
 """W4 of scripts/bench.py: dialogues against single-turn sampling.
 
+from rlvr_jax.rollouts import episode_end
 8 secrets x 8 dialogues x 10 turns of 20 Questions about people
 (`characters()`), SmolLM2-135M-Instruct, up to 16 tokens a message, replies from
 a table; then the belief before and after every turn; then 64 single-turn
@@ -43,9 +44,9 @@ def run(repeats: int, dtype: str, seed: int = 0) -> dict:
 def _measure(policy, tasks, seed, repeats):
   from rlvr_jax.io import frozen_model
   from rlvr_jax.models import sampler
-  from rlvr_jax.rollouts import belief, episode
+  from rlvr_jax.rollouts import belief, episode, episode_end
 
-  limits = episode.Limits(TURNS, MESSAGE, 16, TURNS * (MESSAGE + 16), 0)
+  limits = episode_end.Limits(TURNS, MESSAGE, 16, TURNS * (MESSAGE + 16), 0)
   sampling = sampler.Sampling(MESSAGE, policy.tokenizer.end_ids)
   encode = lambda task: policy.tokenizer.encode_chat(task.question)
   out = {

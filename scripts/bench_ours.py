@@ -147,7 +147,7 @@ def train(args, record, side, end):
       verdict=np.zeros(shape, np.int32),
     )
     adv = np.asarray(algorithm.advantages(side.algorithm, rollout, score))
-    batch = sharding.from_host(types.flatten(rollout, adv, False), rows)
+    batch = sharding.from_host(types.flatten(rollout, adv), rows)
     state, metrics = side.programs.update(state, (batch,))
     jax.block_until_ready(state)
     gap = float(metrics['sampler_trainer/logp_diff_max'])

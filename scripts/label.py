@@ -92,10 +92,10 @@ def run(
   import jax
 
   from rlvr_jax import experiment
-  from rlvr_jax.enums import Stream
   from rlvr_jax.evaluation import evaluate
   from rlvr_jax.io import frozen_model
   from rlvr_jax.models import sharding
+  from rlvr_jax.random_streams import Stream
   from rlvr_jax.rollouts import collector, single_turn, task_stream
 
   x = experiment.create(c)

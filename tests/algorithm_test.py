@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import algorithm, types
+from rlvr_jax.learner import loss as losses
 from rlvr_jax.ops import ratio
 
 JIT = pytest.mark.parametrize('jit', [False, True], ids=['eager', 'jit'])
@@ -98,7 +99,7 @@ def build(jit, **changes):
 
   def both(logp, batch):
     def num(x):
-      out = algorithm.loss(algo, x, batch)
+      out = losses.loss(algo, x, batch)
       return out[0].num, out
 
     (_, out), grad = jax.value_and_grad(num, has_aux=True)(logp)
@@ -276,7 +277,7 @@ def test_no_kl_needs_no_reference_and_reports_none():
 def test_a_kl_without_a_reference_is_refused():
   logp, batch = make_batch(np.random.default_rng(1), ref=False)
   with pytest.raises(ValueError, match=r'kl_weight=0.5 needs batch.logp_ref'):
-    algorithm.loss(make(kl='k3', beta=0.5), logp, batch)
+    losses.loss(make(kl='k3', beta=0.5), logp, batch)
 
 
 @JIT
@@ -305,7 +306,7 @@ def test_micro_batches_give_the_full_gradient(aggregate):
   logp, batch = make_batch(rng)
   fn = build(True, aggregate=aggregate, kl='k3', beta=0.1)
   whole, grad = fn(logp, batch)
-  den = algorithm.loss_denominator(make(aggregate=aggregate), batch.mask)
+  den = losses.loss_denominator(make(aggregate=aggregate), batch.mask)
   assert den == whole[0].den
   for _ in range(3):
     order = rng.permutation(ROWS)
@@ -369,7 +370,7 @@ def test_a_batch_that_trains_nothing_has_loss_zero(aggregate):
   for r in (value, *metrics.values()):
     assert ratio.divide(r) == 0
   np.testing.assert_array_equal(grad, 0)
-  assert algorithm.loss_denominator(make(aggregate=aggregate), batch.mask) == 0
+  assert losses.loss_denominator(make(aggregate=aggregate), batch.mask) == 0
 
 
 def test_members_whose_dialogue_has_ended_may_count_as_zero():

@@ -22,7 +22,7 @@ from rlvr_jax.learner import batches, programs
 from rlvr_jax.models import sharding
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import episode, task_stream
+from rlvr_jax.rollouts import episode_end, task_stream
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = f'{ROOT}/configs/tiny.py:smoke'
@@ -211,8 +211,8 @@ def test_the_same_config_makes_the_same_programs():
 @pytest.mark.parametrize('key', DIALOGUES)
 def test_keys_of_dialogues(key):
   both = lambda c: (
-    episode.dialogue_limits(c),
-    episode.dialogue_limits(c, evaluating=True),
+    episode_end.dialogue_limits(c),
+    episode_end.dialogue_limits(c, evaluating=True),
   )
   assert both(settings(f'{key}={DIALOGUES[key]}')) != both(settings())
 

@@ -11,7 +11,7 @@ from rlvr_jax import config, experiment, train
 from rlvr_jax.envs import dialogue
 from rlvr_jax.evaluation import checkpoint_eval, sample_store
 from rlvr_jax.models import sharding
-from rlvr_jax.rollouts import episode
+from rlvr_jax.rollouts import episode_end
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'{ROOT}/configs/studies/twenty_questions/twenty_questions.py'
@@ -141,7 +141,9 @@ def test_an_evaluation_may_have_more_turns(whole, tmp_path):
     )
   assert isinstance(table, sample_store.Table)
   np.testing.assert_array_equal(table.turns, 5)
-  assert episode.dialogue_limits(c, evaluating=True).length == -(-128 * 5 // 3)
+  assert episode_end.dialogue_limits(c, evaluating=True).length == -(
+    -128 * 5 // 3
+  )
 
 
 @pytest.mark.parametrize(

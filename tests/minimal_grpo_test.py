@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import algorithm, config, types
-from rlvr_jax.learner import train_step
+from rlvr_jax.learner import gradients
 from rlvr_jax.models import micro_batch, token_logprobs, transformer
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -88,7 +88,7 @@ def test_the_gradient_is_that_of_the_library_s_update(script, collected, algo):
   grad = jax.jit(jax.value_and_grad(script.loss), compiler_options=FAST)
   value, got = grad(params, batch)
   library = functools.partial(
-    train_step.gradients,
+    gradients.gradients,
     algorithm=algo,
     model=script.MODEL,
     temperature=1.0,

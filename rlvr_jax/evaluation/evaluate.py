@@ -11,15 +11,21 @@ import ml_collections
 import numpy as np
 
 from rlvr_jax import registry
-from rlvr_jax.enums import Stream
 from rlvr_jax.envs import dialogue
 from rlvr_jax.evaluation import eval_metrics, sample_store
 from rlvr_jax.io import frozen_model
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sampler, sharding
+from rlvr_jax.random_streams import Stream
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import episode, episode_scores, groups, single_turn
+from rlvr_jax.rollouts import (
+  episode,
+  episode_end,
+  episode_scores,
+  groups,
+  single_turn,
+)
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
 
@@ -192,7 +198,7 @@ def make_sample_fn(
 
   def dialogues(prompt, length, task, round_):
     del prompt, length
-    limits = episode.dialogue_limits(c, evaluating=True)
+    limits = episode_end.dialogue_limits(c, evaluating=True)
     actor = episode.policy_actor(
       policy,
       options._replace(compact_batch=False),
@@ -285,7 +291,7 @@ def check_keep_best(
   is_dialogue = dialogue.is_dialogue(eval_tasks[0])
   known = eval_metrics.possible(
     c.eval.samples,
-    turns=episode.dialogue_limits(c, evaluating=True).turns
+    turns=episode_end.dialogue_limits(c, evaluating=True).turns
     if is_dialogue
     else 0,
     strategies=any('strategy' in task.data for task in eval_tasks),

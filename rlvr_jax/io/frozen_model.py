@@ -1,9 +1,10 @@
 """Models that sample or score and are not updated: `FrozenModel`.
 
 The teacher, the oracle, the KL reference, the initial policy, a checkpoint
-under evaluation and, while rollouts are sampled, the policy itself. They are
-opened by `load` or `load_checkpoint`, sample by `sample`, and score by a
-`models.micro_batch.scorer`.
+under evaluation and, while rollouts are sampled, the policy itself. They sample
+by `sample` and score by a `models.micro_batch.scorer`. A model that the config
+names is opened by `load`, a checkpoint by `load_checkpoint`; the reference and
+the initial policy are made of the policy's first weights in `experiment.start`.
 """
 
 import hashlib

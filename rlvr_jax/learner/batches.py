@@ -8,8 +8,11 @@ rejection  samples of the teacher, or  1 in a correct row; other rows are
            of the policy without one   masked
 """
 
+import numpy as np
+
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
+from rlvr_jax.enums import Stop
 
 
 def make_batch(
@@ -20,8 +23,21 @@ def make_batch(
 ) -> types.Batch:
   """The rows [B,T] of a step's groups, as host arrays; `c` is the config."""
   weights = algorithms.token_weights(algorithm, c.method, rollout, score)
-  out = types.flatten(rollout, weights, c.mask_truncated_completions)
+  out = types.flatten(rollout, weights)
+  if c.mask_truncated_completions:
+    out = mask_truncated(out, rollout)
   if c.method != 'rl':
     # Rows of weight 0 leave the denominator of the loss too.
     out = out.replace(mask=out.mask & (out.adv != 0))
   return out
+
+
+def mask_truncated(batch: types.Batch, rollout: types.Rollout) -> types.Batch:
+  """The batch without the rows that the limit cut (`Stop.LENGTH`).
+
+  They leave the loss and its denominator, but not their group's statistics, on
+  which the advantages are based. In a dialogue the stop of the last turn
+  decides for the whole row.
+  """
+  whole = np.asarray(rollout.stop).reshape(-1, 1) != Stop.LENGTH
+  return batch.replace(mask=batch.mask & whole)

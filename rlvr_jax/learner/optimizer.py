@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from rlvr_jax import config_limits, registry
-from rlvr_jax.enums import Stream
 from rlvr_jax.models import sharding
+from rlvr_jax.random_streams import Stream
 
 _KEYS = (
   'learning_rate',

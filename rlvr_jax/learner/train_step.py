@@ -10,10 +10,9 @@ import optax
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
-from rlvr_jax.learner import optimizer
+from rlvr_jax.learner import gradients, optimizer
 from rlvr_jax.models import micro_batch, sharding, transformer
 from rlvr_jax.ops import masked
-from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops.ratio import Ratio, divide
 
 # Largest magnitude that an update may give a parameter. An MLP multiplies three
@@ -75,140 +74,6 @@ def prepare(
   return batch, metrics
 
 
-def gradients(
-  params: Any,
-  batch: types.Batch,
-  *,
-  algorithm: algorithms.Algorithm,
-  model: transformer.Decoder,
-  temperature: float,
-  trainable: str,
-  shapes: micro_batch.Shapes,
-  teacher: tuple[transformer.Decoder, Any] | None = None,
-  look: jax.Array | bool = True,
-) -> tuple[jax.Array, dict[str, Ratio], dict[str, jax.Array]]:
-  """Loss, metrics and gradient of a batch, accumulated over micro-batches.
-
-  Groups without gradient are skipped: those whose advantages are all 0, if no
-  other term of the loss reaches them. The loss is a sum over micro-batches,
-  divided by the denominator of the whole batch; so neither the number of
-  micro-batches nor skipping changes it. A surrogate that selects tokens by
-  statistics of the whole batch needs a forward pass of the batch beforehand.
-
-  Metrics cover all trained tokens. The skipped groups' come from a forward
-  pass without gradient (about a third of the cost of training them), or from
-  the pass that selected tokens.
-
-  Args:
-    teacher: (model, params); the loss is then the divergence from it.
-    look: bool[]; False leaves out the forward pass of skipped groups. If there
-      are any, metrics of the policy's outputs then have denominator 0: over
-      the trained groups alone they would be biased.
-
-  Returns:
-    loss f32[]; metrics as `Ratio`s by name; gradient, float32, a flat dict as
-    `optimizer.split` makes it.
-  """
-  trained, frozen = optimizer.split(params, trainable)
-  den = algorithms.loss_denominator(algorithm, batch.mask)
-  everywhere = algorithms.reaches_every_token(algorithm)
-  has_gradient = batch.mask if everywhere else batch.mask & (batch.adv != 0)
-  forward = functools.partial(
-    micro_batch.forward,
-    params,
-    model=model,
-    temperature=temperature,
-    shapes=shapes,
-  )
-  choose, outputs = surrogates.choose(algorithm.surrogate), None
-  if choose is not None:
-    outputs = forward(batch)
-    chosen = choose(outputs.logp, batch.logp_old, batch.adv, batch.mask)
-    batch = batch.replace(chosen=chosen)
-  live = micro_batch.per_group(has_gradient, shapes)
-  part, count = micro_batch.micro_batches(batch, live, shapes)
-
-  def loss_and_metrics(out, rows):
-    """loss `Ratio`; (metrics, largest |logp - logp_old|)."""
-    loss, metrics = algorithms.loss(
-      algorithm,
-      out.logp,
-      rows,
-      entropy=out.entropy,
-      value=out.value,
-      divergence=out.divergence,
-    )
-    out = jax.lax.stop_gradient(out)
-    tokens = masked.count(rows.mask)
-    gap = jnp.abs(masked.keep(out.logp - rows.logp_old, rows.mask))
-    entropy = masked.keep(out.entropy, rows.mask)
-    metrics = metrics | {
-      'entropy': Ratio(entropy.sum(), tokens),
-      'sampler_trainer/logp_diff_mean': Ratio(gap.sum(), tokens),
-    }
-    return loss, (metrics, gap.max())
-
-  def objective(trained, rows, capacity):
-    out = micro_batch.outputs(
-      optimizer.join(trained, frozen),
-      rows,
-      capacity,
-      model=model,
-      temperature=temperature,
-      shapes=shapes,
-      teacher=teacher,
-    )
-    loss, metrics = loss_and_metrics(out, rows)
-    return divide(Ratio(loss.num, den)), metrics
-
-  def grad(trained, rows):
-    run = functools.partial(
-      jax.value_and_grad(objective, has_aux=True), trained, rows
-    )
-    return micro_batch.packed(run, rows, shapes)
-
-  def merge(one, other):
-    (metrics, gap), (metrics_i, gap_i) = one, other
-    return jax.tree.map(jnp.add, metrics, metrics_i), jnp.maximum(gap, gap_i)
-
-  shape = jax.eval_shape(grad, trained, jax.eval_shape(part, 0))
-  zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
-  (loss0, metrics0), grads0 = zeros(shape)
-  # Summed in float32: many small terms would vanish in bfloat16.
-  grads0 = jax.tree.map(lambda x: x.astype(jnp.float32), grads0)
-
-  def body(state):
-    i, loss, metrics, grads = state
-    (loss_i, metrics_i), grads_i = grad(trained, part(i))
-    grads = jax.tree.map(jnp.add, grads, grads_i)
-    return i + 1, loss + loss_i, merge(metrics, metrics_i), grads
-
-  start = (jnp.zeros((), jnp.int32), loss0, metrics0, grads0)
-  _, loss, totals, grads = jax.lax.while_loop(
-    lambda s: s[0] < count, body, start
-  )
-  complete = True  # the metrics cover all trained tokens
-  if not everywhere and teacher is None:
-    skipped = micro_batch.left_out(live, shapes)[:, None]
-    rest = batch.replace(mask=batch.mask & skipped)
-    if outputs is None:
-      complete = look | ~rest.mask.any()
-      outputs = forward(rest.replace(mask=rest.mask & look))
-    totals = merge(totals, loss_and_metrics(outputs, rest)[1])
-  metrics, gap = totals
-  tokens = masked.count(batch.mask)
-  metrics['sampler_trainer/logp_diff_max'] = Ratio(
-    gap, (tokens > 0).astype(jnp.float32)
-  )
-  metrics = {
-    k: Ratio(r.num, jnp.where(complete, r.den, 0.0)) for k, r in metrics.items()
-  }
-  metrics['advantage/nonzero_frac'] = Ratio(
-    masked.count(batch.mask & (batch.adv != 0)), tokens
-  )
-  return loss, metrics, grads
-
-
 def update(
   state: types.TrainState,
   batches: Sequence[types.Batch],
@@ -253,7 +118,7 @@ def update(
     the new state; f32[] metrics by name. Means over no tokens are NaN.
   """
   parts = [
-    gradients(
+    gradients.gradients(
       state.params,
       batch,
       algorithm=algorithm,

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax.enums import Stop
-from rlvr_jax.models import layers, sampler, transformer
+from rlvr_jax.models import kv_cache, layers, sampler, transformer
 
 
 class DialogueCache(NamedTuple):
@@ -70,13 +70,10 @@ def prefill(
     x, pair = block.apply({'params': layer}, x, table, layers.causal(s))
     kv.append(pair)
   b = p * group
-  empty = lambda *of: jnp.zeros((b, c.num_kv_heads, *of), model.dtype)
   cache = DialogueCache(
     prefix=kv,
     seen=(jnp.arange(s)[None] < length[:, None] - 1)[:, None, None],
-    cache=[
-      (empty(c.head_dim, columns), empty(columns, c.head_dim)) for _ in kv
-    ],
+    cache=kv_cache.allocate(c, b, columns, model.dtype),
     written=jnp.zeros((b, columns), bool),
     count=jnp.repeat(length - 1, group),
     used=jnp.zeros((), jnp.int32),
@@ -107,7 +104,7 @@ def forward_with_cache(
     params['layers'], cache.prefix, cache.cache, strict=True
   ):
     q, k, v = block.apply({'params': layer}, x, table, method='project')
-    kv = layers.lay_out(k, v)
+    kv = kv_cache.lay_out(k, v)
     sources = (
       layers.KeysValues(*prefix, cache.seen),
       layers.KeysValues(*turns, sees),
@@ -134,8 +131,8 @@ def _read(params, model, cache, inputs, length):
   )
   write = jax.lax.dynamic_update_slice_in_dim
   grown = [
-    (write(ck, k, cache.used, 3), write(cv, v, cache.used, 2))
-    for (ck, cv), (k, v) in zip(cache.cache, pairs, strict=True)
+    kv_cache.write(old, new, cache.used)
+    for old, new in zip(cache.cache, pairs, strict=True)
   ]
   cache = cache._replace(
     cache=grown,
@@ -204,8 +201,8 @@ def decode_turn(
     at = cache.used
     cache = cache._replace(
       cache=[
-        (write(ck, k, at, 3), write(cv, v, at, 2))
-        for (ck, cv), (k, v) in zip(cache.cache, pairs, strict=True)
+        kv_cache.write(old, new, at)
+        for old, new in zip(cache.cache, pairs, strict=True)
       ],
       written=write(cache.written, running[:, None], at, 1),
       count=cache.count + running,

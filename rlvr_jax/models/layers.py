@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlvr_jax.models import kv_cache
 from rlvr_jax.models.model_config import ModelConfig, Rope
 
 FEW_ROWS = 128  # see `product`
@@ -84,11 +85,6 @@ def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
 def causal(n: int) -> jax.Array:
   """Causal mask bool[1,1,n,n]: position t attends to s <= t."""
   return jnp.tril(jnp.ones((n, n), bool))[None, None]
-
-
-def lay_out(k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Keys and values [B,T,K,C] in the layout of `KeysValues`."""
-  return k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
 
 
 def attend(q: jax.Array, sources: tuple[KeysValues, ...]) -> jax.Array:
@@ -292,5 +288,5 @@ class Block(nn.Module):
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The layer with self-attention under `mask`, and its `KeysValues` k, v."""
     q, k, v = self.project(x, table)
-    kv = lay_out(k, v)
+    kv = kv_cache.lay_out(k, v)
     return self.finish(x, attend(q, (KeysValues(*kv, mask),))), kv

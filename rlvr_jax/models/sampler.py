@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax.enums import Stop
-from rlvr_jax.models import layers, transformer
+from rlvr_jax.models import kv_cache, layers, transformer
 
 
 class Sampling(NamedTuple):
@@ -261,9 +261,7 @@ def sample(
       params['layers'], kv, state['cache'], strict=True
     ):
       q, k, v = block.apply({'params': layer}, x, table, method='project')
-      k, v = layers.lay_out(k, v)
-      ck = jax.lax.dynamic_update_slice_in_dim(ck, k, i, 3)
-      cv = jax.lax.dynamic_update_slice_in_dim(cv, v, i, 2)
+      ck, cv = kv_cache.write((ck, cv), kv_cache.lay_out(k, v), i)
       sources = (
         layers.KeysValues(pk, pv, seen),
         layers.KeysValues(ck, cv, mask),
@@ -273,13 +271,10 @@ def sample(
       caches.append((ck, cv))
     return next_token(final(x[:, 0]), state | {'cache': caches})
 
-  empty = lambda *of: jnp.zeros((b, c.num_kv_heads, *of), model.dtype)
   state: dict[str, Any] = initial_state(u) | {
     'row': jnp.arange(b),
     'start': jnp.repeat(length, group),
-    'cache': [
-      (empty(c.head_dim, n), empty(n, c.head_dim)) for _ in params['layers']
-    ],
+    'cache': kv_cache.allocate(c, b, n, model.dtype),
   }
   state, prefix = next_token(logits, state), (kv, seen)
   out: dict[str, jax.Array] = {}

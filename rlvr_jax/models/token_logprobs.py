@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from rlvr_jax import types
 from rlvr_jax.models import sharding, transformer
-from rlvr_jax.ops import logprob
+from rlvr_jax.ops import distillation, logprob
 
 
 class Outputs(NamedTuple):
@@ -227,6 +227,6 @@ def group_outputs(
     )
   if teacher is not None:
     other = states(*teacher), transformer.head_weight(teacher[1])
-    divergence = per_token(logprob.divergence, hidden, head, *other)
+    divergence = per_token(distillation.divergence, hidden, head, *other)
     out = out._replace(divergence=divergence)
   return out

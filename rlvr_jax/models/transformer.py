@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax.models import layers
+from rlvr_jax.models import kv_cache, layers
 from rlvr_jax.models.model_config import ModelConfig
 
 Params = Mapping[str, Any]  # nested, leaves are arrays
@@ -198,7 +198,7 @@ class _Layer(nn.Module):
       qkv = zip(*map(packing.unpack, qkv[0]), strict=True)
     y, prefix = [], ()
     for q, k, v in qkv:
-      kv, t = layers.lay_out(k, v), q.shape[1]
+      kv, t = kv_cache.lay_out(k, v), q.shape[1]
       own = layers.KeysValues(*kv, layers.causal(t))
       y.append(layers.attend(q, (*prefix, own)))
       if lengths is not None:

@@ -44,7 +44,7 @@ def from_hidden(
 
   keep = _chunks(targets.shape, chunk) == 1  # then logits are not recomputed
   run = functools.partial(flat, keep=keep)
-  return _by_chunks(run, (hidden, targets), targets.shape, chunk)
+  return by_chunks(run, (hidden, targets), targets.shape, chunk)
 
 
 def self_certainty(
@@ -63,43 +63,12 @@ def self_certainty(
   """
 
   def certainty(hidden):
-    z = _logits(hidden.reshape(-1, hidden.shape[-1]), head, temperature)
+    z = logits_of(hidden.reshape(-1, hidden.shape[-1]), head, temperature)
     out = jax.nn.logsumexp(z, -1) - z.mean(-1) - math.log(z.shape[-1])
     return (out.reshape(hidden.shape[:-1]),)
 
   hidden, head = jax.lax.stop_gradient((hidden, head))
-  return _by_chunks(certainty, (hidden,), hidden.shape[:-1], chunk)[0]
-
-
-def divergence(
-  hidden: Float[Array, '*r m d'],
-  head: Float[Array, 'v d'],
-  other: Float[Array, '*r m e'],
-  other_head: Float[Array, 'v e'],
-  *,
-  temperature: float = 1.0,
-  chunk: int = 1024,
-) -> Float[Array, '*r m']:
-  """Per-token KL(q || p) in nats, q of a teacher and p of the student.
-
-    KL(q || p) = sum_v q_v (log q_v - log p_v)
-
-  p = softmax(hidden head^T / temperature); q likewise from `other`, a constant.
-  dKL/dz = p - q for the student's logits z. The distillation loss of Hinton et
-  al. (2015, arXiv:1503.02531), without their factor T^2. The backward pass
-  recomputes the logits.
-  """
-  other, other_head = jax.lax.stop_gradient((other, other_head))
-
-  @jax.checkpoint
-  def kl(hidden, other):
-    rows = lambda x: x.reshape(-1, x.shape[-1])
-    p = jax.nn.log_softmax(_logits(rows(hidden), head, temperature))
-    q = jax.nn.log_softmax(_logits(rows(other), other_head, temperature))
-    out = jnp.sum(jnp.exp(q) * (q - p), -1)
-    return (out.reshape(hidden.shape[:-1]),)
-
-  return _by_chunks(kl, (hidden, other), hidden.shape[:-1], chunk)[0]
+  return by_chunks(certainty, (hidden,), hidden.shape[:-1], chunk)[0]
 
 
 def _chunks(shape, chunk):
@@ -108,7 +77,7 @@ def _chunks(shape, chunk):
   return -(-m // max(chunk // max(math.prod(r), 1), 1))
 
 
-def _by_chunks(f, arrays, shape, chunk):
+def by_chunks(f, arrays, shape, chunk):
   """Maps f over equal chunks of arrays [*R,M,...] along M; joins the results.
 
   f takes chunks [*R,size,...] and returns a tuple of [*R,size].
@@ -132,7 +101,7 @@ def _by_chunks(f, arrays, shape, chunk):
   return tuple(map(join, out))
 
 
-def _logits(hidden, head, temperature):
+def logits_of(hidden, head, temperature):
   z = jax.lax.dot_general(
     hidden,
     head.astype(hidden.dtype),
@@ -143,7 +112,7 @@ def _logits(hidden, head, temperature):
 
 
 def _forward(hidden, head, targets, temperature):
-  z = _logits(hidden, head, temperature)
+  z = logits_of(hidden, head, temperature)
   top = z.max(-1, keepdims=True)
   e = jnp.exp(z - top)
   total = e.sum(-1)
@@ -173,7 +142,7 @@ def _logprob_fwd(hidden, head, targets, temperature, keep):
 def _logprob_bwd(temperature, keep, saved, grads):
   hidden, head, targets, lse, entropy, z = saved
   g_logp, g_entropy = grads
-  z = z if keep else _logits(hidden, head, temperature)
+  z = z if keep else logits_of(hidden, head, temperature)
   logp = z - lse[:, None]
   p = jnp.exp(logp)
   dz = jnp.where(_hit(p.shape, targets), g_logp[:, None], 0.0)

@@ -9,13 +9,18 @@ from the lowest seed to the highest.
 
 import os
 import pathlib
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
 from rlvr_jax import enums
-from rlvr_jax.reporting import eval_page, pages, plots, run_writer
+from rlvr_jax.reporting import (
+  eval_page,
+  learning_curves,
+  pages,
+  plots,
+  run_writer,
+)
 from rlvr_jax.reporting import run_reader as runs_lib
 from rlvr_jax.reporting.run_reader import accuracy, number, seconds, series
 
@@ -55,7 +60,7 @@ def html(runs: Sequence[runs_lib.Run]) -> str:
     results=_results(groups) if several else [],
     colors=[plots.color(i) for i in range(len(groups))],
     accuracy=_accuracy(groups),
-    training=list(_panels(groups)),
+    training=list(learning_curves.panels(groups)),
     bands=len(runs) > 1,
     evaluation=eval_page.section(groups),
     transcripts=_transcripts(groups),
@@ -152,76 +157,6 @@ def _accuracy(groups):
   )
   src = plots.chart(lines, percent=True, wide=True)
   return pages.Figure('', src, note, wide=True)
-
-
-def _lines(g, name, label, color):
-  points = series(g.runs, name)
-  if points is None:
-    return []
-  steps, values = points
-  window = max(1, len(steps) // 30)
-  with warnings.catch_warnings():
-    # NumPy warns of a step where no seed has a value; it stays NaN, a gap.
-    warnings.simplefilter('ignore', RuntimeWarning)
-    mean = np.nanmean(values, 0)
-    low, high = np.nanmin(values, 0), np.nanmax(values, 0)
-  low, high, smooth = (plots.smooth(v, window) for v in (low, high, mean))
-  if len(values) > 1:
-    return [plots.Line(label, steps, smooth, low, high, color=color)]
-  raw = mean if window > 1 else None
-  return [plots.Line(label, steps, smooth, raw=raw, color=color)]
-
-
-def _panels(groups):
-  names = dict.fromkeys(
-    k for g in groups for r in g.runs for x in r.metrics for k in x
-  )
-  rewards = sorted(k for k in names if k.startswith('rewards/'))
-  share = {'percent': True}
-  panels = [
-    ('Reward', ['reward'], {}),
-    ('Reward parts', rewards, {}),
-    ('Training accuracy', ['accuracy'], share),
-    (
-      'Groups without signal',
-      ['frac_reward_zero_std', 'frac_groups_all_fail', 'frac_groups_all_pass'],
-      share,
-    ),
-    ('Entropy', ['entropy'], {'unit': 'nats per token'}),
-    ('KL from the reference', ['kl'], {'unit': 'nats per token'}),
-    ('Completion length', ['completions/mean_length'], {'unit': 'tokens'}),
-    ('Cut at the length limit', ['completions/clipped_ratio'], share),
-    ('Gradient norm', ['grad_norm'], {}),
-    (
-      'Sampler against trainer, largest log-prob difference',
-      ['sampler_trainer/logp_diff_max'],
-      {'log': True, 'unit': 'nats'},
-    ),
-    (
-      'Time per step',
-      ['timing_s/rollout', 'timing_s/reward', 'timing_s/update'],
-      {'unit': 'seconds', 'stacked': True},
-    ),
-  ]
-  for title, metrics, options in panels:
-    if len(groups) == 1:
-      lines = []
-      for m in metrics:
-        lines += _lines(groups[0], m, m.rpartition('/')[2], len(lines))
-      charts = {title: lines}
-      if len({len(n.x) for n in lines}) > 1:  # cannot be stacked
-        options = options | {'stacked': False}
-    else:
-      options = options | {'stacked': False}
-      charts = {
-        f'{title}: {m}' if len(metrics) > 1 else title: [
-          n for i, g in enumerate(groups) for n in _lines(g, m, g.label, i)
-        ]
-        for m in metrics
-      }
-    for name, lines in charts.items():
-      if lines:
-        yield pages.Figure(name, plots.chart(lines, **options))
 
 
 def _correct(t):

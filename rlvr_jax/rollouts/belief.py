@@ -26,7 +26,7 @@ from rlvr_jax.models import (
   transformer,
 )
 from rlvr_jax.ops import logprob
-from rlvr_jax.rollouts import episode
+from rlvr_jax.rollouts import episode_end
 from rlvr_jax.rollouts.episode import Episode
 
 
@@ -177,7 +177,7 @@ def replay_into_cache(
   *,
   group: int,
   max_prompt_length: int,
-  limits: episode.Limits,
+  limits: episode_end.Limits,
 ) -> tuple[dialogue_sampler.DialogueCache, np.ndarray]:
   """(cache, bounds) of a model that did not sample these episodes."""
   p = len(episodes) // group
@@ -227,7 +227,7 @@ def make_belief_fn(
   """
   if not c.dialogue.belief:
     return None
-  limits = episode.dialogue_limits(c)
+  limits = episode_end.dialogue_limits(c)
   elicit_from = functools.partial(
     elicit,
     max_turns=limits.turns,

@@ -8,16 +8,17 @@ import numpy as np
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
-from rlvr_jax.enums import Stream
 from rlvr_jax.envs import dialogue
 from rlvr_jax.io import frozen_model
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sampler, sharding, token_logprobs
 from rlvr_jax.ops import estimators
+from rlvr_jax.random_streams import Stream
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import (
   belief,
   episode,
+  episode_end,
   episode_scores,
   groups,
   imitation,
@@ -166,7 +167,7 @@ class Collector(NamedTuple):
 
     def policy_outputs(rollout):
       unweighted = np.zeros(rollout.tokens.shape, np.float32)
-      batch = sharding.to_mesh(types.flatten(rollout, unweighted, False))
+      batch = sharding.to_mesh(types.flatten(rollout, unweighted))
       return sharding.to_host(self.forward(policy.params, batch))
 
     return single_turn.collect(
@@ -187,7 +188,7 @@ class Collector(NamedTuple):
     )
 
   def _dialogues(self, tasks, policy, key, clock) -> groups.Collected:
-    c, limits = self.config, episode.dialogue_limits(self.config)
+    c, limits = self.config, episode_end.dialogue_limits(self.config)
     if c.method == 'sft':
       scripts = imitation.demonstrations(tasks, c.num_generations)
       actor = episode.scripted_actor(scripts, policy.tokenizer, limits)

@@ -18,54 +18,14 @@ from rlvr_jax.envs import dialogue
 from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import dialogue_sampler, sampler, sharding
-from rlvr_jax.rollouts import single_turn
+from rlvr_jax.rollouts import episode_end, single_turn
+from rlvr_jax.rollouts.episode_end import Limits
 from rlvr_jax.tasks import Task
 
 # (tasks, messages so far of each) -> a reply to each
 Oracle = Callable[
   [Sequence[Task], Sequence[Sequence[str]]], list[dialogue.Reply]
 ]
-
-
-class Limits(NamedTuple):
-  """Upper limits of one episode. Lengths are in tokens."""
-
-  turns: int  # K
-  message: int  # N, one message of the policy with its end token
-  reply: int  # one reply with the chat template's tokens around it
-  length: int  # everything after the prompt
-  invalid: int  # total of invalid turns that ends the episode; 0: no limit
-
-  @property
-  def fed(self) -> int:
-    """F: a reply, and before it the last token of the message."""
-    return self.reply + 1
-
-  @property
-  def columns(self) -> int:
-    """M: columns of the cache for everything after the prompt."""
-    return self.turns * (self.fed + self.message) + self.fed
-
-
-def dialogue_limits(c, *, evaluating: bool = False) -> Limits:
-  """Turn and token limits of a config's dialogues.
-
-  Args:
-    evaluating: eval.max_turns applies and the length limit scales with it.
-  """
-  d, turns = c.dialogue, c.dialogue.max_turns
-  message = c.max_completion_length
-  length = d.max_length or turns * (message + d.max_reply_length)
-  if evaluating and c.eval.max_turns:
-    length = -(-length * c.eval.max_turns // turns)
-    turns = c.eval.max_turns
-  return Limits(
-    turns=turns,
-    message=message,
-    reply=d.max_reply_length,
-    length=length,
-    invalid=d.max_invalid_turns,
-  )
 
 
 class Episode(NamedTuple):
@@ -274,11 +234,8 @@ def run_episodes(
         )
       inputs[row] = [e.tokens[-1], *between]
       e.context_ends.append(len(e.tokens) + len(between))
-      start = length[rows[row][0]]
-      full = e.context_ends[-1] - start + limits.message > limits.length
-      invalid = sum(r.kind == 'invalid' for r in e.replies)
-      failed = limits.invalid and invalid >= limits.invalid
-      if reply.done or full or failed or k + 1 == limits.turns:
+      after_prompt = e.context_ends[-1] - length[rows[row][0]]
+      if episode_end.is_over(e.replies, after_prompt, limits):
         live[row] = False
         e.last_reply.extend(between)
       else:

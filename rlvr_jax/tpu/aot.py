@@ -20,7 +20,7 @@ from jax.experimental import topologies
 
 from rlvr_jax import experiment, registry, types
 from rlvr_jax.models import dialogue_sampler, sampler, sharding
-from rlvr_jax.rollouts import belief, episode
+from rlvr_jax.rollouts import belief, episode_end
 from rlvr_jax.tpu import hlo
 
 GIB = 2**30
@@ -135,7 +135,7 @@ def programs(
   of = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
   p, s, n = c.train_batch_size, c.max_prompt_length, c.max_completion_length
   b = p * c.num_generations
-  t = s + (episode.dialogue_limits(c).length if is_dialogue else n)
+  t = s + (episode_end.dialogue_limits(c).length if is_dialogue else n)
   floats = of((b, t), jnp.float32)
   critic = floats if algo.critic else None
   batch = types.Batch(
@@ -212,7 +212,7 @@ def programs(
 
 def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
   """Programs of `models.dialogue_sampler` and `rollouts.belief`."""
-  limits, group = episode.dialogue_limits(c), c.num_generations
+  limits, group = episode_end.dialogue_limits(c), c.num_generations
   p, b = c.train_batch_size, c.train_batch_size * group
   numbers = lambda *shape: of(shape, jnp.int32)
   flags = lambda *shape: of(shape, jnp.bool_)

@@ -12,7 +12,13 @@ from rlvr_jax.io import chat_template, tokenizer
 from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.models import sampler
 from rlvr_jax.rewards import answer_format as form
-from rlvr_jax.rollouts import certainty_signals, episode, imitation, single_turn
+from rlvr_jax.rollouts import (
+  certainty_signals,
+  episode,
+  episode_end,
+  imitation,
+  single_turn,
+)
 from rlvr_jax.tasks import Task
 
 PAD, START, END = 256, 257, 258
@@ -312,7 +318,7 @@ def test_rows_to_imitate_end_as_the_template_ends_them(template, end):
   tasks = [Task('t', 'q', '4', 'math', {'solution': '2+2=4'})]
   row = imitation.targets(tasks, tok, 32)
   assert row.tokens[0, : row.length[0]].tolist() == [*b'2+2=4', want]
-  limits = episode.Limits(turns=1, message=8, reply=8, length=64, invalid=0)
+  limits = episode_end.Limits(turns=1, message=8, reply=8, length=64, invalid=0)
   speaker = episode.scripted_actor([['hi']], tok, limits)
   _, sampled, _ = speaker.turn(None, [[0]], [1], np.array([True]), 0)
   assert sampled.tokens[0, : sampled.length[0]].tolist() == [*b'hi', want]

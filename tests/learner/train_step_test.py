@@ -9,7 +9,7 @@ import pytest
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import enums, registry, types
-from rlvr_jax.learner import optimizer, train_step
+from rlvr_jax.learner import batches, gradients, optimizer, train_step
 from rlvr_jax.models import micro_batch, sharding, token_logprobs, transformer
 from rlvr_jax.ops import ratio
 
@@ -94,7 +94,7 @@ def with_reference():
 def program(aggregate='token_mean', kl='', per_micro=1, pack=False, s=S):
   return jax.jit(
     functools.partial(
-      train_step.gradients,
+      gradients.gradients,
       algorithm=algorithm(aggregate, kl),
       model=MODEL,
       temperature=1.0,
@@ -302,7 +302,7 @@ def test_metrics_are_over_all_tokens_however_the_batch_is_cut(per_micro, pack):
 def test_metrics_are_never_over_a_part_of_the_tokens():
   """Without a look at the skipped group they are means over nothing."""
   f = functools.partial(
-    train_step.gradients,
+    gradients.gradients,
     algorithm=algorithm(),
     model=MODEL,
     temperature=1.0,
@@ -328,7 +328,7 @@ def test_metrics_are_over_all_tokens_where_tokens_are_chosen():
   both = []
   for per_micro in (1, 4):
     f = functools.partial(
-      train_step.gradients,
+      gradients.gradients,
       algorithm=algorithm(surrogate='kl_cov(ratio=0.2)'),
       model=MODEL,
       temperature=1.0,
@@ -365,7 +365,7 @@ def test_the_entropy_bonus_adds_its_own_gradient():
     return jnp.where(rows.mask, h, 0.0).sum() / rows.mask.sum()
 
   f = functools.partial(
-    train_step.gradients,
+    gradients.gradients,
     algorithm=algorithm(entropy_coef=0.3),
     model=MODEL,
     temperature=1.0,
@@ -440,7 +440,7 @@ def test_a_critic_gives_advantages_and_learns_the_returns():
     returns.sum() / rows.mask.sum()
   )
   _, metrics, grads = jax.jit(
-    functools.partial(train_step.gradients, trainable='.*', **kw)
+    functools.partial(gradients.gradients, trainable='.*', **kw)
   )(weights, got)
   error = 0.5 * np.square(value - returns).sum() / rows.mask.sum()
   assert float(ratio.divide(metrics['critic/loss'])) == pytest.approx(
@@ -465,7 +465,7 @@ def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
 
   @jax.jit
   def run(policy, teacher):
-    return train_step.gradients(
+    return gradients.gradients(
       policy,
       rows,
       algorithm=algorithm(surrogate='reinforce'),
@@ -675,7 +675,7 @@ def test_several_batches_are_one_update_on_the_sum_of_their_gradients():
   )
   held = sharding.put_params(params(), MODEL, MESH)
   grads = [
-    train_step.gradients(held, p, shapes=shapes(1), **options) for p in parts
+    gradients.gradients(held, p, shapes=shapes(1), **options) for p in parts
   ]
   abstract = train_step.abstract_state(MODEL, tx, every, MESH)
   state, metrics = train_step.update(
@@ -842,7 +842,7 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
     stop=stop,
   )
   adv = np.arange(12).reshape(2, 2, 3) / 10
-  got = types.flatten(rollout, adv, mask_truncated=False)
+  got = types.flatten(rollout, adv)
   np.testing.assert_array_equal(got.tokens, np.arange(12).reshape(4, 3))
   np.testing.assert_array_equal(got.adv, adv.reshape(4, 3))
   np.testing.assert_array_equal(got.logp_old, -np.arange(12.0).reshape(4, 3))
@@ -850,7 +850,7 @@ def test_flatten_keeps_rows_of_a_group_adjacent():
   np.testing.assert_array_equal(got.mask, want)
   assert got.logp_ref is None
   # Rows that the length limit cut are masked: one row is left.
-  got = types.flatten(rollout, adv, mask_truncated=True)
+  got = batches.mask_truncated(got, rollout)
   np.testing.assert_array_equal(
     got.mask, want & [[True], [False], [False], [False]]
   )

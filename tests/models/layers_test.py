@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax.models import layers
+from rlvr_jax.models import kv_cache, layers
 from rlvr_jax.models.model_config import ModelConfig, Rope
 
 
@@ -77,8 +77,8 @@ def test_attention_over_sources_equals_attention_over_all_keys():
   got = jax.jit(layers.attend)(
     q,
     (
-      layers.KeysValues(*layers.lay_out(*shared), seen[:, None, None]),
-      layers.KeysValues(*layers.lay_out(*own), causal[None, None]),
+      layers.KeysValues(*kv_cache.lay_out(*shared), seen[:, None, None]),
+      layers.KeysValues(*kv_cache.lay_out(*own), causal[None, None]),
     ),
   )
   for row in range(b):

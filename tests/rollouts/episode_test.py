@@ -17,6 +17,7 @@ from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import (
   belief,
   episode,
+  episode_end,
   episode_scores,
   groups,
 )
@@ -24,7 +25,7 @@ from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
 MODEL = transformer.Decoder(registry.get('model', 'tiny(width=32)')())
-LIMITS = episode.Limits(turns=4, message=6, reply=40, length=150, invalid=0)
+LIMITS = episode_end.Limits(turns=4, message=6, reply=40, length=150, invalid=0)
 
 
 def reply(task, messages):

@@ -8,6 +8,7 @@ digits costs no more than an ordinary one.
 import re
 from typing import NamedTuple
 
+from rlvr_jax.verifiers.extraction import boxes as boxes_lib
 from rlvr_jax.verifiers.extraction import letters, numbers, sentence, spans
 from rlvr_jax.verifiers.extraction import marks as marks_lib
 from rlvr_jax.verifiers.extraction.marks import TAIL, Mark
@@ -79,7 +80,7 @@ def boxed(text: str) -> str | None:
   Raises:
     TooLong: the last box holds more than `SPAN` characters.
   """
-  boxes, opened = marks_lib.boxes(text, (0, len(text)))
+  boxes, opened = boxes_lib.boxes(text, (0, len(text)))
   return text[slice(*boxes[0].inner)] if boxes else '' if opened else None
 
 
@@ -202,7 +203,7 @@ def stated(text: str) -> str | None:
     TooLong: the marked answer is longer than `SPAN` characters.
   """
   span = _reply(text, RULES)
-  boxes, opened = marks_lib.boxes(text, span)
+  boxes, opened = boxes_lib.boxes(text, span)
   tag = text.rfind('<answer>', *span)
   if boxes and boxes[0].inner[0] > tag:
     return text[slice(*boxes[0].inner)]
@@ -259,7 +260,7 @@ def _marks(
   text: str, span: Span, expected: Expected
 ) -> tuple[list[Mark], bool]:
   """Returns the marks, last first, and whether an open one bars a fallback."""
-  boxes, hidden = marks_lib.boxes(text, span)
+  boxes, hidden = boxes_lib.boxes(text, span)
   tags, empty = marks_lib.tags(text, span)
   lines, inline = marks_lib.hashes(text, span, expected)
   phrases = [

@@ -12,13 +12,7 @@ from rlvr_jax.verifiers.extraction.numbers import SPAN, TooLong
 from rlvr_jax.verifiers.extraction.spans import Span
 
 TAIL = 20_000  # characters at the end of a text searched for an answer
-_MARKS = 16  # most marks read of each sort, since a text may have any number
-_BOXED = re.compile(
-  r'\\(?:boxed|fbox|framebox)(?:\s{0,8}(\{)|\s{0,8}\(([^()]{1,100})\)'
-  r'|\s{1,8}([^\s{}$]{1,100}))'
-)
-_BOXES = ('\\boxed', '\\fbox', '\\framebox')
-_BRACE = re.compile(r'\\.|[{}]', re.DOTALL)
+MARKS = 16  # most marks read of each sort, since a text may have any number
 _IS = (
   r'(?:[ \t]{0,8},[^,.\n]{0,30},)?[*_ \t`"]{0,8}'
   r'(?:\b(?:is|are|was|equals|(?:would|should|must|will)[ \t]be)\b|[:：=是为は])'
@@ -61,7 +55,7 @@ _MORE = re.compile(
   r'(?=\s*(?:\n|$)|[ \t]+(?:for|if|when|where|otherwise)\b)'
   r'|;[ \t]{0,4}\(?[2bB][.)][^.;\n]{0,40}'
 )
-_PLACEHOLDER = re.compile(
+PLACEHOLDER = re.compile(
   r'(?:\\(?:text|textbf|mathrm|mbox)\s?\{)?\s*(?:(?:the|your|my|final|numeric'
   r'(?:al)?|correct)[ _]){0,3}(?:answer|result|value|number|ans|letter|choice|'
   r'solution|expression|content)(?:[ _]here)?\s*\}?|(?:\.|…|\?|_|\\_|#|\s|~|'
@@ -69,17 +63,17 @@ _PLACEHOLDER = re.compile(
   r'|<[^<>]{1,40}>|\[[a-z ]{3,40}\]',
   re.IGNORECASE,
 )
-_QUOTED = re.compile(
+QUOTED = re.compile(
   r'(?:`|“|‘|\b(?:such as|like|as in|in the form(?: of)?|e\.g\.,?|'
   r'for example,?)[ \t]{0,2}["\'`]?)\$?$',
   re.IGNORECASE,
 )
-_MENTION = re.compile(
+MENTION = re.compile(
   r'\b(?:in|into|inside|within|with|using|use|a|the)[ \t]+(?:a[ \t]+|the[ \t]+)?'
   r'[$`"\']{0,2}$',
   re.IGNORECASE,
 )
-_NOT = re.compile(r'(?<!\\)(?:\bnot|n[\'’]t|≠|\\neq?)[ \t$*:]{1,4}$')
+NOT = re.compile(r'(?<!\\)(?:\bnot|n[\'’]t|≠|\\neq?)[ \t$*:]{1,4}$')
 
 
 class Mark(NamedTuple):
@@ -91,47 +85,11 @@ class Mark(NamedTuple):
   open: bool = False  # it ends only because the text does, so it may be cut
 
 
-def boxes(text: str, span: Span) -> tuple[list[Mark], bool]:
-  """Returns the filled boxes, last first, and whether there was any box."""
-  start, end = span
-  out, opened = [], False
-  for _ in range(_MARKS):
-    at = max(text.rfind(name, start, end) for name in _BOXES)
-    if at < 0:
-      break
-    stop, end = end, at + 1
-    window = text[at : min(at + SPAN + 20, span[1])]
-    match = _BOXED.match(window)
-    if match is None:
-      continue
-    opened = True
-    if match[1]:
-      close = _closing(window, match.end())
-      if close is None and at + len(window) < span[1] and not out:
-        raise TooLong
-      if close is None:
-        continue
-      inner, after = (at + match.end(), at + close), at + close + 1
-    else:
-      group = 2 if match[2] else 3
-      inner = at + match.start(group), at + match.end(group)
-      after = at + match.end()
-    inner = spans.trim(text, inner, '.,;' if match[3] else '')
-    before = text[max(start, at - 24) : at]
-    quoted = _NOT.search(before) or _QUOTED.search(before)
-    if not quoted and not _PLACEHOLDER.fullmatch(text, *inner):
-      out.append(Mark('box', inner, after))
-    elif not out and _MENTION.search(text[max(start, at - 40) : at]):
-      # 'put the answer in \boxed{}' is no mark, if numbers follow
-      opened = not re.search(r'\d', text[after : min(stop, after + SPAN)])
-  return out, opened
-
-
 def tags(text: str, span: Span) -> tuple[list[Mark], bool]:
   """Returns the filled `<answer>` tags, last first, and if there was any."""
   start, end = span
   out, opened = [], False
-  for _ in range(_MARKS):
+  for _ in range(MARKS):
     at = max(
       text.rfind(tag, start, end)
       for tag in ('<answer>', '<ANSWER>', '<Answer>')
@@ -147,8 +105,8 @@ def tags(text: str, span: Span) -> tuple[list[Mark], bool]:
       continue
     stop = close if close >= 0 else span[1]
     inner = spans.trim(text, (inside, stop))
-    quoted = _QUOTED.search(text[max(start, at - 24) : at])
-    if not quoted and not _PLACEHOLDER.fullmatch(text, *inner):
+    quoted = QUOTED.search(text[max(start, at - 24) : at])
+    if not quoted and not PLACEHOLDER.fullmatch(text, *inner):
       out.append(Mark('tag', inner, stop + (close >= 0) * 9, close < 0))
   return out, opened
 
@@ -158,7 +116,7 @@ def hashes(
 ) -> tuple[list[Mark], list[Mark]]:
   """Returns marks where #### begins a line, and others; each last first."""
   lines, inline, end = [], [], span[1]
-  for _ in range(_MARKS):
+  for _ in range(MARKS):
     at = text.rfind('####', span[0], end)
     if at < 0:
       break
@@ -184,16 +142,16 @@ def statements(text: str, span: Span, expected: spans.Expected) -> list[Mark]:
   """Returns what follows phrases such as 'the answer is', in no order."""
   low = max(span[0], span[1] - TAIL)
   out = []
-  for match in list(ANSWER_IS.finditer(text, low, span[1]))[-_MARKS:]:
+  for match in list(ANSWER_IS.finditer(text, low, span[1]))[-MARKS:]:
     if _SUPPOSED.search(text[max(low, match.start() - 60) : match.start()]):
       continue
     start, stop = _sentence(text, (match.end(), span[1]), expected)
     if text[stop : stop + 1] not in ('?', '？'):
       out.append(Mark('phrase', (start, stop), stop, stop == span[1]))
-  for match in list(_IS_THE_ANSWER.finditer(text, low, span[1]))[-_MARKS:]:
+  for match in list(_IS_THE_ANSWER.finditer(text, low, span[1]))[-MARKS:]:
     out.append(Mark('phrase', match.span(1), match.end()))
   if expected.choice:
-    for match in list(_CHOOSE.finditer(text, low, span[1]))[-_MARKS:]:
+    for match in list(_CHOOSE.finditer(text, low, span[1]))[-MARKS:]:
       start, stop = _sentence(text, (match.end(), span[1]), expected)
       out.append(Mark('phrase', (start, stop), stop))
   return out
@@ -231,16 +189,3 @@ def _sentence(text: str, span: Span, expected: spans.Expected) -> Span:
   stop = end.start() if end else stop
   other = _MORE.match(text, stop, span[1])
   return start, other.end() if other else stop
-
-
-def _closing(text: str, at: int) -> int | None:
-  """Returns where the brace opened just before `at` closes.
-
-  An escaped brace, `\\{`, is a character.
-  """
-  depth = 1
-  for match in _BRACE.finditer(text, at):
-    depth += {'{': 1, '}': -1}.get(match[0], 0)
-    if depth == 0:
-      return match.start()
-  return None
