@@ -1,4 +1,4 @@
-"""Config files and what the command line changes in them.
+"""Reads config files and overrides; defaults are in configs/common.py.
 
 A config file has `get_config(arg='')`, which returns an
 `ml_collections.ConfigDict`. It holds every key, so a key that is not in the

@@ -47,8 +47,8 @@ _MODULES = {
   'kl': _modules('ops', 'kl trials'),
   'reward': _modules(
     'rewards',
-    'base answer_format spurious calibrated length certainty dialogue_turns '
-    'similarity',
+    'base answer_format spurious calibrated completion_length certainty '
+    'dialogue_turns similarity',
   ),
   'env': _modules(
     'envs',

@@ -27,7 +27,7 @@ from rlvr_jax.learner import batches, optimizer
 from rlvr_jax.models import sharding
 from rlvr_jax.reporting import alarms, report, run_writer
 from rlvr_jax.resume import Progress
-from rlvr_jax.rollouts import groups
+from rlvr_jax.rollouts import log_records
 from rlvr_jax.rollouts.collector import Collection
 
 # Metrics that compare the sampler's log-probs with the trainer's.
@@ -112,7 +112,7 @@ def train(
           log.metrics(step, metrics)
           log.rollouts(
             step,
-            groups.lines(collection.parts[0], 'train', c.log_transcripts),
+            log_records.lines(collection.parts[0], 'train', c.log_transcripts),
           )
           last = step == c.total_steps
           if last or (c.eval_every and step % c.eval_every == 0):

@@ -23,7 +23,7 @@ from rlvr_jax.rollouts import (
   episode,
   episode_end,
   episode_scores,
-  groups,
+  log_records,
   single_turn,
 )
 from rlvr_jax.tasks import Task
@@ -270,7 +270,9 @@ class Evaluator(NamedTuple):
     )
     metrics = eval_metrics.summary(table)
     log.eval(step, metrics)
-    records = [groups.record(t, first[i], 'eval') for i, t in enumerate(tasks)]
+    records = [
+      log_records.record(t, first[i], 'eval') for i, t in enumerate(tasks)
+    ]
     log.rollouts(step, records)
     return eval_metrics.score(metrics, c.keep_best)
 

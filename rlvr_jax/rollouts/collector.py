@@ -17,13 +17,13 @@ from rlvr_jax.random_streams import Stream
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import (
   belief,
+  dynamic_sampling,
   episode,
   episode_end,
   episode_scores,
   groups,
   imitation,
   single_turn,
-  task_stream,
 )
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
@@ -107,34 +107,22 @@ class Collector(NamedTuple):
     policy = self.policy._replace(sampler_params=sampler_params, params=params)
     key = jax.random.fold_in(jax.random.key(c.seed), Stream.ROLLOUTS)
     key = jax.random.fold_in(key, step)
-    parts, keep, spread = [], [], []
-    for attempt in range(1 + c.max_resample_batches):
-      tasks = task_stream.tasks_at(
-        self.tasks, seed=c.seed, position=position, count=c.train_batch_size
-      )
-      position += c.train_batch_size
-      part = collect(tasks, policy, jax.random.fold_in(key, attempt), clock)
-      part = part._replace(score=sharding.broadcast_from_host0(part.score))
-      parts.append(part)
-      weights = algorithms.token_weights(
-        self.algorithm, c.method, part.rollout, part.score
-      )
-      keep.append(
-        (weights != 0).any((1, 2))
-        & groups.has_reward_spread(part, c.min_reward_std)
-      )
-      spread.append(
-        np.asarray(algorithms.informative(self.algorithm, part.score))
-      )
-      if sum(k.sum() for k in keep) >= c.train_batch_size:
-        break
-    metrics = groups.metrics(parts, np.concatenate(spread))
+    parts, keep, spread, position = dynamic_sampling.collect(
+      c,
+      self.algorithm,
+      self.tasks,
+      position,
+      lambda tasks, attempt: collect(
+        tasks, policy, jax.random.fold_in(key, attempt), clock
+      ),
+    )
+    metrics = groups.metrics(parts, spread)
     if is_dialogue:
       metrics |= episode_scores.metrics(parts)
     rollout, score = parts[0].rollout, parts[0].score
     if c.max_resample_batches:
       metrics['resample_batches'] = len(parts) - 1
-      rollout, score = groups.select(parts, keep, c.train_batch_size)
+      rollout, score = dynamic_sampling.select(parts, keep, c.train_batch_size)
     return Collection(rollout, score, parts, metrics, position)
 
   def _encode(self, task: Task) -> list[int]:

@@ -1,4 +1,4 @@
-"""Groups of scored rollouts: selection, metrics, log records."""
+"""Groups of scored rollouts, and the metrics of a step's rollouts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Collected(NamedTuple):
   Attributes:
     episodes: of dialogues, [P][G] of (Episode, rewards of its turns, beliefs
       f32[K+1] or None).
-    log_fields: [P][G], further fields of the log records: see `lines`.
+    log_fields: [P][G], further fields of the log records: see `log_records`.
   """
 
   tasks: list[Task]  # P
@@ -27,49 +27,6 @@ class Collected(NamedTuple):
   results: list[list[base.RewardResult]]  # [P][G]
   episodes: list[list[tuple]] | None = None
   log_fields: list[list[dict]] | None = None
-
-
-def select(
-  parts: Sequence[Collected], keep: Sequence[np.ndarray], count: int
-) -> tuple[types.Rollout, types.Score]:
-  """The chosen groups of several collections, in order, padded to `count`.
-
-  A padding group has length 1, no sampled token and no turn, so it enters
-  neither loss nor metrics. Shapes are constant: nothing compiles again.
-
-  Args:
-    parts: collections of the same G and T.
-    keep: bool[P] for each of them.
-    count: P of the result; surplus groups are dropped.
-  """
-  indices = [np.flatnonzero(k) for k in keep]
-
-  def gather(field):
-    rows = [
-      np.asarray(field(c))[i] for c, i in zip(parts, indices, strict=True)
-    ]
-    rows = np.concatenate(rows)[:count]
-    return np.pad(rows, [(0, count - len(rows))] + [(0, 0)] * (rows.ndim - 1))
-
-  rollout = types.Rollout(
-    tokens=gather(lambda c: c.rollout.tokens),
-    length=np.maximum(gather(lambda c: c.rollout.length), 1),
-    turn=gather(lambda c: c.rollout.turn + 1) - 1,
-    logp=gather(lambda c: c.rollout.logp),
-    stop=gather(lambda c: c.rollout.stop),
-  )
-  score = types.Score(
-    reward=gather(lambda c: c.score.reward),
-    turns=gather(lambda c: c.score.turns),
-    belief=None
-    if parts[0].score.belief is None
-    else gather(lambda c: c.score.belief),
-    verdict=gather(lambda c: c.score.verdict),
-    greedy=None
-    if parts[0].score.greedy is None
-    else gather(lambda c: c.score.greedy),
-  )
-  return rollout, score
 
 
 def metrics(
@@ -129,48 +86,4 @@ def metrics(
       [t.stop == enums.Stop.LENGTH for t in transcripts]
     ),
     **usage,
-  }
-
-
-def has_reward_spread(collected: Collected, min_std: float) -> np.ndarray:
-  """bool[P]: groups whose reward std (ddof=0) is above `min_std`.
-
-  All groups for min_std=0. The filter of Deng et al. 2025, arXiv 2510.25992,
-  section 3.
-  """
-  groups = [
-    [r.value for r in group if not r.refused] or [0.0]
-    for group in collected.results
-  ]
-  return np.array([min_std == 0 or np.std(g) > min_std for g in groups])
-
-
-def lines(collected: Collected, split: str, limit: int) -> list[dict]:
-  """Records for rollouts.jsonl: the first `limit` rows, group by group."""
-  out = []
-  for p, task in enumerate(collected.tasks):
-    rows = zip(collected.transcripts[p], collected.results[p], strict=True)
-    for i, (t, r) in enumerate(rows):
-      if len(out) == limit:
-        return out
-      line = record(task, t, split) | {'reward': r.value, 'parts': r.parts}
-      out.append(
-        line | (collected.log_fields[p][i] if collected.log_fields else {})
-      )
-  return out
-
-
-def record(task: Task, t: base.Transcript, split: str) -> dict:
-  """The fields of rollouts.jsonl for one completion."""
-  return {
-    'split': split,
-    'id': task.id,
-    'question': task.question,
-    'answer': task.answer,
-    'completion': t.completion,
-    'tokens': t.num_tokens,
-    'verdict': t.verdict.name,
-    'fallback': t.fallback,
-    'timed_out': t.timed_out,
-    'stop': t.stop.name,
   }

@@ -213,7 +213,7 @@ def test_with_kl_no_group_is_skipped():
 
 
 def test_groups_that_pad_a_batch_weigh_nothing():
-  """Padding of `groups.select`. The denominator counts all groups."""
+  """Padding of `dynamic_sampling.select`. The denominator counts all groups."""
   some = jax.tree.map(np.copy, batch())
   for x in (some.mask, some.adv, some.logp_old):
     x[6:] = 0

@@ -19,7 +19,7 @@ from rlvr_jax.rollouts import (
   episode,
   episode_end,
   episode_scores,
-  groups,
+  log_records,
 )
 from rlvr_jax.tasks import Task
 
@@ -190,7 +190,7 @@ def test_turns_are_rewarded_one_by_one():
   np.testing.assert_array_equal(out.score.turns, [[[1, 0, 0, 0], [1, 1, 1, 0]]])
   assert out.results[0][1] == base.RewardResult(7.0, {'n': 3.0})
   assert out.transcripts[0][1].kinds == ('no', 'no', 'finished')
-  lines = groups.lines(out, 'train', 2)
+  lines = log_records.lines(out, 'train', 2)
   assert [t['kind'] for t in lines[1]['turns']] == ['no', 'no', 'finished']
   again = [
     dialogue.reply(episodes[1].task, episodes[1].messages[: k + 1])

@@ -8,7 +8,7 @@ from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.models import sampler
 from rlvr_jax.ops import ratio
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import groups, single_turn
+from rlvr_jax.rollouts import dynamic_sampling, groups, log_records, single_turn
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import pool
 from rlvr_jax.verifiers.extraction import extract
@@ -152,7 +152,7 @@ def test_what_a_limit_cut_counts_only_where_it_is_marked():
   ]
   found = groups.metrics([got], np.array([True, True]))
   assert found['verdict/fallback'] == pytest.approx(2 / 6)
-  assert [x['fallback'] for x in groups.lines(got, 'train', 2)] == [
+  assert [x['fallback'] for x in log_records.lines(got, 'train', 2)] == [
     True,
     False,
   ]
@@ -305,7 +305,7 @@ ALGORITHM = algorithm.Algorithm(
 def test_select_keeps_the_chosen_groups_in_order():
   one, two = collect('7', '8', '5', '4'), collect('9', '7', '1', '2')
   keep = [np.array([False, True]), np.array([True, True])]
-  got, score = groups.select([one, two], keep, 2)
+  got, score = dynamic_sampling.select([one, two], keep, 2)
   sources = [(one, 1), (two, 0)]  # the third is surplus
   for name in ('tokens', 'length', 'turn', 'logp', 'stop'):
     want = np.stack([getattr(c.rollout, name)[p] for c, p in sources])
@@ -317,7 +317,7 @@ def test_select_keeps_the_chosen_groups_in_order():
 
 def test_select_pads_with_groups_that_weigh_nothing():
   one = collect('7', '8', '5', '4')
-  got, score = groups.select([one], [np.array([True, False])], 4)
+  got, score = dynamic_sampling.select([one], [np.array([True, False])], 4)
   types.check_rollout(got, score)
   assert got.tokens.shape == (4, *one.rollout.tokens.shape[1:])
   assert (got.turn[1:] == -1).all()
@@ -331,12 +331,12 @@ def test_select_pads_with_groups_that_weigh_nothing():
 
 def test_select_of_nothing_is_padding_alone():
   one = collect('7', '7', '4', '4')
-  got, score = groups.select([one], [np.array([False, False])], 2)
+  got, score = dynamic_sampling.select([one], [np.array([False, False])], 2)
   types.check_rollout(got, score)
   assert not score.turns.any()
   assert (got.turn == -1).all()
   # Parts of several collections may be empty too.
-  again, _ = groups.select([one, one], [np.zeros(2, bool)] * 2, 2)
+  again, _ = dynamic_sampling.select([one, one], [np.zeros(2, bool)] * 2, 2)
   np.testing.assert_array_equal(again.tokens, got.tokens)
 
 
@@ -355,7 +355,7 @@ def test_clock_hears_the_stages_in_order():
 
 
 def test_lines_are_the_first_rows():
-  got = groups.lines(collect('7', '8', '5', '4'), 'train', 3)
+  got = log_records.lines(collect('7', '8', '5', '4'), 'train', 3)
   assert [(x['id'], x['completion'], x['reward']) for x in got] == [
     ('a', '7', 1.0),
     ('a', '8', 0.0),
@@ -375,7 +375,7 @@ def test_lines_are_the_first_rows():
     'reward': 1.0,
     'parts': {'outcome': 1.0},
   }
-  assert groups.lines(collect('7', '8', '5', '4'), 'train', 0) == []
+  assert log_records.lines(collect('7', '8', '5', '4'), 'train', 0) == []
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_groups_that_vary_by_the_std_divided_by_their_number(min_std, expected):
     base.RewardResult(0.0, {}, refused=True)
   ]
   c = groups.Collected([], None, None, [], [group, equal])
-  assert groups.has_reward_spread(c, min_std).tolist() == [
+  assert dynamic_sampling.has_reward_spread(c, min_std).tolist() == [
     expected,
     min_std == 0,
   ]

@@ -1,4 +1,7 @@
-"""How are long completions penalised? In sampled tokens, with the end token."""
+"""How are long completions penalised? In sampled tokens, with the end token.
+
+The reward `length` counts the turns of a dialogue: see `dialogue_turns`.
+"""
 
 from collections.abc import Sequence
 
