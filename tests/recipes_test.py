@@ -40,7 +40,8 @@ if pathlib.Path('go').read_text() == 'fail':
 """
 # A process that needs the base.
 _WANTS = """
-import pathlib, sys, types
+import pathlib, signal, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # were it ignored
 from rlvr_jax import recipes
 recipes._TRAIN = pathlib.Path('train.py')
 made = types.SimpleNamespace
