@@ -66,17 +66,28 @@ class Experiment:
 
   @functools.cached_property
   def eval_tasks(self) -> list[Task]:
-    """Held-out tasks."""
+    """Tasks that a run evaluates on while it trains."""
     return checks.eval_tasks(self.config, self.labelled)
+
+  @functools.cached_property
+  def all_eval_tasks(self) -> list[Task]:
+    """The same without labels: a trained run is evaluated without the file."""
+    return checks.eval_tasks(self.config, self.env)
 
   @functools.cached_property
   def is_dialogue(self) -> bool:
     """Whether tasks are episodes of several turns.
 
-    Decided by the environment's name: building it may need files, which
-    ahead-of-time compilation does without.
+    Decided by the name of an environment of the package: building it may need
+    files, which ahead-of-time compilation does without. One that a config file
+    registers is asked for a task.
     """
-    return registry.parse(self.config.env)[0] in dialogue.GAMES
+    if registry.parse(self.config.env)[0] in dialogue.GAMES:
+      return True
+    functions = registry.named('env', self.config.env).values()
+    if all(f.__module__.startswith('rlvr_jax.') for f in functions):
+      return False
+    return dialogue.is_dialogue(self.tasks[0])
 
   @functools.cached_property
   def reward(self) -> base.Reward:

@@ -122,7 +122,7 @@ def run(
 
   # Meshes and models may differ; tasks and prompts may not.
   xs = [experiment.create(c) for c in configs]
-  tasks = xs[1].eval_tasks
+  tasks = xs[1].all_eval_tasks
   scored = tasks[: flags.ppl_tasks]
   dirs, steps = (flags.base, flags.other), [flags.step_base, flags.step_other]
   names, tables, prompts = ('base', 'other'), [], []

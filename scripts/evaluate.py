@@ -62,11 +62,11 @@ def run(
   with sharding.use(x.mesh):
     policy = x.checkpoint(workdir, step)
     table = checkpoint_eval.evaluate_checkpoint(
-      c, policy, x.eval_tasks, workdir, x.mesh, say, x.oracle
+      c, policy, x.all_eval_tasks, workdir, x.mesh, say, x.oracle
     )
   return policy.step, {
     **eval_metrics.summary(table),
-    'tasks': digests.of_tasks(x.eval_tasks),
+    'tasks': digests.of_tasks(x.all_eval_tasks),
   }
 
 

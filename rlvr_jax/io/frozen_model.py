@@ -206,7 +206,7 @@ def sample(
 
   Args:
     prompt: i32[P,S] and length: i32[P], host arrays, right-padded.
-    key: a PRNG key, or one for each row.
+    key: a PRNG key, or one for each prompt.
   """
   return sampler.sample(
     frozen.sampler_params,

@@ -151,6 +151,7 @@ def forward(
   return jax.tree.map(lambda x: jnp.take(x, back.reshape(-1), axis=0), out)
 
 
+@functools.lru_cache(8)
 def scorer(
   model: transformer.Decoder,
   mesh: Mesh,
@@ -159,7 +160,10 @@ def scorer(
   shapes: Shapes,
   certainty: bool = False,
 ) -> Callable[[transformer.Params, types.Batch], token_logprobs.Outputs]:
-  """The jitted `forward`: (parameters, batch) -> Outputs, rows on `mesh`."""
+  """The jitted `forward`: (parameters, batch) -> Outputs, rows on `mesh`.
+
+  Equal arguments give the same function, so that it compiles once.
+  """
   return jax.jit(
     functools.partial(
       forward,
