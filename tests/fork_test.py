@@ -1,5 +1,6 @@
 """A config file with functions of its own: a run finds them ever after."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -50,14 +51,21 @@ def forget():
   config_file._notice.cache_clear()
 
 
-@pytest.fixture(autouse=True)
-def _new_process():
+@contextlib.contextmanager
+def new_process():
+  """Without functions of other tests' files; afterwards with them alone."""
   before = registry.registered()
   forget()
   yield
   forget()
   for (kind, name), fn in before.items():
     registry._FUNCTIONS[kind][name] = fn
+
+
+@pytest.fixture(autouse=True)
+def _new_process():
+  with new_process():
+    yield
 
 
 def is_known(name):
@@ -100,9 +108,11 @@ def killed(tmp_path_factory):
 @pytest.fixture(scope='module')
 def finished(killed):
   """The same, gone on from its own config.json to its end."""
-  forget()
-  flags = [f'--config={killed}/config.json', f'--workdir={killed}']
-  assert script('train')(flags) == 0
+  # Set up before `_new_process` of the first test, which would keep what the
+  # run registers for the files of other tests.
+  with new_process():
+    flags = [f'--config={killed}/config.json', f'--workdir={killed}']
+    assert script('train')(flags) == 0
   return killed
 
 
