@@ -169,12 +169,15 @@ class Experiment:
     self,
     workdir: str | pathlib.Path,
     step: int | None,
-    *,
-    scoring: bool = False,
+    **options: bool,
   ) -> FrozenModel:
-    """The policy of run `workdir` at a step: `frozen_model.load_checkpoint`."""
+    """The policy of run `workdir` at a step: `frozen_model.load_checkpoint`.
+
+    Args:
+      **options: `scoring` and `value_head`.
+    """
     return frozen_model.load_checkpoint(
-      self.config, workdir, step, self.mesh, scoring=scoring
+      self.config, workdir, step, self.mesh, **options
     )
 
 

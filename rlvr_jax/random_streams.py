@@ -13,3 +13,4 @@ class Stream(enum.IntEnum):
   ROLLOUTS = 2  # then by step and attempt: `rollouts.collector`
   LABELS = 3  # then by place in the split and round: scripts/label.py
   ROUNDING = 4  # then by update: `learner.optimizer.stochastic`, bfloat16
+  SIGNAL_MAP = 5  # then by place: `signal_map.samples.stream`

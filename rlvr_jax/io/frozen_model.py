@@ -100,6 +100,7 @@ def load_checkpoint(
   mesh: jax.sharding.Mesh,
   *,
   scoring: bool = False,
+  value_head: bool = False,
 ) -> FrozenModel:
   """The policy of run `workdir` at `step`.
 
@@ -107,13 +108,14 @@ def load_checkpoint(
     c: the run's config.
     step: of a checkpoint; None: the newest; 0: the policy before training.
     scoring: whether it will compute log-probs too.
+    value_head: whether to read a critic's value head too; 0 at step 0.
 
   Raises:
     ValueError: no checkpoint, or none of that step.
   """
   config = load_lib.load_config(c.model.name)
   model_config.check_positions(config, policy_lengths(c))
-  model = transformer.decoder(c.model, config)
+  model = transformer.decoder(c.model, config, value_head=value_head)
   abstract = sharding.abstract_params(model, mesh)
   steps = checkpoint.steps(workdir)
   if step != 0 and (not steps or step not in (None, *steps)):
@@ -130,6 +132,7 @@ def load_checkpoint(
     params = loaded.params
     if params is None:
       params = sharding.init_params(model, jax.random.key(c.seed), mesh)
+    params = transformer.with_value(model, params, sharding.placer(abstract))
     read = digests.of_model('model.name', loaded.weights, tokenizer)
   else:
     tree, _, step = checkpoint.load(

@@ -102,8 +102,6 @@ class Collector(NamedTuple):
       clock: called with the name of each stage when it ends.
     """
     c = self.config
-    is_dialogue = dialogue.is_dialogue(self.tasks[0])
-    collect = self._dialogues if is_dialogue else self._single_turn
     policy = self.policy._replace(sampler_params=sampler_params, params=params)
     key = jax.random.fold_in(jax.random.key(c.seed), Stream.ROLLOUTS)
     key = jax.random.fold_in(key, step)
@@ -112,18 +110,36 @@ class Collector(NamedTuple):
       self.algorithm,
       self.tasks,
       position,
-      lambda tasks, attempt: collect(
+      lambda tasks, attempt: self.collect(
         tasks, policy, jax.random.fold_in(key, attempt), clock
       ),
     )
     metrics = groups.metrics(parts, spread)
-    if is_dialogue:
+    if dialogue.is_dialogue(self.tasks[0]):
       metrics |= episode_scores.metrics(parts)
     rollout, score = parts[0].rollout, parts[0].score
     if c.max_resample_batches:
       metrics['resample_batches'] = len(parts) - 1
       rollout, score = dynamic_sampling.select(parts, keep, c.train_batch_size)
     return Collection(rollout, score, parts, metrics, position)
+
+  def collect(
+    self,
+    tasks: Sequence[Task],
+    policy: FrozenModel,
+    key: jax.Array,
+    clock: Callable[[str], None] = lambda stage: None,
+  ) -> groups.Collected:
+    """The scored rollouts of these tasks, num_generations of each.
+
+    Args:
+      policy: with the weights that sample.
+      key: of sampling.
+      clock: see `__call__`.
+    """
+    is_dialogue = dialogue.is_dialogue(self.tasks[0])
+    collect = self._dialogues if is_dialogue else self._single_turn
+    return collect(tasks, policy, key, clock)
 
   def _encode(self, task: Task) -> list[int]:
     return self.policy.tokenizer.encode_chat(

@@ -1,0 +1,1 @@
+"""How much did a reward say? The signal map of a checkpoint."""

@@ -1,0 +1,477 @@
+"""One cell of the map: what each signal says about one checkpoint."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+import rlvr_jax
+from rlvr_jax import algorithm as algorithms
+from rlvr_jax import experiment, registry
+from rlvr_jax.enums import Verdict
+from rlvr_jax.envs import labels
+from rlvr_jax.evaluation import evaluate
+from rlvr_jax.io.frozen_model import FrozenModel
+from rlvr_jax.learner import train_step
+from rlvr_jax.models import micro_batch, sharding
+from rlvr_jax.ops import signal as signal_ops
+from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import groups, task_stream
+from rlvr_jax.signal_map import credit, measure, samples, signals, vectors
+from rlvr_jax.signal_map.signals import Signal
+from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers.extraction import extract
+
+BINS = {  # of the pilot's pass rate
+  'all': (0.0, 1.0),
+  'low': (0.0, 1 / 3),
+  'middle': (1 / 3, 2 / 3),
+  'high': (2 / 3, 1.0),
+}
+FEWEST = 6  # problems of a bin that is measured on its own
+
+
+class Settings(NamedTuple):
+  """What a cell is measured with; see the flags of scripts/signal_map.py."""
+
+  prompts: int = 40
+  samples: int = 128
+  group: int = 8
+  rollouts: int = 256
+  pilot: int = 16
+  candidates: int = 40
+  between: tuple[float, float] = (0.0, 1.0)
+  imitate: int = 256
+  partitions: int = 4
+  sketch: int = 4096
+  split: str = 'train'
+  seed: int = 0
+
+  def check(self) -> None:
+    """ValueError for a value that cannot work; names the flag."""
+    rules = {
+      f'--prompts={self.prompts}': (self.prompts >= 3, 'at least 3'),
+      f'--samples={self.samples}': (
+        self.samples >= 4 * self.group,
+        f'at least {4 * self.group}: two groups of {self.group} in each half',
+      ),
+      f'--group={self.group}': (self.group >= 1, 'at least 1'),
+      f'--rollouts={self.rollouts}': (self.rollouts >= 1, 'at least 1'),
+      f'--pilot={self.pilot}': (self.pilot >= 2, 'at least 2'),
+      f'--candidates={self.candidates}': (
+        self.candidates >= self.prompts,
+        f'at least --prompts={self.prompts}',
+      ),
+      f'--pass_rate={self.between}': (
+        0 <= self.between[0] <= self.between[1] <= 1,
+        'two rates in [0, 1], the lower one first',
+      ),
+      f'--imitate={self.imitate}': (self.imitate >= 3, 'at least 3'),
+      f'--partitions={self.partitions}': (self.partitions >= 1, 'at least 1'),
+      f'--sketch={self.sketch}': (self.sketch >= 0, '0 or more'),
+    }
+    for flag, (holds, rule) in rules.items():
+      if not holds:
+        raise ValueError(f'{flag} must be {rule}.')
+
+
+class Source(NamedTuple):
+  """Rollouts of one environment, and where their vectors are in the Gram.
+
+  Attributes:
+    sampler: of these rollouts.
+    collected: [X,n].
+    ids: i[X,n,K].
+  """
+
+  sampler: samples.Sampler
+  collected: groups.Collected
+  ids: np.ndarray
+
+  @property
+  def tokens(self) -> float:
+    """Mean number of sampled tokens of a rollout."""
+    return float((np.asarray(self.collected.rollout.turn) >= 0).sum(-1).mean())
+
+
+class Cell:
+  """Rollouts, vectors and inner products of a checkpoint.
+
+  Attributes:
+    config: of the run.
+    settings: see `Settings`.
+    policy: the checkpoint.
+    pilot: f64[X], pass rates of the problems in the pilot.
+    sources: by (env, whether it imitates).
+    gram: [R,R], of all vectors of all sources.
+  """
+
+  def __init__(
+    self,
+    c: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    step: int | None,
+    chosen: Sequence[Signal],
+    settings: Settings,
+    say: Callable[[str], None],
+  ):
+    settings.check()
+    self.config, self.settings, self.say = c, settings, say
+    self.folder = pathlib.Path(workdir)
+    self.mesh = experiment.mesh_of(c)
+    critic = any(s.algorithm.critic is not None for s in chosen)
+    check_signals(c, chosen)
+    x = self._experiment(settings.samples, chosen)
+    with sharding.use(self.mesh):
+      self.policy = _policy(x, workdir, step, critic)
+      self.step = int(self.policy.step or 0)
+      initial = None
+      if c.dialogue.belief == 'initial':
+        initial = x.checkpoint(workdir, 0)
+      self._initial = initial
+      self.tasks, self.pilot = self._choose(x, chosen)
+      self.sources: dict[tuple[str, bool], Source] = {}
+      self._vectors: list[np.ndarray] = []
+      self._add('', False, chosen, self.tasks)
+      for env, imitates in dict.fromkeys((s.env, s.imitates) for s in chosen):
+        if (env, imitates) not in self.sources:
+          self._add(env, imitates, chosen, None)
+      self._weighted = {
+        s.name: self._critic_rows(s)
+        for s in chosen
+        if s.algorithm.critic is not None
+      }
+    every = np.concatenate(self._vectors)
+    self.gram = every @ every.T
+    self._vectors = []
+
+  def _experiment(self, group, chosen, env='', imitates=False):
+    needed = [
+      spec
+      for s in chosen
+      if (s.env, s.imitates) == (env, imitates)
+      for spec in s.rewards
+      if base.needs_signals([spec])
+    ]
+    return experiment.Experiment(
+      samples.config_for(
+        self.config,
+        group,
+        sharding.batch_shards(self.mesh),
+        env=env,
+        imitates=imitates,
+        rewards=needed,
+      ),
+      self.mesh,
+    )
+
+  def _choose(
+    self, x: experiment.Experiment, chosen: Sequence[Signal]
+  ) -> tuple[list[Task], np.ndarray]:
+    """The problems of the cell and their pass rates in the pilot."""
+    s, c = self.settings, x.config
+    if not len(x.env.get(s.split, ())):
+      raise ValueError(
+        f'--split={registry.show(s.split)}: {c.env} has '
+        f'{", ".join(f"{n} ({len(t)} tasks)" for n, t in x.env.items())}.'
+      )
+    split = x.tasks if s.split == 'train' else x.env[s.split]
+    count = min(s.candidates, len(split))
+    tasks = task_stream.tasks_at(split, seed=s.seed, position=0, count=count)
+    encode = evaluate.encoder(c, self.policy)
+    task_stream.check_prompts(tasks, encode, c.max_prompt_length)
+    pilot_x = self._experiment(s.pilot, ())
+    say = evaluate.eta(count, lambda text: self.say(f'pilot: {text}'))
+    say(0)
+    pilot = samples.Sampler(pilot_x, self.policy, None)(
+      tasks, samples.stream(s.seed, 0), say
+    )
+    found = samples.choose(pilot, s.prompts, s.between)
+    if signals.needs(chosen, *labels.REWARDS):
+      rules = extract.rules_of(c.verifier)
+      tasks = samples.labelled(pilot, rules, c.verify_timeout_s)
+    return [tasks[i] for i in found], samples.pass_rates(pilot)[found]
+
+  def _add(self, env, imitates, chosen, tasks):
+    """Samples a source, computes its vectors and appends them."""
+    s = self.settings
+    x = self._experiment(s.samples, chosen, env, imitates)
+    place = len(self.sources)
+    if tasks is None:
+      split = x.tasks
+      count = min(s.imitate if imitates else s.prompts, len(split))
+      tasks = task_stream.tasks_at(
+        split, seed=s.seed + place, position=0, count=count
+      )
+    sampler = samples.Sampler(x, self.policy, self._initial)
+    name = f'{env or "own tasks"}{", imitated" if imitates else ""}'
+    say = evaluate.eta(len(tasks), lambda text: self.say(f'{name}: {text}'))
+    say(0)
+    collected = sampler(tasks, samples.stream(s.seed, 1, place), say)
+    turns = collected.score.turns.shape[-1]
+    ids = self._vectors_of(
+      samples.rows(collected.rollout, turns), f'vectors, {name}'
+    )
+    shape = np.shape(collected.rollout.length)
+    self.sources[env, imitates] = Source(
+      sampler, collected, ids.reshape(*shape, turns)
+    )
+
+  def _vectors_of(self, rows: vectors.Rows, name: str) -> np.ndarray:
+    """i[N,K]: where the rows' vectors are among all; appends new ones."""
+    c = self.config
+    found, which = vectors.distinct(rows)
+    total = len(found.tokens)
+    say = evaluate.eta(total, lambda text: self.say(f'{name}: {text}'))
+    made = vectors.score_vectors(
+      self.policy,
+      found,
+      temperature=c.temperature,
+      trainable=c.optimizer.trainable,
+      size=self.settings.sketch,
+      store=vectors.store_of(
+        self.folder / 'signal', self.step, found, self._identity()
+      )
+      if self.settings.sketch
+      else None,
+      progress=say,
+    )
+    n, k, m = made.shape
+    start = sum(map(len, self._vectors))
+    self._vectors.append(made.reshape(n * k, m))
+    return start + which[:, None] * k + np.arange(k)[None]
+
+  def _identity(self) -> dict[str, Any]:
+    """What a vector depends on besides its row."""
+    c = self.config
+    return {
+      'version': rlvr_jax.__version__,
+      'policy': dict(self.policy.read),
+      'temperature': c.temperature,
+      'trainable': c.optimizer.trainable,
+      'dtype': (c.model.dtype, c.model.param_dtype),
+      'sketch': self.settings.sketch,
+    }
+
+  def _critic_rows(self, signal: Signal) -> np.ndarray:
+    """i[X,n]: vectors of the rows, tokens weighted with GAE's advantages."""
+    source = self.sources[signal.env, False]
+    c, rollout = source.sampler.x.config, source.collected.rollout
+    x, n = np.shape(rollout.length)
+    whole = np.arange(n).reshape(1, 1, 1, n).repeat(x, 0)
+    rollout, score = credit.scored(signal, c, source.collected, whole)
+    batch = _batch(rollout)
+    rewards = algorithms.turn_rewards(rollout, score).reshape(x * n, -1)
+    prepared, _ = _prepare(
+      self.policy.params,
+      sharding.to_mesh(batch),
+      sharding.to_mesh(np.asarray(rewards)),
+      algorithm=signal.algorithm,
+      model=self.policy.model,
+      temperature=c.temperature,
+      shapes=micro_batch.Shapes(
+        group=n,
+        max_prompt=c.max_prompt_length,
+        groups_per_micro_batch=sharding.batch_shards(self.mesh),
+        chunk=c.logits_chunk,
+        pack=False,
+      ),
+    )
+    mask = credit.trained(c, rollout)
+    weights = np.where(mask, sharding.to_host(prepared).adv, 0.0)
+    rows = vectors.Rows(
+      np.asarray(batch.tokens), weights[:, None].astype(np.float32)
+    )
+    ids = self._vectors_of(rows, f'vectors, {signal.name}')
+    return ids.reshape(x, n, 1)
+
+  ##### results #####
+
+  @property
+  def right(self) -> np.ndarray:
+    """bool[X,n] of the problems' rollouts."""
+    verdict = self.sources['', False].collected.score.verdict
+    return np.asarray(verdict) == Verdict.CORRECT
+
+  def reference(self) -> np.ndarray:
+    """f64[2,X,R]: weights of grad p by problem, see `measure.reference`."""
+    ids = self.sources['', False].ids
+    return measure.reference(ids, self.right, len(self.gram))
+
+  def facts(self) -> signal_ops.Facts:
+    """The `ops.signal.Facts` of each problem, f64[X]."""
+    ids, right = self.sources['', False].ids, self.right
+    out = []
+    for problem, rows in enumerate(ids):
+      used, local = np.unique(rows, return_inverse=True)
+      block = self.gram[np.ix_(used, used)].astype(np.float64)
+      count = np.zeros((len(rows), len(used)))
+      np.add.at(
+        count,
+        (np.arange(len(rows)).repeat(rows.shape[1]), local.ravel()),
+        1.0,
+      )
+      out.append(signal_ops.facts(count @ block @ count.T, right[problem]))
+    return signal_ops.Facts(*(np.array(x, float) for x in zip(*out)))
+
+  def estimate(self, signal: Signal) -> tuple[measure.Estimate, dict]:
+    """The signal's `Estimate`, and facts of its rewards."""
+    source = self.sources[signal.env, signal.imitates]
+    if signal.imitates:
+      ids = source.ids[:, 0]
+      return measure.of_rows(self.gram, ids, source.tokens), {}
+    s, c = self.settings, source.sampler.x.config
+    partitions, rewards = [], []
+    names = [task.id for task in source.collected.tasks]
+    for number in range(s.partitions):
+      index = credit.members(names, s.samples, s.group, s.seed, number)
+      rollout, score = credit.scored(signal, c, source.collected, index)
+      if signal.name in self._weighted:
+        weights = credit.row_weights(
+          signal.algorithm.aggregate, credit.trained(c, rollout)
+        )
+        adv = weights.reshape(*index.shape, 1)
+      else:
+        adv = credit.advantages(signal, c, rollout, score)
+        adv = adv.reshape(*index.shape, -1)
+      partitions.append((index, adv))
+      rewards.append((score.reward.sum(-1), score.verdict == Verdict.CORRECT))
+    ids = self._weighted.get(signal.name, source.ids)
+    estimate = measure.of_groups(self.gram, ids, partitions, source.tokens)
+    value, right = (np.concatenate(x) for x in zip(*rewards))
+    return estimate, {
+      'reward': float(value.mean()),
+      'reward_std': float(value.std()),
+      'agreement': _agreement(value, right),
+    }
+
+  def lines(self, signal: Signal) -> list[dict[str, Any]]:
+    """A line of signal.jsonl for each bin that the signal has."""
+    ref = self.reference()
+    facts = self.facts()
+    best = pooled_baseline(facts)
+    resolved = signals.parse(signal.name, self.config, best)
+    estimate, of_reward = self.estimate(resolved)
+    own = not (signal.env or signal.imitates)
+    of = measure.products(self.gram, estimate, ref, own)
+    p = self.right.mean(-1)
+    out = []
+    for name, (low, high) in BINS.items():
+      keep = (self.pilot >= low) & (self.pilot <= high)
+      if name != 'all' and (keep.sum() < FEWEST or keep.all()):
+        continue
+      values = measure.summary(estimate, of, self.settings.rollouts, keep)
+      out.append(
+        {
+          'signal': signal.name,
+          'bin': name,
+          'p': float(p[keep].mean()),
+          'p_se': float(p[keep].std(ddof=1) / np.sqrt(keep.sum())),
+          **values,
+          **of_reward,
+          'theory_snr1': _theory(resolved, facts, keep, self.settings.group),
+          **_pooled(facts, keep),
+        }
+      )
+    return out
+
+
+def check_signals(
+  c: ml_collections.ConfigDict, chosen: Sequence[Signal]
+) -> None:
+  """ValueError for a signal that this run cannot give."""
+  for s in chosen:
+    with registry.naming('signal', s.name):
+      wants = any(
+        registry.parse(spec)[0] == 'delta_belief'
+        for spec in signals.split(s.name.split(' on ')[0], '|')[1:]
+      )
+      if wants and not c.dialogue.belief:
+        raise ValueError(
+          'it needs beliefs: set --config.dialogue.belief=current (or initial).'
+        )
+      if s.algorithm.critic is not None and c.algo.estimate != s.estimate:
+        raise ValueError(
+          "it needs a run with this critic, and the run's algo.estimate is "
+          f'{registry.show(c.algo.estimate)}.'
+        )
+
+
+def _policy(x, workdir, step, critic) -> FrozenModel:
+  return x.checkpoint(workdir, step, scoring=True, value_head=critic)
+
+
+def _agreement(value: np.ndarray, right: np.ndarray) -> float:
+  """Squared correlation of reward and verdict within groups, pooled."""
+  a = value - value.mean(-1, keepdims=True)
+  b = right - right.mean(-1, keepdims=True)
+  square = (a**2).sum() * (b**2).sum()
+  return float((a * b).sum() ** 2 / square) if square > 0 else float('nan')
+
+
+def pooled_baseline(facts: signal_ops.Facts) -> float:
+  """The best constant baseline over all problems, sum p F+ / sum F.
+
+  0.5 where no problem has two of each kind.
+  """
+  known = np.isfinite(facts.d2)
+  if not known.any():
+    return 0.5
+  right = (facts.p * facts.f_right)[known].sum()
+  wrong = ((1 - facts.p) * facts.f_wrong)[known].sum()
+  return float(right / (right + wrong))
+
+
+def _pooled(facts: signal_ops.Facts, keep: np.ndarray) -> dict[str, float]:
+  """Facts of the problems with two of each kind, weighted as they occur."""
+  known = np.isfinite(facts.d2) & keep
+  mean = lambda x, w: float(
+    np.average(x[known], weights=w[known]) if w[known].sum() > 0 else np.nan
+  )
+  p = facts.p
+  return {
+    'd2': mean(facts.d2, p * (1 - p)),
+    'f_right': mean(facts.f_right, p),
+    'f_wrong': mean(facts.f_wrong, 1 - p),
+    'best_baseline': pooled_baseline(
+      signal_ops.Facts(*(x[keep] for x in facts))
+    ),
+    'known_problems': int(known.sum()),
+  }
+
+
+def _theory(signal, facts, keep, group) -> float:
+  """SNR of one problem's groups by the closed form; NaN where it has none.
+
+  Sums of signal and noise over the problems with two of each kind; NaN if these
+  are fewer than half.
+  """
+  known = np.isfinite(facts.d2) & keep
+  if (
+    signal.rewards != ('outcome',) or signal.env or 2 * known.sum() < keep.sum()
+  ):
+    return float('nan')
+  try:
+    right, wrong = signal_ops.coefficients(signal.algorithm.estimate, group)
+  except ValueError:  # an estimator that reads more than right and wrong
+    return float('nan')
+  moments = signal_ops.moments(*(x[known] for x in facts), right, wrong)
+  noise = moments.variance.sum()
+  return float(moments.mean_sq.sum() / noise) if noise > 0 else float('nan')
+
+
+def _batch(rollout):
+  """The batch of a rollout's rows, with advantages still to come."""
+  from rlvr_jax import types
+
+  unweighted = np.zeros(np.shape(rollout.tokens), np.float32)
+  return types.flatten(rollout, unweighted)
+
+
+_prepare = jax.jit(
+  train_step.prepare,
+  static_argnames=('algorithm', 'model', 'temperature', 'shapes'),
+)

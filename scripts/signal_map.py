@@ -1,0 +1,110 @@
+r"""How much does each training signal say about a checkpoint? The signal map.
+
+    python scripts/signal_map.py --workdir=DIR [--steps=0,20,40]
+        [--signals='outcome|dr_grpo,outcome|max_rl,random,sft']
+
+For every checkpoint of --steps (default: the newest; 0 is the model before
+training) it samples many rollouts of some training problems, computes the
+gradient of each rollout's log-probability, and from their inner products how
+many rollouts each signal needs until a batch's gradient is louder than its
+noise (`noise_scale`), how far problems agree (`omega`), and how well the signal
+points along the gradient of the pass rate (`root`). A signal is
+REWARD|ESTIMATOR|AGGREGATE|CREDIT on ENV, see rlvr_jax/signal_map/signals.py.
+
+Results are lines of DIR/signal.jsonl, and the pictures DIR/signal_map.svg and
+.png. Gradients are kept, as sketches, in DIR/signal/: run an interrupted
+command again to resume it; one with more signals reuses them.
+--config.key=value changes any key of the run's config, such as --config.env.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from rlvr_jax import config as config_lib
+
+SIGNALS = (
+  'outcome|dr_grpo,outcome|grpo,outcome|rloo,outcome|max_rl,outcome|psr,'
+  'outcome|nsr,outcome|pass_at_k,random,permuted(reward=outcome),'
+  'inverse(reward=outcome),constant(value=1.0)'
+)
+
+
+def parse(argv: Sequence[str]):
+  """(flags, config): the run's config, changed by the overrides."""
+  rest, overrides = config_lib.split(argv)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  add = parser.add_argument
+  add('--workdir', required=True, metavar='DIR')
+  add('--steps', default='', metavar='N,N', help='default: the newest')
+  add('--signals', default=SIGNALS, metavar='LIST', help=f'default: {SIGNALS}')
+  number = dict(type=int, metavar='N')
+  add('--prompts', default=40, help='problems', **number)
+  add('--samples', default=128, help='rollouts of each problem', **number)
+  add('--group', default=0, help="default: the run's", **number)
+  add('--rollouts', default=0, help="of a batch; default: the run's", **number)
+  add('--pilot', default=16, help='rollouts that choose problems', **number)
+  add('--candidates', default=0, help='problems in the pilot', **number)
+  add('--pass_rate', default='0,1', metavar='LOW,HIGH', help='in the pilot')
+  add('--imitate', default=256, help='solutions, for sft', **number)
+  add('--partitions', default=4, help='ways to group the rollouts', **number)
+  add('--sketch', default=4096, help='dimensions; 0: exact', **number)
+  add('--split', default='train', metavar='SPLIT', help='of the problems')
+  add('--seed', default=0, help='of problems, rollouts, groups', **number)
+  flags = parser.parse_args(rest)
+  return flags, config_lib.of_run(flags.workdir, overrides)
+
+
+def settings_of(flags, c):
+  """The cell's `Settings` and the steps to measure. ValueError as for flags."""
+  from rlvr_jax.signal_map import cell
+
+  def numbers(flag, text, kind):
+    try:
+      return [kind(word) for word in text.split(',')]
+    except ValueError as e:
+      raise ValueError(
+        f'--{flag}={text!r}: write numbers with commas between them.'
+      ) from e
+
+  between = numbers('pass_rate', flags.pass_rate, float)
+  if len(between) != 2:
+    raise ValueError(f'--pass_rate={flags.pass_rate!r}: write LOW,HIGH.')
+  group = flags.group or c.num_generations
+  settings = cell.Settings(
+    prompts=flags.prompts,
+    samples=flags.samples,
+    group=group,
+    rollouts=flags.rollouts or c.train_batch_size * c.num_generations,
+    pilot=flags.pilot,
+    candidates=flags.candidates or flags.prompts,
+    between=tuple(between),
+    imitate=flags.imitate,
+    partitions=flags.partitions,
+    sketch=flags.sketch,
+    split=flags.split,
+    seed=flags.seed,
+  )
+  settings.check()
+  steps = numbers('steps', flags.steps, int) if flags.steps else [None]
+  return settings, steps
+
+
+@config_lib.run_main
+def main(argv: Sequence[str]) -> int:
+  flags, config = parse(argv)
+  from rlvr_jax.signal_map import signal_map, signals
+
+  settings, steps = settings_of(flags, config)
+  chosen = signals.parse_all(flags.signals, config)
+  say = lambda text: print(text, flush=True)
+  workdir = pathlib.Path(flags.workdir)
+  signal_map.run(config, workdir, steps, chosen, settings, say)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
