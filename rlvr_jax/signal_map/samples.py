@@ -163,7 +163,7 @@ def stream(seed: int, *place: int) -> jax.Array:
 
 def pass_rates(collected: groups.Collected) -> np.ndarray:
   """f64[X]: share of correct rollouts of each problem."""
-  return (collected.score.verdict == Verdict.CORRECT).mean(-1)
+  return (np.asarray(collected.score.verdict) == Verdict.CORRECT).mean(-1)
 
 
 def choose(
@@ -215,4 +215,4 @@ def rows(rollout: types.Rollout, turns: int) -> Rows:
   tokens = types.rows(np.asarray(rollout.tokens))
   turn = types.rows(np.asarray(rollout.turn))
   of_turn = turn[:, None] == np.arange(turns)[None, :, None]
-  return Rows(tokens.astype(np.int32), of_turn.astype(np.float32))
+  return Rows(np.asarray(tokens, np.int32), np.asarray(of_turn, np.float32))

@@ -112,7 +112,7 @@ class Store(NamedTuple):
     self._count.unlink(missing_ok=True)
     return np.lib.format.open_memmap(self.path, 'w+', np.float32, shape), 0
 
-  def save(self, array: np.memmap, done: int) -> None:
+  def save(self, array: Any, done: int) -> None:
     """Rows before `done` are on disk when this returns."""
     array.flush()
     temporary = self._count.with_suffix('.new')
@@ -169,7 +169,8 @@ def score_vectors(
   order = np.argsort(length, kind='stable')
   shape = (len(order), rows.weights.shape[1], columns)
   if store is None:
-    out, done = np.empty(shape, np.float32), 0
+    out: Any = np.empty(shape, np.float32)
+    done = 0
   else:
     out, done = store.open(shape)
   progress(done)

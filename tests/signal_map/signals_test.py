@@ -15,7 +15,8 @@ def parse(text, **keys):
 
 def test_parts_are_told_apart_by_their_names():
   s = parse('outcome|token_mean|grpo(ddof=0)|stepwise(gamma=1.0)')
-  assert s.rewards == ('outcome',) and s.weights == (1.0,)
+  assert s.rewards == ('outcome',)
+  assert s.weights == (1.0,)
   assert s.algorithm.aggregate is aggregate.token_mean
   assert s.algorithm.estimate.keywords == {'ddof': 0}
   assert s.algorithm.credit.func is credit.stepwise
@@ -45,7 +46,9 @@ def test_tasks_of_another_environment_and_imitation():
   s = parse("similarity|grpo on steps(chain(depth=2, ops='+-'), terse=True)")
   assert s.env == "steps(chain(depth=2, ops='+-'), terse=True)"
   s = parse('sft on chain(depth=2)')
-  assert s.imitates and s.env == 'chain(depth=2)' and s.rewards == ()
+  assert s.imitates
+  assert s.env == 'chain(depth=2)'
+  assert s.rewards == ()
 
 
 def test_separators_within_brackets_and_quotes_separate_nothing():
@@ -87,4 +90,5 @@ def test_a_list_names_each_signal_once():
 
 def test_which_rewards_are_used():
   some = [parse('outcome'), parse('inverse(majority)|rloo')]
-  assert signals.needs(some, 'majority') and not signals.needs(some, 'random')
+  assert signals.needs(some, 'majority')
+  assert not signals.needs(some, 'random')
