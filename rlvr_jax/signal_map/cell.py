@@ -27,7 +27,21 @@ from rlvr_jax.verifiers.extraction import extract
 
 
 class Settings(NamedTuple):
-  """What a cell is measured with; see the flags of scripts/signal_map.py."""
+  """What a cell is measured with; see the flags of scripts/signal_map.py.
+
+  Attributes:
+    prompts: X, problems.
+    samples: n, rollouts of each.
+    group: G; rollouts: N, of a batch.
+    pilot: rollouts of each of the `candidates`, by which problems are chosen
+      and binned; pilot_step: by which checkpoint, None: the one measured.
+    between: pass rates in the pilot of the problems that are taken.
+    imitate: solutions that stand for imitation.
+    partitions: ways to put the rollouts into groups.
+    sketch: dimensions of a gradient's sketch; 0: the whole gradient.
+    split: of the tasks.
+    seed: of all that is chosen at random.
+  """
 
   prompts: int = 40
   samples: int = 128
@@ -35,6 +49,7 @@ class Settings(NamedTuple):
   rollouts: int = 256
   pilot: int = 16
   candidates: int = 40
+  pilot_step: int | None = None
   between: tuple[float, float] = (0.0, 1.0)
   imitate: int = 256
   partitions: int = 4
@@ -179,7 +194,10 @@ class Cell:
     pilot_x = self._experiment(s.pilot, ())
     say = evaluate.eta(count, lambda text: self.say(f'pilot: {text}'))
     say(0)
-    pilot = samples.Sampler(pilot_x, self.policy, None)(
+    policy = self.policy
+    if s.pilot_step not in (None, self.step):
+      policy = pilot_x.checkpoint(self.folder, s.pilot_step, scoring=True)
+    pilot = samples.Sampler(pilot_x, policy, None)(
       tasks, samples.stream(s.seed, 0), say
     )
     found = samples.choose(pilot, s.prompts, s.between)

@@ -62,10 +62,10 @@ def run(
   path, made_with = workdir / FILE, digest(c, settings)
   saved = checkpoint.steps(workdir)
   known = {0, *saved}
-  for step in steps:
+  for step in (*steps, settings.pilot_step):
     if step not in (None, *known):
       raise ValueError(
-        f'--steps: {workdir} has no checkpoint of step {step}. There are: '
+        f'--steps or --pilot_step: {workdir} has no checkpoint of step {step}. There are: '
         f'{", ".join(map(str, sorted(known)))}.'
       )
   cell.check_signals(c, chosen)
