@@ -36,6 +36,8 @@ BESIDE = {
   ('reward', 'format'): 'boxed',
   ('reward', 'contains'): 'x',
   ('reward', 'inverse'): 'outcome',
+  ('reward', 'flip'): 'outcome',
+  ('reward', 'permuted'): 'outcome',
   ('reward', 'length_penalty'): '0.1',
   ('reward', 'overlong'): '8, 4',
   ('aggregate', 'constant'): '8',
