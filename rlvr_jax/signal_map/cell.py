@@ -274,25 +274,29 @@ class Cell:
     x, n = np.shape(rollout.length)
     whole = np.arange(n).reshape(1, 1, 1, n).repeat(x, 0)
     rollout, score = advantages.scored(signal, c, source.collected, whole)
-    batch = _batch(rollout)
-    rewards = algorithms.turn_rewards(rollout, score).reshape(x * n, -1)
+    unweighted = np.zeros(np.shape(rollout.tokens), np.float32)
+    batch = types.flatten(rollout, unweighted)
+    batch = batch.replace(mask=advantages.trained(c, rollout))
+    rewards = types.rows(algorithms.turn_rewards(rollout, score))
+    shards = sharding.batch_shards(self.mesh)
+    extra = (sharding.whole(x, shards) - x) * n  # rows without a trained token
+    pad = lambda a: np.pad(np.asarray(a), [(0, extra), (0, 0)])
     prepared, _ = _prepare(
       self.policy.params,
-      sharding.to_mesh(batch),
-      sharding.to_mesh(np.asarray(rewards)),
+      sharding.to_mesh(jax.tree.map(pad, batch)),
+      sharding.to_mesh(pad(rewards)),
       algorithm=signal.algorithm,
       model=self.policy.model,
       temperature=c.temperature,
       shapes=micro_batch.Shapes(
         group=n,
         max_prompt=c.max_prompt_length,
-        groups_per_micro_batch=sharding.batch_shards(self.mesh),
+        groups_per_micro_batch=shards,
         chunk=c.logits_chunk,
         pack=False,
       ),
     )
-    mask = advantages.trained(c, rollout)
-    weights = np.where(mask, sharding.to_host(prepared).adv, 0.0)
+    weights = np.where(batch.mask, sharding.to_host(prepared).adv[: x * n], 0.0)
     rows = vectors.Rows(
       np.asarray(batch.tokens), weights[:, None].astype(np.float32)
     )
@@ -348,12 +352,6 @@ def check_signals(
           "it needs a run with this critic, and the run's algo.estimate is "
           f'{registry.show(c.algo.estimate)}.'
         )
-
-
-def _batch(rollout: types.Rollout) -> types.Batch:
-  """The batch of a rollout's rows, with advantages still to come."""
-  unweighted = np.zeros(np.shape(rollout.tokens), np.float32)
-  return types.flatten(rollout, unweighted)
 
 
 _prepare = jax.jit(

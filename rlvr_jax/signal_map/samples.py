@@ -180,7 +180,7 @@ def choose(
   if len(found) < 3:
     raise ValueError(
       f'{len(found)} of {len(rate)} candidates have a pass rate between {low} '
-      f'and {high}, and a map needs three problems: widen --between, or raise '
+      f'and {high}, and a map needs three problems: widen --pass_rate, or raise '
       '--candidates.'
     )
   return found

@@ -21,6 +21,7 @@ from rlvr_jax.ops import sketch
 
 BUCKET = 32  # rows are cut to a multiple of this number of tokens
 SAVE_EVERY_S = 20.0
+MOST_ROWS = 32  # computed together, of a small model
 
 
 class Rows(NamedTuple):
@@ -162,7 +163,7 @@ def score_vectors(
   count = sum(x.size for x in jax.tree.leaves(policy.params))
   trained, _ = optimizer.split(policy.params, trainable)
   columns = size or sum(x.size for x in trained.values())
-  batch = int(np.clip(2**23 // count, 1, 32))
+  batch = int(np.clip(2**23 // count, 1, MOST_ROWS))
   width = rows.tokens.shape[1]
   used = (rows.weights != 0).any(1)
   length = np.where(used.any(-1), width - used[:, ::-1].argmax(-1), 1)
