@@ -164,8 +164,16 @@ def test_options_are_refused_by_name(spec, says):
 
 
 def test_a_function_of_a_config_file_is_one_more(monkeypatch):
-  bad = lambda: 0.5
-  monkeypatch.setitem(registry._FUNCTIONS['task_sampling'], 'half', bad)
+  """Here: tasks that few rows pass, whatever is known of them."""
+  functions = registry._FUNCTIONS['task_sampling']
+  make = lambda: task_sampling.weighted(
+    lambda a, b: np.log(b) - np.log(a + b), decay=1.0, floor=0.0
+  )
+  monkeypatch.setitem(functions, 'rare', make)
+  rates = np.array([0.9, 0.9, 0.0, 0.0])
+  chosen, _ = play(stream(4, 'rare'), rates, 200, 1)
+  assert (chosen[50:] >= 2).mean() > 0.8
+  monkeypatch.setitem(functions, 'half', lambda: 0.5)
   with pytest.raises(ValueError, match=r'returns 0\.5, where a TaskSampling'):
     sampling('half')
 
