@@ -188,7 +188,7 @@ class Cell:
       )
     split = x.tasks if s.split == 'train' else x.env[s.split]
     count = min(s.candidates, len(split))
-    tasks = task_stream.tasks_at(split, seed=s.seed, position=0, count=count)
+    tasks = samples.first(split, s.seed, count)
     encode = evaluate.encoder(c, self.policy)
     task_stream.check_prompts(tasks, encode, c.max_prompt_length)
     pilot_x = self._experiment(s.pilot, ())
@@ -214,9 +214,7 @@ class Cell:
     if tasks is None:
       split = x.tasks
       count = min(s.imitate if imitates else s.prompts, len(split))
-      tasks = task_stream.tasks_at(
-        split, seed=s.seed + place, position=0, count=count
-      )
+      tasks = samples.first(split, s.seed + place, count)
     sampler = samples.Sampler(x, self.policy, self._initial)
     name = f'{env or "own tasks"}{", imitated" if imitates else ""}'
     say = evaluate.eta(len(tasks), lambda text: self.say(f'{name}: {text}'))

@@ -14,7 +14,13 @@ from rlvr_jax.experiment import Experiment
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sharding
 from rlvr_jax.random_streams import Stream
-from rlvr_jax.rollouts import collector, groups, oracle
+from rlvr_jax.rollouts import (
+  collector,
+  groups,
+  oracle,
+  task_sampling,
+  task_stream,
+)
 from rlvr_jax.signal_map.vectors import Rows
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
@@ -58,6 +64,7 @@ def config_for(
       'groups_per_micro_batch': 1,
       'max_resample_batches': 0,
       'min_reward_std': 0.0,
+      'task_sampling': 'uniform',
       'keep_best': '',
       'algo.credit': 'outcome',
       'algo.estimate': 'dr_grpo',
@@ -103,7 +110,7 @@ class Sampler(NamedTuple):
       algorithm=self.x.algorithm,
       policy=self.policy,
       reward=self.x.reward,
-      tasks=tasks,
+      stream=task_stream.TaskStream(tasks, c.seed, task_sampling.uniform()),
       sampling=collector.training_sampling(
         c, self.policy.tokenizer.end_ids, self.x.mesh
       ),
@@ -151,6 +158,12 @@ def join(parts: Sequence[groups.Collected]) -> groups.Collected:
     listed('episodes') if has('episodes') else None,
     listed('log_fields') if has('log_fields') else None,
   )
+
+
+def first(tasks: Sequence[Task], seed: int, count: int) -> list[Task]:
+  """The first `count` tasks of the stream that training with `seed` takes."""
+  order = task_stream.TaskStream(tasks, seed, task_sampling.uniform())
+  return order.at(range(count))
 
 
 def stream(seed: int, *place: int) -> jax.Array:
