@@ -1,6 +1,6 @@
 """The rollouts of one step: sampling, scoring and dynamic resampling."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
