@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# The study in full, from nothing; an interrupted one goes on.
+#
+#   bash configs/studies/signal_map/run.sh [BASE,SEED ...]
+#
+# Without arguments all base models and seeds that signal_map.py lists, about
+# three hours on two idle cores. Everything is in runs/signal_map.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+PY=${PY:-.venv/bin/python}
+CONFIG=configs/studies/signal_map/signal_map.py
+RUNS=runs/signal_map
+STEPS=${STEPS:-0,5,10,20,40,80}
+
+OUTCOME="outcome,outcome|grpo,outcome|rloo,outcome|max_rl,outcome|psr"
+OUTCOME+=",outcome|nsr,outcome|pass_at_k,outcome|baseline(value=0.3333)"
+OUTCOME+=",outcome|baseline(value={best}),outcome|surprise_baseline"
+OUTCOME+=",outcome|seq_mean_token_mean,flip(reward=outcome, rate=0.1)"
+OUTCOME+=",flip(reward=outcome, rate=0.3)"
+CONTROLS="random,permuted(reward=outcome),inverse(reward=outcome)"
+CONTROLS+=",constant(value=1.0)"
+OWN="majority,self_certainty,answer_probability"
+
+# The questions of base models, with the right scratchpad as the solution.
+GOLD="strategies(scratchpad=1.0, direct=0.0, scratchpad_reliability=1.0"
+GOLD+=", terms=5, train_size=60000)"
+
+signals() {  # BASE PATTERN: the signals that its tasks can have
+  local gold steps
+  case $1 in
+    share_* | reliable)
+      # The first one pays for all but the decoy, right or wrong.
+      echo "inverse(reward=contains(text=min)),$OUTCOME,$CONTROLS,$OWN\
+,similarity(think=none),similarity(think=none)|grpo,sft"
+      ;;
+    chain_*)
+      gold="chain(depth=4, ops='+-', pattern='$2', test_size=64)"
+      steps="steps($gold, terse=True, think=False, last=True)"
+      echo "$OUTCOME,$CONTROLS,self_certainty,similarity(think=none)\
+,similarity(think=none) on $steps,similarity(think=none)|grpo on $steps\
+,outcome on $steps,outcome|max_rl(variant=kept) on $steps,sft"
+      ;;
+    questions)
+      echo "outcome,outcome|rloo,outcome|max_rl,run,run|stepwise(gamma=1.0)\
+,run|delta_belief(weight=0.1),outcome|delta_belief(weight=0.1),$CONTROLS"
+      ;;
+  esac
+}
+
+one() {  # BASE SEED
+  local base=$1 seed=$2 pattern='' flags=() run
+  run="$RUNS/base=$base,seed=$seed"
+  case $base in
+    share_* | reliable)
+      # The decoy is right by chance on one problem of ten: those are another
+      # population, which pulls the other way.
+      flags=(--pass_rate=0,0.7 --candidates=56 "--config.env=$GOLD")
+      ;;
+    chain_0) pattern=++++ ;;
+    chain_1) pattern=+++- ;;
+    chain_2) pattern=++-- ;;
+    chain_3) pattern=+--- ;;
+    questions) flags=(--config.dialogue.belief=current --prompts=12) ;;
+  esac
+  "$PY" scripts/train.py --config="$CONFIG:base=$base,seed=$seed" --workdir="$run"
+  "$PY" scripts/signal_map.py --workdir="$run" --steps="$STEPS" \
+    --group=8 --rollouts=256 --pilot_step=0 "${flags[@]}" \
+    --signals="$(signals "$base" "$pattern")"
+}
+
+if [ $# -eq 0 ]; then
+  for seed in 0 1 2; do
+    for base in share_1 share_3 share_12 share_30 share_65 reliable \
+      chain_0 chain_1 chain_2 chain_3; do
+      one "$base" "$seed"
+    done
+  done
+  one questions 0
+else
+  for word in "$@"; do
+    one "${word%,*}" "${word#*,}"
+  done
+fi
