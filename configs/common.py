@@ -160,8 +160,9 @@ def base() -> ml_collections.ConfigDict:
   c.optimizer.max_grad_norm = 1.0  # 0: no clipping
   c.optimizer.trainable = '.*'  # regular expression on parameter paths
 
-  # Prompts; cannot change result or metrics. In equal parts for data*fsdp
-  # devices: the least common multiple of both numbers is taken.
+  # Prompts; cannot change the result, nor metrics but signal/cross and /pairs,
+  # which need two micro-batches a step. In equal parts for data*fsdp devices:
+  # the least common multiple of both numbers is taken.
   c.groups_per_micro_batch = 1
   c.logits_chunk = 1024  # rows of logits in memory at a time
 

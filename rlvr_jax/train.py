@@ -37,6 +37,13 @@ SAMPLER_METRICS = (
   'ratio',
   'clip_ratio',
 )
+# Metrics of the gradient of on-policy rows, in each step.
+SIGNAL_METRICS = (
+  'signal/norm_sq',
+  'signal/cross',
+  'signal/pairs',
+  'signal/live',
+)
 
 
 def train(
@@ -186,8 +193,12 @@ def update(
   for _ in range(c.num_iterations):
     state, result = programs.update(state, (batch,), teacher, all_tokens)
     result = {k: float(v) for k, v in result.items()}
-    if not all_tokens:  # those that were not computed are NaN
-      result = {k: v for k, v in result.items() if not math.isnan(v)}
+    if not all_tokens:  # means that were not computed are NaN
+      result = {
+        k: v
+        for k, v in result.items()
+        if k in SIGNAL_METRICS or not math.isnan(v)
+      }
     if c.method != 'rl':  # the rows are not the policy's samples
       result = {k: v for k, v in result.items() if k not in SAMPLER_METRICS}
     skipped = progress.skipped + 1 if result['update_skipped'] > 0 else 0
@@ -201,10 +212,14 @@ def merge(
 ) -> dict[str, float]:
   """Adds the metrics of one more update of the same step.
 
-  logp_diff_* keep the first value (later updates are off-policy by design),
-  update_skipped adds up, all others take the last value.
+  logp_diff_* and signal/* keep the first value (later updates are off-policy by
+  design), update_skipped adds up, all others take the last value.
   """
-  first = ('sampler_trainer/logp_diff_mean', 'sampler_trainer/logp_diff_max')
+  first = (
+    'sampler_trainer/logp_diff_mean',
+    'sampler_trainer/logp_diff_max',
+    *SIGNAL_METRICS,
+  )
   merged = {**metrics, **result}
   merged |= {k: metrics[k] for k in first if k in metrics}
   if 'update_skipped' in metrics:

@@ -1,7 +1,7 @@
 """Gradient accumulation: loss and gradient of a batch, over micro-batches."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,40 @@ from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops.ratio import Ratio, divide
 
 
+class Spread(NamedTuple):
+  """How the gradient is spread over the N micro-batches of a batch.
+
+  With u_p the gradient of group p, the inner products of different groups say
+  how far they agree: `train_step.update` has them from the difference of
+  ||sum_i g_i||^2 and sum_i ||g_i||^2, since g_i is the sum of the u_p of
+  micro-batch i. Only pairs of groups in different micro-batches are seen.
+  All of it adds over batches.
+
+  Attributes:
+    squares: f32[] sum_i ||g_i||^2, of the trained parameters.
+    live: f32[] L, groups that may have a gradient.
+    live_squares: f32[] sum_i L_i^2, L_i of them in micro-batch i.
+  """
+
+  squares: jax.Array
+  live: jax.Array
+  live_squares: jax.Array
+
+
+def norm_sq(tree: Any) -> jax.Array:
+  """f32[]: sum of the squares of all elements."""
+  square = lambda x: jnp.sum(jnp.square(x.astype(jnp.float32)))
+  return sum(map(square, jax.tree.leaves(tree)), jnp.float32(0))
+
+
 def gradients(
+  params: Any, batch: types.Batch, **options: Any
+) -> tuple[jax.Array, dict[str, Ratio], dict[str, jax.Array]]:
+  """Loss, metrics and gradient: the first three results of `accumulate`."""
+  return accumulate(params, batch, **options)[:3]
+
+
+def accumulate(
   params: Any,
   batch: types.Batch,
   *,
@@ -27,7 +60,7 @@ def gradients(
   shapes: micro_batch.Shapes,
   teacher: tuple[transformer.Decoder, Any] | None = None,
   look: jax.Array | bool = True,
-) -> tuple[jax.Array, dict[str, Ratio], dict[str, jax.Array]]:
+) -> tuple[jax.Array, dict[str, Ratio], dict[str, jax.Array], Spread]:
   """Loss, metrics and gradient of a batch, accumulated over micro-batches.
 
   Groups without gradient are skipped: those whose advantages are all 0, if no
@@ -48,7 +81,7 @@ def gradients(
 
   Returns:
     loss f32[]; metrics as `Ratio`s by name; gradient, float32, a flat dict as
-    `optimizer.split` makes it.
+    `optimizer.split` makes it; how it is spread over the micro-batches.
   """
   trained, frozen = optimizer.split(params, trainable)
   den = losses.loss_denominator(algorithm, batch.mask)
@@ -119,13 +152,14 @@ def gradients(
   grads0 = jax.tree.map(lambda x: x.astype(jnp.float32), grads0)
 
   def body(state):
-    i, loss, metrics, grads = state
+    i, loss, metrics, grads, squares = state
     (loss_i, metrics_i), grads_i = grad(trained, part(i))
-    grads = jax.tree.map(jnp.add, grads, grads_i)
-    return i + 1, loss + loss_i, merge(metrics, metrics_i), grads
+    added = jax.tree.map(jnp.add, grads, grads_i)
+    squares = squares + _step_sq(added, grads)
+    return i + 1, loss + loss_i, merge(metrics, metrics_i), added, squares
 
-  start = (jnp.zeros((), jnp.int32), loss0, metrics0, grads0)
-  _, loss, totals, grads = jax.lax.while_loop(
+  start = (jnp.zeros((), jnp.int32), loss0, metrics0, grads0, jnp.float32(0))
+  _, loss, totals, grads, squares = jax.lax.while_loop(
     lambda s: s[0] < count, body, start
   )
   complete = True  # the metrics cover all trained tokens
@@ -147,4 +181,20 @@ def gradients(
   metrics['advantage/nonzero_frac'] = Ratio(
     masked.count(batch.mask & (batch.adv != 0)), tokens
   )
-  return loss, metrics, grads
+  return loss, metrics, grads, _spread(squares, live, shapes)
+
+
+def _step_sq(new, old) -> jax.Array:
+  """f32[]: ||new - old||^2, of sums of gradients."""
+  # From the sums, and behind a barrier: another use of a micro-batch's own
+  # gradient would change how XLA fuses it into the sum, and so its rounding.
+  new, old = jax.lax.optimization_barrier((new, old))
+  return norm_sq(jax.tree.map(jnp.subtract, new, old))
+
+
+def _spread(squares, live, shapes) -> Spread:
+  """`Spread` where live groups, bool[P], come first: all but one are full."""
+  size, total = shapes.groups_per_micro_batch, live.sum()
+  full, rest = jnp.divmod(total, size)
+  sizes = full * size**2 + rest**2
+  return Spread(squares, total.astype(jnp.float32), sizes.astype(jnp.float32))

@@ -108,6 +108,17 @@ def update(
 
   `update/moved_frac` is the share of trained parameters whose value changed.
 
+  `signal/cross` is the sum of <u_p, u_q> over the `signal/pairs` ordered pairs
+  of groups with gradient in different micro-batches, u_p the gradient of group
+  p: ||sum_i g_i||^2 - sum_i ||g_i||^2 over micro-batches i, and L^2 - sum_i
+  L_i^2. L is `signal/live`, ||sum_i g_i||^2 is `signal/norm_sq`, before
+  clipping. `reporting.signal_window` estimates the share of signal from them.
+  Pairs are counted because live groups come first: micro-batches are not
+  exchangeable. Micro-batches of all batches count alike, also pairs of groups
+  from different batches. With no pair (one micro-batch, or at most one live
+  group) cross is NaN: nothing is known. A skipped update has NaN in all four.
+  Derived here; the noise scale is McCandlish et al. 2018, arXiv 1812.06162.
+
   Args:
     batches: each has its own B and T.
     shapes: of each batch.
@@ -118,7 +129,7 @@ def update(
     the new state; f32[] metrics by name. Means over no tokens are NaN.
   """
   parts = [
-    gradients.gradients(
+    gradients.accumulate(
       state.params,
       batch,
       algorithm=algorithm,
@@ -131,7 +142,7 @@ def update(
     )
     for batch, batch_shapes in zip(batches, shapes, strict=True)
   ]
-  loss, ratios, grads = functools.reduce(_add, parts)
+  loss, ratios, grads, spread = functools.reduce(_add, parts)
   norm, gap = optax.tree.norm(grads), ratios['sampler_trainer/logp_diff_max']
   trained, frozen = optimizer.split(state.params, trainable)
   updates, opt_state = tx.update(grads, state.opt_state, trained)
@@ -163,6 +174,9 @@ def update(
     'update_skipped': skipped.astype(jnp.float32),
     'batch_empty': empty.astype(jnp.float32),
   }
+  metrics |= {
+    k: jnp.where(skipped, jnp.nan, x) for k, x in _signal(grads, spread).items()
+  }
   state = types.TrainState(
     step=state.step + 1,
     params=optimizer.join(choose(moved, trained), frozen),
@@ -175,8 +189,20 @@ def _add(one, other):
   """Sums of two results of `gradients`; the maximum of logp_diff_max."""
   name = 'sampler_trainer/logp_diff_max'
   gap = Ratio(*map(jnp.maximum, one[1][name], other[1][name]))
-  loss, ratios, grads = jax.tree.map(jnp.add, one, other)
-  return loss, ratios | {name: gap}, grads
+  loss, ratios, grads, spread = jax.tree.map(jnp.add, one, other)
+  return loss, ratios | {name: gap}, grads, spread
+
+
+def _signal(grads, spread: gradients.Spread) -> dict[str, jax.Array]:
+  """The signal/* metrics of an update: see `update`."""
+  norm_sq = gradients.norm_sq(grads)
+  pairs = spread.live**2 - spread.live_squares
+  return {
+    'signal/norm_sq': norm_sq,
+    'signal/cross': jnp.where(pairs > 0, norm_sq - spread.squares, jnp.nan),
+    'signal/pairs': pairs,
+    'signal/live': spread.live,
+  }
 
 
 def _finite(tree) -> jax.Array:

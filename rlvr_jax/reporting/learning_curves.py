@@ -68,6 +68,8 @@ def panels(groups: Sequence[Any]) -> Iterator[pages.Figure]:
       {'unit': 'seconds', 'stacked': True},
     ),
   ]
+  if 'signal/live' in names:  # `signal_panel` shows them
+    panels = [p for p in panels if p[0] != 'Groups without signal']
   for title, metrics, options in panels:
     if len(groups) == 1:
       lines = []

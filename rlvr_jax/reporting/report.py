@@ -20,6 +20,7 @@ from rlvr_jax.reporting import (
   pages,
   plots,
   run_writer,
+  signal_panel,
 )
 from rlvr_jax.reporting import run_reader as runs_lib
 from rlvr_jax.reporting.run_reader import accuracy, number, seconds, series
@@ -60,6 +61,7 @@ def html(runs: Sequence[runs_lib.Run]) -> str:
     results=_results(groups) if several else [],
     colors=[plots.color(i) for i in range(len(groups))],
     accuracy=_accuracy(groups),
+    signal=signal_panel.section(groups),
     training=list(learning_curves.panels(groups)),
     bands=len(runs) > 1,
     evaluation=eval_page.section(groups),

@@ -86,4 +86,61 @@ def metrics(
       [t.stop == enums.Stop.LENGTH for t in transcripts]
     ),
     **usage,
+    **_signal(parts, informative),
+  }
+
+
+def _signal(
+  parts: Sequence[Collected], informative: np.ndarray
+) -> dict[str, float]:
+  """How much the verdicts and rewards of the groups tell about the policy.
+
+  With c_g in {0, 1} whether row g of a group of G is correct and r its mean:
+    pass_variance: mean of r (1 - r) G / (G - 1), an estimate without bias of
+      p (1 - p) at the pass rate p of each problem.
+    informative_groups: share of groups with spread, 1 - frac_reward_zero_std.
+    bits: mean of the entropy of r, in bits; groups with both kinds of row have
+      1 / (2 G ln 2) added, which removes its bias to first order (Miller 1955)
+      and makes values above 1 possible.
+    agreement: squared correlation of reward and c around the means of their
+      group, all rows of a step together: the share of the variance of either
+      that the other explains (phi^2 for rewards of 0 and 1).
+
+  A refused row is a row that is not correct, as in `accuracy`; it has no reward
+  and is left out of `agreement`. A dialogue is one row. A group of one has no
+  variance and leaves the first and third mean. NaN for a mean over nothing, and
+  for `agreement` where rewards or verdicts differ in no group.
+  """
+  correct = [
+    row == enums.Verdict.CORRECT for c in parts for row in c.score.verdict
+  ]
+  results = [group for c in parts for group in c.results]
+  variance, bits = [], []
+  products = np.zeros(3)  # sums of reward c, reward^2, c^2 around the means
+  for right, group in zip(correct, results, strict=True):
+    n, r = len(right), float(right.mean())
+    if n > 1:
+      variance.append(r * (1 - r) * n / (n - 1))
+      mixed = 0 < r < 1
+      bits.append(
+        -r * np.log2(r) - (1 - r) * np.log2(1 - r) + 1 / (2 * n * np.log(2))
+        if mixed
+        else 0.0
+      )
+    valid = np.array([not x.refused for x in group], bool)
+    if valid.any():
+      reward = np.array([x.value for x in group])[valid]
+      # Where all are equal, the mean's rounding must not pass for spread.
+      spread = reward - (reward.mean() if np.ptp(reward) else reward)
+      c = right[valid] - right[valid].mean()
+      products += spread @ c, spread @ spread, c @ c
+  both, rewards, verdicts = products
+  mean = lambda x: float(np.mean(x)) if len(x) else float('nan')
+  return {
+    'signal/pass_variance': mean(variance),
+    'signal/informative_groups': mean(informative),
+    'signal/bits': mean(bits),
+    'signal/agreement': float(both / rewards * both / verdicts)
+    if rewards > 0 and verdicts > 0
+    else float('nan'),
   }

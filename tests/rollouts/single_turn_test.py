@@ -271,6 +271,11 @@ def test_metrics_have_their_known_values():
     'frac_groups_all_pass': 0.25,
     'completions/mean_length': (6 * 2 + 1 + 6) / 8,
     'completions/clipped_ratio': 1 / 8,
+    # Groups of two: both right, none, one, one.
+    'signal/pass_variance': (0 + 0 + 0.5 + 0.5) / 4,
+    'signal/informative_groups': 0.5,
+    'signal/bits': 2 * (1 + 1 / (4 * np.log(2))) / 4,
+    'signal/agreement': 1.0,
   }
   assert got == pytest.approx(want)
 
