@@ -1,0 +1,274 @@
+"""What does a run's signal.jsonl say? The points of the signal map."""
+
+import math
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlvr_jax.reporting import run_reader, run_writer
+
+FILE = 'signal.jsonl'
+PASS_RATE = 'p'  # the axis across, if no other is asked for
+
+
+class Point(NamedTuple):
+  """A signal at a checkpoint; of several seeds the median, and their range.
+
+  Attributes:
+    n, low, high: rollouts until a batch is as loud as its noise, and their
+      95% interval; inf where no number was found to be enough.
+    each: n of each seed.
+    root, root_se: of a batch of `Map.batch` rollouts.
+    omega, omega_se: agreement of the problems.
+    alone, theory: rollouts until one problem is heard on its own, G / SNR,
+      measured and by the closed form.
+    tokens: of a rollout.
+    cos_within: the cosine with the true gradient within problems.
+    largest: share of all squared norms in the largest 1% of the groups.
+  """
+
+  n: float
+  low: float
+  high: float
+  each: tuple[float, ...]
+  root: float
+  root_se: float
+  omega: float
+  omega_se: float
+  alone: float
+  theory: float
+  tokens: float
+  cos_within: float
+  largest: float
+
+  def faint(self, batch: float) -> bool:
+    """Whether it hardly points along the true gradient, or away from it."""
+    if not math.isfinite(self.root):
+      return True
+    if math.isfinite(self.root_se) and abs(self.root) < 2 * self.root_se:
+      return True
+    if not math.isfinite(self.n) or not math.isfinite(batch):
+      return False
+    return abs(self.root) < 0.3 * math.sqrt(batch / (batch + self.n))
+
+
+class Cell(NamedTuple):
+  """A checkpoint of the runs that differ in the seed alone."""
+
+  run: str  # label of the runs
+  step: int
+  x: float  # pass rate, or what was asked for
+  p: float  # pass rate
+  points: dict[str, Point]  # by signal
+
+
+class Map(NamedTuple):
+  """What is drawn: cells in order of runs and steps, and the batch."""
+
+  cells: list[Cell]
+  batch: float  # rollouts; NaN if no line and no config says
+  across: str  # what x is
+
+  @property
+  def signals(self) -> list[str]:
+    """In order of appearance."""
+    return list(dict.fromkeys(s for c in self.cells for s in c.points))
+
+
+def read(
+  dirs: Sequence[str | os.PathLike],
+  labels: Sequence[str] = (),
+  across: str = PASS_RATE,
+) -> Map:
+  """The map of the runs in `dirs`; empty if none has lines.
+
+  Of a checkpoint that was measured with several settings the newest are taken
+  (of those with the same `across`).
+
+  Args:
+    labels: one for each directory; runs with the same one are seeds of one. ():
+      runs whose configs differ in the seed alone are, and the differing keys
+      name them.
+    across: a key of the lines or of the run's config, which has to be a number;
+      'KEY.OPTION' is a number within a spec, such as env.depth.
+
+  Raises:
+    ValueError: a directory is missing, there are too few labels, or a line has
+      no such number.
+  """
+  runs = [run_reader.read(d) for d in dirs]
+  if not labels:
+    labels = _labels(runs)
+  if len(labels) != len(runs):
+    raise ValueError(
+      f'There are {len(labels)} labels and {len(runs)} directories: give one '
+      'label for each, the same for seeds of one run.'
+    )
+  together: dict[tuple[str, int, Any], list[dict[str, dict]]] = {}
+  batches = []
+  for folder, run, label in zip(dirs, runs, labels):
+    newest: dict[tuple, dict[str, dict]] = {}
+    made: dict[tuple, Any] = {}
+    for line in lines(folder):
+      x = None
+      if across != PASS_RATE:
+        x = _place(line, run.config, across)
+      where = line['step'], x
+      if made.get(where) != line.get('settings'):
+        newest[where] = {}
+      made[where] = line.get('settings')
+      newest.setdefault(where, {})[line['signal']] = line
+      batches.append(_batch(line, run.config))
+    for (step, x), found in newest.items():
+      together.setdefault((label, step, x), []).append(found)
+  cells = []
+  for (label, step, x), seeds in together.items():
+    names = dict.fromkeys(s for found in seeds for s in found)
+    p = float(np.mean([value(next(iter(f.values()))['p']) for f in seeds]))
+    points = {s: _point([f[s] for f in seeds if s in f]) for s in names}
+    cells.append(Cell(label, step, p if x is None else x, p, points))
+  known = [b for b in batches if math.isfinite(b)]
+  order = list(dict.fromkeys(c.run for c in cells))
+  cells.sort(key=lambda c: (order.index(c.run), c.step, c.x))
+  return Map(cells, float(np.median(known)) if known else math.nan, across)
+
+
+def _labels(runs):
+  """By group of seeds; without the name of the key if one key differs."""
+  groups = run_reader.group(runs)
+  keys = {g.label.partition('=')[0] for g in groups}
+  several = len(groups) > 1 and not any(', ' in g.label for g in groups)
+  short = several and len(keys) == 1 and all('=' in g.label for g in groups)
+  of = {
+    id(r): g.label.partition('=')[2] if short else g.label
+    for g in groups
+    for r in g.runs
+  }
+  return [of[id(r)] for r in runs]
+
+
+def lines(folder: str | os.PathLike, part: str = 'all') -> list[dict]:
+  """The lines of a bin that can be drawn: with a step, a signal and p."""
+  return [
+    line
+    for line in run_writer.read(pathlib.Path(folder) / FILE)
+    if line.get('bin', 'all') == part
+    and isinstance(line.get('signal'), str)
+    and isinstance(line.get('step'), int)
+    and math.isfinite(value(line.get('p')))
+  ]
+
+
+def value(x: Any) -> float:
+  """A number of a line; 'inf' and 'nan' are too. NaN for anything else."""
+  try:
+    return float(x)
+  except (TypeError, ValueError):
+    return math.nan
+
+
+def _place(line, config, across):
+  key, _, option = across.partition('.')
+  for source in (line, config):
+    found = value(source.get(across))
+    if math.isfinite(found):
+      return found
+    text = str(source.get(key, '')) if option else ''
+    spec = re.search(rf'\b{re.escape(option)}=(-?[\d.]+)', text)
+    if spec and math.isfinite(value(spec[1])):
+      return value(spec[1])
+  raise ValueError(
+    f'--x={across}: step {line["step"]}, {line["signal"]!r} has no such number,'
+    ' nor has the config of the run. Keys with numbers: '
+    f'{", ".join(k for k in line if math.isfinite(value(line[k])))}.'
+  )
+
+
+def _batch(line, config):
+  """Rollouts N of the batch that `root` is of."""
+  given = value(line.get('rollouts'))
+  if math.isfinite(given):
+    return given
+  n, root, cos = (value(line.get(k)) for k in ('noise_scale', 'root', 'cos'))
+  share = (root / cos) ** 2 if cos else math.nan  # N / (N + noise_scale)
+  if 0 < n < math.inf and 0 < share < 1:
+    return float(round(n * share / (1 - share)))
+  keys = 'train_batch_size', 'num_generations'
+  return math.prod(value(config.get(k)) for k in keys)
+
+
+def _point(found: Sequence[Mapping]) -> Point:
+  """The `Point` of the lines of one or more seeds."""
+  n = np.array([value(line.get('noise_scale')) for line in found])
+  ends = np.array([_interval(line) for line in found])
+  # An infinite number is one, so that the median of two seeds is no NaN.
+  usual = lambda x: _middle([v for v in x if not math.isnan(v)])
+  of = lambda key: usual([value(line.get(key)) for line in found])
+  group = [_group(line) for line in found]
+  ratio = lambda key: usual(
+    [
+      g / s if s > 0 else math.nan
+      for g, s in zip(group, (value(line.get(key)) for line in found))
+    ]
+  )
+  if len(found) > 1:
+    known = n[~np.isnan(n)]
+    low = float(known.min()) if len(known) else math.nan
+    high = float(known.max()) if len(known) else math.nan
+  else:
+    low, high = ends[0]
+  return Point(
+    n=usual(n),
+    low=low,
+    high=high,
+    each=tuple(n) if len(n) > 1 else (),
+    root=of('root'),
+    root_se=of('root_se') / math.sqrt(len(found)),
+    omega=of('omega'),
+    omega_se=of('omega_se') / math.sqrt(len(found)),
+    alone=ratio('snr1'),
+    theory=ratio('theory_snr1'),
+    tokens=of('tokens'),
+    cos_within=of('cos_within'),
+    largest=of('largest'),
+  )
+
+
+def _middle(x):
+  """The median; of an even number the geometric mean or mean of the two."""
+  if not len(x):
+    return math.nan
+  x = sorted(x)
+  a, b = x[(len(x) - 1) // 2], x[len(x) // 2]
+  if math.isinf(a) or math.isinf(b):
+    return b
+  return math.sqrt(a * b) if a > 0 and b > 0 else (a + b) / 2
+
+
+def _interval(line) -> tuple[float, float]:
+  """95% of noise_scale; to inf if the signal may be 0 (two standard errors)."""
+  get = lambda key: value(line.get(key))
+  n, error = get('noise_scale'), get('log_noise_scale_se')
+  if 0 < n < math.inf and math.isfinite(error):
+    # Beyond a factor of e^20 nothing is known.
+    return n * math.exp(-min(2 * error, 20)), n * math.exp(min(2 * error, 20))
+  top = get('total') + 2 * get('total_se')
+  low = _group(line) * (get('second') - top) / top if top > 0 else math.nan
+  return (low if low > 0 else math.nan), math.inf
+
+
+def _group(line) -> float:
+  """Rollouts of a group, G of N = G (second - total) / total."""
+  given = value(line.get('group'))
+  if given > 0:
+    return given
+  n, total, second = (
+    value(line.get(k)) for k in ('noise_scale', 'total', 'second')
+  )
+  if 0 < n < math.inf and second > total > 0:
+    return float(max(round(n * total / (second - total)), 1))
+  return math.nan
