@@ -48,6 +48,10 @@ def base() -> ml_collections.ConfigDict:
 
   c.env = 'arithmetic()'  # tasks, by name: see rlvr_jax/envs
   c.train_tasks = 0  # only the first so many of the train split; 0: all
+  # Which of them a step takes: 'uniform', epoch after epoch; 'pass_rate' near a
+  # target, or 'signal', where outcome reward says most, by the verdicts of a
+  # task's rollouts so far: rlvr_jax/rollouts/task_sampling.py. method='rl'.
+  c.task_sampling = 'uniform'
   c.system_prompt = ''  # '' leaves it to the chat template
   # Variables that the model's chat template reads, in every prompt of it, such
   # as 'enable_thinking=False'. '' for none.

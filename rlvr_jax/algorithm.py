@@ -120,15 +120,18 @@ def advantages(
   args, axes = [_credit(algorithm, score), _valid(algorithm, turns)], [-1, -1]
   extra = estimators.takes(algorithm.estimate)
   if 'length' in extra:
-    index = jnp.arange(turns.shape[-1])[None, None, None]
-    length = jnp.sum(turn[..., None] == index, axis=-2).astype(jnp.float32)
-    args, axes = [*args, length], [*axes, -1]
+    args = [*args, _by_turn(jnp.ones(turn.shape), turn, turns.shape[-1])]
+    axes = [*axes, -1]
   if 'greedy' in extra:
     reward = jnp.asarray(score.greedy)
     greedy = jax.vmap(algorithm.credit, in_axes=(0, None, 0))(
       reward, None, jnp.ones(reward.shape, bool)
     )
     args, axes = [*args, greedy], [*axes, -1]
+  if 'surprise' in extra:
+    missed = jnp.square(1.0 - jnp.exp(jnp.asarray(rollout.logp)))
+    args = [*args, _by_turn(missed, turn, turns.shape[-1])]
+    axes = [*axes, -1]
   estimate = algorithm.estimate
   if not estimators.is_whole_batch(estimate):
     estimate = jax.vmap(estimate)
@@ -172,9 +175,10 @@ def informative(algorithm: Algorithm, score: types.Score) -> jax.Array:
   """bool[P]: groups with spread, two members with different scores in a turn.
 
   `frac_reward_zero_std` counts the other groups. They have no gradient under a
-  group-relative estimator without kl; under `reinforce`, `psr`, `nsr`,
-  `weighted_reinforce`, `reinforce_plus_plus`, `remax`, or with a kl, an entropy
-  bonus or a critic, they may have one.
+  group-relative estimator without kl; under `reinforce`, `baseline`, `psr`,
+  `nsr`, `weighted_reinforce`, `reinforce_plus_plus`, `surprise_baseline`,
+  `remax`, the other variants of `max_rl`, or with a kl, an entropy bonus or a
+  critic, they may have one.
   """
   by_turn = jax.vmap(masked.has_spread, in_axes=-1)
   credit = _credit(algorithm, score)
@@ -196,6 +200,12 @@ def _credit(algorithm, score):
   by_row = jax.vmap(jax.vmap(algorithm.credit))
   belief = None if score.belief is None else jnp.asarray(score.belief)
   return by_row(jnp.asarray(score.reward), belief, turns)
+
+
+def _by_turn(x, turn, turns):
+  """Sums over the tokens of each turn: f32[P,G,T], i32[P,G,T] -> [P,G,K]."""
+  index = jnp.arange(turns)[None, None, None]
+  return jnp.sum(jnp.where(turn[..., None] == index, x[..., None], 0.0), -2)
 
 
 def _spread(adv, turn):

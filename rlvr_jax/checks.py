@@ -16,6 +16,7 @@ from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
 from rlvr_jax.rewards import base, dialogue_turns
 from rlvr_jax.rollouts import episode, episode_end, imitation, task_stream
+from rlvr_jax.rollouts.task_sampling import TaskSampling
 from rlvr_jax.tasks import Env, Lazy, Task
 
 CHECK_PROMPTS = 20_000  # training prompts whose length is checked at start
@@ -255,6 +256,19 @@ def training_tasks(
     return tasks[: c.train_tasks]
   of = getattr(tasks, 'of', None)
   return Lazy(c.train_tasks, lambda i: tasks[i], of)
+
+
+def task_sampling(c: ml_collections.ConfigDict) -> TaskSampling:
+  """How c.task_sampling chooses tasks; ValueError if the method forbids it."""
+  with registry.naming('task_sampling', c.task_sampling):
+    sampling = registry.get('task_sampling', c.task_sampling)()
+  if c.method != 'rl' and sampling.log_weight is not None:
+    raise ValueError(
+      f"task_sampling={show(c.task_sampling)} needs method='rl', not "
+      f"{show(c.method)}: it follows the policy's own verdicts. Set "
+      "task_sampling='uniform'."
+    )
+  return sampling
 
 
 def check_tasks(

@@ -118,6 +118,7 @@ RULES = {
   'mesh.shape': several(whole(1, 10**6, -1), 3),
   'env': SPEC,
   'train_tasks': whole(0, 10**9),
+  'task_sampling': SPEC,
   'system_prompt': text(100_000),
   'chat_template_args': text(1000),
   'reward_funcs': several(SPEC),

@@ -26,6 +26,7 @@ from rlvr_jax.learner import train_step
 from rlvr_jax.models import model_config, sharding, transformer
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import collector, oracle
+from rlvr_jax.rollouts.task_stream import TaskStream
 from rlvr_jax.tasks import Env, Task
 
 
@@ -63,6 +64,12 @@ class Experiment:
   def tasks(self) -> Sequence[Task]:
     """Training tasks."""
     return checks.training_tasks(self.config, self.labelled['train'])
+
+  @functools.cached_property
+  def stream(self) -> TaskStream:
+    """The training tasks, in the order in which steps take them."""
+    c = self.config
+    return TaskStream(self.tasks, c.seed, checks.task_sampling(c))
 
   @functools.cached_property
   def eval_tasks(self) -> list[Task]:
@@ -223,7 +230,8 @@ def build(
   resume.check_config(workdir, config)
   x, c = create(config), config
   saved = checkpoint.extra(workdir)
-  x.reward  # noqa: B018 (refuses unknown rewards before models are read)
+  # Unknown names are refused before models are read.
+  x.reward, x.stream  # noqa: B018
   evaluate.check_keep_best(c, x.eval_tasks)
   read = resume.tasks_read(c, x.env, x.tasks, x.eval_tasks)
   resume.check_content(c, workdir, saved, read)
@@ -322,7 +330,7 @@ def start(
     algorithm=x.algorithm,
     policy=policy,
     reward=x.reward,
-    tasks=x.tasks,
+    stream=x.stream,
     sampling=collector.training_sampling(c, policy.tokenizer.end_ids, x.mesh),
     teacher=x.teacher,
     oracle=reply,

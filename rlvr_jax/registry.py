@@ -55,6 +55,7 @@ _MODULES = {
     'arithmetic countdown gsm8k jsonl gym strategies guessing chain steps',
   ),
   'model': _modules('models', 'model_config presets'),
+  'task_sampling': _modules('rollouts', 'task_sampling'),
 }
 DEPTH = 8  # specs within specs
 LONGEST = 10_000  # characters of a spec

@@ -14,6 +14,7 @@ import ml_collections
 from rlvr_jax import config, digests, registry
 from rlvr_jax.envs import labels
 from rlvr_jax.io import checkpoint
+from rlvr_jax.rollouts.task_stream import Place
 
 # Config keys that may differ when a run resumes. All others make another run.
 MAY_CHANGE = (
@@ -43,14 +44,14 @@ class Progress(NamedTuple):
 
   Attributes:
     step: the last completed one.
-    position: in the stream of tasks, see `rollouts.task_stream`.
+    place: in the stream of tasks.
     skipped: number of skipped updates in a row, up to now.
     refused: number of steps in a row whose rows all lack a reward, up to now.
     score: of keep_best; None if this step was not evaluated.
   """
 
   step: int = 0
-  position: int = 0
+  place: Place = Place.of()
   skipped: int = 0
   refused: int = 0
   score: float | None = None
@@ -58,7 +59,12 @@ class Progress(NamedTuple):
   @classmethod
   def of(cls, extra: Mapping) -> 'Progress':
     """The progress in the `extra` of a checkpoint."""
-    return cls(*(extra[name] for name in cls._fields))
+    saved = cls(*(extra[name] for name in cls._fields))
+    return saved._replace(place=Place.of(extra['place']))
+
+  def to_json(self) -> dict[str, Any]:
+    """What `of` reads, for the `extra` of a checkpoint."""
+    return self._asdict() | {'place': self.place.to_json()}
 
   def after_rewards(self, method: str, metrics: Mapping) -> 'Progress':
     """The progress after a step with these metrics, not evaluated yet."""

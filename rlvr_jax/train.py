@@ -88,9 +88,9 @@ def train(
           ##### rollouts #####
           clock = Clock()
           collection = run.collect(
-            sampler_params, state.params, step, progress.position, clock
+            sampler_params, state.params, step, progress.place, clock
           )
-          progress = progress._replace(step=step, position=collection.position)
+          progress = progress._replace(step=step, place=collection.place)
           # The update needs its memory. It is stale after the update anyway.
           del sampler_params
 
@@ -133,7 +133,7 @@ def train(
             # those before it, so they must be on disk first.
             log.sync()
             saved.save(
-              step, state, progress._asdict() | resume.remember(c, run.read)
+              step, state, progress.to_json() | resume.remember(c, run.read)
             )
           if stop and not last:
             saved.wait()

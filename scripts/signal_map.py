@@ -59,6 +59,7 @@ def parse(argv: Sequence[str]):
   add('--rollouts', default=0, help="of a batch; default: the run's", **number)
   add('--pilot', default=16, help='rollouts that choose problems', **number)
   add('--candidates', default=0, help='problems in the pilot', **number)
+  add('--pilot_step', help='its checkpoint; default: each step', **number)
   add('--pass_rate', default='0,1', metavar='LOW,HIGH', help='in the pilot')
   add('--imitate', default=256, help='solutions, for sft', **number)
   add('--partitions', default=4, help='ways to group the rollouts', **number)
@@ -128,6 +129,7 @@ def settings_of(flags, c):
     rollouts=flags.rollouts or c.train_batch_size * c.num_generations,
     pilot=flags.pilot,
     candidates=flags.candidates or flags.prompts,
+    pilot_step=flags.pilot_step,
     between=tuple(between),
     imitate=flags.imitate,
     partitions=flags.partitions,

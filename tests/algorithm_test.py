@@ -225,6 +225,26 @@ def test_outcome_credit_sums_the_turns_and_belief_is_passed_on():
   np.testing.assert_array_equal(got, [[[0, 1, 2], [0, 0, -5]]])
 
 
+def test_an_estimator_gets_length_and_surprise_of_the_turn():
+  """Two turns, of 2 and 1 tokens and of 1 and 0; other tokens do not count."""
+  rollout, score = world(
+    reward=[[[0, 0], [0, 0]]],
+    turns=[[[1, 1], [1, 0]]],
+    turn=[[[-1, 0, 0, -1, 1], [-1, 0, -1, -1, -1]]],
+  )
+  logp = np.log(np.float32([[[1, 0.5, 0.9, 1, 0.2], [1, 0.7, 1, 1, 1]]]))
+  rollout = rollout.replace(logp=logp)
+
+  def probe(score, valid, length, surprise):
+    del score, valid
+    return 10 * length + surprise
+
+  got = algorithm.advantages(make()._replace(estimate=probe), rollout, score)
+  first, last = 20 + 0.25 + 0.01, 10 + 0.64
+  want = [[[0, first, first, 0, last], [0, 10.09, 0, 0, 0]]]
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
 def test_informative_needs_two_valid_members_that_differ():
   reward = np.float32(
     [[0.9] * 4, [0, 0, 0, 1], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]

@@ -121,6 +121,7 @@ DIALOGUES = {
 ELSEWHERE = {
   'eval.split': 'checks_test.py::the_split_to_evaluate_on',
   'keep_best': 'methods_test.py::the_best_checkpoint',
+  'task_sampling': 'train_test.py::killed_again_and_again',
   'min_reward_std': 'rollouts/single_turn_test.py::groups_that_vary',
   'algo.turn_statistics': 'algorithm_test.py::members_whose_dialogue_has_ended',
   'dialogue.belief': 'dialogue_run_test.py::a_frozen_belief',
@@ -231,12 +232,11 @@ def inputs(*changes):
   tokenizer = dataclasses.replace(
     loaded.tokenizer, chat_template=chat_template.CHATML + '{{ add }}'
   ).with_options(c.chat_template_args)
-  tasks = task_stream.tasks_at(
-    checks.training_tasks(c, env['train']),
-    seed=c.seed,
-    position=0,
-    count=c.train_batch_size,
-  )
+  train_tasks = checks.training_tasks(c, env['train'])
+  sampling = checks.task_sampling(c)
+  stream = task_stream.TaskStream(train_tasks, c.seed, sampling)
+  start = task_stream.Place.of()
+  tasks = stream.at(stream.choose(start, 1, c.train_batch_size))
   prompts = [tokenizer.encode_chat(t.question, c.system_prompt) for t in tasks]
   verdicts = (enums.Verdict.CORRECT, enums.Verdict.WRONG)
   said = [base.Transcript('1', 2, enums.Stop.END, v) for v in verdicts]

@@ -139,7 +139,9 @@ def test_every_pair_of_names_goes_together():
   """from_config calls each function once, on the others' results."""
   aggregates = names('aggregate', constant='constant(8)')
   pairs = [
-    *itertools.product(names('estimator'), ['clip'], ['token_mean']),
+    *itertools.product(
+      names('estimator', baseline='baseline(0.3)'), ['clip'], ['token_mean']
+    ),
     *itertools.product(['grpo', 'gae'], names('surrogate'), aggregates),
   ]
   assert len(pairs) > 60

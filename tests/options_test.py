@@ -11,6 +11,7 @@ import runpy
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from rlvr_jax import algorithm, registry
@@ -18,6 +19,7 @@ from rlvr_jax.envs import guessing
 from rlvr_jax.io import load
 from rlvr_jax.ops import ratio
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import task_sampling
 from rlvr_jax.tasks import Task
 
 BASE = runpy.run_path(
@@ -36,6 +38,8 @@ BESIDE = {
   ('reward', 'format'): 'boxed',
   ('reward', 'contains'): 'x',
   ('reward', 'inverse'): 'outcome',
+  ('reward', 'flip'): 'outcome',
+  ('reward', 'permuted'): 'outcome',
   ('reward', 'length_penalty'): '0.1',
   ('reward', 'overlong'): '8, 4',
   ('aggregate', 'constant'): '8',
@@ -100,6 +104,12 @@ def start(kind, spec):
     base.build([spec], [1.0])
   elif kind == 'model':
     load.load_config(spec)
+  elif kind == 'task_sampling':
+    made = registry.get(kind, spec)()
+    if made.log_weight is not None:
+      a = np.array([1e-6, 1.0, 1.0, 1e5, 3e4])
+      logs = made.log_weight(a, a[::-1])
+      task_sampling.probabilities(logs, np.ones(5), made.floor)
   else:
     if kind == 'world':
       spec = f'guessing(world={spec!r})'

@@ -52,7 +52,10 @@ def test_every_option_is_keyword_only(kind):
   """So that a spec can set it, and data cannot land in it."""
   arity = {'credit': 3, 'estimator': 2, 'surrogate': 4, 'aggregate': 2, 'kl': 2}
   # gae is the critic's, with the tokens of a row for a group.
-  more = {'estimator': {'length', 'greedy', 'mask'}, 'surrogate': {'chosen'}}
+  more = {
+    'estimator': {'length', 'greedy', 'surprise', 'mask'},
+    'surrogate': {'chosen'},
+  }
   for name in registry.names(kind):
     parameters = inspect.signature(registry._load(kind)[name]).parameters
     data = [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]

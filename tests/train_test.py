@@ -82,7 +82,8 @@ finally:
 """
 
 # Everything that a resumed run must restore: the reference's weights, the
-# position in the data after resampling, the second update's optimiser state.
+# position in the data after resampling, the verdicts by which tasks are chosen,
+# the second update's optimiser state.
 _ARGS = (
   '--config.reward_funcs=("parity",)',
   '--config.total_steps=6',
@@ -92,6 +93,8 @@ _ARGS = (
   '--config.optimizer.learning_rate=1e-2',
   '--config.num_generations=2',  # groups without spread are common
   '--config.max_resample_batches=2',
+  '--config.train_tasks=40',
+  '--config.task_sampling=signal(power=4.0)',
   '--config.num_iterations=2',
   '--config.algo.kl=k3',
   '--config.algo.beta=0.1',
@@ -192,6 +195,8 @@ def test_a_run_killed_again_and_again_equals_one_never_stopped(runs):
   assert all(m['update_skipped'] == 0 for m in metrics)
   assert any(m['resample_batches'] > 0 for m in metrics)
   assert any(m['kl'] > 0 for m in metrics)
+  visited = [m['tasks/visited'] for m in metrics]
+  assert visited[0] == 0 < visited[1] < visited[5] <= 40
   extra = [folder / x / 'checkpoints' / '6' / 'extra/extra.json' for x in 'ab']
   assert extra[0].read_text() == extra[1].read_text()
 

@@ -32,6 +32,7 @@ def chain(
   *,
   depth: int | tuple[int, int] = 3,
   ops: str = '+-*',
+  pattern: str = '',
   unknown: str = '',
   seed: int = 0,
   train_size: int | None = None,
@@ -47,6 +48,9 @@ def chain(
     depth: operations per problem: n, or (low, high) for every depth from low
       to high in equal shares.
     ops: operators to sample from, out of + - *.
+    pattern: the operators of every problem, one after the other, such as '++-'
+      with depth=3, in place of sampled ones: so that all problems have the
+      same number of hard steps. '': sampled from `ops`.
     unknown: the operators among `ops` whose results are sampled from 0..9
       instead of computed. A base model trained on them knows their form but
       cannot know their results.
@@ -66,13 +70,21 @@ def chain(
       f'ops={registry.show(ops)} must name at least one of '
       f'{"".join(OPERATIONS)}, each at most once.'
     )
+  if pattern and (
+    len(pattern) != low or low != high or set(pattern) - set(ops)
+  ):
+    raise ValueError(
+      f'pattern={registry.show(pattern)} must have one operator of '
+      f'ops={registry.show(ops)} for each of the depth={registry.show(depth)} '
+      'operations.'
+    )
   if set(unknown) - set(ops):
     raise ValueError(
       f'unknown={registry.show(unknown)} must be a subset of '
       f'ops={registry.show(ops)}.'
     )
   depths = range(low, high + 1)
-  space = 10 * (10 * len(ops)) ** low * len(depths)
+  space = 10 * (10 * (1 if pattern else len(ops))) ** low * len(depths)
   train, test = split_sizes(
     space,
     train_size,
@@ -80,7 +92,7 @@ def chain(
     what=f'depth={depth}, ops={registry.show(ops)}',
   )
   make = lambda split, i, position: _task(
-    f'{split}-{i}', position, depths, ops, unknown, seed, space
+    f'{split}-{i}', position, depths, ops, pattern, unknown, seed, space
   )
   return {
     'train': Lazy(train, lambda i: make('train', i, test + i)),
@@ -93,6 +105,7 @@ def _task(
   position: int,
   depths: range,
   ops: str,
+  pattern: str,
   unknown: str,
   seed: int,
   space: int,
@@ -105,7 +118,10 @@ def _task(
   number //= 10
   text, lines, results = str(value), [], ''
   for k in range(depth):
-    if k < depths[0]:
+    if pattern:
+      number, digit = divmod(number, 10)
+      sign = ops.index(pattern[k])
+    elif k < depths[0]:
       number, digit = divmod(number, 10)
       number, sign = divmod(number, len(ops))
     else:  # the operations up to depths[0] already make the problem unique

@@ -11,18 +11,21 @@ converted to float32 (integers and bools too).
 
 Some take a third positional parameter (see `takes`):
 
-  length [G]  number of trained tokens of each member; None: all equal
-  greedy []   score of a greedily decoded completion of the same prompt
+  length [G]    number of trained tokens of each member; None: all equal
+  greedy []     score of a greedily decoded completion of the same prompt
+  surprise [G]  sum of (1 - p_t)^2 over the trained tokens of each member, with
+                the sampler's probabilities p_t; None: all equal
 
 Some use all groups of a batch (see `is_whole_batch`): they take score, valid
 and length of shape [P,G], or [G] for a batch of one group, and are not vmapped
 over groups. Those that always do are in `estimators_batch`.
 
 The group-relative estimators (`dr_grpo`, `rloo`, `grpo`, `opo`, `pass_at_k`,
-and `gpg`) give exactly 0 to an all-equal group of any float value, to a group
-with one valid member, and to an empty one. `reinforce`, `psr`, `nsr`,
-`weighted_reinforce` and `remax` treat each member on its own. A NaN among
-valid members propagates: refuse it where rewards are computed.
+`gpg`, and `max_rl` as its authors run it) give exactly 0 to an all-equal group
+of any float value, to a group with one valid member, and to an empty one.
+`reinforce`, `baseline`, `psr`, `nsr`, `weighted_reinforce` and `remax` treat
+each member on its own. A NaN among valid members propagates: refuse it where
+rewards are computed.
 """
 
 import functools
@@ -67,9 +70,12 @@ def is_whole_batch(estimate: Callable) -> bool:
 
 
 def takes(estimate: Callable) -> frozenset[str]:
-  """Which of 'length' and 'greedy' an estimator takes besides score, valid."""
+  """Which of 'length', 'greedy', 'surprise' an estimator takes, besides.
+
+  An estimator has them in this order, after score and valid.
+  """
   parameters = inspect.signature(estimate).parameters
-  return frozenset({'length', 'greedy'} & parameters.keys())
+  return frozenset({'length', 'greedy', 'surprise'} & parameters.keys())
 
 
 @registry.register('estimator')
@@ -81,6 +87,23 @@ def reinforce(
   An all-equal group still has a gradient.
   """
   return masked.keep(score, valid)
+
+
+@registry.register('estimator')
+def baseline(
+  score: Shaped[types.Array, 'G'],
+  valid: Bool[types.Array, 'G'],
+  *,
+  value: float | int,
+) -> Float[Array, 'G']:
+  """A_i = r_i - value: a constant baseline.
+
+  Its expected gradient is exact whatever the value. With 0/1 rewards, 0 is
+  `psr` and 1 is `nsr`; the value of least noise is `signal.best_baseline`,
+  which weighs rewards by the squared norms of the rows' gradients. An all-equal
+  group still has a gradient.
+  """
+  return jnp.where(valid, masked.keep(score, valid) - value, 0.0)
 
 
 @registry.register('estimator')
@@ -269,6 +292,55 @@ def pass_at_k(
   second = jnp.where(jnp.max(rest) < 0, above[best], jnp.max(rest))
   gap = jnp.maximum(above[best] - second, 0.0)
   return jnp.where(jnp.arange(above.shape[0]) == best, gap / scale, 0.0)
+
+
+@registry.register('estimator')
+def max_rl(
+  score: Shaped[types.Array, 'G'],
+  valid: Bool[types.Array, 'G'],
+  *,
+  variant: str = 'official',
+  eps: float | int = 1e-6,
+) -> Float[Array, 'G']:
+  """Maximum-likelihood RL: r_i over the mean reward of the group.
+
+  MaxRL (Tajwar et al. 2026, arXiv:2602.02710) ascends log p, truncated to its
+  first T terms: log p = -sum_k (1-p)^k / k, of which T = 1 is the usual
+  objective. For rewards of 0 and 1, with mean r:
+
+    'official'   (r_i - mean) / (mean + eps)           T = G - 1
+    'uncentred'  r_i / (mean + eps)                    T = G
+    'kept'       'official', but -1 in a group whose   T = G
+                 members are all wrong
+
+  The expected gradient is q (1 - q^T) times the difference of the mean scores
+  of right and wrong completions, q = 1 - p; that of p is pq times it.
+  'official' is the authors' code (maxrl in their verl), whose group of one
+  keeps its score / eps and is 0 here. 'uncentred' is theorem 2 of the paper,
+  'kept' the same with the control variate that the code drops in such groups;
+  it has the least noise. Only 'official' gives 0 to every all-equal group.
+
+  Not for rewards that can be negative: a group whose mean is not positive is
+  treated as all wrong.
+
+  Raises:
+    ValueError: an unknown variant, eps negative.
+  """
+  if variant not in ('official', 'uncentred', 'kept'):
+    raise ValueError(
+      f'max_rl(variant={registry.show(variant)}): write official, uncentred or '
+      'kept.'
+    )
+  if not eps >= 0:
+    raise ValueError(f'max_rl(eps={eps}) must be >= 0; the authors use 1e-6.')
+  kept = masked.keep(score, valid)
+  mean = jnp.sum(kept) / jnp.maximum(masked.count(valid), 1.0)
+  all_wrong = mean <= 0
+  top = kept if variant == 'uncentred' else dr_grpo(score, valid)
+  adv = jnp.where(all_wrong, 0.0, top / (jnp.where(all_wrong, 1.0, mean) + eps))
+  if variant == 'kept':
+    adv = jnp.where(all_wrong & valid, -1.0, adv)
+  return adv
 
 
 def by_group(fn: Callable) -> Callable:

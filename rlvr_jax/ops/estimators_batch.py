@@ -1,4 +1,4 @@
-"""Advantage estimators with whole-batch statistics: GPG, REINFORCE++.
+"""Advantage estimators with statistics of the whole batch, such as GPG.
 
   estimator(score [P,G], valid bool[P,G]) -> f32[P,G]
 
@@ -89,6 +89,44 @@ def reinforce_plus_plus_baseline(
   """
   centred = estimators.by_group(estimators.dr_grpo)(score, valid)
   return _whiten(centred, valid, length)
+
+
+@registry.register('estimator')
+@estimators.whole_batch()
+def surprise_baseline(
+  score: Shaped[types.Array, '*P G'],
+  valid: Bool[types.Array, '*P G'],
+  surprise: Real[types.Array, '*P G'] | None = None,
+) -> Float[Array, '*P G']:
+  """A_i = r_i - b_i, the other rows' mean reward weighted by their surprise.
+
+    b_i = sum_{j != i} w_j r_j / sum_{j != i} w_j    over the rows of the batch
+
+  estimates b* = E[r ||s||^2] / E[||s||^2], the constant baseline of least noise
+  (`signal.best_baseline`), without a backward pass: ||s_j||^2, the squared norm
+  of a row's gradient, is taken to be proportional to w_j, the sum of
+  (1 - p_t)^2 over its tokens. (1 - p_t)^2 is the square of the sampled token's
+  entry in the gradient with respect to the logits. Derived here; OPO (`opo`)
+  has the same baseline for one group, with lengths as weights.
+
+  Row i is left out of its own baseline. Rows are independent samples given
+  their prompts, so that b_i is independent of row i and the expected gradient
+  is exact; to leave out its whole group would not be needed for that. One
+  constant serves all prompts, so an all-equal group has a gradient unless the
+  batch is equal. Without surprises, or with equal ones, a batch of one group is
+  `rloo`. A row whose other rows have no surprise gets 0.
+  """
+  weight = jnp.ones(score.shape, jnp.float32) if surprise is None else surprise
+  weight = masked.keep(weight, valid)
+  above = masked.above_min(jnp.ravel(score), jnp.ravel(valid))
+  above = above.reshape(score.shape)
+  others = jnp.sum(weight) - weight
+  known = valid & (others > 0)
+  paid = jnp.sum(weight * above) - weight * above
+  mean = paid / jnp.where(known, others, 1.0)
+  # Rounding, where one row has nearly all of the surprise.
+  mean = jnp.clip(mean, 0.0, jnp.max(above))
+  return jnp.where(known, above - mean, 0.0)
 
 
 def _whiten(x, valid, length, eps=1e-8):

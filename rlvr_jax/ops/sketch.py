@@ -5,7 +5,6 @@ Charikar, Chen and Farach-Colton 2002, "Finding frequent items in data streams".
 
 from typing import Any
 
-import flax.traverse_util as traverse
 import jax
 import jax.numpy as jnp
 
@@ -25,11 +24,10 @@ def sketch(tree: Any, size: int, seed: int = 0) -> jax.Array:
     size: number of buckets; 4,096 keeps a squared norm to 2%.
     seed: of the hashes.
   """
-  flat = traverse.flatten_dict(tree, sep='/')
   out = jnp.zeros(size, jnp.float32)
-  for path, leaf in sorted(flat.items()):
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     salt = seed
-    for byte in path.encode():  # FNV-1a
+    for byte in jax.tree_util.keystr(path).encode():  # FNV-1a
       salt = ((salt ^ byte) * 0x01000193) % 2**32
     hashed = _hashes(leaf.shape, salt)
     sign = 1.0 - 2.0 * (hashed & 1).astype(jnp.float32)

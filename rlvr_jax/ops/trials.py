@@ -31,7 +31,8 @@ def estimator(fn: Callable) -> None:
   if 'mask' in parameters:  # for a critic: rewards, values, mask
     jax.eval_shape(fn, ROW, ROW, VALID)
     return
-  extra = {'length': ROW, 'greedy': jax.ShapeDtypeStruct((), jnp.float32)}
+  greedy = jax.ShapeDtypeStruct((), jnp.float32)
+  extra = {'length': ROW, 'greedy': greedy, 'surprise': ROW}
   extra = {k: v for k, v in extra.items() if k in parameters}
   jax.eval_shape(fn, ROW, VALID, **extra)
 

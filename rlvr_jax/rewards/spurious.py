@@ -1,12 +1,21 @@
 """Which control rewards are barely or not related to correctness?
 
 They are those of "Spurious Rewards: Rethinking Training Signals in RLVR"
-(arXiv:2506.10947), and combinators for them. Each is 0 or 1 for a row. The
-paper's format reward is `format(boxed)`; its compound rewards are made with
-`inverse` and `all_of`.
+(arXiv:2506.10947), controls that keep only part of another reward, and
+combinators. The paper's format reward is `format(boxed)`; its compound rewards
+are made with `inverse` and `all_of`.
+
+What is random here is a hash of a seed, of all task ids and completions of the
+batch in order, and of the row's index. Unlike a random generator, whose state
+would have to be in the checkpoint, this gives a resumed run the same bits. A
+hash of the row alone would always give equal completions equal rewards, so that
+a policy could learn which texts are rewarded; here one changed character
+anywhere in the batch draws everything anew, and equal completions of a group
+differ by their index.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -32,14 +41,8 @@ def random(
 ) -> list[base.RewardResult]:
   """1 with probability p, independent of the completion; else 0.
 
-  The bit of a row is a hash of the seed, of all task ids and completions of
-  the batch in order, and of the row's index. Unlike a random generator, whose
-  state would have to be in the checkpoint, this gives a resumed run the same
-  bits. A hash of the row alone would always give equal completions equal
-  rewards, so that a policy could learn which texts are rewarded; here one
-  changed character anywhere in the batch resamples all bits, and equal
-  completions of a group differ by their index. Two rewards with the same seed
-  have the same bits.
+  Hashed from the batch, see above. Two rewards with the same seed have the same
+  bits.
 
   Args:
     tasks, transcripts: n rows.
@@ -52,20 +55,22 @@ def random(
   base.check_finite(p=p)
   if not 0 <= p <= 1:
     raise ValueError(f'p={p} must be a probability, in [0, 1].')
-  digest = hashlib.blake2b(digest_size=32)
-  for task, transcript in zip(tasks, transcripts, strict=True):
-    for text in (task.id, transcript.completion):
-      data = text.encode('utf-8', 'surrogatepass')
-      # With the length in front, no two batches give the same bytes.
-      digest.update(f'{len(data)}:'.encode() + data)
-  batch, bits = digest.hexdigest(), 2**53
-  return _results(
-    'random',
-    [
-      uniform(bits, 'random', seed, batch, row) < p * bits
-      for row in range(len(transcripts))
-    ],
-  )
+  return _results('random', _coins('random', seed, tasks, transcripts, p))
+
+
+@registry.register('reward')
+def constant(
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
+  *,
+  value: float = 1.0,
+) -> list[base.RewardResult]:
+  """`value` for every row: no information, and no group with spread.
+
+  Estimators that compare members give it no gradient at all.
+  """
+  base.check_finite(value=value)
+  return [base.RewardResult(value, {'constant': value}) for _ in transcripts]
 
 
 @registry.register('reward')
@@ -163,6 +168,73 @@ def inverse(
 
 
 @registry.register('reward')
+def flip(
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
+  *,
+  reward: registry.Spec,
+  rate: float = 0.1,
+  seed: int = 0,
+) -> list[base.RewardResult]:
+  """Another 0/1 reward seen through noise: 1 - r with probability `rate`.
+
+  `flip(outcome, 0.1)` has a tenth of false positives and of false negatives,
+  independent of the completion. Which rows are flipped is hashed from the
+  batch, as in `random`, and independent of the bits of `random`; a row that the
+  other reward refuses stays refused. 0 is the other reward, 1 its `inverse`,
+  0.5 says nothing.
+
+  Raises:
+    ValueError: rate is not in [0, 1]; the other reward is neither 0 nor 1.
+  """
+  base.check_finite(rate=rate)
+  if not 0 <= rate <= 1:
+    raise ValueError(f'rate={rate} must be a probability, in [0, 1].')
+  rows = registry.get('reward', reward)(tasks, transcripts)
+  for row in rows:
+    if _has_value(row) and row.value not in (0, 1):
+      raise ValueError(
+        f'flip({reward}): the reward is {row.value} for a row, and only 0 and '
+        '1 can be flipped. Give one that is 0 or 1, such as outcome.'
+      )
+  flips = _coins('flip', seed, tasks, transcripts, rate)
+  return [
+    row._replace(value=1.0 - row.value) if flipped else row
+    for row, flipped in zip(rows, flips, strict=True)
+  ]
+
+
+@registry.register('reward')
+def permuted(
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
+  *,
+  reward: registry.Spec,
+  seed: int = 0,
+) -> list[base.RewardResult]:
+  """Another reward's values, shuffled among the rows of the same task.
+
+  Every task keeps the distribution of its rewards, and so does every group
+  (the same turns of its dialogues, where messages are rewarded), but they say
+  nothing of the completions: a control for what of an effect is due to the
+  rewards' distribution. All orders are equally likely, hashed from the batch,
+  see above. A row that the other reward refuses stays refused.
+  """
+  rows = registry.get('reward', reward)(tasks, transcripts)
+  places: dict[tuple, list[int]] = {}
+  for i, (task, t) in enumerate(zip(tasks, transcripts, strict=True)):
+    if _has_value(rows[i]):
+      turn = None if t.turn is None else t.turn.index
+      places.setdefault((task.id, turn), []).append(i)
+  batch, out = _digest(tasks, transcripts), list(rows)
+  for to in places.values():
+    order = sorted(to, key=lambda i: uniform(2**64, 'permuted', seed, batch, i))
+    for place, i in zip(to, order, strict=True):
+      out[place] = rows[i]
+  return out
+
+
+@registry.register('reward')
 def all_of(
   tasks: Sequence[Task],
   transcripts: Sequence[base.Transcript],
@@ -236,6 +308,38 @@ def _equals_label(
     rules=transcripts[0].rules if transcripts else extract.RULES,
   )
   return [v == enums.Verdict.CORRECT for v in verdicts]
+
+
+def _digest(
+  tasks: Sequence[Task], transcripts: Sequence[base.Transcript]
+) -> str:
+  """Hash of all task ids and completions of a batch, in order."""
+  digest = hashlib.blake2b(digest_size=32)
+  for task, transcript in zip(tasks, transcripts, strict=True):
+    for text in (task.id, transcript.completion):
+      data = text.encode('utf-8', 'surrogatepass')
+      # With the length in front, no two batches give the same bytes.
+      digest.update(f'{len(data)}:'.encode() + data)
+  return digest.hexdigest()
+
+
+def _coins(
+  name: str,
+  seed: int,
+  tasks: Sequence[Task],
+  transcripts: Sequence[base.Transcript],
+  p: float,
+) -> list[bool]:
+  """For each row, True with probability p: a hash of the batch and the row."""
+  batch, bits = _digest(tasks, transcripts), 2**53
+  return [
+    uniform(bits, name, seed, batch, row) < p * bits
+    for row in range(len(transcripts))
+  ]
+
+
+def _has_value(row: base.RewardResult) -> bool:
+  return not row.refused and math.isfinite(row.value)
 
 
 def _results(name: str, values: Iterable[bool]) -> list[base.RewardResult]:

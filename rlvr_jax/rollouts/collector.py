@@ -1,6 +1,6 @@
 """The rollouts of one step: sampling, scoring and dynamic resampling."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +25,7 @@ from rlvr_jax.rollouts import (
   imitation,
   single_turn,
 )
+from rlvr_jax.rollouts.task_stream import Place, TaskStream
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
 
@@ -49,14 +50,14 @@ class Collection(NamedTuple):
     parts: everything that was sampled, one part per attempt: see
       max_resample_batches.
     metrics: means over everything that was sampled.
-    position: in the stream of tasks, after those of this step.
+    place: in the stream of tasks, after those of this step.
   """
 
   rollout: types.Rollout
   score: types.Score
   parts: list[groups.Collected]
   metrics: dict[str, float]
-  position: int
+  place: Place
 
 
 class Collector(NamedTuple):
@@ -64,6 +65,7 @@ class Collector(NamedTuple):
 
   Attributes:
     policy: the model in training; its weights are passed to each call.
+    stream: of the training tasks.
     teacher: samples in place of the policy for methods 'distill' and
       'rejection'; may be None.
     oracle: from `oracle.make_oracle`, for dialogues.
@@ -76,7 +78,7 @@ class Collector(NamedTuple):
   algorithm: algorithms.Algorithm
   policy: FrozenModel
   reward: base.Reward
-  tasks: Sequence[Task]
+  stream: TaskStream
   sampling: sampler.Sampling
   teacher: FrozenModel | None
   oracle: episode.Oracle
@@ -88,7 +90,7 @@ class Collector(NamedTuple):
     sampler_params: Any,
     params: Any,
     step: int,
-    position: int,
+    place: Place,
     clock: Callable[[str], None],
   ) -> Collection:
     """The rollouts of `step`.
@@ -98,30 +100,32 @@ class Collector(NamedTuple):
 
     Args:
       sampler_params, params: the policy's weights, in both layouts.
-      position: in the stream of tasks.
+      place: in the stream of tasks.
       clock: called with the name of each stage when it ends.
     """
     c = self.config
     policy = self.policy._replace(sampler_params=sampler_params, params=params)
     key = jax.random.fold_in(jax.random.key(c.seed), Stream.ROLLOUTS)
     key = jax.random.fold_in(key, step)
-    parts, keep, spread, position = dynamic_sampling.collect(
+    parts, keep, spread, after = dynamic_sampling.collect(
       c,
       self.algorithm,
-      self.tasks,
-      position,
+      self.stream,
+      place,
+      step,
       lambda tasks, attempt: self.collect(
         tasks, policy, jax.random.fold_in(key, attempt), clock
       ),
     )
     metrics = groups.metrics(parts, spread)
-    if dialogue.is_dialogue(self.tasks[0]):
+    metrics |= self.stream.metrics(place, step)
+    if dialogue.is_dialogue(self.stream.tasks[0]):
       metrics |= episode_scores.metrics(parts)
     rollout, score = parts[0].rollout, parts[0].score
     if c.max_resample_batches:
       metrics['resample_batches'] = len(parts) - 1
       rollout, score = dynamic_sampling.select(parts, keep, c.train_batch_size)
-    return Collection(rollout, score, parts, metrics, position)
+    return Collection(rollout, score, parts, metrics, after)
 
   def collect(
     self,
@@ -137,7 +141,7 @@ class Collector(NamedTuple):
       key: of sampling.
       clock: see `__call__`.
     """
-    is_dialogue = dialogue.is_dialogue(self.tasks[0])
+    is_dialogue = dialogue.is_dialogue(tasks[0])
     collect = self._dialogues if is_dialogue else self._single_turn
     return collect(tasks, policy, key, clock)
 

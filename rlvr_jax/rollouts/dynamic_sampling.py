@@ -8,37 +8,39 @@ import numpy as np
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
 from rlvr_jax.models import sharding
-from rlvr_jax.rollouts import groups, task_stream
+from rlvr_jax.rollouts import groups
+from rlvr_jax.rollouts.task_stream import Place, TaskStream
 from rlvr_jax.tasks import Task
 
 
 def collect(
   c: Any,
   algorithm: algorithms.Algorithm,
-  tasks: Sequence[Task],
-  position: int,
+  stream: TaskStream,
+  place: Place,
+  step: int,
   collect_once: Callable[[list[Task], int], groups.Collected],
-) -> tuple[list[groups.Collected], list[np.ndarray], np.ndarray, int]:
+) -> tuple[list[groups.Collected], list[np.ndarray], np.ndarray, Place]:
   """Collects until train_batch_size groups carry gradient.
 
   At most 1 + max_resample_batches times: once where that is 0.
 
   Args:
-    position: in the stream of tasks.
+    place: in the stream of tasks.
+    step: the current one.
     collect_once: (tasks, number of the attempt) -> their rollouts.
 
   Returns:
     the collections; bool[P] for each, the groups to train on; bool[P] of all
-    together, the groups with spread; the position after them.
+    together, the groups with spread; the place after them.
   """
   parts, keep, spread = [], [], []
   for attempt in range(1 + c.max_resample_batches):
-    some = task_stream.tasks_at(
-      tasks, seed=c.seed, position=position, count=c.train_batch_size
-    )
-    position += c.train_batch_size
-    part = collect_once(some, attempt)
+    positions = stream.choose(place, step, c.train_batch_size)
+    part = collect_once(stream.at(positions), attempt)
     part = part._replace(score=sharding.broadcast_from_host0(part.score))
+    verdict = np.asarray(part.score.verdict)
+    place = stream.after(place, step, positions, verdict)
     parts.append(part)
     weights = algorithms.token_weights(
       algorithm, c.method, part.rollout, part.score
@@ -48,7 +50,7 @@ def collect(
     spread.append(np.asarray(algorithms.informative(algorithm, part.score)))
     if sum(k.sum() for k in keep) >= c.train_batch_size:
       break
-  return parts, keep, np.concatenate(spread), position
+  return parts, keep, np.concatenate(spread), place
 
 
 def has_reward_spread(

@@ -1,5 +1,6 @@
 """One cell of the map: what each signal says about one checkpoint."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,32 +11,37 @@ import numpy as np
 
 import rlvr_jax
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import experiment, registry
+from rlvr_jax import experiment, registry, types
 from rlvr_jax.enums import Verdict
 from rlvr_jax.envs import labels
 from rlvr_jax.evaluation import evaluate
-from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import train_step
 from rlvr_jax.models import micro_batch, sharding
 from rlvr_jax.ops import signal as signal_ops
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import groups, task_stream
-from rlvr_jax.signal_map import credit, measure, samples, signals, vectors
+from rlvr_jax.signal_map import advantages, measure, samples, signals, vectors
 from rlvr_jax.signal_map.signals import Signal
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
 
-BINS = {  # of the pilot's pass rate
-  'all': (0.0, 1.0),
-  'low': (0.0, 1 / 3),
-  'middle': (1 / 3, 2 / 3),
-  'high': (2 / 3, 1.0),
-}
-FEWEST = 6  # problems of a bin that is measured on its own
-
 
 class Settings(NamedTuple):
-  """What a cell is measured with; see the flags of scripts/signal_map.py."""
+  """What a cell is measured with; see the flags of scripts/signal_map.py.
+
+  Attributes:
+    prompts: X, problems.
+    samples: n, rollouts of each.
+    group: G; rollouts: N, of a batch.
+    pilot: rollouts of each of the `candidates`, by which problems are chosen
+      and binned; pilot_step: by which checkpoint, None: the one measured.
+    between: pass rates in the pilot of the problems that are taken.
+    imitate: solutions that stand for imitation.
+    partitions: ways to put the rollouts into groups.
+    sketch: dimensions of a gradient's sketch; 0: the whole gradient.
+    split: of the tasks.
+    seed: of all that is chosen at random.
+  """
 
   prompts: int = 40
   samples: int = 128
@@ -43,6 +49,7 @@ class Settings(NamedTuple):
   rollouts: int = 256
   pilot: int = 16
   candidates: int = 40
+  pilot_step: int | None = None
   between: tuple[float, float] = (0.0, 1.0)
   imitate: int = 256
   partitions: int = 4
@@ -107,6 +114,7 @@ class Cell:
     pilot: f64[X], pass rates of the problems in the pilot.
     sources: by (env, whether it imitates).
     gram: [R,R], of all vectors of all sources.
+    weighted: {signal of a critic: i[X,n,1], its rows' own vectors}.
   """
 
   def __init__(
@@ -126,7 +134,7 @@ class Cell:
     check_signals(c, chosen)
     x = self._experiment(settings.samples, chosen)
     with sharding.use(self.mesh):
-      self.policy = _policy(x, workdir, step, critic)
+      self.policy = x.checkpoint(workdir, step, scoring=True, value_head=critic)
       self.step = int(self.policy.step or 0)
       initial = None
       if c.dialogue.belief == 'initial':
@@ -139,7 +147,7 @@ class Cell:
       for env, imitates in dict.fromkeys((s.env, s.imitates) for s in chosen):
         if (env, imitates) not in self.sources:
           self._add(env, imitates, chosen, None)
-      self._weighted = {
+      self.weighted = {
         s.name: self._critic_rows(s)
         for s in chosen
         if s.algorithm.critic is not None
@@ -180,13 +188,16 @@ class Cell:
       )
     split = x.tasks if s.split == 'train' else x.env[s.split]
     count = min(s.candidates, len(split))
-    tasks = task_stream.tasks_at(split, seed=s.seed, position=0, count=count)
+    tasks = samples.first(split, s.seed, count)
     encode = evaluate.encoder(c, self.policy)
     task_stream.check_prompts(tasks, encode, c.max_prompt_length)
     pilot_x = self._experiment(s.pilot, ())
     say = evaluate.eta(count, lambda text: self.say(f'pilot: {text}'))
     say(0)
-    pilot = samples.Sampler(pilot_x, self.policy, None)(
+    policy = self.policy
+    if s.pilot_step not in (None, self.step):
+      policy = pilot_x.checkpoint(self.folder, s.pilot_step, scoring=True)
+    pilot = samples.Sampler(pilot_x, policy, None)(
       tasks, samples.stream(s.seed, 0), say
     )
     found = samples.choose(pilot, s.prompts, s.between)
@@ -203,9 +214,7 @@ class Cell:
     if tasks is None:
       split = x.tasks
       count = min(s.imitate if imitates else s.prompts, len(split))
-      tasks = task_stream.tasks_at(
-        split, seed=s.seed + place, position=0, count=count
-      )
+      tasks = samples.first(split, s.seed + place, count)
     sampler = samples.Sampler(x, self.policy, self._initial)
     name = f'{env or "own tasks"}{", imitated" if imitates else ""}'
     say = evaluate.eta(len(tasks), lambda text: self.say(f'{name}: {text}'))
@@ -262,45 +271,49 @@ class Cell:
     c, rollout = source.sampler.x.config, source.collected.rollout
     x, n = np.shape(rollout.length)
     whole = np.arange(n).reshape(1, 1, 1, n).repeat(x, 0)
-    rollout, score = credit.scored(signal, c, source.collected, whole)
-    batch = _batch(rollout)
-    rewards = algorithms.turn_rewards(rollout, score).reshape(x * n, -1)
+    rollout, score = advantages.scored(signal, c, source.collected, whole)
+    unweighted = np.zeros(np.shape(rollout.tokens), np.float32)
+    batch = types.flatten(rollout, unweighted)
+    batch = batch.replace(mask=advantages.trained(c, rollout))
+    rewards = types.rows(algorithms.turn_rewards(rollout, score))
+    shards = sharding.batch_shards(self.mesh)
+    extra = (sharding.whole(x, shards) - x) * n  # rows without a trained token
+    pad = lambda a: np.pad(np.asarray(a), [(0, extra), (0, 0)])
     prepared, _ = _prepare(
       self.policy.params,
-      sharding.to_mesh(batch),
-      sharding.to_mesh(np.asarray(rewards)),
+      sharding.to_mesh(jax.tree.map(pad, batch)),
+      sharding.to_mesh(pad(rewards)),
       algorithm=signal.algorithm,
       model=self.policy.model,
       temperature=c.temperature,
       shapes=micro_batch.Shapes(
         group=n,
         max_prompt=c.max_prompt_length,
-        groups_per_micro_batch=sharding.batch_shards(self.mesh),
+        groups_per_micro_batch=shards,
         chunk=c.logits_chunk,
         pack=False,
       ),
     )
-    mask = credit.trained(c, rollout)
-    weights = np.where(mask, sharding.to_host(prepared).adv, 0.0)
+    weights = np.where(batch.mask, sharding.to_host(prepared).adv[: x * n], 0.0)
     rows = vectors.Rows(
       np.asarray(batch.tokens), weights[:, None].astype(np.float32)
     )
     ids = self._vectors_of(rows, f'vectors, {signal.name}')
     return ids.reshape(x, n, 1)
 
-  ##### results #####
-
-  @property
+  @functools.cached_property
   def right(self) -> np.ndarray:
     """bool[X,n] of the problems' rollouts."""
     verdict = self.sources['', False].collected.score.verdict
     return np.asarray(verdict) == Verdict.CORRECT
 
+  @functools.cached_property
   def reference(self) -> np.ndarray:
     """f64[2,X,R]: weights of grad p by problem, see `measure.reference`."""
     ids = self.sources['', False].ids
     return measure.reference(ids, self.right, len(self.gram))
 
+  @functools.cached_property
   def facts(self) -> signal_ops.Facts:
     """The `ops.signal.Facts` of each problem, f64[X]."""
     ids, right = self.sources['', False].ids, self.right
@@ -316,67 +329,6 @@ class Cell:
       )
       out.append(signal_ops.facts(count @ block @ count.T, right[problem]))
     return signal_ops.Facts(*(np.array(x, float) for x in zip(*out)))
-
-  def estimate(self, signal: Signal) -> tuple[measure.Estimate, dict]:
-    """The signal's `Estimate`, and facts of its rewards."""
-    source = self.sources[signal.env, signal.imitates]
-    if signal.imitates:
-      ids = source.ids[:, 0]
-      return measure.of_rows(self.gram, ids, source.tokens), {}
-    s, c = self.settings, source.sampler.x.config
-    partitions, rewards = [], []
-    names = [task.id for task in source.collected.tasks]
-    for number in range(s.partitions):
-      index = credit.members(names, s.samples, s.group, s.seed, number)
-      rollout, score = credit.scored(signal, c, source.collected, index)
-      if signal.name in self._weighted:
-        weights = credit.row_weights(
-          signal.algorithm.aggregate, credit.trained(c, rollout)
-        )
-        adv = weights.reshape(*index.shape, 1)
-      else:
-        adv = credit.advantages(signal, c, rollout, score)
-        adv = adv.reshape(*index.shape, -1)
-      partitions.append((index, adv))
-      rewards.append((score.reward.sum(-1), score.verdict == Verdict.CORRECT))
-    ids = self._weighted.get(signal.name, source.ids)
-    estimate = measure.of_groups(self.gram, ids, partitions, source.tokens)
-    value, right = (np.concatenate(x) for x in zip(*rewards))
-    return estimate, {
-      'reward': float(value.mean()),
-      'reward_std': float(value.std()),
-      'agreement': _agreement(value, right),
-    }
-
-  def lines(self, signal: Signal) -> list[dict[str, Any]]:
-    """A line of signal.jsonl for each bin that the signal has."""
-    ref = self.reference()
-    facts = self.facts()
-    best = pooled_baseline(facts)
-    resolved = signals.parse(signal.name, self.config, best)
-    estimate, of_reward = self.estimate(resolved)
-    own = not (signal.env or signal.imitates)
-    of = measure.products(self.gram, estimate, ref, own)
-    p = self.right.mean(-1)
-    out = []
-    for name, (low, high) in BINS.items():
-      keep = (self.pilot >= low) & (self.pilot <= high)
-      if name != 'all' and (keep.sum() < FEWEST or keep.all()):
-        continue
-      values = measure.summary(estimate, of, self.settings.rollouts, keep)
-      out.append(
-        {
-          'signal': signal.name,
-          'bin': name,
-          'p': float(p[keep].mean()),
-          'p_se': float(p[keep].std(ddof=1) / np.sqrt(keep.sum())),
-          **values,
-          **of_reward,
-          'theory_snr1': _theory(resolved, facts, keep, self.settings.group),
-          **_pooled(facts, keep),
-        }
-      )
-    return out
 
 
 def check_signals(
@@ -398,77 +350,6 @@ def check_signals(
           "it needs a run with this critic, and the run's algo.estimate is "
           f'{registry.show(c.algo.estimate)}.'
         )
-
-
-def _policy(x, workdir, step, critic) -> FrozenModel:
-  return x.checkpoint(workdir, step, scoring=True, value_head=critic)
-
-
-def _agreement(value: np.ndarray, right: np.ndarray) -> float:
-  """Squared correlation of reward and verdict within groups, pooled."""
-  a = value - value.mean(-1, keepdims=True)
-  b = right - right.mean(-1, keepdims=True)
-  square = (a**2).sum() * (b**2).sum()
-  return float((a * b).sum() ** 2 / square) if square > 0 else float('nan')
-
-
-def pooled_baseline(facts: signal_ops.Facts) -> float:
-  """The best constant baseline over all problems, sum p F+ / sum F.
-
-  0.5 where no problem has two of each kind.
-  """
-  known = np.isfinite(facts.d2)
-  if not known.any():
-    return 0.5
-  right = (facts.p * facts.f_right)[known].sum()
-  wrong = ((1 - facts.p) * facts.f_wrong)[known].sum()
-  return float(right / (right + wrong))
-
-
-def _pooled(facts: signal_ops.Facts, keep: np.ndarray) -> dict[str, float]:
-  """Facts of the problems with two of each kind, weighted as they occur."""
-  known = np.isfinite(facts.d2) & keep
-  mean = lambda x, w: float(
-    np.average(x[known], weights=w[known]) if w[known].sum() > 0 else np.nan
-  )
-  p = facts.p
-  return {
-    'd2': mean(facts.d2, p * (1 - p)),
-    'f_right': mean(facts.f_right, p),
-    'f_wrong': mean(facts.f_wrong, 1 - p),
-    'best_baseline': pooled_baseline(
-      signal_ops.Facts(*(x[keep] for x in facts))
-    ),
-    'known_problems': int(known.sum()),
-  }
-
-
-def _theory(signal, facts, keep, group) -> float:
-  """SNR of one problem's groups by the closed form; NaN where it has none.
-
-  Sums of signal and noise over the problems with two of each kind; NaN if these
-  are fewer than half.
-  """
-  known = np.isfinite(facts.d2) & keep
-  if (
-    signal.rewards != ('outcome',) or signal.env or 2 * known.sum() < keep.sum()
-  ):
-    return float('nan')
-  try:
-    right, wrong = signal_ops.coefficients(signal.algorithm.estimate, group)
-  except ValueError:  # an estimator that reads more than right and wrong
-    return float('nan')
-  moments = signal_ops.moments(*(x[known] for x in facts), right, wrong)
-  noise = moments.variance.sum()
-  return float(moments.mean_sq.sum() / noise) if noise > 0 else float('nan')
-
-
-def _batch(rollout):
-  """The batch of a rollout's rows, with advantages still to come."""
-  from rlvr_jax import types
-
-  unweighted = np.zeros(np.shape(rollout.tokens), np.float32)
-  return types.flatten(rollout, unweighted)
 
 
 _prepare = jax.jit(

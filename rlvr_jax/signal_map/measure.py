@@ -202,29 +202,20 @@ def summary(
   y = x if own_tasks else np.arange(len(of.signal))
   whole = _Sums.of(estimate, of, x, y, own_tasks)
   values = _ratios(whole, estimate.group, rollouts)
+  less = lambda i, j: _ratios(
+    whole.less(estimate, of, x, y, i, j), estimate.group, rollouts
+  )
   if own_tasks:
-    without = [whole.less(estimate, of, x, y, i, i) for i in range(len(x))]
-    parts = [(without, len(x))]
+    left_out = [[less(i, i) for i in range(len(x))]]
   else:
-    parts = [
-      (
-        [whole.less(estimate, of, x, y, i, None) for i in range(len(x))],
-        len(x),
-      ),
-      (
-        [whole.less(estimate, of, x, y, None, i) for i in range(len(y))],
-        len(y),
-      ),
+    left_out = [
+      [less(i, None) for i in range(len(x))],
+      [less(None, j) for j in range(len(y))],
     ]
-  errors = {}
-  for name in ('total', 'ref_total', 'log_noise_scale', 'root', 'cos', 'omega'):
-    variance = 0.0
-    for sums, count in parts:
-      v = np.array([_ratios(s, estimate.group, rollouts)[name] for s in sums])
-      variance += (count - 1) / max(count, 1) * np.nansum((v - v.mean()) ** 2)
-      if not np.isfinite(v).all():
-        variance = np.nan
-    errors[name] = float(np.sqrt(variance)) if len(x) > 2 else np.nan
+  names = ('total', 'ref_total', 'log_noise_scale', 'root', 'cos', 'omega')
+  errors = {
+    k: _jackknife([[v[k] for v in part] for part in left_out]) for k in names
+  }
   sure = all(values[k] > 2 * errors[k] for k in ('total', 'ref_total'))
   if not sure:
     values['cos'] = values['cos_se'] = np.nan
@@ -306,10 +297,10 @@ def _ratios(s: _Sums, group: int, rollouts: int) -> dict[str, float]:
   pairs = lambda n: max(n * (n - 1), 1)
   total, ref = s.total / pairs(s.y), s.ref / pairs(s.x)
   dot = s.cross / (pairs(s.x) if s.own_tasks else max(s.x * s.y, 1))
-  if min(s.x, s.y) < (2 if s.own_tasks else 1):
+  if min(s.x, s.y) < 2:
     total = ref = dot = np.nan
-  second, within = s.second / s.y, s.within / s.y
-  own, same = s.own / s.x, s.same / s.x
+  second, within = s.second / max(s.y, 1), s.within / max(s.y, 1)
+  own, same = s.own / max(s.x, 1), s.same / max(s.x, 1)
   scale = float(signal_ops.noise_scale(total, second, group))
   ratio = lambda a, b: a / b if b > 0 else np.nan
   return {
@@ -322,9 +313,24 @@ def _ratios(s: _Sums, group: int, rollouts: int) -> dict[str, float]:
     'noise_scale': scale,
     'log_noise_scale': np.log(scale) if 0 < scale < np.inf else np.nan,
     'cos': ratio(dot, np.sqrt(max(ref, 0) * max(total, 0))),
-    'root': float(signal_ops.root(dot, ref, total, second, group, rollouts)),
+    'root': float(
+      signal_ops.root(dot, ref, total, second, group, rollouts)
+      if second
+      else 0.0  # no gradient, whatever the direction of the true one
+    ),
     'cos_within': ratio(same, np.sqrt(max(own, 0) * max(within, 0))),
   }
+
+
+def _jackknife(parts: Sequence[Sequence[float]]) -> float:
+  """Standard error from the values without one problem; sets are independent.
+
+  NaN for fewer than three problems, or if a value is not finite.
+  """
+  values = [np.asarray(part) for part in parts]
+  if any(len(v) < 3 or not np.isfinite(v).all() for v in values):
+    return float('nan')
+  return float(np.sqrt(sum((len(v) - 1) * v.var() for v in values)))
 
 
 def _largest(norms: np.ndarray) -> float:

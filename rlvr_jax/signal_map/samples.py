@@ -14,7 +14,13 @@ from rlvr_jax.experiment import Experiment
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sharding
 from rlvr_jax.random_streams import Stream
-from rlvr_jax.rollouts import collector, groups, oracle
+from rlvr_jax.rollouts import (
+  collector,
+  groups,
+  oracle,
+  task_sampling,
+  task_stream,
+)
 from rlvr_jax.signal_map.vectors import Rows
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
@@ -58,6 +64,7 @@ def config_for(
       'groups_per_micro_batch': 1,
       'max_resample_batches': 0,
       'min_reward_std': 0.0,
+      'task_sampling': 'uniform',
       'keep_best': '',
       'algo.credit': 'outcome',
       'algo.estimate': 'dr_grpo',
@@ -103,7 +110,7 @@ class Sampler(NamedTuple):
       algorithm=self.x.algorithm,
       policy=self.policy,
       reward=self.x.reward,
-      tasks=tasks,
+      stream=task_stream.TaskStream(tasks, c.seed, task_sampling.uniform()),
       sampling=collector.training_sampling(
         c, self.policy.tokenizer.end_ids, self.x.mesh
       ),
@@ -153,6 +160,12 @@ def join(parts: Sequence[groups.Collected]) -> groups.Collected:
   )
 
 
+def first(tasks: Sequence[Task], seed: int, count: int) -> list[Task]:
+  """The first `count` tasks of the stream that training with `seed` takes."""
+  order = task_stream.TaskStream(tasks, seed, task_sampling.uniform())
+  return order.at(range(count))
+
+
 def stream(seed: int, *place: int) -> jax.Array:
   """The key of one of the map's uses of random numbers."""
   key = jax.random.fold_in(jax.random.key(seed), Stream.SIGNAL_MAP)
@@ -163,7 +176,7 @@ def stream(seed: int, *place: int) -> jax.Array:
 
 def pass_rates(collected: groups.Collected) -> np.ndarray:
   """f64[X]: share of correct rollouts of each problem."""
-  return (collected.score.verdict == Verdict.CORRECT).mean(-1)
+  return (np.asarray(collected.score.verdict) == Verdict.CORRECT).mean(-1)
 
 
 def choose(
@@ -180,7 +193,7 @@ def choose(
   if len(found) < 3:
     raise ValueError(
       f'{len(found)} of {len(rate)} candidates have a pass rate between {low} '
-      f'and {high}, and a map needs three problems: widen --between, or raise '
+      f'and {high}, and a map needs three problems: widen --pass_rate, or raise '
       '--candidates.'
     )
   return found
@@ -215,4 +228,4 @@ def rows(rollout: types.Rollout, turns: int) -> Rows:
   tokens = types.rows(np.asarray(rollout.tokens))
   turn = types.rows(np.asarray(rollout.turn))
   of_turn = turn[:, None] == np.arange(turns)[None, :, None]
-  return Rows(tokens.astype(np.int32), of_turn.astype(np.float32))
+  return Rows(np.asarray(tokens, np.int32), np.asarray(of_turn, np.float32))

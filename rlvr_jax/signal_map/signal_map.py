@@ -15,6 +15,7 @@ from rlvr_jax import resume
 from rlvr_jax.io import checkpoint
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.signal_map import cell
+from rlvr_jax.signal_map import lines as lines_lib
 from rlvr_jax.signal_map.signals import Signal
 
 FILE = 'signal.jsonl'
@@ -61,10 +62,10 @@ def run(
   path, made_with = workdir / FILE, digest(c, settings)
   saved = checkpoint.steps(workdir)
   known = {0, *saved}
-  for step in steps:
+  for step in (*steps, settings.pilot_step):
     if step not in (None, *known):
       raise ValueError(
-        f'--steps: {workdir} has no checkpoint of step {step}. There are: '
+        f'--steps or --pilot_step: {workdir} has no checkpoint of step {step}. There are: '
         f'{", ".join(map(str, sorted(known)))}.'
       )
   cell.check_signals(c, chosen)
@@ -79,7 +80,7 @@ def run(
     measured = cell.Cell(c, workdir, step, wanted, settings, say)
     say(_heading(measured))
     for signal in wanted:
-      lines = measured.lines(signal)
+      lines = lines_lib.lines(measured, signal)
       say(_row(lines[0]))
       if jax.process_index() == 0:
         for line in lines:

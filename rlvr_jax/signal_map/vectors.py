@@ -21,6 +21,7 @@ from rlvr_jax.ops import sketch
 
 BUCKET = 32  # rows are cut to a multiple of this number of tokens
 SAVE_EVERY_S = 20.0
+MOST_ROWS = 32  # computed together, of a small model
 
 
 class Rows(NamedTuple):
@@ -112,7 +113,7 @@ class Store(NamedTuple):
     self._count.unlink(missing_ok=True)
     return np.lib.format.open_memmap(self.path, 'w+', np.float32, shape), 0
 
-  def save(self, array: np.memmap, done: int) -> None:
+  def save(self, array: Any, done: int) -> None:
     """Rows before `done` are on disk when this returns."""
     array.flush()
     temporary = self._count.with_suffix('.new')
@@ -162,14 +163,15 @@ def score_vectors(
   count = sum(x.size for x in jax.tree.leaves(policy.params))
   trained, _ = optimizer.split(policy.params, trainable)
   columns = size or sum(x.size for x in trained.values())
-  batch = int(np.clip(2**23 // count, 1, 32))
+  batch = int(np.clip(2**23 // count, 1, MOST_ROWS))
   width = rows.tokens.shape[1]
   used = (rows.weights != 0).any(1)
   length = np.where(used.any(-1), width - used[:, ::-1].argmax(-1), 1)
   order = np.argsort(length, kind='stable')
   shape = (len(order), rows.weights.shape[1], columns)
   if store is None:
-    out, done = np.empty(shape, np.float32), 0
+    out: Any = np.empty(shape, np.float32)
+    done = 0
   else:
     out, done = store.open(shape)
   progress(done)

@@ -183,9 +183,23 @@ def test_chains_split_without_overlap_and_repeat_themselves():
   )
 
 
+def test_a_pattern_fixes_the_operators_of_every_chain():
+  env = chain.chain(depth=3, ops='+-', pattern='+-+', test_size=50)
+  assert {t.question[1::2] for t in env['test']} == {'+-+'}
+  everything = [t.question for split in env.values() for t in split]
+  assert len(set(everything)) == len(everything) == 10**4
+  whole = chain.chain(depth=1, ops='-', pattern='-', test_size=20)
+  assert len(whole['train']) + len(whole['test']) == 100
+  for t in env['test']:
+    assert dispatch.verify([t], [t.data['solution']])[0].name == 'CORRECT'
+
+
 @pytest.mark.parametrize(
   ('options', 'match'),
   [
+    ({'pattern': '++'}, 'pattern='),
+    ({'depth': (2, 3), 'pattern': '++'}, 'pattern='),
+    ({'depth': 2, 'ops': '+', 'pattern': '+-'}, 'pattern='),
     ({'depth': 0}, 'depth=0'),
     ({'depth': (3, 2)}, 'depth=2'),
     ({'ops': '+/'}, 'ops='),

@@ -1,4 +1,4 @@
-"""Estimators that need lengths, a greedy score, or the whole batch."""
+"""Estimators that need lengths, greedy scores, surprises, the whole batch."""
 
 import functools
 import itertools
@@ -21,6 +21,7 @@ BATCH = [
   'reinforce_plus_plus',
   'reinforce_plus_plus_baseline',
   'grpo(scale_rewards=batch)',
+  'surprise_baseline',
 ]
 CENTRED = ['gpg', 'gpg(verl)', 'grpo(scale_rewards=batch)']
 
@@ -72,6 +73,14 @@ def run(spec, score, *more, valid=None):
       [[1.818119] + [-0.519462] * 3, [0.649328] * 3 + [-1.688253]],
     ),
     ('grpo(scale_rewards=none)', [1, 0, 0, 1], [], [0.5, -0.5, -0.5, 0.5]),
+    (
+      'surprise_baseline',
+      [[1, 0], [0, 0]],
+      [[[1, 4], [3, 1]]],
+      [[1, -1 / 5], [-1 / 6, -1 / 8]],
+    ),
+    ('surprise_baseline', [1, 0, 0, 1], [[0, 1, 0, 3]], [0.25, -1, -0.75, 1]),
+    ('surprise_baseline', [1, 0, 0], [[0, 0, 2]], [1, 0, 0]),
     (
       # Eight rewards, half of them 1: their std is sqrt(2/7).
       'grpo(scale_rewards=batch)',
@@ -266,6 +275,7 @@ def test_integers_and_bools_are_computed_in_float32(spec, dtype):
     ('grpo(scale_rewards=batch)', True, 1),
     ('reinforce_plus_plus', True, 1),
     ('reinforce_plus_plus_baseline', True, 1),
+    ('surprise_baseline', True, 3),
     ('gpg(verl)', False, 3),
   ],
 )
@@ -296,6 +306,7 @@ def test_shift_and_scale(spec, shift, scale):
     ('gpg(verl)', set(), True),
     ('reinforce_plus_plus', {'length'}, True),
     ('reinforce_plus_plus_baseline', {'length'}, True),
+    ('surprise_baseline', {'surprise'}, True),
   ],
 )
 def test_what_an_estimator_needs_is_known_before_it_is_called(
@@ -344,3 +355,36 @@ def test_expected_gradient_of_opo_by_enumeration():
 def test_bad_options_are_refused(spec):
   with pytest.raises(ValueError, match=spec.partition('(')[0] + r'\('):
     registry.get('estimator', spec)
+
+
+def test_a_surprise_baseline_of_one_group_with_equal_surprise_is_rloo():
+  score = np.float32([0.3, 1, 0, 0.25])
+  for more in ([], [np.full(4, 0.7, np.float32)]):
+    got = run('surprise_baseline', score, *more)
+    np.testing.assert_allclose(got, run('rloo', score), rtol=1e-6, atol=1e-7)
+
+
+def test_a_surprise_baseline_stays_among_the_rewards():
+  """One row has all but a rounding error of the surprise."""
+  surprise = np.float32([[1e8, 0.3, 0.1, 0.2]])
+  got = run('surprise_baseline', np.float32([[1, 0, 1, 0]]), surprise)
+  assert (np.abs(got) <= 1).all()
+
+
+def test_a_surprise_baseline_has_the_exact_expected_gradient():
+  """Two prompts with other policies, rewards and weights; all 81 batches."""
+  p = np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]])
+  reward = np.float32([[1, 0, 0], [0, 1, 0.5]])
+  surprise = np.square(1 - p).astype(np.float32)
+  draws = np.array(list(itertools.product(range(3), repeat=4)))
+  draws = draws.reshape(-1, 2, 2)
+  prompt = np.arange(2)[:, None]
+  weight = np.prod(p[prompt, draws], axis=(1, 2))
+  fn = jax.jit(jax.vmap(registry.get('estimator', 'surprise_baseline')))
+  adv = np.asarray(
+    fn(reward[prompt, draws], draws == draws, surprise[prompt, draws])
+  )
+  direction = np.eye(3)[draws] - p[prompt]
+  got = np.einsum('n,npg,npgv->pv', weight, adv, direction) / 2
+  want = np.einsum('py,pyv->pv', p * reward, np.eye(3) - p[:, None])
+  np.testing.assert_allclose(got, want, atol=1e-6)

@@ -12,6 +12,7 @@ from rlvr_jax import registry
 
 JIT = pytest.mark.parametrize('jit', [False, True], ids=['eager', 'jit'])
 RELATIVE = ['grpo', 'grpo(ddof=0)', 'dr_grpo', 'rloo']
+FLAT = [*RELATIVE, 'max_rl']  # 0 in a group without spread
 NAN = np.float32('nan')
 SIZE = 8
 
@@ -82,6 +83,17 @@ def reference(name, score, valid, eps=1e-6, ddof=1):
     ('weighted_reinforce', [1, 0, 0, 1], [0.1, -1, -1, 0.1]),
     ('weighted_reinforce(1)', [1, 0, 0, 1], [1, -1, -1, 1]),
     ('pass_at_k', [1, 0, 0, 0], [1.999996, 0, 0, 0]),
+    ('baseline(0.25)', [1, 0, -2.5, 0], [0.75, -0.25, -2.75, -0.25]),
+    ('max_rl', [1, 0, 0, 0], [2.999988] + [-0.999996] * 3),
+    ('max_rl', [1, 0, 0, 1], [0.999998, -0.999998, -0.999998, 0.999998]),
+    ('max_rl(eps=0)', [1, 0, 0, 0], [3, -1, -1, -1]),
+    ('max_rl(uncentred)', [1, 0, 0, 0], [3.999984, 0, 0, 0]),
+    ('max_rl(uncentred)', [1, 1], [0.999999, 0.999999]),
+    ('max_rl(uncentred)', [0, 0], [0, 0]),
+    ('max_rl(kept)', [1, 0, 0, 0], [2.999988] + [-0.999996] * 3),
+    ('max_rl(kept)', [1, 1, 1], [0, 0, 0]),
+    ('max_rl(kept)', [0, 0, 0], [-1, -1, -1]),
+    ('max_rl(kept)', [-1, 1, -1], [-1, -1, -1]),
     ('pass_at_k', [1, 1, 0, 0], [0, 0, 0, 0]),
     ('pass_at_k', [0.5, 2, 1, 0], [0, 1.171079, 0, 0]),
     ('grpo(ddof=0)', [1] + [0] * 7, [2.645751] + [-0.377964] * 7),
@@ -106,7 +118,7 @@ def test_random_groups_match_numpy(name):
 
 
 @JIT
-@pytest.mark.parametrize('spec', RELATIVE)
+@pytest.mark.parametrize('spec', FLAT)
 @pytest.mark.parametrize('size', [1, 2, 3, 5, 8])
 def test_equal_groups_give_exactly_zero(jit, spec, size):
   for value in (0.9, 0.1, 1 / 3, -1e-3, 1e30, -7e-20, 0):
@@ -114,7 +126,7 @@ def test_equal_groups_give_exactly_zero(jit, spec, size):
     np.testing.assert_array_equal(got, np.zeros(size))
 
 
-@pytest.mark.parametrize('spec', RELATIVE)
+@pytest.mark.parametrize('spec', FLAT)
 def test_equal_groups_of_any_size_without_padding(spec):
   for size in (13, 64):
     score = np.full((1, size), 0.9, np.float32)
@@ -130,7 +142,7 @@ def test_the_mean_of_equal_float32_scores_does_differ():
 
 
 @JIT
-@pytest.mark.parametrize('spec', RELATIVE)
+@pytest.mark.parametrize('spec', FLAT)
 @pytest.mark.parametrize(
   'valid', [[False] * 8, [False, True] + [False] * 6, [True] * 8]
 )
@@ -144,7 +156,10 @@ def test_no_nan_in_value_or_gradient_of_flat_groups(jit, spec, valid):
 
 
 @JIT
-@pytest.mark.parametrize('spec', [*RELATIVE, 'reinforce'])
+@pytest.mark.parametrize(
+  'spec',
+  [*FLAT, 'reinforce', 'baseline(0.3)', 'max_rl(kept)', 'max_rl(uncentred)'],
+)
 @pytest.mark.parametrize('garbage', [np.nan, np.inf, -np.inf, 1e30])
 def test_invalid_members_neither_count_nor_leak(jit, spec, garbage):
   valid = np.array([True, False, True, True, False, True, True, True])
@@ -210,7 +225,7 @@ def test_jacobian_matches_finite_differences(name):
   np.testing.assert_allclose(got, want, atol=1e-4)
 
 
-@pytest.mark.parametrize('spec', RELATIVE)
+@pytest.mark.parametrize('spec', FLAT)
 @pytest.mark.parametrize('rate', [0.1, 0.5, 0.8])
 def test_a_random_reward_has_expected_advantage_zero(spec, rate):
   """All 8 outcomes of three coin flips, weighted by probability."""
@@ -279,6 +294,36 @@ def test_both_parts_have_the_same_expected_gradient(spec, factor):
   np.testing.assert_allclose(gradient, want, atol=1e-7)
 
 
+@pytest.mark.parametrize('size', [1, 2, 4, 8])
+@pytest.mark.parametrize(
+  ('spec', 'more'),
+  [('max_rl', 0), ('max_rl(uncentred)', 1), ('max_rl(kept)', 1)],
+)
+def test_max_rl_truncates_log_p_at_its_order(spec, more, size):
+  """Mean advantages of q (1 - q^T), T = G - 1 or G, by enumeration.
+
+  E[A_i s_i] = (E[A_i r_i] q - E[A_i (1 - r_i)] p) Delta for one member.
+  """
+  score = np.array(list(itertools.product([0, 1], repeat=size)), np.float32)
+  adv = np.asarray(many(spec)(score, np.ones(score.shape, bool)), np.float64)
+  for p in (0.01, 0.3, 0.9):
+    q = 1 - p
+    weight = np.prod(np.where(score == 1, p, q), axis=1)[:, None]
+    x = adv * np.where(score == 1, q, -p)
+    want = q * (1 - q ** (size - 1 + more))
+    # eps = 1e-6 beside a mean of at least 1/8.
+    np.testing.assert_allclose((weight * x).sum(0), want, rtol=1e-5, atol=1e-7)
+
+
+def test_a_constant_baseline_goes_from_psr_to_nsr():
+  score = np.random.default_rng(5).integers(0, 2, 8)
+  for value, name in ((0, 'psr'), (1, 'nsr')):
+    got = run(f'baseline({value})', True, score)
+    np.testing.assert_array_equal(got, run(name, True, score))
+  with pytest.raises(ValueError, match='needs value'):
+    registry.get('estimator', 'baseline')
+
+
 @JIT
 def test_pass_at_k_gives_the_best_valid_member_its_gap(jit):
   valid = np.array([True, False, True, True])
@@ -308,6 +353,8 @@ def test_results_are_float32(dtype):
     'pass_at_k(0)',
     'weighted_reinforce(-0.1)',
     'weighted_reinforce(1e999)',
+    'max_rl(theirs)',
+    'max_rl(eps=-1)',
   ],
 )
 def test_bad_options_are_refused(spec):

@@ -53,10 +53,12 @@ def test_other_rewards_need_no_signals():
   options = {
     'all_of': '(outcome)',
     'contains': '(self_certainty)',
+    'flip': '(outcome)',
     'format': '(boxed)',
     'inverse': '(outcome)',
     'length_penalty': '(0.1)',
     'overlong': '(10, 2)',
+    'permuted': '(outcome)',
   }
   specs = [name + options.get(name, '') for name in others]
   assert not base.needs_signals(specs)

@@ -145,6 +145,112 @@ def test_the_search_of_a_huge_text_is_bounded():
   assert not spurious.repeats(('a' * 89 + 'b' * 11) * 9 + 'c')
 
 
+def test_constant_says_nothing():
+  batch = transcripts('a', 'b', verdict=V.CORRECT)
+  assert values('constant', batch) == [1, 1]
+  assert values('constant(-0.25)', batch) == [-0.25, -0.25]
+  for value in (math.nan, math.inf, 1e16):
+    with pytest.raises(ValueError, match='value='):
+      spurious.constant([], [], value=value)
+
+
+def graded(n, right=3):
+  """n rows, of which every `right`-th is right."""
+  return [
+    base.Transcript(
+      str(i), 3, enums.Stop.END, V.WRONG if i % right else V.CORRECT
+    )
+    for i in range(n)
+  ]
+
+
+def test_flip_flips_either_class_with_its_rate():
+  rows = graded(9000)
+  truth = np.array(values('outcome', rows))
+  for rate in (0.1, 0.3):
+    got = np.array(values(f'flip(outcome, {rate})', rows))
+    assert set(got) == {0, 1}
+    for of in (truth == 0, truth == 1):
+      error = math.sqrt(rate * (1 - rate) / of.sum())
+      assert abs((got != truth)[of].mean() - rate) < 5 * error
+  assert values('flip(outcome, 0)', rows) == values('outcome', rows)
+  assert values('flip(outcome, 1)', rows) == values('inverse(outcome)', rows)
+
+
+def test_flips_are_reproduced_and_drawn_anew_for_every_batch_and_seed():
+  rows = graded(64)
+  first = values('flip(outcome, 0.5)', rows)
+  assert values('flip(outcome, 0.5)', rows) == first
+  assert values('flip(outcome, 0.5, seed=1)', rows) != first
+  changed = [*rows[:-1], rows[-1]._replace(completion='other')]
+  assert values('flip(outcome, 0.5)', changed)[:-1] != first[:-1]
+
+
+def test_flips_are_independent_of_random_bits_of_the_same_seed():
+  """Otherwise flip(random) would be a constant."""
+  rows = transcripts(*map(str, range(4000)))
+  got = np.array(values('flip(random, 0.5)', rows))
+  assert abs(got.mean() - 0.5) < 5 * 0.5 / math.sqrt(4000)
+
+
+def test_flip_refuses_what_cannot_be_flipped():
+  for rate in (-0.1, 1.1, math.nan, True):
+    with pytest.raises(ValueError, match='rate='):
+      spurious.flip([], [], reward='outcome', rate=rate)
+  for spec in ('flip(outcome(wrong=-1))', 'flip(constant(0.5), 0)'):
+    with pytest.raises(ValueError, match='only 0 and 1 can be flipped'):
+      values(spec, transcripts('a'))
+
+
+def test_permuted_keeps_the_values_of_each_task_and_nothing_else():
+  rows = graded(4096)
+  of = [t for t in tasks(512) for _ in range(8)]
+  truth = np.array(values('outcome', rows, of)).reshape(512, 8)
+  got = np.array(values('permuted(outcome)', rows, of)).reshape(512, 8)
+  np.testing.assert_array_equal(got.sum(-1), truth.sum(-1))
+  # Within a group of m right ones, each place is right with probability m/8.
+  centred = [x - truth.mean(-1, keepdims=True) for x in (got, truth)]
+  product = np.prod(centred, axis=0).sum()
+  spread = math.sqrt(
+    (np.square(centred[1]).sum(-1) ** 2 / 7).sum()  # of a permuted product
+  )
+  assert abs(product) < 5 * spread
+  places = values('permuted(outcome)', graded(8, 8), tasks(1) * 8)
+  assert sum(places) == 1
+
+
+def test_all_orders_of_permuted_are_equally_likely():
+  of, counts = tasks(1) * 3, {}
+  for i in range(600):
+    rows = [r._replace(completion=f'{r.completion} {i}') for r in graded(3)]
+    at = values('permuted(outcome)', rows, of).index(1)
+    counts[at] = counts.get(at, 0) + 1
+  assert len(counts) == 3
+  error = math.sqrt(600 * 2 / 9)
+  assert all(abs(c - 200) < 5 * error for c in counts.values())
+
+
+def test_permuted_is_reproduced_and_moves_with_the_seed():
+  rows, of = graded(64), tasks(1) * 64
+  first = values('permuted(outcome)', rows, of)
+  assert values('permuted(outcome)', rows, of) == first
+  assert values('permuted(outcome, seed=1)', rows, of) != first
+
+
+def test_permuted_keeps_turns_and_refused_rows_where_they_are():
+  turn = lambda k: base.Turn(k, 2, 'yes', False, k == 1)
+  rows = [r._replace(turn=turn(i % 2)) for i, r in enumerate(graded(8, 2))]
+  # The right rows are the first turns of four dialogues.
+  assert values('permuted(outcome)', rows, tasks(1) * 8) == [1, 0] * 4
+  verdicts = [V.CORRECT, V.UNVERIFIABLE, V.WRONG, V.UNVERIFIABLE]
+  rows = [base.Transcript('x', 3, enums.Stop.END, v) for v in verdicts]
+  for seed in range(8):
+    for spec in ('permuted({}, seed={})', 'flip({}, 0.5, seed={})'):
+      spec = spec.format('outcome(unverifiable=refuse)', seed)
+      got = registry.get('reward', spec)(tasks(1) * 4, rows)
+      assert [r.refused for r in got] == [False, True, False, True]
+
+
 def test_inverse_and_all_of_on_known_rows():
   batch = transcripts('\\boxed{1}', '\\boxed{1} Python', 'python', '')
   assert values('format(boxed)', batch) == [1, 1, 0, 0]

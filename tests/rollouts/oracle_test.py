@@ -128,7 +128,7 @@ def test_the_winning_turn_moves_the_belief_if_asked(monkeypatch, on_win):
     reward=lambda tasks, turns: [
       builtin.SimpleNamespace(value=0.0, parts={}, refused=False) for _ in turns
     ],
-    tasks=[TASK],
+    stream=None,
     sampling=None,
     teacher=None,
     oracle=episode.env_replies,

@@ -1,8 +1,13 @@
 """The stream is a function of seed and position."""
 
+import json
+
+import numpy as np
 import pytest
 
+from rlvr_jax import registry
 from rlvr_jax.rollouts import task_stream
+from rlvr_jax.rollouts.task_stream import Place
 from rlvr_jax.tasks import Lazy, Task
 
 
@@ -10,11 +15,14 @@ def tasks(n):
   return Lazy(n, lambda i: Task(str(i), f'q{i}', 'a', 'math', {}))
 
 
+def stream(n, seed=0, spec='uniform'):
+  sampling = registry.get('task_sampling', spec)()
+  return task_stream.TaskStream(tasks(n), seed, sampling)
+
+
 def ids(n, seed, position, count):
-  sampled = task_stream.tasks_at(
-    tasks(n), seed=seed, position=position, count=count
-  )
-  return [int(t.id) for t in sampled]
+  s, place = stream(n, seed), Place.of()._replace(position=position)
+  return [int(t.id) for t in s.at(s.choose(place, 1, count))]
 
 
 @pytest.mark.parametrize('n', [1, 2, 3, 7, 12, 101, 128])
@@ -59,11 +67,52 @@ GOLDEN = [5, 4, 1, 6, 8, 2, 3, 0, 7, 9]
 
 def test_bad_positions_are_refused():
   with pytest.raises(ValueError, match='split is empty'):
-    task_stream.tasks_at([], seed=0, position=0, count=1)
+    ids(0, 0, 0, 1)
   with pytest.raises(ValueError, match='position=-1 must be'):
     ids(3, 0, -1, 1)
   with pytest.raises(ValueError, match='count=-1 must be'):
     ids(3, 0, 0, -1)
+
+
+def test_a_uniform_stream_needs_its_position_alone():
+  s, place = stream(7), Place.of()
+  positions = s.choose(place, 1, 5)
+  after = s.after(place, 1, positions, np.zeros((5, 2), int))
+  assert after.to_json() == Place.of().to_json() | {'position': 5}
+  assert s.metrics(place, 1) == {}
+  assert s.choose(after, 2, 5).tolist() == list(range(5, 10))
+
+
+@pytest.mark.parametrize('n', [1, 3, 40, 10**9])
+def test_weighted_places_survive_json_bit_for_bit(n):
+  """Saved and read after each step, a run takes the same tasks."""
+  s = stream(n, 3, 'signal(power=3.0, decay=0.9)')
+  rng = np.random.default_rng(0)
+  whole, broken = Place.of(), Place.of()
+  for step in range(1, 25):
+    positions = s.choose(whole, step, 8)
+    assert (s.choose(broken, step, 8) == positions).all()
+    assert s.metrics(whole, step) == s.metrics(broken, step)
+    verdict = rng.integers(0, 4, (8, 4))
+    whole = s.after(whole, step, positions, verdict)
+    broken = s.after(broken, step, positions, verdict)
+    broken = Place.of(json.loads(json.dumps(broken.to_json())))
+  assert whole.to_json() == broken.to_json()
+  visited = s.metrics(whole, 25)['tasks/visited']
+  assert visited == len(whole.seen) <= min(n, 192)
+
+
+def test_the_number_of_tasks_that_are_effective():
+  """Before any verdict all are alike; a floor of 1 keeps them so."""
+  s = stream(50, 0, 'signal(floor=1.0)')
+  place = Place.of()
+  assert s.metrics(place, 1)['tasks/effective'] == pytest.approx(50)
+  place = s.after(place, 1, s.choose(place, 1, 20), np.zeros((20, 2), int))
+  assert s.metrics(place, 2)['tasks/effective'] == pytest.approx(50)
+  one = stream(50, 0, 'signal(floor=0.0, power=100.0)')
+  place = one.after(Place.of(), 1, np.array([0]), np.tile([0, 1], (1, 4)))
+  place = one.after(place, 2, np.arange(1, 50), np.ones((49, 8), int))
+  assert one.metrics(place, 3)['tasks/effective'] == pytest.approx(1, rel=1e-6)
 
 
 def test_long_and_empty_prompts_are_refused():

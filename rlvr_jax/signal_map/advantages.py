@@ -54,7 +54,7 @@ def scored(
   collected: groups.Collected,
   index: np.ndarray,
 ) -> tuple[types.Rollout, types.Score]:
-  """The P = X*H*m groups of rollouts and scores that `index` i[X,H,m,G] names."""
+  """The P = X*H*m groups that `index` i[X,H,m,G] names, scored."""
   x, *_, group = index.shape
   flat = index.reshape(x, -1)
   pick = lambda rows: [rows[p][i] for p in range(x) for i in flat[p]]
@@ -108,8 +108,8 @@ def trained(c: ml_collections.ConfigDict, rollout: types.Rollout) -> np.ndarray:
   """bool[B,T]: the tokens that training would train."""
   mask = types.rows(np.asarray(rollout.turn) >= 0)
   if c.mask_truncated_completions:
-    mask &= np.asarray(rollout.stop).reshape(-1, 1) != Stop.LENGTH
-  return mask
+    mask = mask & (np.asarray(rollout.stop).reshape(-1, 1) != Stop.LENGTH)
+  return np.asarray(mask)
 
 
 def row_weights(aggregate, mask: np.ndarray) -> np.ndarray:

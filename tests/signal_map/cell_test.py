@@ -1,0 +1,201 @@
+"""Cells of real runs of tiny models."""
+
+import pathlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlvr_jax import config, train
+from rlvr_jax.models import sharding, token_logprobs
+from rlvr_jax.signal_map import cell, lines, signals, vectors
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALL = (
+  'model.name=tiny(layers=1, width=32)',
+  'total_steps=1',
+  'save_every=1',
+  'eval_every=0',
+  'train_batch_size=8',
+  'num_generations=2',
+  'groups_per_micro_batch=8',
+  'max_prompt_length=80',
+  'max_completion_length=14',
+  'eval.num_tasks=2',
+  'eval.batch_size=8',
+)
+GAMES = (
+  *SMALL,
+  'dialogue.max_turns=3',
+  'dialogue.max_length=128',
+  'eval.max_turns=0',
+)
+SETTINGS = cell.Settings(
+  prompts=4, samples=8, group=2, rollouts=16, pilot=2, candidates=4,
+  imitate=4, partitions=2, sketch=256,
+)  # fmt: skip
+
+
+def trained(folder, spec, overrides):
+  c = config.load(f'{ROOT}/configs/{spec}', overrides)
+  train.train(c, folder)
+  return config.of_run(folder, [])
+
+
+def measured(c, folder, text, **changes):
+  chosen = signals.parse_all(text, c)
+  made = cell.Cell(
+    c, folder, 1, chosen, SETTINGS._replace(**changes), lambda text: None
+  )
+  return made, {s.name: lines.lines(made, s)[0] for s in chosen}
+
+
+@pytest.fixture(scope='module')
+def sums(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('sums') / 'run'
+  return trained(folder, 'tiny.py:smoke', SMALL), folder
+
+
+@pytest.fixture(scope='module')
+def games(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('games') / 'run'
+  spec = 'studies/twenty_questions/twenty_questions.py:credit=critic'
+  return trained(folder, spec, GAMES), folder
+
+
+def test_vectors_are_gradients_of_log_probs(sums):
+  c, folder = sums
+  made, _ = measured(c, folder, 'outcome', sketch=0)
+  source = made.sources['', False]
+  rollout = source.collected.rollout
+  row = jnp.asarray(rollout.tokens)[1, 3]
+  sampled = np.asarray(rollout.turn)[1, 3] >= 0
+
+  def logp(params):
+    out, _ = token_logprobs.token_logprobs(
+      params, row[None], model=made.policy.model, temperature=c.temperature
+    )
+    return (out[0] * sampled).sum()
+
+  with sharding.use(made.mesh), nn.logical_axis_rules(()):
+    grads = jax.grad(logp)(made.policy.params)
+  square = sum(float((g**2).sum()) for g in jax.tree.leaves(grads))
+  at = source.ids[1, 3, 0]
+  np.testing.assert_allclose(made.gram[at, at], square, rtol=1e-4)
+
+
+def test_a_sketch_is_near_the_exact_gram(sums):
+  c, folder = sums
+  exact, _ = measured(c, folder, 'outcome', sketch=0)
+  near, _ = measured(c, folder, 'outcome', sketch=4096)
+  scale = np.sqrt(np.outer(np.diag(exact.gram), np.diag(exact.gram)))
+  error = (near.gram - exact.gram) / scale
+  assert np.abs(error).max() < 5 * np.sqrt(2 / 4096)
+
+
+def test_what_carries_no_signal_and_what_points_backwards(sums):
+  c, folder = sums
+  # The share of completions with an even number of tokens varies even here.
+  text = (
+    'contains(text=a),inverse(reward=contains(text=a)),'
+    'contains(text=a)|token_mean,constant(value=0.7)'
+  )
+  _, out = measured(c, folder, text)
+  plain, backwards, by_tokens, none = out.values()
+  assert plain['second'] > 0
+  np.testing.assert_allclose(backwards['second'], plain['second'])
+  np.testing.assert_allclose(backwards['total'], plain['total'], rtol=1e-5)
+  np.testing.assert_allclose(by_tokens['omega'], plain['omega'], rtol=1e-5)
+  assert none['second'] == 0
+  assert none['noise_scale'] == np.inf
+  assert none['root'] == 0
+
+
+def test_other_tasks_and_imitation(sums):
+  c, folder = sums
+  text = 'outcome,outcome on arithmetic(max_value=3),sft on chain(depth=1)'
+  made, out = measured(c, folder, text)
+  assert set(made.sources) == {
+    ('', False),
+    ('arithmetic(max_value=3)', False),
+    ('chain(depth=1)', True),
+  }
+  imitation = out['sft on chain(depth=1)']
+  assert imitation['second'] > 0
+  assert np.isnan(imitation['omega'])
+  assert imitation['tokens'] > 3
+
+
+def test_interrupted_vectors_go_on(sums, monkeypatch, tmp_path):
+  c, folder = sums
+  rows = vectors.Rows(
+    np.arange(40, dtype=np.int32).reshape(8, 5) % 30 + 1,
+    np.ones((8, 1, 5), np.float32),
+  )
+  made, _ = measured(c, folder, 'outcome')
+  store = vectors.store_of(tmp_path, 1, rows, {'of': 'this'})
+  options = dict(temperature=1.0, trainable='.*', size=64)
+  monkeypatch.setattr(vectors, 'SAVE_EVERY_S', 0.0)
+  monkeypatch.setattr(vectors, 'MOST_ROWS', 2)
+  with sharding.use(made.mesh):
+    whole = vectors.score_vectors(made.policy, rows, **options)
+
+    def stop(done):
+      if done == 4:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+      vectors.score_vectors(
+        made.policy, rows, store=store, progress=stop, **options
+      )
+    began = []
+    again = vectors.score_vectors(
+      made.policy, rows, store=store, progress=began.append, **options
+    )
+  assert began == [4, 6, 8]
+  np.testing.assert_array_equal(again, whole)
+  other = vectors.store_of(tmp_path, 1, rows, {'of': 'that'})
+  assert other.path != store.path
+
+
+def test_credit_by_turn_in_dialogues(games):
+  c, folder = games
+  critic = 'run|gae(gamma=1.0, lam=0.95)'
+  text = (
+    f'outcome,run|stepwise(gamma=1.0)|rloo,{critic},'
+    'run|delta_belief(weight=0.1)|grpo'
+  )
+  with pytest.raises(ValueError, match=r'dialogue\.belief=current'):
+    measured(c, folder, text)
+  c = config.of_run(folder, ['dialogue.belief=current'])
+  made, out = measured(c, folder, text)
+  source = made.sources['', False]
+  assert source.ids.shape == (4, 8, 3)
+  assert out[critic]['second'] > 0
+  assert made.weighted[critic].shape == (4, 8, 1)
+  assert out['run|delta_belief(weight=0.1)|grpo']['second'] > 0
+
+
+def test_a_critic_that_the_run_does_not_have(sums):
+  c, folder = sums
+  with pytest.raises(ValueError, match=r"algo\.estimate is 'dr_grpo'"):
+    measured(c, folder, 'outcome|gae(gamma=1.0, lam=0.9)')
+
+
+@pytest.mark.parametrize(
+  ('changes', 'match'),
+  [
+    ({'prompts': 2}, '--prompts=2 must be at least 3'),
+    ({'samples': 7}, '--samples=7 must be at least 8'),
+    ({'candidates': 3}, '--candidates=3'),
+    ({'between': (0.5, 0.2)}, '--pass_rate'),
+    ({'split': 'tests'}, '--split'),
+    ({'between': (1.0, 1.0)}, 'widen --pass_rate'),
+  ],
+)
+def test_settings_that_cannot_work(sums, changes, match):
+  c, folder = sums
+  with pytest.raises(ValueError, match=match):
+    measured(c, folder, 'outcome', **changes)
