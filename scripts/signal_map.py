@@ -18,14 +18,15 @@ signals reuses them.
 --config.key=value changes any key of the run's config, such as --config.env.
 
     python scripts/signal_map.py --draw DIR [DIR ...] --out=FILE
-        [--labels=hard,hard,rare] [--x=KEY]
+        [--labels=hard,hard,rare] [--x=KEY [--at=1,1,2]]
 
 draws FILE.svg and FILE.png of runs that were measured, in one picture. Runs
-whose configs differ in the seed alone are one, with the median of their seeds;
-so are those with the same label. --x puts another number than the pass rate
-across: a key of the lines of signal.jsonl or of the run's config, or a number
-in a spec, such as --x=env.depth. Checkpoints measured with several settings
-count with the newest.
+with the same label are one, with the median of their seeds; without --labels
+those are whose directories differ in seed=N or sN alone. --x puts something
+else than the pass rate across: a key of the lines of signal.jsonl or of the
+run's config, a number in a spec, such as --x=env.depth, or, with --at, anything
+that is a number for each DIR. Checkpoints measured with several settings count
+with the newest.
 """
 
 import argparse
@@ -84,9 +85,11 @@ def draw(argv: Sequence[str]) -> int:
   add(
     '--x', default=signal_lines.PASS_RATE, metavar='KEY', help='what is across'
   )
+  add('--at', default='', metavar='N,N', help='of each DIR, for --x')
   flags = parser.parse_args(argv)
   labels = flags.labels.split(',') if flags.labels else ()
-  drawn = signal_lines.read(flags.draw, labels, flags.x)
+  at = _numbers('at', flags.at, float) if flags.at else ()
+  drawn = signal_lines.read(flags.draw, labels, flags.x, at)
   out = pathlib.Path(flags.out)
   stem = out.with_suffix('') if out.suffix in ('.svg', '.png') else out
   for path in signal_plot.save(drawn, stem):
@@ -106,19 +109,20 @@ def show(workdir: pathlib.Path) -> list[pathlib.Path]:
   return paths
 
 
+def _numbers(flag, text, kind):
+  try:
+    return [kind(word) for word in text.split(',')]
+  except ValueError as e:
+    raise ValueError(
+      f'--{flag}={text!r}: write numbers with commas between them.'
+    ) from e
+
+
 def settings_of(flags, c):
   """The cell's `Settings` and the steps to measure. ValueError as for flags."""
   from rlvr_jax.signal_map import cell
 
-  def numbers(flag, text, kind):
-    try:
-      return [kind(word) for word in text.split(',')]
-    except ValueError as e:
-      raise ValueError(
-        f'--{flag}={text!r}: write numbers with commas between them.'
-      ) from e
-
-  between = numbers('pass_rate', flags.pass_rate, float)
+  between = _numbers('pass_rate', flags.pass_rate, float)
   if len(between) != 2:
     raise ValueError(f'--pass_rate={flags.pass_rate!r}: write LOW,HIGH.')
   group = flags.group or c.num_generations
@@ -138,7 +142,7 @@ def settings_of(flags, c):
     seed=flags.seed,
   )
   settings.check()
-  steps = numbers('steps', flags.steps, int) if flags.steps else [None]
+  steps = _numbers('steps', flags.steps, int) if flags.steps else [None]
   return settings, steps
 
 

@@ -37,7 +37,7 @@ def needed(
     words = f'one batch: {drawn.batch:,.0f} rollouts'
     at = ax.get_xlim()[1], float(y.place(drawn.batch))
     beside.append((*at, Style(INK, '_', words)))
-  signal_marks.beside(ax, beside, fontsize=9.5, width=20)
+  signal_marks.beside(ax, beside, fontsize=9.5, width=21)
   _frame(ax)
   under(
     ax,
@@ -105,7 +105,7 @@ def alone(ax: axes.Axes, drawn: Map, style: Style, main: str) -> None:
   words = 'What one problem needs on its own'
   ends = sorted((c.p, c.points[main].alone) for c in drawn.cells
                 if main in c.points and c.points[main].alone > 0)  # fmt: skip
-  if len(ends) > 2 and ends[-1][1] < ends[0][1] / 2:
+  if track.rates and len(ends) > 2 and ends[-1][1] < ends[0][1] / 2:
     words = 'One problem alone gets louder with success ...'
   title(ax, f'B  {words}')
 
@@ -140,7 +140,7 @@ def agreement(ax: axes.Axes, drawn: Map, style: Style, main: str) -> None:
     ax.text(1.02, at, text, fontsize=8.5, color=SOFT, **place_of)
   _frame(ax)
   _label(ax, 'agreement ω\nof problems')
-  title(ax, f'C  {_agreement_words(omegas)}')
+  title(ax, f'C  {_agreement_words(omegas if track.rates else [])}')
 
 
 def _agreement_words(omegas):
@@ -179,7 +179,7 @@ def direction(
     x, y = track.last(s)
     unknown = style._replace(name=f'{style.name}: none')
     beside.append((x, y, unknown if math.isnan(y) else style))
-  signal_marks.beside(ax, beside, fontsize=8.5, width=24)
+  signal_marks.beside(ax, beside, fontsize=8.5, width=21)
   _frame(ax)
   ax.set_yticks([-1, -0.5, 0, 0.5, 1])
   _label(ax, 'expected cosine with\nthe true gradient')

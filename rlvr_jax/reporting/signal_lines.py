@@ -83,6 +83,7 @@ def read(
   dirs: Sequence[str | os.PathLike],
   labels: Sequence[str] = (),
   across: str = PASS_RATE,
+  at: Sequence[float] = (),
 ) -> Map:
   """The map of the runs in `dirs`; empty if none has lines.
 
@@ -91,31 +92,38 @@ def read(
 
   Args:
     labels: one for each directory; runs with the same one are seeds of one. ():
-      runs whose configs differ in the seed alone are, and the differing keys
-      name them.
+      the names of the directories without 'seed=N' or 'sN'.
     across: a key of the lines or of the run's config, which has to be a number;
-      'KEY.OPTION' is a number within a spec, such as env.depth.
+      'KEY.OPTION' is a number within a spec, such as env.depth. With `at` any
+      words.
+    at: where each directory stands on an axis of that name; (): see `across`.
 
   Raises:
-    ValueError: a directory is missing, there are too few labels, or a line has
-      no such number.
+    ValueError: a directory is missing, there are not as many labels or places
+      as directories, or a line has no such number.
   """
   runs = [run_reader.read(d) for d in dirs]
-  if not labels:
-    labels = _labels(runs)
-  if len(labels) != len(runs):
+  if at and across == PASS_RATE:
     raise ValueError(
-      f'There are {len(labels)} labels and {len(runs)} directories: give one '
-      'label for each, the same for seeds of one run.'
+      '--at: name what the numbers are by --x, such as --x=depth.'
     )
+  labels = labels or _labels(dirs)
+  for what, given in (('labels', labels), ('places', at or runs)):
+    if len(given) != len(runs):
+      raise ValueError(
+        f'There are {len(given)} {what} and {len(runs)} directories: give one '
+        'for each, the same for seeds of one run.'
+      )
   together: dict[tuple[str, int, Any], list[dict[str, dict]]] = {}
   batches = []
-  for folder, run, label in zip(dirs, runs, labels):
+  for i, (folder, run, label) in enumerate(zip(dirs, runs, labels)):
     newest: dict[tuple, dict[str, dict]] = {}
     made: dict[tuple, Any] = {}
     for line in lines(folder):
       x = None
-      if across != PASS_RATE:
+      if at:
+        x = at[i]
+      elif across != PASS_RATE:
         x = _place(line, run.config, across)
       where = line['step'], x
       if made.get(where) != line.get('settings'):
@@ -137,18 +145,25 @@ def read(
   return Map(cells, float(np.median(known)) if known else math.nan, across)
 
 
-def _labels(runs):
-  """By group of seeds; without the name of the key if one key differs."""
-  groups = run_reader.group(runs)
-  keys = {g.label.partition('=')[0] for g in groups}
-  several = len(groups) > 1 and not any(', ' in g.label for g in groups)
-  short = several and len(keys) == 1 and all('=' in g.label for g in groups)
-  of = {
-    id(r): g.label.partition('=')[2] if short else g.label
-    for g in groups
-    for r in g.runs
-  }
-  return [of[id(r)] for r in runs]
+def _labels(dirs):
+  """Names of directories without the seed: 'base=hard,seed=1' -> 'hard'.
+
+  With the folder above them where two have the same name, and without a key
+  that all begin with.
+  """
+  paths = [pathlib.Path(os.path.abspath(d)) for d in dirs]
+  names = [p.name for p in paths]
+  if len(set(names)) < len(set(paths)):
+    names = [f'{p.parent.name}/{p.name}' for p in paths]
+  seed = r'[,_-]*(?<![^\W_])(seed=?|s)\d+\b'
+  names = [
+    re.sub(seed, '', n).strip(',_-/ ') or p.parent.name
+    for n, p in zip(names, paths)
+  ]
+  keys = {n.partition('=')[0] for n in names}
+  if len(keys) == 1 and all(re.fullmatch(r'\w+=[^=]+', n) for n in names):
+    names = [n.partition('=')[2] for n in names]
+  return names
 
 
 def lines(folder: str | os.PathLike, part: str = 'all') -> list[dict]:

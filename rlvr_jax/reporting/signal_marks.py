@@ -55,7 +55,7 @@ def _glyphs():
 
 def wrapped(text: str, width: int) -> str:
   """Clean text in at most two lines of about `width` characters."""
-  text = clean(text, 2 * width - 2)
+  text = clean(text, 2 * width)
   if len(text) <= width:
     return text
   cut = text.rfind(' ', 0, width + 1)

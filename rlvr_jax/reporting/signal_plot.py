@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib import figure, lines
 
 from rlvr_jax.reporting import signal_curves, signal_marks, signal_names
-from rlvr_jax.reporting.signal_lines import Map
+from rlvr_jax.reporting.signal_lines import PASS_RATE, Map
 from rlvr_jax.reporting.signal_marks import FAINT, INK, SOFT, Style
 
 MOST = 7  # signals beside the main one in the large panel
@@ -218,7 +218,7 @@ def _key(fig, drawn, height):
     ),
   ]
   runs = [c.run for c in drawn.cells]
-  if len(set(runs)) < len(runs):
+  if drawn.across == PASS_RATE and len(set(runs)) < len(runs):
     marks.append(({'marker': '>', 'linestyle': '-'}, 'arrow: training'))
   if len(set(runs)) > 1:
     marks.append(({'marker': '', 'linestyle': '--'}, 'dashed: another run'))

@@ -132,6 +132,7 @@ def steps(track: Track, signal: str) -> None:
   """Says which checkpoint each point of the signal is."""
   drawn = track.drawn
   several = len({c.run for c in drawn.cells}) > 1
+  trained = len({c.step for c in drawn.cells}) > 1
   every = [
     point[:2] for s in drawn.signals for point in track.points(drawn.cells, s)
   ]
@@ -146,8 +147,8 @@ def steps(track: Track, signal: str) -> None:
   for path in track.paths:
     for i, c in enumerate(path):
       words = [signal_marks.clean(c.run, 26)] if several and not i else []
-      if len(path) > 1 or not several:
-        words.append(f'step {c.step}' if track.rates or not several else '')
+      if (len(path) > 1 or not several) if track.rates else trained:
+        words.append(f'step {c.step}')
       text = '\n'.join(filter(None, words))
       if text and (not i or len(drawn.cells) <= _MOST):
         for x, y, _ in track.points([c], signal):

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from rlvr_jax.reporting.signal_lines import Cell, Map, Point
+from rlvr_jax.reporting.signal_lines import PASS_RATE, Cell, Map, Point
 
 RARE, HEARD, PRIVATE, QUIET = 'too rare', 'heard', 'private', 'quiet'
 
@@ -87,6 +87,11 @@ def headline(drawn: Map, story: Story, name: str) -> str:
   """One sentence: what became of the signal with the pass rate."""
   name = name[:1].upper() + name[1:]
   words = [s for s in (RARE, HEARD, PRIVATE) if story.has(s)]
+  if drawn.across != PASS_RATE:  # in the order in which they stand there
+    first = lambda s: min(
+      c.x for c, state in zip(drawn.cells, story.states) if state == s
+    )
+    words.sort(key=first)
   if not words:
     if not story.has(QUIET):
       return f'{name}: how much must be sampled?'
@@ -151,8 +156,8 @@ def of_cell(cell: Cell, signal: str, state: str | None, batch: float) -> str:
     f'as loud as its noise; this run has {rollouts(batch)}.'
   )
   why = {
-    RARE: 'Successes are still too rare: raise the pass rate first (easier '
-    'problems, imitation, a denser reward), or sample more.',
+    RARE: 'Successes are too rare for a batch of this size: raise the pass rate '
+    'first (easier problems, imitation, a denser reward), or sample more.',
     HEARD: 'So the outcome reward is heard.',
     PRIVATE: 'Problems are loud one by one, but no longer agree on what to '
     'change: a larger batch or a signal that is shared would help, more '

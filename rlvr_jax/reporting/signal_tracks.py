@@ -108,7 +108,7 @@ class Track:
           'zorder': 3,
         }
         ax.plot([x0, x1], [y0, y1], color=style.color, **line)
-    if joined and self.rates:
+    if joined:
       self._bridge(signal, style)
     for x, y, f in self.points(self.drawn.cells, signal):
       if seeds and f.each:

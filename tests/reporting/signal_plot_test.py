@@ -83,7 +83,7 @@ def test_many_signals_and_seeds_all_appear(tmp_path):
   signals['outcome'] = (1, 1)
   dirs = [
     maps.run(
-      tmp_path / str(seed), {0: (0.1, n, 0.1)}, signals=signals, seed=seed
+      tmp_path / f's{seed}', {0: (0.1, n, 0.1)}, signals=signals, seed=seed
     )
     for seed, n in enumerate((100, 300, 900))
   ]
@@ -243,6 +243,27 @@ def test_labels_pool_runs_and_have_to_be_as_many(tmp_path):
   assert found.cells[0].points['outcome'].each == (1951, 240)
   with pytest.raises(ValueError, match='2 labels and 3 directories'):
     signal_lines.read(dirs, ['a', 'b'])
+  found = signal_lines.read(dirs, 'aaa', 'k', [3, 1, 3])
+  assert [(c.x, c.step) for c in found.cells][:2] == [(1, 0), (3, 0)]
+  assert 'k' in words(signal_plot.draw(found))
+  with pytest.raises(ValueError, match='2 places and 3 directories'):
+    signal_lines.read(dirs, across='k', at=[1, 2])
+  with pytest.raises(ValueError, match='--x'):
+    signal_lines.read(dirs, at=[1, 2, 3])
+
+
+@pytest.mark.parametrize(
+  ('dirs', 'labels'),
+  [
+    (['a/hard-s0', 'a/hard-s12', 'a/rare_s0'], ['hard', 'hard', 'rare']),
+    (['r/base=a,seed=0', 'r/base=b,seed=0'], ['a', 'b']),
+    (['r/seed=0', 'r/s1'], ['r', 'r']),
+    (['x/hard-s0', 'y/hard-s0'], ['x/hard', 'y/hard']),
+    (['r/bases0', 'r/lr=1,arm=2,seed=4/'], ['bases0', 'lr=1,arm=2']),
+  ],
+)
+def test_directories_name_their_runs(dirs, labels):
+  assert signal_lines._labels(dirs) == labels
 
 
 @pytest.mark.parametrize(
