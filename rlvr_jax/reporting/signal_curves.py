@@ -114,7 +114,7 @@ def agreement(ax: axes.Axes, drawn: Map, style: Style, main: str) -> None:
   """Omega: 1 where all problems ask for the same change."""
   found = [(c.p, c.points[main]) for c in drawn.cells if main in c.points]
   omegas = [(p, f.omega) for p, f in found if math.isfinite(f.omega)]
-  positive = [math.log10(w) for _, w in omegas if w > 0]
+  positive = [math.log10(min(w, 10.0)) for _, w in omegas if w > 0]
   low = max(min(math.floor(min(positive, default=-1) - 0.15), -1), -5)
   high = max(0.15, max(positive, default=0.0) + 0.1)
 
@@ -164,7 +164,7 @@ def direction(
 ) -> None:
   """Expected cosine of a batch's gradient with the true one."""
   ax.set_ylim(-1.05, 1.05)
-  track = Track(ax, drawn, lambda f: f.root)
+  track = Track(ax, drawn, lambda f: f.root, lambda w: np.clip(w, -1, 1))
   ax.axhspan(
     -1.05, 0, color=signal_regions.RARE, alpha=0.06, linewidth=0, zorder=0
   )

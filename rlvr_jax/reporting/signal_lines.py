@@ -12,6 +12,7 @@ import numpy as np
 from rlvr_jax.reporting import run_reader, run_writer
 
 FILE = 'signal.jsonl'
+_HUGE = 1e12
 PASS_RATE = 'p'  # the axis across, if no other is asked for
 
 
@@ -167,23 +168,28 @@ def _labels(dirs):
 
 
 def lines(folder: str | os.PathLike, part: str = 'all') -> list[dict]:
-  """The lines of a bin that can be drawn: with a step, a signal and p."""
+  """The lines of a bin that can be drawn: with step, signal and pass rate."""
   return [
     line
     for line in run_writer.read(pathlib.Path(folder) / FILE)
     if line.get('bin', 'all') == part
     and isinstance(line.get('signal'), str)
     and isinstance(line.get('step'), int)
-    and math.isfinite(value(line.get('p')))
+    and 0 <= value(line.get('p')) <= 1
   ]
 
 
 def value(x: Any) -> float:
-  """A number of a line; 'inf' and 'nan' are too. NaN for anything else."""
+  """A number of a line; 'inf' and 'nan' are too. NaN for anything else.
+
+  Finite ones beyond `_HUGE`, of which nothing sane is made, become infinite.
+  """
   try:
-    return float(x)
-  except (TypeError, ValueError):
+    number = float(x)
+  except (TypeError, ValueError, OverflowError):
     return math.nan
+  # Not `<`: NaN stays NaN.
+  return math.copysign(math.inf, number) if abs(number) >= _HUGE else number
 
 
 def _place(line, config, across):
@@ -206,27 +212,31 @@ def _place(line, config, across):
 def _batch(line, config):
   """Rollouts N of the batch that `root` is of."""
   given = value(line.get('rollouts'))
-  if math.isfinite(given):
+  if 0 < given < math.inf:
     return given
   n, root, cos = (value(line.get(k)) for k in ('noise_scale', 'root', 'cos'))
   share = (root / cos) ** 2 if cos else math.nan  # N / (N + noise_scale)
   if 0 < n < math.inf and 0 < share < 1:
     return float(round(n * share / (1 - share)))
   keys = 'train_batch_size', 'num_generations'
-  return math.prod(value(config.get(k)) for k in keys)
+  rollouts = math.prod(value(config.get(k)) for k in keys)
+  return rollouts if 0 < rollouts < math.inf else math.nan
 
 
 def _point(found: Sequence[Mapping]) -> Point:
   """The `Point` of the lines of one or more seeds."""
   n = np.array([value(line.get('noise_scale')) for line in found])
+  n = np.where(n >= 0, n, np.nan)
   ends = np.array([_interval(line) for line in found])
   # An infinite number is one, so that the median of two seeds is no NaN.
   usual = lambda x: _middle([v for v in x if not math.isnan(v)])
-  of = lambda key: usual([value(line.get(key)) for line in found])
+  finite = lambda x: x if math.isfinite(x) else math.nan
+  of = lambda key: usual([finite(value(line.get(key))) for line in found])
+  error = lambda key: max(of(key), 0.0) / math.sqrt(len(found))
   group = [_group(line) for line in found]
   ratio = lambda key: usual(
     [
-      g / s if s > 0 else math.nan
+      value(g / s) if 0 < s < math.inf else math.nan
       for g, s in zip(group, (value(line.get(key)) for line in found))
     ]
   )
@@ -242,9 +252,9 @@ def _point(found: Sequence[Mapping]) -> Point:
     high=high,
     each=tuple(n) if len(n) > 1 else (),
     root=of('root'),
-    root_se=of('root_se') / math.sqrt(len(found)),
+    root_se=error('root_se'),
     omega=of('omega'),
-    omega_se=of('omega_se') / math.sqrt(len(found)),
+    omega_se=error('omega_se'),
     alone=ratio('snr1'),
     theory=ratio('theory_snr1'),
     tokens=of('tokens'),
@@ -270,7 +280,8 @@ def _interval(line) -> tuple[float, float]:
   n, error = get('noise_scale'), get('log_noise_scale_se')
   if 0 < n < math.inf and math.isfinite(error):
     # Beyond a factor of e^20 nothing is known.
-    return n * math.exp(-min(2 * error, 20)), n * math.exp(min(2 * error, 20))
+    factor = math.exp(min(2 * abs(error), 20))
+    return n / factor, n * factor
   top = get('total') + 2 * get('total_se')
   low = _group(line) * (get('second') - top) / top if top > 0 else math.nan
   return (low if low > 0 else math.nan), math.inf
@@ -279,7 +290,7 @@ def _interval(line) -> tuple[float, float]:
 def _group(line) -> float:
   """Rollouts of a group, G of N = G (second - total) / total."""
   given = value(line.get('group'))
-  if given > 0:
+  if 0 < given < math.inf:
     return given
   n, total, second = (
     value(line.get(k)) for k in ('noise_scale', 'total', 'second')

@@ -128,11 +128,11 @@ class Rollouts:
     """Sets up the axis.
 
     Args:
-      values: of points; NaN, inf and 0 do not count.
+      values: of points; NaN, inf and those below 0.1 do not count.
       strip: what inf is called; '': no value is.
       above, below: room for words, as a share of the axis.
     """
-    good = [math.log10(v) for v in values if 0 < v < math.inf]
+    good = [math.log10(v) for v in values if 0.1 <= v < math.inf]
     low, high = (min(good), max(good)) if good else (1.0, 3.0)
     if high - low < 1:
       low, high = (low + high) / 2 - 0.5, (low + high) / 2 + 0.5

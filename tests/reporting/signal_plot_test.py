@@ -171,6 +171,14 @@ def test_infinite_and_unknown_numbers(tmp_path):
   assert not {'inf', 'nan'} & set(text)
 
 
+@pytest.mark.parametrize(
+  ('given', 'number'),
+  [('nan', NAN), ('inf', INF), (-1e300, -INF), ('x', NAN), (None, NAN), (2, 2)],
+)
+def test_numbers_of_a_line(given, number):
+  np.testing.assert_equal(signal_lines.value(given), number)
+
+
 def test_intervals():
   line = maps.line('outcome', p=0.1, n=300.0)
   low, high = signal_lines._interval(line)
