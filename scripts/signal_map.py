@@ -11,10 +11,22 @@ noise (`noise_scale`), how far problems agree (`omega`), and how well the signal
 points along the gradient of the pass rate (`root`). A signal is
 REWARD|ESTIMATOR|AGGREGATE|CREDIT on ENV, see rlvr_jax/signal_map/signals.py.
 
-Results are lines of DIR/signal.jsonl, and the pictures DIR/signal_map.svg and
-.png. Gradients are kept, as sketches, in DIR/signal/: run an interrupted
-command again to resume it; one with more signals reuses them.
+Results are lines of DIR/signal.jsonl, the pictures DIR/signal_map.svg and .png,
+and a section of DIR/report.html. Gradients are kept, as sketches, in
+DIR/signal/: run an interrupted command again to resume it; one with more
+signals reuses them.
 --config.key=value changes any key of the run's config, such as --config.env.
+
+    python scripts/signal_map.py --draw DIR [DIR ...] --out=FILE
+        [--labels=hard,hard,rare] [--x=KEY [--at=1,1,2]]
+
+draws FILE.svg and FILE.png of runs that were measured, in one picture. Runs
+with the same label are one, with the median of their seeds; without --labels
+those are whose directories differ in seed=N or sN alone. --x puts something
+else than the pass rate across: a key of the lines of signal.jsonl or of the
+run's config, a number in a spec, such as --x=env.depth, or, with --at, anything
+that is a number for each DIR. Checkpoints measured with several settings count
+with the newest.
 """
 
 import argparse
@@ -59,19 +71,58 @@ def parse(argv: Sequence[str]):
   return flags, config_lib.of_run(flags.workdir, overrides)
 
 
+def draw(argv: Sequence[str]) -> int:
+  """Draws the maps of several runs in one picture."""
+  from rlvr_jax.reporting import signal_lines, signal_plot
+
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  add = parser.add_argument
+  add('--draw', nargs='+', required=True, metavar='DIR', help='runs')
+  add('--out', required=True, metavar='FILE', help='without .svg or .png')
+  add('--labels', default='', metavar='NAME,NAME', help='one for each DIR')
+  add(
+    '--x', default=signal_lines.PASS_RATE, metavar='KEY', help='what is across'
+  )
+  add('--at', default='', metavar='N,N', help='of each DIR, for --x')
+  flags = parser.parse_args(argv)
+  labels = flags.labels.split(',') if flags.labels else ()
+  at = _numbers('at', flags.at, float) if flags.at else ()
+  drawn = signal_lines.read(flags.draw, labels, flags.x, at)
+  out = pathlib.Path(flags.out)
+  stem = out.with_suffix('') if out.suffix in ('.svg', '.png') else out
+  for path in signal_plot.save(drawn, stem):
+    print(f'Wrote {path}')
+  return 0
+
+
+def show(workdir: pathlib.Path) -> list[pathlib.Path]:
+  """Draws the map of a run and writes its report anew; the paths written."""
+  from rlvr_jax.reporting import report, signal_lines, signal_plot
+
+  drawn = signal_lines.read([workdir])
+  paths = signal_plot.save(drawn, workdir / 'signal_map') if drawn.cells else []
+  page = workdir / 'report.html'
+  if page.exists():
+    paths.append(report.build([workdir], page))
+  return paths
+
+
+def _numbers(flag, text, kind):
+  try:
+    return [kind(word) for word in text.split(',')]
+  except ValueError as e:
+    raise ValueError(
+      f'--{flag}={text!r}: write numbers with commas between them.'
+    ) from e
+
+
 def settings_of(flags, c):
   """The cell's `Settings` and the steps to measure. ValueError as for flags."""
   from rlvr_jax.signal_map import cell
 
-  def numbers(flag, text, kind):
-    try:
-      return [kind(word) for word in text.split(',')]
-    except ValueError as e:
-      raise ValueError(
-        f'--{flag}={text!r}: write numbers with commas between them.'
-      ) from e
-
-  between = numbers('pass_rate', flags.pass_rate, float)
+  between = _numbers('pass_rate', flags.pass_rate, float)
   if len(between) != 2:
     raise ValueError(f'--pass_rate={flags.pass_rate!r}: write LOW,HIGH.')
   group = flags.group or c.num_generations
@@ -91,13 +142,17 @@ def settings_of(flags, c):
     seed=flags.seed,
   )
   settings.check()
-  steps = numbers('steps', flags.steps, int) if flags.steps else [None]
+  steps = _numbers('steps', flags.steps, int) if flags.steps else [None]
   return settings, steps
 
 
 @config_lib.run_main
 def main(argv: Sequence[str]) -> int:
+  if any(word.partition('=')[0] == '--draw' for word in argv):
+    return draw(argv)
   flags, config = parse(argv)
+  import jax
+
   from rlvr_jax.signal_map import signal_map, signals
 
   settings, steps = settings_of(flags, config)
@@ -105,6 +160,9 @@ def main(argv: Sequence[str]) -> int:
   say = lambda text: print(text, flush=True)
   workdir = pathlib.Path(flags.workdir)
   signal_map.run(config, workdir, steps, chosen, settings, say)
+  if jax.process_index() == 0:
+    for path in show(workdir):
+      say(f'Wrote {path}')
   return 0
 
 

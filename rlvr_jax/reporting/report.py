@@ -20,6 +20,7 @@ from rlvr_jax.reporting import (
   pages,
   plots,
   run_writer,
+  signal_page,
   signal_panel,
 )
 from rlvr_jax.reporting import run_reader as runs_lib
@@ -65,6 +66,7 @@ def html(runs: Sequence[runs_lib.Run]) -> str:
     training=list(learning_curves.panels(groups)),
     bands=len(runs) > 1,
     evaluation=eval_page.section(groups),
+    signal_map=signal_page.section([r.folder for r in runs]),
     transcripts=_transcripts(groups),
     reproduce=_reproduce(groups),
   )

@@ -25,6 +25,7 @@ class Run(NamedTuple):
   other_evals: list[dict]  # with a `source` other than 'train'
   rollouts: list[dict]
   problems: list[str]
+  folder: pathlib.Path
 
 
 class Group(NamedTuple):
@@ -77,6 +78,7 @@ def read(folder: str | os.PathLike) -> Run:
     other_evals=[e for e in evals if not of_training(e)],
     rollouts=rollouts,
     problems=problems,
+    folder=folder,
   )
 
 

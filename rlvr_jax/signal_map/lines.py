@@ -22,6 +22,8 @@ FEWEST = 6  # problems of a bin that is measured on its own
 def lines(cell: Cell, signal: Signal) -> list[dict[str, Any]]:
   """A line for each bin of problems: see `measure.summary` and, besides,
 
+  group, rollouts
+                 of a group, and of the batch that root is of
   p, p_se        pass rate of the problems and its standard error over them
   reward, reward_std, agreement
                  of the signal's rewards, and their squared correlation with
@@ -47,6 +49,8 @@ def lines(cell: Cell, signal: Signal) -> list[dict[str, Any]]:
       {
         'signal': signal.name,
         'bin': name,
+        'group': result.group,
+        'rollouts': cell.settings.rollouts,
         'p': float(p[keep].mean()),
         'p_se': float(p[keep].std(ddof=1) / np.sqrt(keep.sum())),
         **values,

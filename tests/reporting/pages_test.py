@@ -57,6 +57,14 @@ def everything(x):
     'training': [figure],
     'bands': True,
     'evaluation': {'figures': [figure], 'head': [x], 'rows': [[x]]},
+    'signal_map': {
+      'figure': figure,
+      'sentence': x,
+      'caption': x,
+      'head': [x],
+      'rows': [[x]],
+      'words': [(x, x)],
+    },
     'transcripts': [{'label': x, 'note': x, 'questions': [asked]}],
     'reproduce': [(x, x, x)],
   }

@@ -238,7 +238,7 @@ def test_interval_over_seeds():
   # mean 0.5, sd 0.1, R 3: t(2, 0.975) = 4.302653, half = 0.248414.
   def run(a):
     evals = [{'step': 0, 'eval/accuracy': 0.0}, {'step': 9, 'eval/accuracy': a}]
-    return run_reader.Run('', {}, '', '', [], evals, [], [], [])
+    return run_reader.Run('', {}, '', '', [], evals, [], [], [], pathlib.Path())
 
   found = run_reader.accuracy([run(0.4), run(0.5), run(0.6)], True)
   np.testing.assert_allclose(found, [0.5, 0.251586, 0.748414], atol=1e-6)
