@@ -172,8 +172,8 @@ def test_every_group_is_live_where_other_terms_reach_it():
 def test_no_bit_of_anything_else_changes(monkeypatch, size, pack, changes):
   """Against the same program in which nothing is squared.
 
-  Compiled as in a run: with the flags of these tests XLA's matrix products
-  round differently where buffers lie elsewhere.
+  Compiled as in a run: with the flags of these tests the last bits of some
+  gradients differ.
   """
   flags = {
     'xla_backend_optimization_level': 3,
