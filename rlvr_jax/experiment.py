@@ -62,7 +62,7 @@ class Experiment:
   @functools.cached_property
   def tasks(self) -> Sequence[Task]:
     """Training tasks."""
-    return checks.training_tasks(self.config, self.labelled['train'])
+    return checks.training_tasks(self.config, self.labelled.get('train', ()))
 
   @functools.cached_property
   def eval_tasks(self) -> list[Task]:
