@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_limits, registry
+from rlvr_jax import config_limits, enums, registry
 from rlvr_jax.envs import dialogue
 from rlvr_jax.models import model_config, sharding
 from rlvr_jax.ops import estimators
@@ -333,3 +333,26 @@ def _check_disjoint(c, train: Sequence[Task], held_out: Sequence[Task]) -> None:
       "heart: give them disjoint parts of the data, or set eval.split='train' "
       'to measure that.'
     )
+
+
+def check_reward(
+  c: ml_collections.ConfigDict, reward: base.Reward, tasks: Sequence[Task]
+) -> None:
+  """Calls the reward once, so that it fails here and not after a compilation.
+
+  It gets the first two training tasks, each with an empty completion whose
+  verdict is WRONG; in a dialogue this is the only turn, and invalid. What it
+  gives is not looked at.
+
+  Raises:
+    ValueError: what `rewards.base.combine` refuses. Other exceptions pass.
+  """
+  rows = [tasks[i] for i in range(min(2, len(tasks)))]
+  empty = base.Transcript('', 1, enums.Stop.END, enums.Verdict.WRONG)
+  if base.needs_signals(c.reward_funcs):
+    empty = empty._replace(signals=base.Signals(0.0, 0.0, None))
+  if dialogue.is_dialogue(rows[0]):
+    turn = base.Turn(index=0, turns=1, kind='invalid', won=False, last=True)
+    empty = empty._replace(turn=turn)
+  with registry.naming('reward_funcs'):
+    reward(rows, [empty] * len(rows))

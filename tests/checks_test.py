@@ -11,6 +11,7 @@ from rlvr_jax import checks, registry
 from rlvr_jax.evaluation import evaluate
 from rlvr_jax.learner import programs
 from rlvr_jax.models import sharding
+from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Lazy, Task
 
 
@@ -209,3 +210,47 @@ def test_large_splits_are_compared_where_they_are_read():
     checks.check_tasks(BASE(), many, [many[7]], lambda task: [1], None)
   last = checks.CHECK_PROMPTS  # the first that is not
   checks.check_tasks(BASE(), many, [many[last]], lambda task: [1], None)
+
+
+@pytest.mark.parametrize(
+  ('result', 'says'),
+  [
+    (lambda tasks, rows: [0.5] * len(rows), 'returned 0.5 for a row'),
+    (lambda tasks, rows: rows, 'returned Transcript'),
+    (lambda tasks, rows: None, 'returned None'),
+    (
+      lambda tasks, rows: [base.RewardResult(1.0, {})] * bool(rows),
+      'returned 1 rows for 2 completions',
+    ),
+    (lambda tasks, rows: [float(r.completion) for r in rows], 'could not conv'),
+  ],
+)
+def test_a_reward_is_called_before_anything_compiles(result, says):
+  registry.register('reward', 'mine')(lambda t, r: result(t, r))
+  try:
+    c, tasks = BASE(), registry.get('env', 'arithmetic()')()['train']
+    c.reward_funcs = ('outcome', 'mine')
+    reward = base.build(c.reward_funcs, (1.0, 1.0))
+    with pytest.raises(ValueError, match="reward_funcs: Reward 'mine'") as e:
+      checks.check_reward(c, reward, tasks)
+    assert says in str(e.value)
+  finally:
+    del registry._FUNCTIONS['reward']['mine']
+
+
+@pytest.mark.parametrize(
+  ('env', 'specs'),
+  [
+    ('arithmetic()', ('outcome', 'format(boxed)', 'random', 'brier')),
+    ('arithmetic()', ('self_certainty', 'token_entropy', 'answer_probability')),
+    (
+      "guessing(world='attributes()')",
+      ('win', 'invalid', 'length', 'repeated'),
+    ),
+    ('steps(chain(depth=4))', ('similarity',)),
+  ],
+)
+def test_rewards_of_every_kind_can_be_called_at_start(env, specs):
+  c, tasks = BASE(), registry.get('env', env)()['train']
+  c.reward_funcs = specs
+  checks.check_reward(c, base.build(specs, [1.0] * len(specs)), tasks)
