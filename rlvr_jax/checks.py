@@ -1,7 +1,7 @@
 """Can this config work? Checks at start, before anything is computed."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_limits, registry
+from rlvr_jax import config_limits, enums, registry
 from rlvr_jax.envs import dialogue
 from rlvr_jax.models import model_config, sharding
 from rlvr_jax.ops import estimators
@@ -223,7 +223,34 @@ def check_dialogue(
 def environment(c: ml_collections.ConfigDict) -> Env:
   """The environment c.env: tasks by split. ValueError names the key."""
   with registry.naming('env', c.env):
-    return registry.get('env', c.env)()
+    env = registry.get('env', c.env)()
+    _check_env(env)
+    return env
+
+
+def _check_env(env: object) -> None:
+  """ValueError unless it maps names of splits to sequences of `Task`.
+
+  Of each split the first task is built.
+  """
+  rule = "an env returns {'train': tasks, 'test': tasks}, sequences of `Task`"
+  if not isinstance(env, Mapping):
+    raise ValueError(f'it returned {show(env)}: {rule}.')
+  for name, tasks in env.items():
+    if not isinstance(tasks, Sequence) or isinstance(tasks, str):
+      raise ValueError(f'its split {show(name)} is {show(tasks)}: {rule}.')
+    if not len(tasks):
+      continue
+    task = tasks[0]
+    if not isinstance(task, Task):
+      raise ValueError(f'{show(name)} has the task {show(task)}: {rule}.')
+    for field, value in task._asdict().items():
+      kind = Task.__annotations__[field]
+      if not isinstance(value, kind):
+        raise ValueError(
+          f'task {show(task.id)} has {field}={show(value)}, which must be of '
+          f'type {kind.__name__}.'
+        )
 
 
 def eval_tasks(c: ml_collections.ConfigDict, env: Env) -> list[Task]:
@@ -244,7 +271,16 @@ def eval_tasks(c: ml_collections.ConfigDict, env: Env) -> list[Task]:
 def training_tasks(
   c: ml_collections.ConfigDict, tasks: Sequence[Task]
 ) -> Sequence[Task]:
-  """The first c.train_tasks tasks, 0: all; ValueError if there are fewer."""
+  """The first c.train_tasks tasks, 0: all.
+
+  Raises:
+    ValueError: there are fewer, or none at all.
+  """
+  if not len(tasks):
+    raise ValueError(
+      f"env={show(c.env)} has no task in a split 'train': make one, or raise "
+      'the option that its size comes from.'
+    )
   if c.train_tasks > len(tasks):
     raise ValueError(
       f'train_tasks={c.train_tasks}: the train split of {c.env} has only '
@@ -280,9 +316,14 @@ def check_tasks(
 ) -> None:
   """ValueError for prompts or solutions that are too long or missing.
 
-  Checks the first CHECK_PROMPTS training tasks.
+  Checks the first CHECK_PROMPTS training tasks. They may hold no task that
+  the policy is evaluated on, with the same question and answer, unless
+  eval.split is 'train'. Dialogues may: a base model that knows the world is
+  trained on all its secrets.
   """
   first = [tasks[i] for i in range(min(len(tasks), CHECK_PROMPTS))]
+  if c.eval.split != 'train' and not dialogue.is_dialogue(tasks[0]):
+    _check_disjoint(c, first, eval_tasks)
   task_stream.check_prompts([*first, *eval_tasks], encode, c.max_prompt_length)
   if c.method == 'sft':
     if dialogue.is_dialogue(tasks[0]):
@@ -290,3 +331,42 @@ def check_tasks(
       episode.scripted_actor(scripts, tokenizer, episode_end.dialogue_limits(c))
     else:
       imitation.targets(first, tokenizer, c.max_completion_length)
+
+
+def _check_disjoint(c, train: Sequence[Task], held_out: Sequence[Task]) -> None:
+  """ValueError if a task of `held_out` is in `train` too."""
+  asked = {(t.question, t.answer): t for t in train}
+  both = [t for t in held_out if (t.question, t.answer) in asked]
+  if both:
+    t = both[0]
+    raise ValueError(
+      f'env={show(c.env)}: {len(both)} of {len(held_out)} tasks of '
+      f'{show(c.eval.split)} are in train too, such as {show(t.id)} and '
+      f'{show(asked[t.question, t.answer].id)}, {show(t.question)}. Splits '
+      'share no question, else an evaluation measures what was learnt by '
+      "heart: give them disjoint parts of the data, or set eval.split='train' "
+      'to measure that.'
+    )
+
+
+def check_reward(
+  c: ml_collections.ConfigDict, reward: base.Reward, tasks: Sequence[Task]
+) -> None:
+  """Calls the reward once, so that it fails here and not after a compilation.
+
+  It gets the first two training tasks, each with an empty completion whose
+  verdict is WRONG; in a dialogue this is the only turn, and invalid. What it
+  gives is not looked at.
+
+  Raises:
+    ValueError: what `rewards.base.combine` refuses. Other exceptions pass.
+  """
+  rows = [tasks[i] for i in range(min(2, len(tasks)))]
+  empty = base.Transcript('', 1, enums.Stop.END, enums.Verdict.WRONG)
+  if base.needs_signals(c.reward_funcs):
+    empty = empty._replace(signals=base.Signals(0.0, 0.0, None))
+  if dialogue.is_dialogue(rows[0]):
+    turn = base.Turn(index=0, turns=1, kind='invalid', won=False, last=True)
+    empty = empty._replace(turn=turn)
+  with registry.naming('reward_funcs'):
+    reward(rows, [empty] * len(rows))

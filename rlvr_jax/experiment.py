@@ -63,7 +63,7 @@ class Experiment:
   @functools.cached_property
   def tasks(self) -> Sequence[Task]:
     """Training tasks."""
-    return checks.training_tasks(self.config, self.labelled['train'])
+    return checks.training_tasks(self.config, self.labelled.get('train', ()))
 
   @functools.cached_property
   def stream(self) -> TaskStream:
@@ -235,6 +235,7 @@ def build(
   evaluate.check_keep_best(c, x.eval_tasks)
   read = resume.tasks_read(c, x.env, x.tasks, x.eval_tasks)
   resume.check_content(c, workdir, saved, read)
+  checks.check_reward(c, x.reward, x.tasks)
   checks.check_memory(c, x.architecture)
   read |= {} if x.teacher is None else x.teacher.read
   read |= {} if x.oracle is None else x.oracle.read

@@ -29,7 +29,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 
-from rlvr_jax import annotations
+from rlvr_jax import annotations, forms
 
 
 def _modules(folder: str, names: str) -> tuple[str, ...]:
@@ -74,6 +74,7 @@ def register(kind: str, name: str | None = None):
 
   def wrap(fn):
     key = name or fn.__name__
+    forms.check(kind, key, fn)
     known = _FUNCTIONS[kind].get(key, fn)
     where = lambda f: (f.__module__, f.__qualname__)
     if known is not fn and _first_stays:
@@ -189,7 +190,8 @@ def get(kind: str, spec: str) -> Callable:
       try:
         _TRIALS[kind](made)
       except TypeError as e:
-        raise ValueError(f'it cannot be called: {show(str(e))}') from e
+        why, rule = show(str(e)), forms.written(kind)
+        raise ValueError(f'it cannot be called: {why}; write {rule}.') from e
   return made
 
 
@@ -335,7 +337,7 @@ def parse(spec: str) -> tuple[str, list, dict]:
     args = [read(a) for a in node.args]
     kwargs = {k.arg: read(k.value) for k in node.keywords}
   except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
-    why = str(e)[:200]
+    why, rule = str(e)[:200], rule + forms.quoted(spec)[:200]
     raise ValueError(f'Bad spec {show(spec)} ({why}): {rule}.') from e
   return name[0], args, kwargs
 

@@ -33,6 +33,9 @@ class Lazy(Sequence[Task]):
 
   `of` is the data that they are built from, if any: tasks of another
   environment, or rows of a file. Digests cover it.
+
+  Raises:
+    ValueError: size is negative, or no integer.
   """
 
   def __init__(
@@ -41,7 +44,12 @@ class Lazy(Sequence[Task]):
     make: Callable[[int], Task],
     of: Sequence | None = None,
   ):
-    self._size = size
+    if not hasattr(size, '__index__') or size < 0:
+      raise ValueError(
+        f'Lazy(size={registry.show(size)}): a split has 0 tasks or more. Check '
+        'the options that its size comes from by `check_int` or `split_sizes`.'
+      )
+    self._size = operator.index(size)
     self._make = make
     self.of = of
 

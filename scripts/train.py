@@ -6,6 +6,7 @@ the config comes to, and stops; it needs no --workdir then.
 """
 
 import argparse
+import os
 import shlex
 import sys
 
@@ -48,7 +49,11 @@ def main(argv) -> int:
     parser.error('--workdir=DIR is needed, or --show.')
   config = config_lib.load(flags.config, overrides)
   if flags.show:
-    print(show(flags.config, config))
+    try:
+      print(show(flags.config, config), flush=True)
+    except BrokenPipeError:  # of `| head`, which has read enough
+      # Python flushes once more at its end, which would print a traceback.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   from rlvr_jax import recipes, train  # late: JAX takes a second to start
 

@@ -11,6 +11,8 @@ from rlvr_jax import checks, registry
 from rlvr_jax.evaluation import evaluate
 from rlvr_jax.learner import programs
 from rlvr_jax.models import sharding
+from rlvr_jax.rewards import base
+from rlvr_jax.tasks import Lazy, Task
 
 
 def check_algorithm(spec, size, **changes):
@@ -147,3 +149,108 @@ def test_the_split_to_evaluate_on(split, ids):
   config.eval.split = 'valid'
   with pytest.raises(ValueError, match=r'validation \(1 tasks\)'):
     checks.eval_tasks(config, env)
+
+
+TASK = Task('t-0', 'What is 1 + 1?', '2', 'math', {})
+
+
+@pytest.mark.parametrize(
+  ('env', 'says'),
+  [
+    ([TASK], r'it returned \[Task.*: an env returns .*sequences of `Task`'),
+    (None, 'it returned None: an env returns'),
+    ({'train': (t for t in [TASK])}, "split 'train' is <generator"),
+    ({'train': [TASK], 'test': 'abc'}, "split 'test' is 'abc'"),
+    ({'train': [tuple(TASK)]}, r"'train' has the task \('t-0'"),
+    ({'train': [TASK._replace(answer=2)]}, "'t-0' has answer=2, .* type str"),
+    ({'train': [TASK], 'test': [TASK._replace(data=None)]}, 'data=None'),
+  ],
+)
+def test_what_an_env_returns_is_checked(env, says):
+  registry.register('env', 'mine')(lambda: env)
+  try:
+    with pytest.raises(ValueError, match=f"env='mine': .*{says}"):
+      checks.environment(types.SimpleNamespace(env='mine'))
+  finally:
+    del registry._FUNCTIONS['env']['mine']
+
+
+def test_an_env_without_training_tasks_can_only_be_evaluated():
+  registry.register('env', 'mine')(lambda: {'test': [TASK], 'more': []})
+  c = types.SimpleNamespace(env='mine', train_tasks=0)
+  try:
+    assert checks.environment(c)['test'] == [TASK]
+  finally:
+    del registry._FUNCTIONS['env']['mine']
+  with pytest.raises(ValueError, match=r"env='mine' has no task in .* 'train'"):
+    checks.training_tasks(c, [])
+
+
+def test_questions_of_the_test_split_are_not_trained_on():
+  def check(train, held_out, split='test'):
+    c = BASE()
+    c.eval.split = split
+    checks.check_tasks(c, train, held_out, lambda task: [1], None)
+
+  tasks = [TASK._replace(id=f't-{i}', question=f'{i}?') for i in range(4)]
+  check(tasks[:2], tasks[2:])
+  with pytest.raises(
+    ValueError, match=r"1 of 2 .*such as 't-1' and 't-1', '1\?'"
+  ):
+    check(tasks[:2], tasks[1:3])
+  check(tasks, tasks[:2], 'train')
+  games = [t._replace(verifier='guessing') for t in tasks]
+  check(games, games)  # as with all_secrets
+  check(tasks, [t._replace(answer='another') for t in tasks])
+
+
+def test_large_splits_are_compared_where_they_are_read():
+  many = Lazy(10**9, lambda i: TASK._replace(id=str(i), question=f'{i}?'))
+  with pytest.raises(ValueError, match='1 of 1 tasks'):
+    checks.check_tasks(BASE(), many, [many[7]], lambda task: [1], None)
+  last = checks.CHECK_PROMPTS  # the first that is not
+  checks.check_tasks(BASE(), many, [many[last]], lambda task: [1], None)
+
+
+@pytest.mark.parametrize(
+  ('result', 'says'),
+  [
+    (lambda tasks, rows: [0.5] * len(rows), 'returned 0.5 for a row'),
+    (lambda tasks, rows: rows, 'returned Transcript'),
+    (lambda tasks, rows: None, 'returned None'),
+    (
+      lambda tasks, rows: [base.RewardResult(1.0, {})] * bool(rows),
+      'returned 1 rows for 2 completions',
+    ),
+    (lambda tasks, rows: [float(r.completion) for r in rows], 'could not conv'),
+  ],
+)
+def test_a_reward_is_called_before_anything_compiles(result, says):
+  registry.register('reward', 'mine')(lambda t, r: result(t, r))
+  try:
+    c, tasks = BASE(), registry.get('env', 'arithmetic()')()['train']
+    c.reward_funcs = ('outcome', 'mine')
+    reward = base.build(c.reward_funcs, (1.0, 1.0))
+    with pytest.raises(ValueError, match="reward_funcs: Reward 'mine'") as e:
+      checks.check_reward(c, reward, tasks)
+    assert says in str(e.value)
+  finally:
+    del registry._FUNCTIONS['reward']['mine']
+
+
+@pytest.mark.parametrize(
+  ('env', 'specs'),
+  [
+    ('arithmetic()', ('outcome', 'format(boxed)', 'random', 'brier')),
+    ('arithmetic()', ('self_certainty', 'token_entropy', 'answer_probability')),
+    (
+      "guessing(world='attributes()')",
+      ('win', 'invalid', 'length', 'repeated'),
+    ),
+    ('steps(chain(depth=4))', ('similarity',)),
+  ],
+)
+def test_rewards_of_every_kind_can_be_called_at_start(env, specs):
+  c, tasks = BASE(), registry.get('env', env)()['train']
+  c.reward_funcs = specs
+  checks.check_reward(c, base.build(specs, [1.0] * len(specs)), tasks)

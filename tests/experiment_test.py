@@ -22,7 +22,7 @@ def wrapped():
   """Environments of a config file, around those of the package."""
   for name, spec in (('games', 'guessing()'), ('sums', 'arithmetic()')):
     registry.register('env', name)(
-      lambda spec=spec: registry.get('env', spec)()
+      lambda *, spec=spec: registry.get('env', spec)()
     )
   yield
   for name in ('games', 'sums'):

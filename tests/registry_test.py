@@ -174,6 +174,49 @@ def test_a_name_cannot_be_taken_twice():
   assert registry.get('kl', 'k3').__name__ == 'k3'
 
 
+@pytest.mark.parametrize(
+  ('kind', 'fn', 'says'),
+  [
+    ('env', lambda n: {}, r'env .new. takes n by .*new\(\*, option: type'),
+    ('reward', lambda tasks, transcripts, limit=3: [], r'takes limit by posit'),
+    (
+      'estimator',
+      lambda score, valid, eps=1.0: score,
+      r'new\(score, valid, \*',
+    ),
+    ('kl', lambda a, b, c, d: a, 'takes c, d by position'),
+  ],
+)
+def test_an_option_without_a_star_is_refused_when_registered(kind, fn, says):
+  with pytest.raises(ValueError, match=says):
+    registry.register(kind, 'new')(fn)
+  assert 'new' not in registry.names(kind)
+
+
+def test_a_wrong_signature_is_told_the_right_one():
+  registry.register('reward', 'r_trl')(lambda completions: [])
+  registry.register('estimator', 'of_scores')(lambda score: score)
+  try:
+    refused('reward', 'r_trl', 'write reward(tasks, transcripts, *, option: t')
+    refused('estimator', 'of_scores', 'write estimator(score, valid, *, option')
+  finally:
+    del registry._FUNCTIONS['reward']['r_trl']
+    del registry._FUNCTIONS['estimator']['of_scores']
+
+
+@pytest.mark.parametrize(
+  ('spec', 'says'),
+  [
+    ('strategies(chars=0123abc)', "text goes in quotes: chars='0123abc'"),
+    ('jsonl(test_fraction=0.1, path=a/b.jsonl)', "path='a/b.jsonl'"),
+  ],
+)
+def test_text_that_needs_quotes_is_shown_with_them(spec, says):
+  with pytest.raises(ValueError, match='Bad spec') as info:
+    registry.parse(spec)
+  assert says in str(info.value)
+
+
 @pytest.fixture
 def outer():
   """A reward that takes rewards, for the time of a test."""

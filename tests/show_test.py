@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -85,3 +88,17 @@ def test_what_is_refused_is_printed_and_a_bug_keeps_its_traceback(capsys):
       status(bug)
   assert config.run_main(lambda argv: None)([]) == 0
   assert config.run_main(lambda argv: 3)([]) == 3
+
+
+def test_a_reader_that_has_read_enough_ends_it_quietly():
+  read, write = os.pipe()
+  os.close(read)
+  done = subprocess.run(
+    [sys.executable, 'scripts/train.py', f'--config={TINY}', '--show'],
+    cwd=ROOT,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+    stdout=write,
+    stderr=subprocess.PIPE,
+  )
+  os.close(write)
+  assert (done.returncode, done.stderr) == (0, b'')

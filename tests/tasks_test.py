@@ -79,6 +79,13 @@ def test_lazy_refuses_slices_and_negative_indices():
       tasks[bad]
 
 
+@pytest.mark.parametrize('size', [-1, 2.0, None, '3'])
+def test_a_split_has_a_size(size):
+  with pytest.raises(ValueError, match=r'0 tasks or more. Check .*split_sizes'):
+    Lazy(size, lambda i: i)
+  assert len(Lazy(0, lambda i: i)) == 0
+
+
 def test_split_sizes():
   sizes = lambda *args: split_sizes(*args, what='w')
   assert sizes(200, None, None) == (160, 40)

@@ -99,9 +99,36 @@ def _family(name: str) -> dict:
   return FAMILIES[name]
 
 
-def _model(family, layers, width, mlp, heads, kv_heads, vocab, **kw):
-  kw = _family(family) | {'head_dim': width // heads} | kw
-  theta = kw.pop('theta', 10_000.0)
+def _model(
+  family: str,
+  layers: int,
+  width: int,
+  mlp: int,
+  heads: int,
+  kv_heads: int,
+  vocab: int,
+  *,
+  max_position: int,
+  theta: float = 10_000.0,
+  **fields: Any,
+) -> ModelConfig:
+  """ModelConfig of a family by its sizes.
+
+  Args:
+    family: a key of FAMILIES, which fixes biases and norms.
+    layers, width: decoder blocks, and size of the residual stream.
+    mlp: width of the gated MLP.
+    heads, kv_heads: query heads, and key-value heads that they share.
+    vocab: rows of the embedding, padding included.
+    max_position: most tokens of a row.
+    theta: base of the rotary embedding; `rope=Rope(...)` for a scaled one.
+    **fields: others of `ModelConfig`. Defaults: head_dim width // heads,
+      norm_eps 1e-5, tied (head and embedding) True, init_std 0.02.
+
+  Raises:
+    ValueError: an unknown family, kv_heads no divisor of heads, odd head_dim.
+  """
+  fields = {'head_dim': width // heads, 'rope': Rope(theta=theta)} | fields
   return ModelConfig(
     family=family,
     num_layers=layers,
@@ -110,8 +137,8 @@ def _model(family, layers, width, mlp, heads, kv_heads, vocab, **kw):
     num_heads=heads,
     num_kv_heads=kv_heads,
     vocab_size=vocab,
-    rope=kw.pop('rope', Rope(theta=theta)),
-    **kw,
+    max_position=max_position,
+    **(_family(family) | fields),
   )
 
 

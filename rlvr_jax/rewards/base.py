@@ -5,8 +5,9 @@ A reward maps rows of text to a value and named parts. Correctness is a
 that shaping or weighting rewards cannot change the accuracy.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from rlvr_jax import annotations, enums, registry
@@ -174,7 +175,8 @@ def combine(
     ValueError: lengths differ or are 0, a name repeats, or a weight is not
       finite. From the returned function: the numbers of tasks and transcripts
       differ, or a function returns another number of rows or anything but
-      `RewardResult` (the message names the function).
+      `RewardResult`, or raises ValueError itself (the message names the
+    function). Other exceptions of a function pass, with a note that names it.
   """
   funcs, names, weights = tuple(funcs), tuple(names), tuple(weights)
   if not funcs or not len(funcs) == len(names) == len(weights):
@@ -196,7 +198,9 @@ def combine(
       )
     columns = []
     for name, func in zip(names, funcs):
-      rows = _rows(name, func(tasks, transcripts))
+      with _naming(name):
+        returned = func(tasks, transcripts)
+      rows = _rows(name, returned)
       if len(rows) != len(transcripts):
         raise ValueError(
           f'Reward {registry.show(name)} returned {len(rows)} rows for '
@@ -206,6 +210,22 @@ def combine(
     return [_add(names, weights, row) for row in zip(*columns)]
 
   return combined
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+  """Within it, an exception says which reward raised it.
+
+  Other types than ValueError are mistakes in a reward's code: they keep their
+  traceback, which scripts print with the note.
+  """
+  try:
+    yield
+  except Exception as e:
+    if type(e) is ValueError:
+      raise ValueError(f'Reward {registry.show(name)}: {e}') from e
+    e.add_note(f'Raised by reward {registry.show(name)}.')
+    raise
 
 
 def check_finite(**values: float) -> None:

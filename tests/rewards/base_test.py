@@ -182,3 +182,18 @@ def test_refusals_of_a_spec_name_the_key():
     assert spec in str(info.value)
   with pytest.raises(ValueError, match='reward_weights'):
     base.build(['outcome'], [1.0, 1.0])
+
+
+def test_what_a_reward_raises_names_it():
+  def raising(error):
+    def reward(tasks, transcripts):
+      raise error
+
+    return base.combine([const(1.0), reward], ['a', 'mine(x=1)'], [1.0, 1.0])
+
+  with pytest.raises(ValueError, match=r"Reward 'mine\(x=1\)': no label") as e:
+    raising(ValueError('no label'))([None], rows(V.WRONG))
+  assert isinstance(e.value.__cause__, ValueError)
+  with pytest.raises(KeyError) as e:
+    raising(KeyError('gold'))([None], rows(V.WRONG))
+  assert e.value.__notes__ == ["Raised by reward 'mine(x=1)'."]
