@@ -11,11 +11,16 @@ noise (`noise_scale`), how far problems agree (`omega`), and how well the signal
 points along the gradient of the pass rate (`root`). A signal is
 REWARD|ESTIMATOR|AGGREGATE|CREDIT on ENV, see rlvr_jax/signal_map/signals.py.
 
-Results are lines of DIR/signal.jsonl, the pictures DIR/signal_map.svg and .png,
-and a section of DIR/report.html. Gradients are kept, as sketches, in
-DIR/signal/: run an interrupted command again to resume it; one with more
-signals reuses them.
---config.key=value changes any key of the run's config, such as --config.env.
+--direct=N also computes the gradients of N batches of these problems by
+training's own code and compares their SNR with the predicted one. --predict=N
+tests the map: from the checkpoint, N times each, every signal takes real
+updates, and what the pass rate gains is held against the prediction.
+
+Results are lines of DIR/signal.jsonl, the pictures DIR/signal_map.svg and .png
+(of --predict: signal_predict), and a section of DIR/report.html. Gradients are
+kept, as sketches, in DIR/signal/: run an interrupted command again to resume
+it; one with more signals reuses them. --config.key=value changes any key of the
+run's config, such as --config.env.
 
     python scripts/signal_map.py --draw DIR [DIR ...] --out=FILE
         [--labels=hard,hard,rare] [--x=KEY [--at=1,1,2]]
@@ -67,6 +72,44 @@ def parse(argv: Sequence[str]):
   add('--sketch', default=4096, help='dimensions; 0: exact', **number)
   add('--split', default='train', metavar='SPLIT', help='of the problems')
   add('--seed', default=0, help='of problems, rollouts, groups', **number)
+  add(
+    '--direct',
+    default=0,
+    help="batches whose gradient training's own code computes; 0: none",
+    **number,
+  )
+  add(
+    '--predict',
+    default=0,
+    help='seeds of the prediction test; 0: none',
+    **number,
+  )
+  trial = '; prediction test'
+  add('--predict_prompts', default=16, help=f'of a batch{trial}', **number)
+  add(
+    '--predict_samples',
+    default=64,
+    help=f'of a problem, before and after{trial}',
+    **number,
+  )
+  add('--predict_updates', default=6, help=f'of adamw{trial}', **number)
+  add(
+    '--predict_optimizers',
+    default='fixed,adamw',
+    metavar='LIST',
+    help=f"one step of a given length, the run's optimiser{trial}",
+  )
+  real = dict(type=float, default=0.0, metavar='X')
+  add(
+    '--predict_length',
+    help=f'of the fixed step; 0: a gain of 0.1 along the gradient{trial}',
+    **real,
+  )
+  add(
+    '--predict_rate',
+    help=f"learning rate of adamw; 0: the run's{trial}",
+    **real,
+  )
   flags = parser.parse_args(rest)
   return flags, config_lib.of_run(flags.workdir, overrides)
 
@@ -146,6 +189,23 @@ def settings_of(flags, c):
   return settings, steps
 
 
+def trial_of(flags):
+  """The `trial.Settings` of the flags. ValueError as for flags."""
+  from rlvr_jax.signal_map import trial
+
+  tried = trial.Settings(
+    seeds=flags.predict,
+    prompts=flags.predict_prompts,
+    samples=flags.predict_samples,
+    optimizers=tuple(flags.predict_optimizers.split(',')),
+    updates=flags.predict_updates,
+    length=flags.predict_length,
+    rate=flags.predict_rate,
+  )
+  tried.check()
+  return tried
+
+
 @config_lib.run_main
 def main(argv: Sequence[str]) -> int:
   if any(word.partition('=')[0] == '--draw' for word in argv):
@@ -153,13 +213,19 @@ def main(argv: Sequence[str]) -> int:
   flags, config = parse(argv)
   import jax
 
-  from rlvr_jax.signal_map import signal_map, signals
+  from rlvr_jax.signal_map import direct, predict, signal_map, signals
 
   settings, steps = settings_of(flags, config)
   chosen = signals.parse_all(flags.signals, config)
   say = lambda text: print(text, flush=True)
   workdir = pathlib.Path(flags.workdir)
-  signal_map.run(config, workdir, steps, chosen, settings, say)
+  tried = trial_of(flags) if flags.predict else None
+  cell = (config, workdir, steps, chosen, settings)
+  signal_map.run(*cell, say)
+  if flags.direct:
+    direct.run(*cell, flags.direct, say)
+  if tried is not None:
+    predict.run(*cell, tried, say)
   if jax.process_index() == 0:
     for path in show(workdir):
       say(f'Wrote {path}')

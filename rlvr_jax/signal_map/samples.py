@@ -1,5 +1,6 @@
 """The rollouts of a cell: problems chosen by a pilot, many samples of each."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -48,7 +49,7 @@ def config_for(
   """
   rows = max(c.train_batch_size * c.num_generations, c.eval.batch_size)
   group = 1 if imitates else group
-  out = ml_collections.ConfigDict(c).unlock()
+  out = copy.deepcopy(c).unlock()
   out.update_from_flattened_dict(
     {
       'method': 'sft' if imitates else 'rl',

@@ -11,6 +11,7 @@ single steps of `steps(...)`; `sft` is imitation of the worked solutions of the
 tasks. '{best}' in a part stands for the best constant baseline of the cell.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -113,7 +114,7 @@ def _parse(text, c, best):
       )
     chosen[kind] = part
   parts = {k: chosen.get(k, d) for k, d in zip(KINDS, DEFAULTS)}
-  algo = ml_collections.ConfigDict(c.algo)
+  algo = copy.deepcopy(c.algo)
   with algo.unlocked():
     algo.update(
       estimate=parts['estimator'],

@@ -199,3 +199,10 @@ def test_settings_that_cannot_work(sums, changes, match):
   c, folder = sums
   with pytest.raises(ValueError, match=match):
     measured(c, folder, 'outcome', **changes)
+
+
+def test_the_runs_config_stays_as_it_is(sums):
+  c, folder = sums
+  before = config.to_json(c)
+  measured(c, folder, 'outcome|grpo,sft on chain(depth=1)')
+  assert config.to_json(c) == before
