@@ -337,11 +337,8 @@ def check_signals(
   """ValueError for a signal that this run cannot give."""
   for s in chosen:
     with registry.naming('signal', s.name):
-      wants = any(
-        registry.parse(spec)[0] == 'delta_belief'
-        for spec in signals.split(s.name.split(' on ')[0], '|')[1:]
-      )
-      if wants and not c.dialogue.belief:
+      wants_belief = registry.parse(s.credit)[0] == 'delta_belief'
+      if wants_belief and not c.dialogue.belief:
         raise ValueError(
           'it needs beliefs: set --config.dialogue.belief=current (or initial).'
         )

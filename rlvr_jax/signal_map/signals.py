@@ -36,7 +36,7 @@ class Signal(NamedTuple):
     name: as it was given.
     rewards, weights: specs of the rewards and their weights; () to imitate.
     algorithm: with credit, estimator and aggregate; no kl, no surrogate.
-    estimate: spec of the estimator.
+    estimate, credit: their specs.
     env: of the tasks; '' for the run's own.
     imitates: whether it is the imitation of solutions.
   """
@@ -46,6 +46,7 @@ class Signal(NamedTuple):
   weights: tuple[float, ...]
   algorithm: algorithms.Algorithm
   estimate: str
+  credit: str
   env: str
   imitates: bool
 
@@ -149,6 +150,7 @@ def _parse(text, c, best):
     weights=tuple(weights),
     algorithm=algorithm,
     estimate=parts['estimator'],
+    credit=parts['credit'],
     env=env[0] if env else '',
     imitates=imitates,
   )

@@ -115,7 +115,10 @@ def test_what_carries_no_signal_and_what_points_backwards(sums):
 
 def test_other_tasks_and_imitation(sums):
   c, folder = sums
-  text = 'outcome,outcome on arithmetic(max_value=3),sft on chain(depth=1)'
+  text = (
+    'outcome|baseline(value={best}),outcome on arithmetic(max_value=3),'
+    'sft on chain(depth=1)'
+  )
   made, out = measured(c, folder, text)
   assert set(made.sources) == {
     ('', False),

@@ -92,3 +92,10 @@ def test_which_rewards_are_used():
   some = [parse('outcome'), parse('inverse(majority)|rloo')]
   assert signals.needs(some, 'majority')
   assert not signals.needs(some, 'random')
+
+
+def test_the_best_baseline_takes_the_place_of_its_name():
+  c = common.base()
+  s = signals.parse('outcome|baseline(value={best})', c, 0.25)
+  assert s.estimate == 'baseline(value=0.25)'
+  assert s.name == 'outcome|baseline(value={best})'
