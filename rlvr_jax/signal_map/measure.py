@@ -192,9 +192,10 @@ def summary(
                G (second - total) / total, rollouts at which the SNR of a batch
                is 1; inf where total <= 0
     cos, cos_se, root, root_se, cos_within
-               the cosine with grad p (NaN where either norm is within two
-               standard errors of 0), cos sqrt(N / (N + noise_scale)), and the
-               cosine within problems, which weighs them as their gradients do
+               the cosine with grad p, cos sqrt(N / (N + noise_scale)), and the
+               cosine within problems, which weighs them as their gradients do.
+               cos is NaN where either norm is within two standard errors of 0,
+               root where that of grad p is: its direction is not known
     largest, tokens, problems
   """
   own_tasks = of.same is not None
@@ -216,14 +217,15 @@ def summary(
   errors = {
     k: _jackknife([[v[k] for v in part] for part in left_out]) for k in names
   }
-  sure = all(values[k] > 2 * errors[k] for k in ('total', 'ref_total'))
-  if not sure:
-    values['cos'] = values['cos_se'] = np.nan
-  else:
-    values['cos_se'] = errors['cos']
+  sure = {k: values[k] > 2 * errors[k] for k in ('total', 'ref_total')}
+  if not all(sure.values()):
+    values['cos'] = errors['cos'] = np.nan
+  if not sure['ref_total'] and values['second'] > 0:
+    values['root'] = errors['root'] = np.nan
   values |= {
     'total_se': errors['total'],
     'log_noise_scale_se': errors['log_noise_scale'],
+    'cos_se': errors['cos'],
     'root_se': errors['root'],
     'omega_se': errors['omega'],
     'largest': estimate.largest,
