@@ -8,7 +8,7 @@ CONTROLS = ('random', 'permuted', 'constant', 'inverse', 'incorrect')
 SILENT = ('random', 'permuted')
 
 _REWARDS = {
-  'answer_probability': "the policy's probability of its answer",
+  'answer_probability': 'confidence in its answer',
   'brier': 'calibrated confidence (Brier)',
   'confident': 'stated confidence',
   'constant': 'constant reward',
@@ -48,8 +48,12 @@ _PARTS = {
   'seq_mean_token_mean': 'mean over tokens',
   'seq_mean_token_sum': '',
   'stepwise': 'reward per turn',
+  'surprise_baseline': 'baseline by surprise',
   'token_mean': 'mean over all tokens',
 }
+# A form that is not used, such as that of a bad strategy: no control.
+_UNLIKE = re.compile(r'inverse\((?:reward=)?contains\((?:text=)?([^()]*)\)\)$')
+QUOTES = '\'"'
 FAMILIES = {
   'use': 'The same reward, used otherwise',
   'noise': 'Wrong verdicts',
@@ -93,13 +97,15 @@ def is_main(signal: str) -> bool:
 
 def family(signal: str) -> str:
   """'control', or a key of FAMILIES."""
-  if kind(signal) in CONTROLS:
-    return 'control'
   reward, rest, env = parts(signal)
+  if kind(signal) in CONTROLS and not _UNLIKE.match(reward):
+    return 'control'
   if env or any(_part(r) == _PARTS.get('stepwise') for r in rest):
     return 'taught'
   if reward == 'outcome':
     return 'use'
+  if _UNLIKE.match(reward):
+    return 'free'
   for name, rewards in _FAMILY.items():
     if kind(signal) in rewards:
       return name
@@ -138,6 +144,8 @@ def short(signal: str, main: str, shown: str) -> str:
 
 
 def _reward(spec):
+  if unlike := _UNLIKE.match(spec):
+    return f'no {unlike[1].strip(QUOTES)!r} in the text'
   known = _REWARDS.get(spec.partition('(')[0].strip(), '')
   options = spec.partition('(')[2]
   if '{reward}' in known:

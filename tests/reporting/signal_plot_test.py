@@ -398,3 +398,10 @@ def test_the_command_draws_several_runs(tmp_path, capsys):
   (run / 'report.html').write_text('old')
   assert script.show(run)[-1].name == 'report.html'
   assert 'Signal map' in (run / 'report.html').read_text()
+
+
+def test_a_form_that_is_not_used_is_no_control():
+  form = 'inverse(reward=contains(text=min))'
+  assert signal_names.name(form) == "no 'min' in the text"
+  assert signal_names.family(form) == 'free'
+  assert signal_names.family('inverse(reward=outcome)') == 'control'
