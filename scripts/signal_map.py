@@ -23,15 +23,15 @@ it; one with more signals reuses them. --config.key=value changes any key of the
 run's config, such as --config.env.
 
     python scripts/signal_map.py --draw DIR [DIR ...] --out=FILE
-        [--labels=hard,hard,rare] [--x=KEY [--at=1,1,2]]
+        [--labels=hard,hard,rare] [--x=KEY [--at=1,1,2]] [--table=LIST]
 
-draws FILE.svg and FILE.png of runs that were measured, in one picture. Runs
-with the same label are one, with the median of their seeds; without --labels
-those are whose directories differ in seed=N or sN alone. --x puts something
-else than the pass rate across: a key of the lines of signal.jsonl or of the
-run's config, a number in a spec, such as --x=env.depth, or, with --at, anything
-that is a number for each DIR. Checkpoints measured with several settings count
-with the newest.
+draws FILE.svg and FILE.png of runs that were measured, in one picture, and
+writes FILE.md, a table of signals. Runs with the same label are one, with the
+median of their seeds; without --labels those are whose directories differ in
+seed=N or sN alone. --x puts something else than the pass rate across: a key of
+the lines of signal.jsonl or of the run's config, a number in a spec, such as
+--x=env.depth, or, with --at, anything that is a number for each DIR.
+Checkpoints measured with several settings count with the newest.
 """
 
 import argparse
@@ -116,7 +116,13 @@ def parse(argv: Sequence[str]):
 
 def draw(argv: Sequence[str]) -> int:
   """Draws the maps of several runs in one picture."""
-  from rlvr_jax.reporting import signal_lines, signal_plot
+  from rlvr_jax.reporting import (
+    pages,
+    signal_lines,
+    signal_plot,
+    signal_table,
+  )
+  from rlvr_jax.signal_map import signals
 
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -129,13 +135,18 @@ def draw(argv: Sequence[str]) -> int:
     '--x', default=signal_lines.PASS_RATE, metavar='KEY', help='what is across'
   )
   add('--at', default='', metavar='N,N', help='of each DIR, for --x')
+  add('--table', metavar='LIST', help='signals beside outcome, in FILE.md')
   flags = parser.parse_args(argv)
   labels = flags.labels.split(',') if flags.labels else ()
   at = _numbers('at', flags.at, float) if flags.at else ()
   drawn = signal_lines.read(flags.draw, labels, flags.x, at)
   out = pathlib.Path(flags.out)
   stem = out.with_suffix('') if out.suffix in ('.svg', '.png') else out
-  for path in signal_plot.save(drawn, stem):
+  paths = list(signal_plot.save(drawn, stem))
+  if flags.table is not None:
+    named = [s for s in signals.split(flags.table, ',') if s]
+    paths.append(pages.save(f'{stem}.md', signal_table.table(drawn, named)))
+  for path in paths:
     print(f'Wrote {path}')
   return 0
 

@@ -18,6 +18,7 @@ from rlvr_jax.reporting import (
   signal_page,
   signal_plot,
   signal_story,
+  signal_table,
 )
 
 _HERE = pathlib.Path(__file__).parent
@@ -405,3 +406,22 @@ def test_a_form_that_is_not_used_is_no_control():
   assert signal_names.name(form) == "no 'min' in the text"
   assert signal_names.family(form) == 'free'
   assert signal_names.family('inverse(reward=outcome)') == 'control'
+
+
+def test_the_table_has_a_row_for_each_checkpoint(tmp_path):
+  steps = {0: (0.05, 254, 0.2), 20: (0.5, math.inf, 0.0)}
+  drawn = signal_lines.read([maps.run(tmp_path / 'hard', steps)])
+  head, rule, first, last = signal_table.table(
+    drawn, ['majority', 'sft']
+  ).splitlines()
+  assert rule == '|' + ' --- |' * 8
+  assert 'majority answer' in head
+  cells = [c.strip() for c in first.strip('|').split('|')]
+  assert cells[:3] == ['hard', '0', '0.050']
+  assert cells[4] == '0.200 ± 0.040'
+  assert cells[5].startswith('254 (')
+  assert cells[5].endswith('), +0.71')
+  assert cells[6].startswith('229, -0')  # .9 times 254, the other way
+  assert last.split('|')[6].strip().startswith('not found')
+  with pytest.raises(ValueError, match='No checkpoint has the signal'):
+    signal_table.table(drawn, ['formt'])
