@@ -10,6 +10,7 @@ from rlvr_jax.verifiers import (
   countdown_expression,
   gym_scorers,
   pool,
+  program_tests,
   step_text,
 )
 from rlvr_jax.verifiers.extraction import extract
@@ -43,6 +44,7 @@ def verify(
     step: `answer`, the expert's step; CORRECT if the text after the thought
       (`step_text.step`) has the same words.
     exact: `answer`; CORRECT if the same words follow the last ####.
+    program: `data['tests']` (see `program_tests.verify`).
 
   Args:
     tasks: n tasks; their verifiers may differ.
@@ -60,19 +62,9 @@ def verify(
       differ, a gold answer cannot be read, reasoning-gym is not installed, or
       one of its generators is refused.
   """
-  if len(tasks) != len(completions):
-    raise ValueError(
-      f'{len(tasks)} tasks for {len(completions)} completions: give the task '
-      'of each completion.'
-    )
+  _check(tasks, completions)
   rows: dict[str, list[int]] = {}
   for i, task in enumerate(tasks):
-    if task.verifier not in VERIFIERS:
-      raise ValueError(
-        f'Task {task.id!r} has the unknown verifier {task.verifier!r}.'
-        f'{registry.nearest(task.verifier, VERIFIERS)} '
-        f'Known: {", ".join(VERIFIERS)}.'
-      )
     rows.setdefault(task.verifier, []).append(i)
   out: list = [None] * len(tasks)
   for name, indices in rows.items():
@@ -116,6 +108,21 @@ def fallback(
   for i, unmarked in zip(rows, flags, strict=True):
     out[i] = unmarked
   return out
+
+
+def _check(tasks: Sequence[Task], completions: Sequence[str]) -> None:
+  if len(tasks) != len(completions):
+    raise ValueError(
+      f'{len(tasks)} tasks for {len(completions)} completions: give the task '
+      'of each completion.'
+    )
+  for task in tasks:
+    if task.verifier not in VERIFIERS:
+      raise ValueError(
+        f'Task {task.id!r} has the unknown verifier {task.verifier!r}.'
+        f'{registry.nearest(task.verifier, VERIFIERS)} '
+        f'Known: {", ".join(VERIFIERS)}.'
+      )
 
 
 def _math(
@@ -232,10 +239,23 @@ def _exact(
   return out
 
 
+def _program(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  timeout_s: float,
+  late: set[int],
+) -> list[enums.Verdict]:
+  return [
+    program_tests.verify(task.data['tests'], text)
+    for task, text in zip(tasks, completions)
+  ]
+
+
 VERIFIERS = {
   'math': _math,
   'countdown': _countdown,
   'reasoning_gym': _reasoning_gym,
   'step': _step,
   'exact': _exact,
+  'program': _program,
 }
