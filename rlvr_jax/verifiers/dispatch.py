@@ -8,6 +8,7 @@ from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import (
   answer,
   countdown_expression,
+  feedback_text,
   gym_scorers,
   pool,
   program_tests,
@@ -107,6 +108,63 @@ def fallback(
   )
   for i, unmarked in zip(rows, flags, strict=True):
     out[i] = unmarked
+  return out
+
+
+def feedback(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  verdicts: Sequence[enums.Verdict],
+  *,
+  truncated: Sequence[bool] | None = None,
+  rules: extract.Rules = extract.RULES,
+  gold: bool = False,
+  hidden_tests: bool = False,
+) -> list[str]:
+  """Says of each completion what is wrong with it.
+
+  One or two sentences, at most `feedback_text.LONGEST` characters, a function
+  of the arguments alone. They cost what parsing costs: no worker is asked. By
+  verifier:
+    math: the answer that was read, and the first false equality of numbers.
+    countdown: what the expression comes to, and numbers against the rule.
+    reasoning_gym: the answer that was read.
+    step: the first word that differs.
+    exact: of a chain (`envs.chain`), the first wrong step or digit; else the
+      answer that was read.
+    program: why it cannot be read, or the first test that fails, with a fault
+      (word, step, stack) or with the outputs.
+
+  Args:
+    tasks, completions, truncated, rules: as for `verify`.
+    verdicts: n, what `verify` returned.
+    gold: whether the gold answer is added to each feedback. Without it no
+      feedback contains it, unless the question or the completion does.
+    hidden_tests: whether a program is told tests that its question does not
+      show.
+
+  Returns:
+    n texts; '' for a CORRECT completion. They quote completions, so they hold
+    whatever a model wrote: text from a stranger, like the completions.
+
+  Raises:
+    ValueError: unknown verifier, or the lengths differ.
+  """
+  _check(tasks, completions)
+  cut = [False] * len(tasks) if truncated is None else truncated
+  out = []
+  for task, text, verdict, is_cut in zip(
+    tasks, completions, verdicts, cut, strict=True
+  ):
+    if verdict == enums.Verdict.CORRECT:
+      out.append('')
+      continue
+    asked = feedback_text.Asked(verdict, bool(is_cut), rules, hidden_tests)
+    said = feedback_text.FEEDBACK[task.verifier](task, text, asked)
+    said = feedback_text.limited(said)
+    if gold:
+      said = f'{said} A right answer is: {task.answer}'.strip()
+    out.append(said)
   return out
 
 
