@@ -19,7 +19,7 @@ class Task(NamedTuple):
   id: str  # unique in its environment, such as 'train-17'
   question: str  # text of the user message
   answer: str  # gold answer
-  verifier: str  # 'math', 'countdown' or 'reasoning_gym'
+  verifier: str  # a name of `verifiers.dispatch`, or a dialogue's game
   # Extra inputs of the verifier; 'solution': a demonstration to imitate.
   data: dict
 

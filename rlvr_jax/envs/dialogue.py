@@ -67,6 +67,25 @@ def information(task: Task, messages: Sequence[str]) -> list[float] | None:
   return _game(task).information(task, messages)
 
 
+def feedback(
+  task: Task, messages: Sequence[str], replies: Sequence[Reply]
+) -> str:
+  """Says which rules the policy's messages broke, by turn, counted from 1.
+
+  A function of the arguments alone, at most 400 characters. It says nothing of
+  the true answer that the replies do not say.
+
+  Args:
+    messages, replies: K of each.
+
+  Returns:
+    Sentences; '' for a game that is won, or if nothing is to be said.
+  """
+  if replies and replies[-1].won:
+    return ''
+  return _game(task).feedback(task, messages, replies)
+
+
 def judge_prompt(task: Task, messages: Sequence[str]) -> list[dict[str, str]]:
   """Returns a chat prompt that has a language model reply to messages[-1]."""
   return _game(task).judge_prompt(task, messages)

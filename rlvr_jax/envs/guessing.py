@@ -37,6 +37,7 @@ WORLDS = {
   'words': 'rlvr_jax.envs.worlds.words',
 }
 LONGEST = 400  # characters of a message; longer ones are invalid
+_SAID = 5  # most turns that a feedback names
 
 
 class World(NamedTuple):
@@ -338,6 +339,43 @@ def information(task: Task, messages: Sequence[str]) -> list[float] | None:
 def _entropy(p: float) -> float:
   """Entropy of Bernoulli(p), bits."""
   return sum(-x * math.log2(x) for x in (p, 1 - p) if 0 < x < 1)
+
+
+def feedback(
+  task: Task, messages: Sequence[str], replies: Sequence[dialogue.Reply]
+) -> str:
+  """Which turns were wasted, at most five; see `dialogue.feedback`.
+
+  Invalid, repeated, or, where all replies are the table's, with a reply that
+  earlier ones had settled.
+  """
+  w, kinds = world(task.data['world']), [r.kind for r in replies]
+  by_table = bool(w.attributes) and kinds == [
+    reply(task, messages[: k + 1]).kind for k in range(len(messages))
+  ]
+  gains = information(task, messages) if by_table else None
+  read = [_read(task, m) for m in messages]
+  out: list[str] = []
+  for k, kind in enumerate(kinds):
+    turn = f'Turn {k + 1}'
+    if kind == 'invalid':
+      out.append(f'{turn} is invalid: it {_fault(w, messages[k].strip())}.')
+    elif kind == 'repeated':
+      known = by_table and read.index(read[k]) + 1
+      out.append(f'{turn} repeats {f"turn {known}" if known else "another"}.')
+    elif gains is not None and not gains[k]:
+      out.append(f'{turn} was settled by earlier replies.')
+  if len(out) > _SAID:
+    out[_SAID:] = [f'{len(out) - _SAID} more turns were wasted.']
+  return ' '.join(out) or f'The secret was not named in {len(kinds)} turns.'
+
+
+def _fault(w: World, message: str) -> str:
+  if len(message) > LONGEST:
+    return f'has more than {LONGEST} characters'
+  if message and w.attributes and len(w.read(message)) > 1:
+    return 'has several meanings'
+  return 'is neither one question nor one guess' if message else 'is empty'
 
 
 ##### a language model as the oracle #####

@@ -55,6 +55,9 @@ class Transcript(NamedTuple):
   fallback: bool = False  # the verified answer was not marked as final
   timed_out: bool = False  # verification reached its time limit
   rules: extract.Rules = extract.RULES  # used to extract the answer
+  # What is wrong with the completion, '' for nothing; None if nobody asked.
+  # May quote the completion.
+  feedback: str | None = None
 
   @property
   def cut(self) -> bool:

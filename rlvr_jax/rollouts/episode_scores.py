@@ -34,14 +34,21 @@ def grade(
   return [[next(results) for _ in e.messages] for e in episodes]
 
 
-def transcript(e: Episode) -> base.Transcript:
-  """The whole episode as one completion: the policy's messages, one a line."""
+def transcript(e: Episode, feedback: bool = False) -> base.Transcript:
+  """The whole episode as one completion: the policy's messages, one a line.
+
+  Args:
+    feedback: whether it says which rules were broken: `dialogue.feedback`.
+  """
   return base.Transcript(
     completion='\n'.join(e.messages),
     num_tokens=sum(e.counts),
     stop=e.stops[-1] if e.stops else enums.Stop.NONE,
     verdict=e.verdict,
     kinds=tuple(r.kind for r in e.replies),
+    feedback=dialogue.feedback(e.task, e.messages, e.replies)
+    if feedback
+    else None,
   )
 
 
@@ -90,6 +97,7 @@ def collect(
   group: int,
   max_turns: int,
   columns: int,
+  feedback: bool = False,
 ) -> groups.Collected:
   """Finished episodes and their rewards as groups: see `groups.Collected`.
 
@@ -99,6 +107,7 @@ def collect(
     belief: f32[B,K+1], or None.
     max_turns: K.
     columns: T.
+    feedback: see `transcript`.
   """
   b = len(episodes)
   reward = np.zeros((b, max_turns), np.float32)
@@ -123,7 +132,7 @@ def collect(
     tasks=[e.task for e in episodes[::group]],
     rollout=rollout,
     score=score,
-    transcripts=lists([transcript(e) for e in episodes]),
+    transcripts=lists([transcript(e, feedback) for e in episodes]),
     results=lists([total(turns) for turns in results]),
     episodes=lists(rows),
     log_fields=lists([record(*row) for row in rows]),

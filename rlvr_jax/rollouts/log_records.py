@@ -22,6 +22,7 @@ def lines(collected: groups.Collected, split: str, limit: int) -> list[dict]:
 
 def record(task: Task, t: base.Transcript, split: str) -> dict:
   """The fields of rollouts.jsonl for one completion."""
+  feedback = {} if t.feedback is None else {'feedback': t.feedback}
   return {
     'split': split,
     'id': task.id,
@@ -33,4 +34,5 @@ def record(task: Task, t: base.Transcript, split: str) -> dict:
     'fallback': t.fallback,
     'timed_out': t.timed_out,
     'stop': t.stop.name,
+    **feedback,
   }

@@ -82,6 +82,7 @@ def transcribe(
   tokenizer: Tokenizer,
   timeout_s: float,
   rules: extract.Rules = extract.RULES,
+  feedback: bool = False,
 ) -> tuple[list[Task], list[base.Transcript]]:
   """The task and the verified transcript of each of the B = P*G rows.
 
@@ -89,6 +90,7 @@ def transcribe(
     sampled: host arrays.
     timeout_s: seconds that the verification of one completion may take.
     rules: how the final answer is found in a completion.
+    feedback: whether transcripts say what is wrong: see `dispatch.feedback`.
   """
   group = len(sampled.tokens) // len(tasks)
   texts = [
@@ -109,6 +111,11 @@ def transcribe(
   fallbacks = dispatch.fallback(
     row_tasks, texts, truncated=truncated, rules=rules
   )
+  said: Sequence[str | None] = [None] * len(texts)
+  if feedback:
+    said = dispatch.feedback(
+      row_tasks, texts, verdicts, truncated=truncated, rules=rules
+    )
   return row_tasks, [
     base.Transcript(
       text,
@@ -119,6 +126,7 @@ def transcribe(
       timed_out=i in timed_out,
       rules=rules,
       prefill=tokenizer.prefill,
+      feedback=said[i],
     )
     for i, (text, size, stop, verdict, fallback) in enumerate(
       zip(texts, sampled.length, sampled.stop, verdicts, fallbacks, strict=True)
@@ -156,6 +164,7 @@ def collect(
   max_prompt_length: int,
   timeout_s: float,
   rules: extract.Rules = extract.RULES,
+  feedback: bool = False,
   greedy: Callable | None = None,
   policy_outputs: Callable[[types.Rollout], token_logprobs.Outputs]
   | None = None,
@@ -167,7 +176,7 @@ def collect(
     sample: (prompt i32[P,S], length i32[P]) -> Sampled of host arrays, `group`
       rows per prompt.
     encode: task -> prompt ids.
-    timeout_s, rules: see `transcribe`.
+    timeout_s, rules, feedback: see `transcribe`.
     greedy: like `sample`, one greedy row per prompt; its rewards become
       `score.greedy`, 0 for a refused row.
     policy_outputs: the policy's outputs on a rollout's rows; given if a reward
@@ -182,7 +191,7 @@ def collect(
   greedy_sampled = None if greedy is None else greedy(prompt, length)
   clock('rollout')
   row_tasks, transcripts = transcribe(
-    tasks, sampled, tokenizer, timeout_s, rules
+    tasks, sampled, tokenizer, timeout_s, rules, feedback
   )
   rollout = to_rollout(prompt, length, sampled, group)
   if policy_outputs is not None:

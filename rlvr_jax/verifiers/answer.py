@@ -28,6 +28,7 @@ Conventions (those on which graders differ are options: `rules.Rules`):
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 from rlvr_jax import enums
@@ -130,16 +131,50 @@ def unmarked(
 
   Arguments as for `verify`.
   """
+  found = _found(golds, completions, truncated, rules)
+  return [x is not None and not x.marked for x in found]
+
+
+def stated(
+  golds: Sequence[str],
+  completions: Sequence[str],
+  *,
+  truncated: Sequence[bool] | None = None,
+  rules: extract.Rules = extract.RULES,
+) -> list[str | None]:
+  """Returns the text that `verify` takes for the answer of each completion.
+
+  None if there is none, or it is too long. Arguments as for `verify`.
+  """
+  found = _found(golds, completions, truncated, rules)
+  return [x and x.text for x in found]
+
+
+def _found(
+  golds: Sequence[str],
+  completions: Sequence[str],
+  truncated: Sequence[bool] | None,
+  rules: extract.Rules,
+) -> list[extract.Found | None]:
   truncated = _truncated_flags(truncated, len(golds))
   expected = {gold: _expected(_read_gold(gold)) for gold in set(golds)}
-  out = []
+  out: list = []
   for gold, text, cut in zip(golds, completions, truncated, strict=True):
     try:
-      found = extract.find(text, expected[gold], rules, cut=cut)
+      out.append(extract.find(text, expected[gold], rules, cut=cut))
     except extract.TooLong:
-      found = None
-    out.append(found is not None and not found.marked)
+      out.append(None)
   return out
+
+
+def gold_values(gold: str) -> list[Fraction]:
+  """Returns the numbers that a gold answer means, none if it is no number."""
+  number = _read_gold(gold).number
+  if number is None:
+    return []
+  return (
+    [number.value, number.value / 100] if number.percent else [number.value]
+  )
 
 
 def check_gold(gold: str) -> None:

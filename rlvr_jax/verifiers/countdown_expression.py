@@ -49,6 +49,9 @@ _SPELLING = {
 }
 _REPLACE = re.compile('|'.join(map(re.escape, _SPELLING)))
 _TOKEN = re.compile(r'\s*(\d{1,9}(?![\d.])|\\frac(?![a-zA-Z])|[-+*/()\[\]{}])')
+_DECIMAL_TOKEN = re.compile(
+  r'\s*([0-9]{0,9}\.[0-9]{1,9}(?![0-9.])|[0-9]{1,9}(?![0-9.])|[-+*/()])'
+)
 _CLOSES = {'(': ')', '[': ']', '{': '}'}
 # A stretch of a line that could be an expression.
 _STRETCH = re.compile(r'(?:[-+*/()\[\]{}=\d\s]|\\frac(?![a-zA-Z]))+')
@@ -83,19 +86,11 @@ def verify(
   Raises:
     ValueError: unknown `use`.
   """
-  if use not in USES:
-    raise ValueError(f'use={use!r}: choose one of {", ".join(USES)}.')
-  completion = extract.reply(completion)
+  _check_use(use)
   try:
-    text = extract.tagged(completion)
-    inner = extract.boxed(text or completion)
-    if inner is not None:
-      text = inner
-    text = _expression(completion) if text is None else _respell(text)
+    text = read(completion)
     if not text:
       return enums.Verdict.NO_ANSWER
-    if len(text) > SIZE:
-      return enums.Verdict.UNVERIFIABLE
     left, *right = text.rstrip(' .').split('=')
     value, used = evaluate(left)
     reached = value == target
@@ -105,13 +100,114 @@ def verify(
     return enums.Verdict.UNVERIFIABLE
   except (ValueError, ZeroDivisionError):
     return enums.Verdict.WRONG
-  given, taken = collections.Counter(numbers), collections.Counter(used)
-  allowed = taken == given if use == 'exactly_once' else taken <= given
+  allowed = not _misused(numbers, used, use)
   return enums.Verdict.CORRECT if reached and allowed else enums.Verdict.WRONG
 
 
-def evaluate(text: str) -> tuple[Fraction, list[int]]:
-  """Returns the exact value of an expression and its numbers in order.
+def feedback(
+  numbers: Sequence[int],
+  target: int,
+  completion: str,
+  *,
+  use: str = 'exactly_once',
+) -> str:
+  """Says what is wrong with the expression in a completion; '' if nothing is.
+
+  Arguments and errors as for `verify`. What it comes to, then which numbers
+  are used too often, are not among those given, or are not used.
+  """
+  _check_use(use)
+  try:
+    text = read(completion)
+    if not text:
+      return 'No expression was found.'
+    left, *right = text.rstrip(' .').split('=')
+    value, used = evaluate(left)
+  except extract.TooLong:
+    return f'The expression has more than {SIZE} characters.'
+  except RecursionError:
+    return f'The expression is nested deeper than {DEPTH}.'
+  except ZeroDivisionError:
+    return 'The expression divides by 0.'
+  except ValueError as e:
+    return f'The expression cannot be read: {e}'
+  parts = []
+  if value != target:
+    parts.append(f'The expression comes to {show(value)}, not {target}.')
+  parts += _misused(numbers, used, use)
+  if right and not parts:
+    try:
+      stated = len(right) == 1 and evaluate(right[0])[0] == target
+    except (ValueError, ZeroDivisionError, RecursionError):
+      stated = False
+    if not stated:
+      parts.append(f'What follows the sign = is not {target}.')
+  return ' '.join(parts)
+
+
+def read(completion: str) -> str | None:
+  """Returns the expression in a completion; None or '' if there is none.
+
+  Raises:
+    extract.TooLong: it has more than `SIZE` characters.
+  """
+  completion = extract.reply(completion)
+  text = extract.tagged(completion)
+  inner = extract.boxed(text or completion)
+  if inner is not None:
+    text = inner
+  text = _expression(completion) if text is None else respell(text)
+  if text and len(text) > SIZE:
+    raise extract.TooLong
+  return text
+
+
+def show(value: Fraction) -> str:
+  """Writes a number; of a long one, its length."""
+  text = str(value)
+  return text if len(text) <= 30 else f'a number of {len(text)} characters'
+
+
+def _check_use(use: str) -> None:
+  if use not in USES:
+    raise ValueError(f'use={use!r}: choose one of {", ".join(USES)}.')
+
+
+def _misused(
+  numbers: Sequence[int], used: Sequence[int], use: str
+) -> list[str]:
+  """A sentence for each number that breaks the rule; none if none does."""
+  given, taken = collections.Counter(numbers), collections.Counter(used)
+  times = lambda n: 'once' if n == 1 else 'twice' if n == 2 else f'{n} times'
+  out = []
+  for number in sorted(taken):
+    if number not in given:
+      out.append(f'{number} is not among the numbers given.')
+    elif taken[number] > given[number]:
+      out.append(
+        f'{number} is used {times(taken[number])} but given '
+        f'{times(given[number])}.'
+      )
+  for number in sorted(given):
+    if use == 'exactly_once' and taken[number] < given[number]:
+      missing = given[number] - taken[number]
+      out.append(
+        f'{number} is not used.'
+        if missing == given[number]
+        else f'{number} is used {times(taken[number])} but given '
+        f'{times(given[number])}.'
+      )
+  return out
+
+
+def evaluate(
+  text: str, *, decimals: bool = False
+) -> tuple[Fraction, list[int]]:
+  """Returns the exact value of an expression and its integers in order.
+
+  Args:
+    text: the expression.
+    decimals: whether 0.5 and .5 are numbers too.
 
   Raises:
     ValueError: not in the grammar.
@@ -120,8 +216,9 @@ def evaluate(text: str) -> tuple[Fraction, list[int]]:
   """
   tokens, at = [], 0
   text = text.rstrip()
+  token = _DECIMAL_TOKEN if decimals else _TOKEN
   while at < len(text):
-    match = _TOKEN.match(text, at)
+    match = token.match(text, at)
     if match is None:
       raise ValueError(f'{text[at : at + 20]!r} is not arithmetic.')
     tokens.append(match[1])
@@ -161,6 +258,8 @@ def _signed(tokens: list[str], at: int, depth: int) -> tuple[Fraction, int]:
     return (value if token == '+' else -value), at
   if token.isdigit():
     return Fraction(int(token)), at + 1
+  if '.' in token:
+    return Fraction(token), at + 1
   if token == '\\frac':
     top, at = _group(tokens, at + 1, depth)
     bottom, at = _group(tokens, at, depth)
@@ -178,7 +277,8 @@ def _group(tokens: list[str], at: int, depth: int) -> tuple[Fraction, int]:
   return value, at + 1
 
 
-def _respell(text: str) -> str:
+def respell(text: str) -> str:
+  """Writes the operators of LaTeX and Unicode as + - * /."""
   return _REPLACE.sub(lambda m: _SPELLING[m[0]], text).strip()
 
 
@@ -187,7 +287,7 @@ def _expression(text: str) -> str | None:
   for line in reversed(text[-extract.TAIL :].splitlines()):
     if not any(c.isdigit() for c in line):
       continue
-    line = _respell(line.replace('**', ' '))
+    line = respell(line.replace('**', ' '))
     stretches = [_TRIM.sub('', m[0]) for m in _STRETCH.finditer(line)]
     stretches = [s for s in stretches if _OPERATION.search(s)]
     if stretches:

@@ -8,8 +8,10 @@ from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import (
   answer,
   countdown_expression,
+  feedback_text,
   gym_scorers,
   pool,
+  program_tests,
   step_text,
 )
 from rlvr_jax.verifiers.extraction import extract
@@ -43,6 +45,7 @@ def verify(
     step: `answer`, the expert's step; CORRECT if the text after the thought
       (`step_text.step`) has the same words.
     exact: `answer`; CORRECT if the same words follow the last ####.
+    program: `data['tests']` (see `program_tests.verify`).
 
   Args:
     tasks: n tasks; their verifiers may differ.
@@ -60,19 +63,9 @@ def verify(
       differ, a gold answer cannot be read, reasoning-gym is not installed, or
       one of its generators is refused.
   """
-  if len(tasks) != len(completions):
-    raise ValueError(
-      f'{len(tasks)} tasks for {len(completions)} completions: give the task '
-      'of each completion.'
-    )
+  _check(tasks, completions)
   rows: dict[str, list[int]] = {}
   for i, task in enumerate(tasks):
-    if task.verifier not in VERIFIERS:
-      raise ValueError(
-        f'Task {task.id!r} has the unknown verifier {task.verifier!r}.'
-        f'{registry.nearest(task.verifier, VERIFIERS)} '
-        f'Known: {", ".join(VERIFIERS)}.'
-      )
     rows.setdefault(task.verifier, []).append(i)
   out: list = [None] * len(tasks)
   for name, indices in rows.items():
@@ -116,6 +109,78 @@ def fallback(
   for i, unmarked in zip(rows, flags, strict=True):
     out[i] = unmarked
   return out
+
+
+def feedback(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  verdicts: Sequence[enums.Verdict],
+  *,
+  truncated: Sequence[bool] | None = None,
+  rules: extract.Rules = extract.RULES,
+  gold: bool = False,
+  hidden_tests: bool = False,
+) -> list[str]:
+  """Says of each completion what is wrong with it.
+
+  One or two sentences, at most `feedback_text.LONGEST` characters, a function
+  of the arguments alone. They cost what parsing costs: no worker is asked. By
+  verifier:
+    math: the answer that was read, and the first false equality of numbers.
+    countdown: what the expression comes to, and numbers against the rule.
+    reasoning_gym: the answer that was read.
+    step: the first word that differs.
+    exact: of a chain (`envs.chain`), the first wrong step or digit; else the
+      answer that was read.
+    program: why it cannot be read, or the first test that fails, with a fault
+      (word, step, stack) or with the outputs.
+
+  Args:
+    tasks, completions, truncated, rules: as for `verify`.
+    verdicts: n, what `verify` returned.
+    gold: whether the gold answer is added to each feedback. Without it no
+      feedback contains it, unless the question or the completion does.
+    hidden_tests: whether a program is told tests that its question does not
+      show.
+
+  Returns:
+    n texts; '' for a CORRECT completion. They quote completions, so they hold
+    whatever a model wrote: text from a stranger, like the completions.
+
+  Raises:
+    ValueError: unknown verifier, or the lengths differ.
+  """
+  _check(tasks, completions)
+  cut = [False] * len(tasks) if truncated is None else truncated
+  out = []
+  for task, text, verdict, is_cut in zip(
+    tasks, completions, verdicts, cut, strict=True
+  ):
+    if verdict == enums.Verdict.CORRECT:
+      out.append('')
+      continue
+    asked = feedback_text.Asked(verdict, bool(is_cut), rules, hidden_tests)
+    said = feedback_text.FEEDBACK[task.verifier](task, text, asked)
+    said = feedback_text.limited(said)
+    if gold:
+      said = f'{said} A right answer is: {task.answer}'.strip()
+    out.append(said)
+  return out
+
+
+def _check(tasks: Sequence[Task], completions: Sequence[str]) -> None:
+  if len(tasks) != len(completions):
+    raise ValueError(
+      f'{len(tasks)} tasks for {len(completions)} completions: give the task '
+      'of each completion.'
+    )
+  for task in tasks:
+    if task.verifier not in VERIFIERS:
+      raise ValueError(
+        f'Task {task.id!r} has the unknown verifier {task.verifier!r}.'
+        f'{registry.nearest(task.verifier, VERIFIERS)} '
+        f'Known: {", ".join(VERIFIERS)}.'
+      )
 
 
 def _math(
@@ -232,10 +297,23 @@ def _exact(
   return out
 
 
+def _program(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  timeout_s: float,
+  late: set[int],
+) -> list[enums.Verdict]:
+  return [
+    program_tests.verify(task.data['tests'], text)
+    for task, text in zip(tasks, completions)
+  ]
+
+
 VERIFIERS = {
   'math': _math,
   'countdown': _countdown,
   'reasoning_gym': _reasoning_gym,
   'step': _step,
   'exact': _exact,
+  'program': _program,
 }

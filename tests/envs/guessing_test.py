@@ -279,3 +279,73 @@ def test_the_judge_prompt_has_secret_history_and_question():
   text = message['content']
   for part in ('cat', '- Is it big?', 'The question: Is it red?'):
     assert part in text
+
+
+def told(secret, *messages, world=WORLD, replies=None):
+  t = task(secret, world)
+  return dialogue.feedback(t, messages, replies or replay(t, messages))
+
+
+def test_feedback_names_the_turns_that_were_wasted():
+  half, _ = letters()
+  assert told('ba', f'{half}?', 'a and b?', '', f'{half}?', 'x' * 401) == (
+    'Turn 2 is invalid: it is neither one question nor one guess. '
+    'Turn 3 is invalid: it is empty. Turn 4 repeats turn 1. '
+    'Turn 5 is invalid: it has more than 400 characters.'
+  )
+  both = 'Is the person a woman with glasses?'
+  assert told('Ada', both, world='characters()') == (
+    'Turn 1 is invalid: it has several meanings.'
+  )
+
+
+def test_feedback_says_what_earlier_replies_had_settled():
+  """A guess that a reply has ruled out, and a letter that all rest share."""
+  w = guessing.world(WORLD)
+  half, _ = letters()
+  column = w.attributes.index(half)
+  secret = next(o for o, row in zip(w.objects, w.table) if row[column])
+  out = next(o for o, row in zip(w.objects, w.table) if not row[column])
+  assert told(secret, f'{half}?', f'={out}') == (
+    'Turn 2 was settled by earlier replies.'
+  )
+  # Every letter is asked: after the secret is alone, each is settled.
+  asked = [f'{a}?' for a in w.attributes]
+  gains = dialogue.information(task(secret), asked)
+  said = told(secret, *asked)
+  wasted = [k + 1 for k, gain in enumerate(gains) if gain == 0]
+  assert len(wasted) > 5
+  assert said.startswith(f'Turn {wasted[0]} was settled by earlier replies.')
+  assert said.count('settled') == 5
+  assert said.endswith(f' {len(wasted) - 5} more turns were wasted.')
+  # Of another oracle, whose replies the table does not give, only kinds count.
+  flipped = {'yes': 'no', 'no': 'yes'}
+  replies = [
+    r._replace(kind=flipped[r.kind]) for r in replay(task(secret), asked)
+  ]
+  assert told(secret, *asked, replies=replies) == (
+    'The secret was not named in 12 turns.'
+  )
+
+
+def test_feedback_does_not_name_the_secret():
+  for secret in 'ba', 'bab', 'tat':
+    for messages in (['a?'], ['', 'zzz'], ['=da', '=da', 'a?', 'a?']):
+      assert secret not in told(secret, *messages).split()
+
+
+def test_nothing_is_said_of_a_game_that_is_won():
+  assert told('ba', '', '', '=ba') == ''
+  assert told('ba', 'a?') == 'The secret was not named in 1 turns.'
+
+
+def test_feedback_of_a_game_without_a_table():
+  replies = [
+    dialogue.Reply(kind, kind, False, False)
+    for kind in ('no', 'invalid', 'repeated', 'invalid')
+  ]
+  got = told('cat', 'a?', 'b', 'a?', '', world='words()', replies=replies)
+  assert got == (
+    'Turn 2 is invalid: it is neither one question nor one guess. '
+    'Turn 3 repeats another. Turn 4 is invalid: it is empty.'
+  )

@@ -300,3 +300,27 @@ def test_stop_of_an_episode_without_turns():
   (e,) = scripted([[]])
   assert (e.messages, e.won) == ([], False)
   assert episode_scores.transcript(e).stop == enums.Stop.NONE
+
+
+def test_an_episode_has_feedback_on_request(monkeypatch):
+  seen = []
+
+  def feedback(task, messages, replies):
+    seen.append((task.id, list(messages), [r.kind for r in replies]))
+    return f'{len(messages)} turns'
+
+  game = builtin.SimpleNamespace(**vars(TOY), feedback=feedback)
+  monkeypatch.setitem(dialogue.GAMES, 'toy', game)
+  lost, won = scripted([['a', '?', 'a', 'b'], ['a', '!']])
+  assert episode_scores.transcript(lost).feedback is None
+  assert seen == []
+  reward = base.combine([base.outcome], ['outcome'], [1.0])
+  results = episode_scores.grade([lost, won], reward)
+  kw = {'group': 2, 'max_turns': 4, 'columns': 64 + LIMITS.length}
+  out = episode_scores.collect([lost, won], results, None, feedback=True, **kw)
+  assert [t.feedback for t in out.transcripts[0]] == ['4 turns', '']
+  kinds = ['no', 'invalid', 'repeated', 'no']
+  assert seen == [('cat', ['a', '?', 'a', 'b'], kinds)]
+  assert log_records.lines(out, 'train', 1)[0]['feedback'] == '4 turns'
+  out = episode_scores.collect([lost, won], results, None, **kw)
+  assert [t.feedback for t in out.transcripts[0]] == [None, None]

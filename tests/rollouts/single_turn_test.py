@@ -398,3 +398,29 @@ def test_groups_that_vary_by_the_std_divided_by_their_number(min_std, expected):
     expected,
     min_std == 0,
   ]
+
+
+def test_feedback_is_there_on_request_and_logged_where_it_is():
+  texts = ['7', '3+4=8', '5', '4']
+  silent, got = collect(*texts), collect(*texts, feedback=True)
+  flat = lambda c: [t for group in c.transcripts for t in group]
+  assert [t.feedback for t in flat(silent)] == [None] * 4
+  assert [t.feedback for t in flat(got)] == [
+    '',
+    "The answer '8' is wrong. In the steps, 3+4 = 8 is wrong.",
+    "The answer '5' is wrong.",
+    '',
+  ]
+  without = [t._replace(feedback=None) for t in flat(got)]
+  assert without == flat(silent)
+  np.testing.assert_array_equal(got.score.reward, silent.score.reward)
+  lines = log_records.lines(got, 'train', 4)
+  assert [x['feedback'] for x in lines] == [t.feedback for t in flat(got)]
+  assert all('feedback' not in x for x in log_records.lines(silent, 'train', 4))
+
+
+def test_feedback_of_a_row_that_was_cut():
+  got = collect('so 7 or', '7', '4', '4', feedback=True)
+  assert got.transcripts[0][0].feedback == (
+    'No answer was found. The text was cut off at the length limit.'
+  )
