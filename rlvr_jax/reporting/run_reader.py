@@ -25,7 +25,7 @@ class Run(NamedTuple):
   other_evals: list[dict]  # with a `source` other than 'train'
   rollouts: list[dict]
   problems: list[str]
-  folder: pathlib.Path
+  folder: pathlib.Path = pathlib.Path()
 
 
 class Group(NamedTuple):
