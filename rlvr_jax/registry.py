@@ -52,7 +52,8 @@ _MODULES = {
   ),
   'env': _modules(
     'envs',
-    'arithmetic countdown gsm8k jsonl gym strategies guessing chain steps',
+    'arithmetic countdown gsm8k jsonl pairs gym strategies guessing chain '
+    'steps',
   ),
   'model': _modules('models', 'model_config presets'),
   'task_sampling': _modules('rollouts', 'task_sampling'),

@@ -20,7 +20,8 @@ class Task(NamedTuple):
   question: str  # text of the user message
   answer: str  # gold answer
   verifier: str  # 'math', 'countdown' or 'reasoning_gym'
-  # Extra inputs of the verifier; 'solution': a demonstration to imitate.
+  # Extra inputs of the verifier; 'solution': a demonstration to imitate;
+  # 'messages': a prompt of several messages, in place of the question.
   data: dict
 
 

@@ -146,8 +146,8 @@ class Collector(NamedTuple):
     return collect(tasks, policy, key, clock)
 
   def _encode(self, task: Task) -> list[int]:
-    return self.policy.tokenizer.encode_chat(
-      task.question, self.config.system_prompt
+    return single_turn.encode_task(
+      task, self.policy.tokenizer, self.config.system_prompt
     )
 
   def _writer(self, policy: FrozenModel) -> FrozenModel:

@@ -43,6 +43,8 @@ def verify(
     step: `answer`, the expert's step; CORRECT if the text after the thought
       (`step_text.step`) has the same words.
     exact: `answer`; CORRECT if the same words follow the last ####.
+    pair: `data['chosen']`, `data['rejected']`; CORRECT and WRONG for these
+      texts, UNVERIFIABLE for any other.
 
   Args:
     tasks: n tasks; their verifiers may differ.
@@ -232,10 +234,27 @@ def _exact(
   return out
 
 
+def _pair(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  timeout_s: float,
+  late: set[int],
+) -> list[enums.Verdict]:
+  out = []
+  for task, text in zip(tasks, completions):
+    known = {
+      task.data['rejected'].strip(): enums.Verdict.WRONG,
+      task.data['chosen'].strip(): enums.Verdict.CORRECT,
+    }
+    out.append(known.get(text.strip(), enums.Verdict.UNVERIFIABLE))
+  return out
+
+
 VERIFIERS = {
   'math': _math,
   'countdown': _countdown,
   'reasoning_gym': _reasoning_gym,
   'step': _step,
   'exact': _exact,
+  'pair': _pair,
 }
