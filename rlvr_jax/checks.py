@@ -87,9 +87,28 @@ def check_config(c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
       f"num_generations={c.num_generations} must be 1 with method='sft': a "
       'task has one solution',
     )
+  preference, algo = c.method == 'preference', c.algo
+  rule(
+    preference == bool(algo.preference),
+    f'algo.preference={show(algo.preference)} with method={show(c.method)}: '
+    "method='preference' needs one, such as 'dpo(beta=0.1)', and no other "
+    "method reads it: set it to ''",
+  )
+  if preference:
+    rule(
+      c.num_generations == 2,
+      f"num_generations={c.num_generations} must be 2 with method='preference':"
+      ' a pair is a group of two rows',
+    )
+    rule(
+      not algo.beta and not algo.entropy_coef,
+      f'algo.beta={algo.beta}, algo.entropy_coef={algo.entropy_coef}: with '
+      "method='preference' the loss has no such terms; set both to 0, and the "
+      f'beta of the preference in algo.preference={show(algo.preference)}',
+    )
   if c.method == 'distill':
     rule(c.teacher.name, "method='distill' needs a teacher.name")
-  if c.method in ('rl', 'sft'):
+  if c.method in ('rl', 'sft', 'preference'):
     rule(
       not c.teacher.name,
       f'teacher.name={show(c.teacher.name)} is not read by '
@@ -314,7 +333,7 @@ def check_tasks(
   encode: Callable[[Task], list[int]],
   tokenizer: Any,
 ) -> None:
-  """ValueError for prompts or solutions that are too long or missing.
+  """ValueError for prompts, solutions or pairs that are too long or missing.
 
   Checks the first CHECK_PROMPTS training tasks. They may hold no task that
   the policy is evaluated on, with the same question and answer, unless
@@ -325,6 +344,14 @@ def check_tasks(
   if c.eval.split != 'train' and not dialogue.is_dialogue(tasks[0]):
     _check_disjoint(c, first, eval_tasks)
   task_stream.check_prompts([*first, *eval_tasks], encode, c.max_prompt_length)
+  if c.method == 'preference':
+    if dialogue.is_dialogue(tasks[0]):
+      raise ValueError(
+        f"env={show(c.env)} with method='preference': pairs are of single "
+        'answers, and this env is a dialogue. Take pairs(path=...).'
+      )
+    pair = imitation.PAIR
+    imitation.targets(first, tokenizer, c.max_completion_length, pair)
   if c.method == 'sft':
     if dialogue.is_dialogue(tasks[0]):
       scripts = imitation.demonstrations(first, 1)

@@ -6,6 +6,8 @@ sft        solutions of the tasks      1
 distill    samples of the teacher      1
 rejection  samples of the teacher, or  1 in a correct row; other rows are
            of the policy without one   masked
+preference chosen and rejected text    1 and -1: only which is higher matters
+           of the tasks
 """
 
 import numpy as np

@@ -55,7 +55,7 @@ def dpo(
   'robust' takes it, which is `robust` here.
 
   Raises:
-    ValueError: beta <= 0, or label_smoothing outside [0, 1/2).
+    ValueError: beta outside [1e-6, 1e6], or label_smoothing outside [0, 1/2).
   """
   _check_beta('dpo', beta)
   _check_smoothing('dpo', label_smoothing)
@@ -80,7 +80,7 @@ def robust(
   smoothing on the right labels. For one pair it has no lower bound.
 
   Raises:
-    ValueError: beta <= 0, or label_smoothing outside [0, 1/2).
+    ValueError: beta outside [1e-6, 1e6], or label_smoothing outside [0, 1/2).
   """
   _check_beta('robust', beta)
   _check_smoothing('robust', label_smoothing)
@@ -113,7 +113,7 @@ def ipo(
       by about the length, for the same strength.
 
   Raises:
-    ValueError: beta <= 0.
+    ValueError: beta outside [1e-6, 1e6].
   """
   _check_beta('ipo', beta)
   if not average:
@@ -145,14 +145,14 @@ def simpo(
   its other losses, beta = 0.1 with gamma = 0.5.
 
   Raises:
-    ValueError: beta <= 0, or gamma < 0.
+    ValueError: beta outside [1e-6, 1e6], or gamma outside [0, 1e6].
   """
   del ref_chosen, ref_rejected
   _check_beta('simpo', beta)
-  if not gamma >= 0:
+  if not 0 <= gamma <= 1e6:
     raise ValueError(
-      f'simpo(gamma={gamma}): gamma is the margin that the chosen completion '
-      'must lead by, 0 or more.'
+      f'simpo(gamma={gamma}): gamma, the margin that the chosen completion must '
+      'lead by, must be in [0, 1e6].'
     )
   h = _margin(chosen, rejected, 0.0, 0.0, chosen_length, rejected_length)
   return _cost(beta * h - gamma)
@@ -173,7 +173,7 @@ def hinge(
   (Liu et al. 2023, arXiv:2309.06657) and TRL.
 
   Raises:
-    ValueError: beta <= 0.
+    ValueError: beta outside [1e-6, 1e6].
   """
   _check_beta('hinge', beta)
   u = beta * _margin(chosen, rejected, ref_chosen, ref_rejected)
@@ -296,10 +296,10 @@ def _cost(u: jax.Array) -> jax.Array:
 
 
 def _check_beta(name: str, beta: float) -> None:
-  if not beta > 0:
+  if not 1e-6 <= beta <= 1e6:  # beyond it float32 overflows
     raise ValueError(
-      f'{name}(beta={beta}): beta, the scale of the implicit reward, must be '
-      'above 0; 0.1 is usual.'
+      f'{name}(beta={beta}): beta, the scale of the implicit reward, must be in '
+      '[1e-6, 1e6]; 0.1 is usual.'
     )
 
 

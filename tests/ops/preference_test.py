@@ -200,7 +200,7 @@ def test_what_a_preference_needs():
 @pytest.mark.parametrize(
   ('spec', 'says'),
   [
-    ('dpo(beta=0.0)', 'beta=0.0.*above 0'),
+    ('dpo(beta=0.0)', 'beta=0.0.*must be in'),
     ('ipo(beta=-1.0)', 'beta=-1.0'),
     ('hinge(beta=0)', 'beta=0'),
     ('dpo(label_smoothing=0.5)', 'label_smoothing=0.5.*swap'),
