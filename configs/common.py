@@ -142,8 +142,10 @@ def base() -> ml_collections.ConfigDict:
   # Weights against a gap between sampler and trainer: correction.py; such as
   # 'truncate(level=token, high=2.0)'. '' for none.
   c.algo.correction = ''
-  # Loss of a pair, by method='preference' alone: preference.py; such as
-  # 'dpo(beta=0.1)', whose reference is the initial policy. '' for none.
+  # Loss of pairs: preference.py; such as 'dpo(beta=0.1)', whose reference is
+  # the initial policy. For method='preference', and for 'rl' in place of
+  # surrogate, aggregate and kl (online DPO): a row is preferred to those of its
+  # group with a smaller advantage. '' for none.
   c.algo.preference = ''
   c.algo.whiten = True  # gae: advantages, over the tokens of the batch
   c.algo.value_coef = 0.1  # gae: weight of the value loss

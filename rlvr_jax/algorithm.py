@@ -40,7 +40,7 @@ class Algorithm(NamedTuple):
   correction: Callable | None = None  # weights for sampler-trainer mismatch
   critic: Critic | None = None  # then `estimate` is not called
   padded: bool = False  # turns that a member did not reach count as score 0
-  preference: Callable | None = None  # loss of pairs, instead of surrogate, kl
+  preference: Callable | None = None  # loss of pairs; surrogate, kl unused
 
   @property
   def needs_reference(self) -> bool:
@@ -62,7 +62,8 @@ def from_config(c: Any) -> Algorithm:
 
   Raises:
     ValueError: a spec that the registry refuses; a weight that is negative or
-      not finite; beta > 0 without a kl; gae with another credit than outcome.
+      not finite; beta > 0 without a kl; gae with another credit than outcome;
+      a preference with another term of the loss.
   """
   numbers = ('beta', 'entropy_coef', 'value_coef', 'value_clip')
   config_limits.check(
@@ -87,6 +88,13 @@ def from_config(c: Any) -> Algorithm:
       f'algo.estimate={registry.show(c.estimate)} with algo.credit='
       f'{registry.show(c.credit)}: a critic assigns the rewards of turns to '
       "tokens itself. Set algo.credit='outcome'."
+    )
+  if c.preference and (with_critic or c.beta or c.entropy_coef or c.correction):
+    raise ValueError(
+      f'algo.preference={registry.show(c.preference)} is the whole loss, of '
+      f'pairs of rows: set algo.beta={c.beta} (it has its own), '
+      f'algo.entropy_coef={c.entropy_coef} to 0, algo.correction='
+      f"{registry.show(c.correction)} to '' and take no critic as algo.estimate."
     )
   critic = Critic(estimate, c.whiten, c.value_coef, c.value_clip)
   correction = get('correction', 'correction') if c.correction else None

@@ -87,24 +87,19 @@ def check_config(c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
       f"num_generations={c.num_generations} must be 1 with method='sft': a "
       'task has one solution',
     )
-  preference, algo = c.method == 'preference', c.algo
+  algo, of_pairs = c.algo, c.method == 'preference'
   rule(
-    preference == bool(algo.preference),
+    c.method in ('preference', 'rl') if algo.preference else not of_pairs,
     f'algo.preference={show(algo.preference)} with method={show(c.method)}: '
-    "method='preference' needs one, such as 'dpo(beta=0.1)', and no other "
-    "method reads it: set it to ''",
+    "method='preference' needs one, such as 'dpo(beta=0.1)', 'rl' may have one, "
+    "any other method ''",
   )
-  if preference:
+  if algo.preference:
     rule(
-      c.num_generations == 2,
-      f"num_generations={c.num_generations} must be 2 with method='preference':"
-      ' a pair is a group of two rows',
-    )
-    rule(
-      not algo.beta and not algo.entropy_coef,
-      f'algo.beta={algo.beta}, algo.entropy_coef={algo.entropy_coef}: with '
-      "method='preference' the loss has no such terms; set both to 0, and the "
-      f'beta of the preference in algo.preference={show(algo.preference)}',
+      c.num_generations == 2 or (c.num_generations > 2 and not of_pairs),
+      f'num_generations={c.num_generations} with algo.preference='
+      f"{show(algo.preference)}: a pair is two rows of a group. method='rl' "
+      "needs 2 or more, method='preference' 2",
     )
   if c.method == 'distill':
     rule(c.teacher.name, "method='distill' needs a teacher.name")
@@ -214,6 +209,11 @@ def check_dialogue(
         'env such as guessing().'
       )
     return
+  if algo.preference is not None:
+    raise ValueError(
+      f'algo.preference={show(c.algo.preference)} compares single answers; '
+      f"env={show(c.env)} is a dialogue. Take another env, or set it to ''."
+    )
   if base.needs_signals(c.reward_funcs):
     raise ValueError(
       f"reward_funcs={c.reward_funcs}: one of them reads the policy's "
@@ -345,11 +345,6 @@ def check_tasks(
     _check_disjoint(c, first, eval_tasks)
   task_stream.check_prompts([*first, *eval_tasks], encode, c.max_prompt_length)
   if c.method == 'preference':
-    if dialogue.is_dialogue(tasks[0]):
-      raise ValueError(
-        f"env={show(c.env)} with method='preference': pairs are of single "
-        'answers, and this env is a dialogue. Take pairs(path=...).'
-      )
     pair = imitation.PAIR
     imitation.targets(first, tokenizer, c.max_completion_length, pair)
   if c.method == 'sft':

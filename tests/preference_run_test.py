@@ -86,15 +86,34 @@ def test_simpo_has_no_reference(run, pairs):
   assert not experiment._needs_initial(x)
 
 
+def test_rl_takes_the_pairs_of_each_group(run):
+  """Online DPO: pairs of rows with different rewards, four rows a group."""
+  (first, *_, last), _ = run(
+    'env=arithmetic()',
+    'method=rl',
+    'num_generations=4',
+    'total_steps=3',
+    'reward_funcs=("random",)',
+  )
+  assert first['loss'] == pytest.approx(math.log(2), abs=1e-6)
+  assert first['rewards/margins'] == pytest.approx(0, abs=1e-5)
+  assert first['rewards/random'] == first['reward']
+  assert first['sampler_trainer/logp_diff_max'] < 1e-3
+  assert last['rewards/margins'] != 0
+  assert last['update_skipped'] == 0
+
+
 @pytest.mark.parametrize(
   ('changes', 'says'),
   [
     (['algo.preference='], "needs one, such as 'dpo"),
-    (['method=rl'], "no other method reads it: set it to ''"),
-    (['method=sft', 'num_generations=1'], "set it to ''"),
-    (['num_generations=4'], 'must be 2 with method=.preference'),
-    (['algo.kl=k3', 'algo.beta=0.1'], 'the loss has no such terms'),
-    (['algo.entropy_coef=0.1'], 'the loss has no such terms'),
+    (['method=sft', 'num_generations=1'], 'any other method'),
+    (['num_generations=4'], 'a pair is two rows'),
+    (['method=rl', 'num_generations=1'], 'a pair is two rows'),
+    (['algo.kl=k3', 'algo.beta=0.1'], 'is the whole loss'),
+    (['algo.entropy_coef=0.1'], 'is the whole loss'),
+    (['method=rl', 'algo.correction=truncate'], 'is the whole loss'),
+    (['method=rl', 'algo.estimate=gae'], 'take no critic'),
     (['algo.preference=dpo(beta=-1.0)'], 'beta, the scale'),
     (['algo.preference=dop'], "Did you mean 'dpo'"),
     (['teacher.name=x'], 'is not read by'),
@@ -107,7 +126,7 @@ def test_simpo_has_no_reference(run, pairs):
         'max_prompt_length=400',
         'eval.split=train',
       ],
-      'this env is a dialogue',
+      'compares single answers',
     ),
   ],
 )

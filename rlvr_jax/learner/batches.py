@@ -28,6 +28,10 @@ def make_batch(
   out = types.flatten(rollout, weights)
   if c.mask_truncated_completions:
     out = mask_truncated(out, rollout)
+  if c.method == 'rl' and algorithm.preference is not None:
+    # A row without a reward has advantage 0, which would rank it.
+    graded = np.asarray(score.turns).any(-1).reshape(-1, 1)
+    out = out.replace(mask=out.mask & graded)
   if c.method != 'rl':
     # Rows of weight 0 leave the denominator of the loss too.
     out = out.replace(mask=out.mask & (out.adv != 0))

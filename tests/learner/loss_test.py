@@ -14,6 +14,7 @@ from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
 from rlvr_jax.io import safetensors, weight_names
 from rlvr_jax.learner import batches, gradients, optimizer
+from rlvr_jax.learner import loss as losses
 from rlvr_jax.models import micro_batch, sharding, transformer
 from rlvr_jax.ops import ratio
 
@@ -253,3 +254,25 @@ def test_devices_change_nothing(shape):
     loss, metrics, grads = f(placed, sharding.to_mesh(batch()))
   metrics = {k: float(ratio.divide(r)) for k, r in metrics.items()}
   check_equal((float(loss), metrics, jax.device_get(grads)), run(SPECS['dpo']))
+
+
+def test_all_pairs_of_a_larger_group_by_hand():
+  """Three groups of four: equal ranks make no pair, 2, 2, 0, -1 make five."""
+  rng = np.random.default_rng(3)
+  b, t = 12, 5
+  logp = -rng.exponential(size=(b, t)).astype(np.float32)
+  ref = -rng.exponential(size=(b, t)).astype(np.float32)
+  mask = np.arange(t) < rng.integers(1, t + 1, (b, 1))
+  rank = np.float32([2, 2, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0])
+  adv = np.where(mask, rank[:, None], 0).astype(np.float32)
+  rows = types.Batch(0 * mask, mask, adv, logp, ref)
+  algo = algorithm('dpo(beta=0.7)')
+  got, metrics = losses.loss(algo, jnp.asarray(logp), rows, group=4)
+  h = ((logp - ref) * mask).sum(-1).astype(np.float64)
+  wins = [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3), (8, 9), (8, 10), (8, 11)]
+  want = [np.log1p(np.exp(-0.7 * (h[i] - h[j]))) for i, j in wins]
+  assert float(got.num) == pytest.approx(sum(want), rel=1e-5)
+  assert got.den == losses.loss_denominator(algo, rows, group=4) == len(wins)
+  assert float(metrics['rewards/margins'].num) == pytest.approx(
+    0.7 * sum(h[i] - h[j] for i, j in wins), rel=1e-4
+  )
