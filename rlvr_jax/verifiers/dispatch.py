@@ -242,11 +242,16 @@ def _pair(
 ) -> list[enums.Verdict]:
   out = []
   for task, text in zip(tasks, completions):
-    known = {
-      task.data['rejected'].strip(): enums.Verdict.WRONG,
-      task.data['chosen'].strip(): enums.Verdict.CORRECT,
+    chosen, rejected = task.data['chosen'], task.data['rejected']
+    # Exactly first: the two may differ in white space alone.
+    verdicts = {
+      rejected.strip(): enums.Verdict.WRONG,
+      chosen.strip(): enums.Verdict.CORRECT,
+      rejected: enums.Verdict.WRONG,
+      chosen: enums.Verdict.CORRECT,
     }
-    out.append(known.get(text.strip(), enums.Verdict.UNVERIFIABLE))
+    other = verdicts.get(text.strip(), enums.Verdict.UNVERIFIABLE)
+    out.append(verdicts.get(text, other))
   return out
 
 

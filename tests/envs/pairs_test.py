@@ -123,6 +123,17 @@ def test_without_one_only_both_texts_have_a_verdict(tmp_path):
   ]
 
 
+def test_sides_that_differ_in_white_space_have_their_own_verdicts(tmp_path):
+  test = write(tmp_path / 'test.jsonl', [plain(9)])
+  row = {'prompt': 'a', 'chosen': 'abc', 'rejected': ' abc'}
+  (task,) = get(write(tmp_path / 'a.jsonl', [row]), test_path=test)['train']
+  assert dispatch.verify([task] * 3, ['abc', ' abc', 'abc\n']) == [
+    enums.Verdict.CORRECT,
+    enums.Verdict.WRONG,
+    enums.Verdict.CORRECT,
+  ]
+
+
 @pytest.mark.parametrize(
   ('row', 'message'),
   [
