@@ -33,4 +33,6 @@ def record(task: Task, t: base.Transcript, split: str) -> dict:
     'fallback': t.fallback,
     'timed_out': t.timed_out,
     'stop': t.stop.name,
+    # The question of a chat is all of it as text.
+    **{k: task.data[k] for k in ('messages',) if k in task.data},
   }
