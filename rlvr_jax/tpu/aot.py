@@ -121,8 +121,8 @@ def programs(
 ) -> list[Program]:
   """The programs that a training run compiles on `mesh`.
 
-  to_sampler, sample and update; `reference` with a KL term; `prepare` with a
-  critic or a correction. Dialogues have `begin` and `turn` instead of sample,
+  to_sampler, sample and update; `reference` if the loss has one; `prepare` with
+  a critic or a correction. Dialogues have `begin` and `turn` instead of sample,
   and `belief` if it is measured. No weights are read.
 
   Raises:
