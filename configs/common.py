@@ -24,8 +24,9 @@ def base() -> ml_collections.ConfigDict:
   # What is trained on. rl: the policy's own samples, by reward. sft: the
   # worked solutions of the tasks. distill: all samples of the teacher.
   # rejection: correct samples, of the teacher if there is one, else of the
-  # policy. The last three maximise log-probs; of `algo` they read aggregate,
-  # kl, beta and entropy_coef.
+  # policy. These three maximise log-probs; of `algo` they read aggregate, kl,
+  # beta and entropy_coef. preference: pairs of the tasks, a chosen completion
+  # and a rejected one; of `algo` it reads preference alone.
   c.method = 'rl'
   c.teacher = ml_collections.ConfigDict()
   c.teacher.name = ''  # as model.name, same vocabulary; '' for none
@@ -141,6 +142,11 @@ def base() -> ml_collections.ConfigDict:
   # Weights against a gap between sampler and trainer: correction.py; such as
   # 'truncate(level=token, high=2.0)'. '' for none.
   c.algo.correction = ''
+  # Loss of pairs: preference.py; such as 'dpo(beta=0.1)', whose reference is
+  # the initial policy. For method='preference', and for 'rl' in place of
+  # surrogate, aggregate and kl (online DPO): a row is preferred to those of its
+  # group with a smaller advantage. '' for none.
+  c.algo.preference = ''
   c.algo.whiten = True  # gae: advantages, over the tokens of the batch
   c.algo.value_coef = 0.1  # gae: weight of the value loss
   c.algo.value_clip = 0.2  # gae: range of a value around its old one; 0: any

@@ -15,6 +15,7 @@ import numpy as np
 from rlvr_jax import config_limits, registry, types
 from rlvr_jax.enums import Verdict
 from rlvr_jax.ops import estimators, masked
+from rlvr_jax.ops import preference as preferences
 
 
 class Critic(NamedTuple):
@@ -39,21 +40,30 @@ class Algorithm(NamedTuple):
   correction: Callable | None = None  # weights for sampler-trainer mismatch
   critic: Critic | None = None  # then `estimate` is not called
   padded: bool = False  # turns that a member did not reach count as score 0
+  preference: Callable | None = None  # loss of pairs; surrogate, kl unused
+
+  @property
+  def needs_reference(self) -> bool:
+    """Whether the loss reads the log-probs of the initial policy."""
+    if self.preference is not None:
+      return preferences.needs_reference(self.preference)
+    return self.kl is not None
 
 
 def from_config(c: Any) -> Algorithm:
   """The algorithm of a config's `algo` section.
 
-  Uses the specs `credit`, `estimate`, `surrogate`, `aggregate`, `kl` and
-  `correction` ('' for none), and the numbers `beta`, the weight of kl in the
-  loss, and `entropy_coef`. With beta = 0 no reference is needed and kl is
-  None. The estimate 'gae(...)' needs a critic, whose settings are `whiten`,
-  `value_coef` and `value_clip`. `turn_statistics` is 'living' or 'padded', see
-  `advantages`.
+  Uses the specs `credit`, `estimate`, `surrogate`, `aggregate`, `kl`,
+  `correction` and `preference` ('' for none), and the numbers `beta`, the
+  weight of kl in the loss, and `entropy_coef`. With beta = 0 no reference is
+  needed and kl is None. The estimate 'gae(...)' needs a critic, whose settings
+  are `whiten`, `value_coef` and `value_clip`. `turn_statistics` is 'living' or
+  'padded', see `advantages`.
 
   Raises:
     ValueError: a spec that the registry refuses; a weight that is negative or
-      not finite; beta > 0 without a kl; gae with another credit than outcome.
+      not finite; beta > 0 without a kl; gae with another credit than outcome;
+      a preference with another term of the loss.
   """
   numbers = ('beta', 'entropy_coef', 'value_coef', 'value_clip')
   config_limits.check(
@@ -79,8 +89,16 @@ def from_config(c: Any) -> Algorithm:
       f'{registry.show(c.credit)}: a critic assigns the rewards of turns to '
       "tokens itself. Set algo.credit='outcome'."
     )
+  if c.preference and (with_critic or c.beta or c.entropy_coef or c.correction):
+    raise ValueError(
+      f'algo.preference={registry.show(c.preference)} is the whole loss, of '
+      f'pairs of rows: set algo.beta={c.beta} (it has its own), '
+      f'algo.entropy_coef={c.entropy_coef} to 0, algo.correction='
+      f"{registry.show(c.correction)} to '' and take no critic as algo.estimate."
+    )
   critic = Critic(estimate, c.whiten, c.value_coef, c.value_clip)
   correction = get('correction', 'correction') if c.correction else None
+  preference = get('preference', 'preference') if c.preference else None
   return Algorithm(
     credit=credit,
     estimate=estimate,
@@ -92,11 +110,15 @@ def from_config(c: Any) -> Algorithm:
     correction=correction,
     critic=critic if with_critic else None,
     padded=c.turn_statistics == 'padded',
+    preference=preference,
   )
 
 
 def supervised(algorithm: Algorithm) -> Algorithm:
-  """The algorithm with the loss -A log pi: cross-entropy where A = 1."""
+  """The algorithm with the loss -A log pi: cross-entropy where A = 1.
+
+  A preference stays: rows are not the policy's samples there either.
+  """
   return algorithm._replace(
     surrogate=registry.get('surrogate', 'reinforce'),
     correction=None,
@@ -147,18 +169,22 @@ def token_weights(
 ) -> np.ndarray:
   """Weights f32[P,G,T] of -log pi in the loss, before the surrogate.
 
-  For method 'rl' the advantages; otherwise 1 on sampled tokens, for 'rejection'
-  of correct rows only. With a critic they are the rewards at the ends of turns:
-  `learner.train_step.prepare` computes its advantages later.
+  For method 'rl' the advantages; for 'preference' 1 in the first row of a
+  group, the chosen one, and -1 in the second; otherwise 1 on sampled tokens,
+  for 'rejection' of correct rows only. With a critic they are the rewards at
+  the ends of turns: `learner.train_step.prepare` computes its advantages later.
   """
   if method == 'rl':
     if algorithm.critic is not None:
       return np.asarray(turn_rewards(rollout, score))
     return np.asarray(advantages(algorithm, rollout, score))
+  sampled = np.asarray(rollout.turn) >= 0
+  if method == 'preference':
+    side = np.array([[[1.0], [-1.0]]], np.float32)
+    return np.where(sampled, side, np.float32(0))
   trained = np.asarray(score.verdict) == Verdict.CORRECT
   if method != 'rejection':
     trained = np.ones_like(trained)
-  sampled = np.asarray(rollout.turn) >= 0
   return (sampled & trained[..., None]).astype(np.float32)
 
 

@@ -87,9 +87,23 @@ def check_config(c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
       f"num_generations={c.num_generations} must be 1 with method='sft': a "
       'task has one solution',
     )
+  algo, of_pairs = c.algo, c.method == 'preference'
+  rule(
+    c.method in ('preference', 'rl') if algo.preference else not of_pairs,
+    f'algo.preference={show(algo.preference)} with method={show(c.method)}: '
+    "method='preference' needs one, such as 'dpo(beta=0.1)', 'rl' may have one, "
+    "any other method ''",
+  )
+  if algo.preference:
+    rule(
+      c.num_generations == 2 or (c.num_generations > 2 and not of_pairs),
+      f'num_generations={c.num_generations} with algo.preference='
+      f"{show(algo.preference)}: a pair is two rows of a group. method='rl' "
+      "needs 2 or more, method='preference' 2",
+    )
   if c.method == 'distill':
     rule(c.teacher.name, "method='distill' needs a teacher.name")
-  if c.method in ('rl', 'sft'):
+  if c.method in ('rl', 'sft', 'preference'):
     rule(
       not c.teacher.name,
       f'teacher.name={show(c.teacher.name)} is not read by '
@@ -195,6 +209,11 @@ def check_dialogue(
         'env such as guessing().'
       )
     return
+  if algo.preference is not None:
+    raise ValueError(
+      f'algo.preference={show(c.algo.preference)} compares single answers; '
+      f"env={show(c.env)} is a dialogue. Take another env, or set it to ''."
+    )
   if base.needs_signals(c.reward_funcs):
     raise ValueError(
       f"reward_funcs={c.reward_funcs}: one of them reads the policy's "
@@ -314,7 +333,7 @@ def check_tasks(
   encode: Callable[[Task], list[int]],
   tokenizer: Any,
 ) -> None:
-  """ValueError for prompts or solutions that are too long or missing.
+  """ValueError for prompts, solutions or pairs that are too long or missing.
 
   Checks the first CHECK_PROMPTS training tasks. They may hold no task that
   the policy is evaluated on, with the same question and answer, unless
@@ -325,6 +344,9 @@ def check_tasks(
   if c.eval.split != 'train' and not dialogue.is_dialogue(tasks[0]):
     _check_disjoint(c, first, eval_tasks)
   task_stream.check_prompts([*first, *eval_tasks], encode, c.max_prompt_length)
+  if c.method == 'preference':
+    pair = imitation.PAIR
+    imitation.targets(first, tokenizer, c.max_completion_length, pair)
   if c.method == 'sft':
     if dialogue.is_dialogue(tasks[0]):
       scripts = imitation.demonstrations(first, 1)

@@ -262,7 +262,7 @@ def build(
 
 def _needs_initial(x: Experiment) -> bool:
   """Whether a resumed run needs the weights from before training too."""
-  return x.algorithm.kl is not None or _initial_belief(x)
+  return x.algorithm.needs_reference or _initial_belief(x)
 
 
 def _initial_belief(x: Experiment) -> bool:
@@ -276,7 +276,7 @@ class Run(NamedTuple):
     resumed: whether the state comes from a checkpoint.
     policy: model and tokenizer, without weights.
     read: digests of tasks and models, see `digests`.
-    reference: model of the KL term; None without one.
+    reference: model of the KL term or the preference; None without one.
     collect: makes the rollouts of a step.
     evaluate: evaluates on the held-out tasks.
   """
@@ -308,7 +308,7 @@ def start(
   if not resumed or _needs_initial(x):
     initial = _initial_params(x, pretrained.policy.params)
   reference = believer = None
-  if x.algorithm.kl is not None:
+  if x.algorithm.needs_reference:
     # A copy, where the new state is about to take over the weights.
     kept = initial if resumed else jax.tree.map(jnp.copy, initial)
     reference = policy._replace(params=kept)

@@ -14,6 +14,7 @@ FORMS = {
   'correction': ('logp_trainer', 'logp_sampler', 'mask'),
   'aggregate': ('x', 'mask'),
   'kl': ('logp', 'logp_ref'),
+  'preference': ('chosen', 'rejected', 'ref_chosen', 'ref_rejected'),
   'reward': ('tasks', 'transcripts'),
   'env': (),
   'model': (),
@@ -23,6 +24,7 @@ FORMS = {
 MORE = {
   'estimator': ('length', 'greedy', 'surprise', 'mask'),
   'surrogate': ('chosen',),
+  'preference': ('chosen_length', 'rejected_length'),
 }
 
 

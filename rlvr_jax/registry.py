@@ -36,8 +36,7 @@ def _modules(folder: str, names: str) -> tuple[str, ...]:
   return tuple(f'rlvr_jax.{folder}.{name}' for name in names.split())
 
 
-# Every module that registers functions of a kind, so that a lookup is
-# independent of what happens to be imported.
+# Every module that registers functions of a kind: a lookup imports them all.
 _MODULES = {
   'credit': _modules('ops', 'credit trials'),
   'estimator': _modules('ops', 'estimators estimators_batch gae trials'),
@@ -45,6 +44,7 @@ _MODULES = {
   'correction': _modules('ops', 'correction trials'),
   'aggregate': _modules('ops', 'aggregate trials'),
   'kl': _modules('ops', 'kl trials'),
+  'preference': _modules('ops', 'preference trials'),
   'reward': _modules(
     'rewards',
     'base answer_format spurious calibrated completion_length certainty '
@@ -52,8 +52,8 @@ _MODULES = {
   ),
   'env': _modules(
     'envs',
-    'arithmetic countdown gsm8k jsonl gym strategies guessing chain steps '
-    'stack_programs',
+    'arithmetic countdown gsm8k jsonl pairs gym strategies guessing chain '
+    'steps stack_programs',
   ),
   'model': _modules('models', 'model_config presets'),
   'task_sampling': _modules('rollouts', 'task_sampling'),

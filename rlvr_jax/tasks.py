@@ -20,7 +20,8 @@ class Task(NamedTuple):
   question: str  # text of the user message
   answer: str  # gold answer
   verifier: str  # a name of `verifiers.dispatch`, or a dialogue's game
-  # Extra inputs of the verifier; 'solution': a demonstration to imitate.
+  # Extra inputs of the verifier; 'solution': a demonstration to imitate;
+  # 'messages': a prompt of several messages, in place of the question.
   data: dict
 
 

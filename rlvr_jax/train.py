@@ -167,7 +167,7 @@ def update(
     x: the run's config, algorithm and programs.
     state: donated.
     collection: rollouts and scores, host arrays.
-    reference: model of the KL term; None without one.
+    reference: model of the KL term or the preference; None without one.
     progress: of this step; counts skipped updates in a row.
 
   Returns:

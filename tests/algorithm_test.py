@@ -26,6 +26,7 @@ def section(**changes):
   base = {
     'credit': 'outcome',
     'turn_statistics': 'living',
+    'preference': '',
     'estimate': 'grpo',
     'surrogate': 'clip',
     'aggregate': 'token_mean',
@@ -326,7 +327,7 @@ def test_micro_batches_give_the_full_gradient(aggregate):
   logp, batch = make_batch(rng)
   fn = build(True, aggregate=aggregate, kl='k3', beta=0.1)
   whole, grad = fn(logp, batch)
-  den = losses.loss_denominator(make(aggregate=aggregate), batch.mask)
+  den = losses.loss_denominator(make(aggregate=aggregate), batch)
   assert den == whole[0].den
   for _ in range(3):
     order = rng.permutation(ROWS)
@@ -390,7 +391,7 @@ def test_a_batch_that_trains_nothing_has_loss_zero(aggregate):
   for r in (value, *metrics.values()):
     assert ratio.divide(r) == 0
   np.testing.assert_array_equal(grad, 0)
-  assert losses.loss_denominator(make(aggregate=aggregate), batch.mask) == 0
+  assert losses.loss_denominator(make(aggregate=aggregate), batch) == 0
 
 
 def test_members_whose_dialogue_has_ended_may_count_as_zero():

@@ -123,6 +123,7 @@ ELSEWHERE = {
   'keep_best': 'methods_test.py::the_best_checkpoint',
   'task_sampling': 'train_test.py::killed_again_and_again',
   'min_reward_std': 'rollouts/single_turn_test.py::groups_that_vary',
+  'algo.preference': 'preference_run_test.py::simpo_has_no_reference',
   'algo.turn_statistics': 'algorithm_test.py::members_whose_dialogue_has_ended',
   'dialogue.belief': 'dialogue_run_test.py::a_frozen_belief',
   'dialogue.belief_on_win': 'rollouts/oracle_test.py::the_winning_turn',

@@ -45,6 +45,7 @@ BESIDE = {
   ('aggregate', 'constant'): '8',
   ('env', 'steps'): 'chain',
   ('env', 'jsonl'): "'rows.jsonl'",
+  ('env', 'pairs'): "'pairs.jsonl'",
   ('env', 'reasoning_gym'): 'chain_sum',
 }
 KEYS = {
@@ -54,6 +55,7 @@ KEYS = {
   'correction': 'correction',
   'aggregate': 'aggregate',
   'kl': 'kl',
+  'preference': 'preference',
 }
 
 
@@ -137,6 +139,9 @@ def used(made):
     out.append(made.correction(x, x - 0.5, mask))
 
   def loss(logp):
+    if made.preference is not None:
+      rows = logp.sum(-1)
+      return made.preference(rows[:1], rows[1:], x[0, 1:2], x[1, 1:2])[0]
     per_token, _ = made.surrogate(logp, x - 0.1, x + 1.5, mask)
     return ratio.divide(made.aggregate(per_token, mask))
 
@@ -148,11 +153,14 @@ def test_a_bad_option_is_refused_at_start_by_its_name(
   kind, name, option, tmp_path, monkeypatch
 ):
   monkeypatch.chdir(tmp_path)
-  pathlib.Path('rows.jsonl').write_text(
-    ''.join(
-      json.dumps({'question': str(i), 'answer': i}) + '\n' for i in range(30)
+  for file, row in (
+    ('rows', {'answer': 1}),
+    ('pairs', {'chosen': 'a', 'rejected': 'b'}),
+  ):
+    asked = ({'question': str(i), 'prompt': str(i)} for i in range(30))
+    pathlib.Path(f'{file}.jsonl').write_text(
+      ''.join(json.dumps(row | x) + '\n' for x in asked)
     )
-  )
   for value in BAD:
     spec = spec_of(kind, name, option, value)
     try:

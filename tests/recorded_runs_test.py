@@ -74,6 +74,7 @@ GAMES = (
 FAST = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
 TINY = 'configs/tiny.py:smoke'
 GAME_CONFIG = 'configs/studies/twenty_questions/twenty_questions.py'
+PAIRS = f'pairs(path={str(RECORDS / "pairs.jsonl")!r})'
 # NAME -> (config, overrides). {FOLDER} has the directories of the runs before,
 # which serve as models.
 RUNS = {
@@ -85,6 +86,15 @@ RUNS = {
   'distill': (
     TINY,
     ('method=distill', 'teacher.name={FOLDER}/sft', 'max_completion_length=4'),
+  ),
+  'dpo': (
+    TINY,
+    (
+      'method=preference',
+      'algo.preference=dpo(beta=0.5)',
+      f'env={PAIRS}',
+      'max_completion_length=4',
+    ),
   ),
 }
 

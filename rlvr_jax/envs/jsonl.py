@@ -5,7 +5,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from rlvr_jax import enums, registry
 from rlvr_jax.tasks import Env, Task, uniform
@@ -21,6 +21,20 @@ class Row(NamedTuple):
   text: str  # the answer field, unprocessed
   solution: str | None = None  # target text of supervised training
   steps: tuple[tuple[str, str], ...] | None = None  # its (title, text) parts
+
+
+class Asked(Protocol):
+  """A row of any env that reads a file."""
+
+  @property
+  def line(self) -> int: ...
+  @property
+  def question(self) -> str: ...
+  @property
+  def answer(self) -> str: ...
+
+
+R = TypeVar('R', bound=Asked)
 
 
 @registry.register('env')
@@ -61,7 +75,7 @@ def jsonl(
     test = read(test_path, question_key, answer_key)
     check_disjoint(rows, test, path, test_path)
   else:
-    rows, test = _split(rows, test_fraction, path)
+    rows, test = split(rows, test_fraction, path)
   return {'train': _tasks(rows, 'train'), 'test': _tasks(test, 'test')}
 
 
@@ -86,31 +100,59 @@ def read(
       earlier one with another answer (18 and 18.0 are equal). The message
       counts all and shows the first five with their lines.
   """
+  parse = lambda line, content: _row(
+    line, content, question_key, answer_key, gold
+  )
+
+  def more_problems(rows):
+    bad_golds = _bad_golds(rows)
+    bad_lines = {line for line, _ in bad_golds}
+    good = [row for row in rows if row.line not in bad_lines]
+    return bad_golds + _contradictions(good)
+
+  rule = (
+    f'A row needs {registry.show(question_key)}, a string, and '
+    f'{registry.show(answer_key)}, a string or number that a verifier can read.'
+  )
+  return read_lines(path, parse, rule, more_problems)
+
+
+def read_lines(
+  path: str,
+  parse: Callable[[int, bytes], R],
+  rule: str,
+  more_problems: Callable[[list[R]], list[tuple[int, str]]] = lambda rows: [],
+) -> list[R]:
+  """The rows of a file; blank lines are skipped.
+
+  Args:
+    path: the file; '~' is expanded.
+    parse: (line from 1, content) -> row; ValueError says what is wrong.
+    rule: a sentence that says what a row needs.
+    more_problems: (line, what is wrong) of the rows that were parsed.
+
+  Raises:
+    ValueError: the file is missing or has no rows, or rows are invalid. The
+      message counts all and shows the first five with their lines.
+  """
   path = find(path)
-  rows: list[Row] = []
+  rows: list[R] = []
   problems: list[tuple[int, str]] = []
   with open(path, 'rb') as f:
     for line, content in enumerate(f, 1):
       if not content.strip():
         continue
       try:
-        rows.append(_row(line, content, question_key, answer_key, gold))
+        rows.append(parse(line, content))
       except (ValueError, RecursionError) as e:
         problems.append((line, str(e)))
-  bad_golds = _bad_golds(rows)
-  bad_lines = {line for line, _ in bad_golds}
-  problems += bad_golds
-  problems += _contradictions(
-    [row for row in rows if row.line not in bad_lines]
-  )
+  problems += more_problems(rows)
   if problems:
     raise ValueError(
       f'{registry.show(path)} has {len(problems)} bad rows. '
       + ' '.join(f'Line {n}: {why}' for n, why in sorted(problems)[:5])
       + (' ...' if len(problems) > 5 else '')
-      + f' A row needs {registry.show(question_key)}, a string, and '
-      f'{registry.show(answer_key)}, a string or number that a verifier can '
-      'read.'
+      + f' {rule}'
     )
   if not rows:
     raise ValueError(
@@ -131,14 +173,14 @@ def find(path: str) -> str:
 
 
 def check_disjoint(
-  train: Iterable[Row], test: Iterable[Row], train_name: str, test_name: str
+  train: Iterable[Asked], test: Iterable[Asked], train_name: str, test_name: str
 ) -> None:
   """Raises ValueError if a question is in both splits.
 
   Questions that differ only in case or white space count as one if their
   answers are equal, and as two otherwise ('solve for R', 'solve for r').
   """
-  train_rows: dict[str, list[Row]] = {}
+  train_rows: dict[str, list[Asked]] = {}
   for row in train:
     train_rows.setdefault(normal(row.question), []).append(row)
   shared = []
@@ -162,14 +204,8 @@ def normal(question: str) -> str:
   return ' '.join(question.casefold().split())
 
 
-def _row(
-  line: int,
-  content: bytes,
-  question_key: str,
-  answer_key: str,
-  gold: Callable[[str], str],
-) -> Row:
-  """Parses one line; ValueError says what is wrong with it."""
+def load_object(content: bytes) -> dict:
+  """The JSON object of a line; ValueError says what is wrong with it."""
   try:
     record = json.loads(content.decode('utf-8-sig'))
   except UnicodeDecodeError as e:
@@ -178,6 +214,28 @@ def _row(
     raise ValueError(f'is not JSON ({e}).') from e
   if not isinstance(record, dict):
     raise ValueError(f'is a {type(record).__name__}, not an object.')
+  return record
+
+
+def check_text(text: str) -> None:
+  """Raises ValueError for text that UTF-8 cannot write."""
+  try:
+    text.encode()
+  except UnicodeEncodeError as e:
+    raise ValueError(
+      f'{text!r:.60} holds an unpaired surrogate ({text[e.start]!r}).'
+    ) from e
+
+
+def _row(
+  line: int,
+  content: bytes,
+  question_key: str,
+  answer_key: str,
+  gold: Callable[[str], str],
+) -> Row:
+  """Parses one line; ValueError says what is wrong with it."""
+  record = load_object(content)
   for key in question_key, answer_key:
     if key not in record:
       raise ValueError(
@@ -205,12 +263,7 @@ def _row(
   if steps and solution is None:
     solution = '\n'.join(step_text for _, step_text in steps)
   for field in (question, text, solution or '', *itertools.chain(*steps or ())):
-    try:
-      field.encode()
-    except UnicodeEncodeError as e:
-      raise ValueError(
-        f'{field!r:.60} holds an unpaired surrogate ({field[e.start]!r}).'
-      ) from e
+    check_text(field)
   return Row(line, question, gold(text), text, solution, steps)
 
 
@@ -279,10 +332,8 @@ def _contradictions(rows: list[Row]) -> list[tuple[int, str]]:
   ]
 
 
-def _split(
-  rows: list[Row], fraction: float, path: str
-) -> tuple[list[Row], list[Row]]:
-  """Returns (train, test) rows, split by the hash of the question."""
+def split(rows: list[R], fraction: float, path: str) -> tuple[list[R], list[R]]:
+  """(train, test) rows, split by the hash of their `question`: see `jsonl`."""
   is_number = isinstance(fraction, (int, float)) and not isinstance(
     fraction, bool
   )

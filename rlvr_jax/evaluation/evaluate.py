@@ -281,7 +281,7 @@ def encoder(
   c: ml_collections.ConfigDict, policy: FrozenModel
 ) -> Callable[[Task], list[int]]:
   """The function task -> prompt ids, by the policy's chat template."""
-  return lambda t: policy.tokenizer.encode_chat(t.question, c.system_prompt)
+  return lambda t: single_turn.encode_task(t, policy.tokenizer, c.system_prompt)
 
 
 def check_keep_best(

@@ -6,6 +6,8 @@ sft        solutions of the tasks      1
 distill    samples of the teacher      1
 rejection  samples of the teacher, or  1 in a correct row; other rows are
            of the policy without one   masked
+preference chosen and rejected text    1 and -1: only which is higher matters
+           of the tasks
 """
 
 import numpy as np
@@ -26,6 +28,10 @@ def make_batch(
   out = types.flatten(rollout, weights)
   if c.mask_truncated_completions:
     out = mask_truncated(out, rollout)
+  if c.method == 'rl' and algorithm.preference is not None:
+    # A row without a reward has advantage 0, which would rank it.
+    graded = np.asarray(score.turns).any(-1).reshape(-1, 1)
+    out = out.replace(mask=out.mask & graded)
   if c.method != 'rl':
     # Rows of weight 0 leave the denominator of the loss too.
     out = out.replace(mask=out.mask & (out.adv != 0))

@@ -84,7 +84,7 @@ def accumulate(
     `optimizer.split` makes it; how it is spread over the micro-batches.
   """
   trained, frozen = optimizer.split(params, trainable)
-  den = losses.loss_denominator(algorithm, batch.mask)
+  den = losses.loss_denominator(algorithm, batch, group=shapes.group)
   everywhere = losses.reaches_every_token(algorithm)
   has_gradient = batch.mask if everywhere else batch.mask & (batch.adv != 0)
   forward = functools.partial(
@@ -111,6 +111,7 @@ def accumulate(
       entropy=out.entropy,
       value=out.value,
       divergence=out.divergence,
+      group=shapes.group,
     )
     out = jax.lax.stop_gradient(out)
     tokens = masked.count(rows.mask)

@@ -1,5 +1,6 @@
-"""The loss: sum of surrogate, kl, entropy bonus, value loss, distillation."""
+"""The loss: surrogate, kl, entropy, value, distillation; or of preferences."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from rlvr_jax import types
 from rlvr_jax.algorithm import Algorithm
 from rlvr_jax.ops import masked
+from rlvr_jax.ops import preference as preferences
 from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops import value as value_ops
 from rlvr_jax.ops.ratio import Ratio
@@ -30,6 +32,7 @@ def loss(
   entropy: jax.Array | None = None,
   value: jax.Array | None = None,
   divergence: jax.Array | None = None,
+  group: int = 1,
 ) -> tuple[Ratio, dict[str, Ratio]]:
   """The loss and its metrics on rows [B,T], as Ratios divided later.
 
@@ -37,16 +40,19 @@ def loss(
 
   per token, then the aggregate. logp f32[B,T] are the current policy's
   log-probs of `batch.tokens`, entropy its H there, value the critic's values.
-  `divergence`, from a teacher, replaces the surrogate. All results add over
-  micro-batches. For the gradient of the whole batch, divide each micro-batch's
-  `num` by `loss_denominator` of the *whole* batch's mask, never by its own
-  `den`, and sum. Metrics are summed likewise and divided at the end by
+  `divergence`, from a teacher, replaces the surrogate. A preference replaces
+  all of it: see `_of_pairs`; it needs `group`, the rows of a group. All results
+  add over micro-batches. For the gradient of the whole batch, divide each
+  micro-batch's `num` by `loss_denominator` of the *whole* batch, never by its
+  own `den`, and sum. Metrics are summed likewise and divided at the end by
   `ratio.divide`. They are the surrogate's and, if the loss has the term, 'kl',
   'critic/loss', 'divergence': means over trained tokens.
 
   Raises:
     ValueError: a term whose input is missing.
   """
+  if algorithm.preference is not None:
+    return _of_pairs(algorithm.preference, logp, batch, group)
   mask = batch.mask
   args: tuple[Any, ...] = (logp, batch.logp_old, batch.adv, mask)
   if surrogates.choose(algorithm.surrogate) is not None:
@@ -91,12 +97,49 @@ def loss(
   return algorithm.aggregate(per_token, mask), metrics
 
 
-def loss_denominator(algorithm: Algorithm, mask: types.Array) -> jax.Array:
-  """Denominator f32[] of the summed `num` of `loss`, from the mask bool[B,T].
+def loss_denominator(
+  algorithm: Algorithm, batch: types.Batch, *, group: int = 1
+) -> jax.Array:
+  """Denominator f32[] of the summed `num` of `loss`: of tokens, rows or pairs.
 
-  Pass the mask of every sampled row, skipped groups included: then skipping
-  groups without gradient does not change the gradient. It is 0 if nothing is
-  trained, for which `ratio.divide` returns 0.
+  Pass every sampled row [B,T], skipped groups included: then skipping groups
+  without gradient does not change the gradient. It is 0 if nothing is trained,
+  for which `ratio.divide` returns 0.
+
+  Args:
+    group: rows of a group; for a preference.
   """
-  zeros = jnp.zeros(mask.shape, jnp.float32)
-  return algorithm.aggregate(zeros, mask).den
+  if algorithm.preference is not None:
+    return masked.count(jax.vmap(preferences.pairs)(*_ranks(batch, group)))
+  zeros = jnp.zeros(batch.mask.shape, jnp.float32)
+  return algorithm.aggregate(zeros, batch.mask).den
+
+
+def _of_pairs(
+  preference, logp: jax.Array, batch: types.Batch, group: int
+) -> tuple[Ratio, dict[str, Ratio]]:
+  """Loss and metrics of the pairs in the groups of rows [B,T].
+
+  A row is preferred to the rows of its group that have a smaller advantage, and
+  rows without a trained token are in no pair. Log-probs are sums over the
+  trained tokens of a row.
+  """
+
+  def total(x):
+    return jnp.sum(masked.keep(x, batch.mask), -1).reshape(-1, group)
+
+  rank, valid = _ranks(batch, group)
+  ref = None if batch.logp_ref is None else total(batch.logp_ref)
+  length = total(jnp.ones(batch.mask.shape, jnp.float32))
+  of_group = functools.partial(preferences.of_group, preference)
+  parts = jax.vmap(of_group)(total(logp), ref, length, rank, valid)
+  return jax.tree.map(lambda x: jnp.sum(x, 0), parts)
+
+
+def _ranks(batch: types.Batch, group: int) -> tuple[jax.Array, jax.Array]:
+  """(advantage f32[P,G] of each row, whether it has a trained token)."""
+  # The largest and not the mean, which rounding would make unequal in rows of
+  # equal advantages and unequal lengths.
+  highest = jnp.max(batch.adv, -1, where=batch.mask, initial=-jnp.inf)
+  valid = jnp.any(batch.mask, -1)
+  return highest.reshape(-1, group), valid.reshape(-1, group)

@@ -16,6 +16,7 @@ import numpy as np
 
 from rlvr_jax import registry
 from rlvr_jax.ops import estimators
+from rlvr_jax.ops import preference as preferences
 from rlvr_jax.ops import surrogate as surrogates
 
 ROWS = jax.ShapeDtypeStruct((1, 2), jnp.float32)
@@ -166,3 +167,15 @@ def aggregate(fn: Callable) -> None:
 @registry.trial('kl')
 def kl(fn: Callable) -> None:
   _abstract(fn, ROWS, ROWS)
+
+
+@registry.trial('preference')
+def preference(fn: Callable) -> None:
+  """Refuses a preference that does not give one loss for each pair."""
+  args = [ROW] * 4 + [ROW] * 2 * preferences.takes_lengths(fn)
+  out = _abstract(fn, *args)
+  if getattr(out, 'shape', None) != ROW.shape or out.dtype != jnp.float32:
+    raise ValueError(
+      f'it returned {registry.show(out)} for {ROW.shape[0]} pairs: return one '
+      'loss for each, as float32.'
+    )

@@ -146,8 +146,8 @@ class Collector(NamedTuple):
     return collect(tasks, policy, key, clock)
 
   def _encode(self, task: Task) -> list[int]:
-    return self.policy.tokenizer.encode_chat(
-      task.question, self.config.system_prompt
+    return single_turn.encode_task(
+      task, self.policy.tokenizer, self.config.system_prompt
     )
 
   def _writer(self, policy: FrozenModel) -> FrozenModel:
@@ -166,9 +166,14 @@ class Collector(NamedTuple):
       )
       return sharding.to_host(out)
 
-    def solutions(prompt, length):
+    def given(prompt, length):
       del prompt, length
-      return imitation.targets(tasks, policy.tokenizer, c.max_completion_length)
+      return imitation.targets(
+        tasks,
+        policy.tokenizer,
+        c.max_completion_length,
+        imitation.SOLUTION if c.method == 'sft' else imitation.PAIR,
+      )
 
     def greedy(prompt, length):
       return sample(prompt, length, self.sampling._replace(temperature=0.0), 1)
@@ -180,7 +185,7 @@ class Collector(NamedTuple):
 
     return single_turn.collect(
       tasks,
-      solutions if c.method == 'sft' else sample,
+      given if c.method in ('sft', 'preference') else sample,
       encode=self._encode,
       tokenizer=policy.tokenizer,
       reward=self.reward,

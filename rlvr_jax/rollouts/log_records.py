@@ -35,4 +35,6 @@ def record(task: Task, t: base.Transcript, split: str) -> dict:
     'timed_out': t.timed_out,
     'stop': t.stop.name,
     **feedback,
+    # The question of a chat is all of it as text.
+    **{k: task.data[k] for k in ('messages',) if k in task.data},
   }

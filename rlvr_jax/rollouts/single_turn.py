@@ -18,6 +18,24 @@ from rlvr_jax.verifiers import dispatch
 from rlvr_jax.verifiers.extraction import extract
 
 
+def encode_task(task: Task, tokenizer: Tokenizer, system: str) -> list[int]:
+  """Ids of a task's prompt in the chat template, ready for an answer.
+
+  The prompt is the question as the user's message, or data['messages'] where a
+  task has them: earlier turns of a chat.
+
+  Args:
+    system: the system message, '' for none; of messages that have one it
+      stands back.
+  """
+  messages = task.data.get('messages')
+  if messages is None:
+    return tokenizer.encode_chat(task.question, system)
+  if system and messages[0]['role'] != 'system':
+    messages = [{'role': 'system', 'content': system}, *messages]
+  return tokenizer.encode_messages(messages)
+
+
 def encode_prompts(
   tasks: Sequence[Task],
   encode: Callable[[Task], Sequence[int]],

@@ -73,6 +73,7 @@ def config_for(
       'algo.kl': '',
       'algo.beta': 0.0,
       'algo.correction': '',
+      'algo.preference': '',
     }
   )
   if imitates:

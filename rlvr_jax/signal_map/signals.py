@@ -126,6 +126,7 @@ def _parse(text, c, best):
       beta=0.0,
       entropy_coef=0.0,
       correction='',
+      preference='',
     )
   algorithm = algorithms.from_config(algo)
   if 'greedy' in estimators.takes(algorithm.estimate):

@@ -121,8 +121,8 @@ def programs(
 ) -> list[Program]:
   """The programs that a training run compiles on `mesh`.
 
-  to_sampler, sample and update; `reference` with a KL term; `prepare` with a
-  critic or a correction. Dialogues have `begin` and `turn` instead of sample,
+  to_sampler, sample and update; `reference` if the loss has one; `prepare` with
+  a critic or a correction. Dialogues have `begin` and `turn` instead of sample,
   and `belief` if it is measured. No weights are read.
 
   Raises:
@@ -143,7 +143,7 @@ def programs(
     mask=of((b, t), jnp.bool_),
     adv=floats,
     logp_old=floats,
-    logp_ref=floats if algo.kl else None,
+    logp_ref=floats if algo.needs_reference else None,
     value=critic,
     returns=critic,
   )
@@ -168,9 +168,9 @@ def programs(
       group=c.num_generations,
     )
 
-  # The weights from before training: of the KL term, or for initial beliefs.
+  # The weights from before training: of the reference, or for initial beliefs.
   initial = is_dialogue and c.dialogue.belief == 'initial'
-  kept = nbytes(state.params) if algo.kl or initial else 0
+  kept = nbytes(state.params) if algo.needs_reference or initial else 0
   teacher = None
   if x.matched is not None:
     teacher = sharding.abstract_params(x.matched, mesh)
@@ -198,7 +198,7 @@ def programs(
         all_state - nbytes(state.params) + kept,
       )
     )
-  if algo.kl:
+  if algo.needs_reference:
     # Its argument is the reference's weights, so the state is resident.
     out.append(
       Program(

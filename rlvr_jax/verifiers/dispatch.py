@@ -46,6 +46,8 @@ def verify(
       (`step_text.step`) has the same words.
     exact: `answer`; CORRECT if the same words follow the last ####.
     program: `data['tests']` (see `program_tests.verify`).
+    pair: `data['chosen']`, `data['rejected']`; CORRECT and WRONG for these
+      texts, UNVERIFIABLE for any other.
 
   Args:
     tasks: n tasks; their verifiers may differ.
@@ -309,6 +311,27 @@ def _program(
   ]
 
 
+def _pair(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  timeout_s: float,
+  late: set[int],
+) -> list[enums.Verdict]:
+  out = []
+  for task, text in zip(tasks, completions):
+    chosen, rejected = task.data['chosen'], task.data['rejected']
+    # Exactly first: the two may differ in white space alone.
+    verdicts = {
+      rejected.strip(): enums.Verdict.WRONG,
+      chosen.strip(): enums.Verdict.CORRECT,
+      rejected: enums.Verdict.WRONG,
+      chosen: enums.Verdict.CORRECT,
+    }
+    other = verdicts.get(text.strip(), enums.Verdict.UNVERIFIABLE)
+    out.append(verdicts.get(text, other))
+  return out
+
+
 VERIFIERS = {
   'math': _math,
   'countdown': _countdown,
@@ -316,4 +339,5 @@ VERIFIERS = {
   'step': _step,
   'exact': _exact,
   'program': _program,
+  'pair': _pair,
 }

@@ -128,6 +128,12 @@ def _program(task: Task, text: str, asked: Asked) -> str:
   )
 
 
+def _pair(task: Task, text: str, asked: Asked) -> str:
+  if asked.verdict == enums.Verdict.WRONG:
+    return 'This is the text that was rejected.'
+  return 'This is neither the chosen nor the rejected text.'
+
+
 # By the names in `dispatch.VERIFIERS`.
 FEEDBACK: dict[str, Callable[[Task, str, Asked], str]] = {
   'math': _math,
@@ -136,4 +142,5 @@ FEEDBACK: dict[str, Callable[[Task, str, Asked], str]] = {
   'step': _step,
   'exact': _exact,
   'program': _program,
+  'pair': _pair,
 }

@@ -5,6 +5,7 @@ import types as namespaces
 import numpy as np
 import pytest
 
+from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
 from rlvr_jax.learner import batches
 
@@ -49,3 +50,20 @@ def test_rejection_trains_correct_rows_only():
   got = batches.make_batch(settings('rejection'), None, *rollout_and_score())
   want = (rollout_and_score()[0].turn >= 0) & np.array([True, False])[:, None]
   np.testing.assert_array_equal(got.mask, want.reshape(4, 4))
+
+
+def test_a_row_without_a_reward_is_in_no_pair():
+  """Its advantage of 0 is above that of the rows that are worse than others."""
+  rollout, score = rollout_and_score()
+  turns = np.array([[True, True], [True, False]])[..., None]
+  score = score.replace(turns=turns, reward=score.reward * turns)
+  section = {'credit': 'outcome', 'estimate': 'dr_grpo', 'surrogate': 'clip'}
+  section |= {'aggregate': 'token_mean', 'kl': '', 'beta': 0.0, 'whiten': True}
+  section |= {'entropy_coef': 0.0, 'correction': '', 'value_coef': 0.1}
+  section |= {'value_clip': 0.2, 'turn_statistics': 'living'}
+  for preference, kept in (('dpo', [1, 1, 1, 0]), ('', [1, 1, 1, 1])):
+    algo = algorithms.from_config(
+      namespaces.SimpleNamespace(**section, preference=preference)
+    )
+    got = batches.make_batch(settings('rl'), algo, rollout, score)
+    np.testing.assert_array_equal(got.mask.any(-1), kept)

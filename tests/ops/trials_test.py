@@ -101,6 +101,19 @@ def test_decisions_in_python_get_the_jax_way(refused, fn):
   )
 
 
+def test_one_loss_for_each_pair(refused):
+  four = 'chosen', 'rejected', 'ref_chosen', 'ref_rejected'
+  for fn in (
+    lambda chosen, rejected, ref_chosen, ref_rejected: jnp.sum(chosen),
+    lambda chosen, rejected, ref_chosen, ref_rejected: (chosen, rejected),
+    lambda chosen, rejected, ref_chosen, ref_rejected: None,
+    lambda chosen, rejected, ref_chosen, ref_rejected: chosen > rejected,
+  ):
+    assert 'one loss for each, as float32' in refused(fn, 'preference')
+  says = refused(lambda chosen, rejected: chosen - rejected, 'preference')
+  assert ', '.join(four) in says
+
+
 def test_equal_groups_may_have_a_gradient():
   for spec in ('psr', 'nsr', 'reinforce', 'remax', 'grpo(scale_rewards=batch)'):
     registry.get('estimator', spec)
