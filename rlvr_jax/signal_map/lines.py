@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from rlvr_jax.enums import Verdict
+from rlvr_jax.ops import estimators
 from rlvr_jax.ops import signal as signal_ops
 from rlvr_jax.signal_map import advantages, measure, signals
 from rlvr_jax.signal_map.cell import Cell
@@ -148,6 +149,7 @@ def _theory(cell: Cell, signal: Signal, keep: np.ndarray) -> float:
   if (
     signal.rewards != ('outcome',)
     or signal.env
+    or estimators.takes(signal.algorithm.estimate)
     or np.ptp(weights[mask.any(-1)]) > 1e-6 * weights.max()
     or 2 * known.sum() < len(known)
   ):
