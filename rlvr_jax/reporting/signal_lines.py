@@ -13,6 +13,8 @@ from rlvr_jax.reporting import run_reader, run_writer
 
 FILE = 'signal.jsonl'
 _HUGE = 1e12
+MOST = 1e5  # rollouts; a larger estimate is one of noise, and not told from inf
+SURE = 0.6  # standard error of a logarithm up to which it is near normal
 PASS_RATE = 'p'  # the axis across, if no other is asked for
 
 
@@ -226,7 +228,7 @@ def _batch(line, config):
 def _point(found: Sequence[Mapping]) -> Point:
   """The `Point` of the lines of one or more seeds."""
   n = np.array([value(line.get('noise_scale')) for line in found])
-  n = np.where(n >= 0, n, np.nan)
+  n = np.where(n >= 0, np.where(n > MOST, np.inf, n), np.nan)
   ends = np.array([_interval(line) for line in found])
   # An infinite number is one, so that the median of two seeds is no NaN.
   usual = lambda x: _middle([v for v in x if not math.isnan(v)])
@@ -278,13 +280,18 @@ def _interval(line) -> tuple[float, float]:
   """95% of noise_scale; to inf if the signal may be 0 (two standard errors)."""
   get = lambda key: value(line.get(key))
   n, error = get('noise_scale'), get('log_noise_scale_se')
-  if 0 < n < math.inf and math.isfinite(error):
-    # Beyond a factor of e^20 nothing is known.
-    factor = math.exp(min(2 * abs(error), 20))
+  if 0 < n < math.inf and abs(error) < SURE:
+    factor = math.exp(2 * abs(error))
     return n / factor, n * factor
-  top = get('total') + 2 * get('total_se')
-  low = _group(line) * (get('second') - top) / top if top > 0 else math.nan
-  return (low if low > 0 else math.nan), math.inf
+  # The logarithm is no longer near normal: from the signal's own interval.
+  ends = []
+  for side in (2, -2):
+    signal = get('total') + side * get('total_se')
+    noise = get('second') - signal
+    scale = _group(line) * noise / signal if signal > 0 else math.inf
+    ends.append(scale if signal > 0 or side < 0 else math.nan)
+  low, high = ends
+  return (low if low > 0 else math.nan), (high if high > 0 else math.inf)
 
 
 def _group(line) -> float:

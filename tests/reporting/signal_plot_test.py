@@ -182,11 +182,14 @@ def test_intervals():
   line = maps.line('outcome', p=0.1, n=300.0)
   low, high = signal_lines._interval(line)
   np.testing.assert_allclose((low, high), 300 * np.exp([-0.5, 0.5]))
-  # Without the error of the logarithm: from total + 2 errors to inf.
+  # Without a small error of the logarithm: from total +- 2 errors.
   total = line['total'] * 1.3
   low, high = signal_lines._interval(line | {'log_noise_scale_se': 'nan'})
   np.testing.assert_allclose(low, 8 * (line['second'] - total) / total)
-  assert high == INF
+  less = line['total'] * 0.7
+  np.testing.assert_allclose(high, 8 * (line['second'] - less) / less)
+  line['total_se'] = 0.6 * line['total']
+  assert signal_lines._interval(line | {'log_noise_scale_se': 1.4})[1] == INF
   # A signal that may be there or not, with the group's size or without.
   quiet = maps.line('outcome', p=0.1, n=INF) | {'total_se': 0.002}
   assert math.isnan(signal_lines._interval(quiet)[0])
