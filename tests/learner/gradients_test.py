@@ -163,10 +163,8 @@ def test_every_group_is_live_where_other_terms_reach_it():
 @pytest.mark.parametrize(
   ('size', 'pack', 'changes'),
   [
-    (1, False, {}),
     (2, True, {}),
-    (1, False, {'kl': 'k3', 'beta': 0.1}),
-    (2, False, {'entropy_coef': 0.3}),
+    (1, False, {'kl': 'k3', 'beta': 0.1, 'entropy_coef': 0.3}),
   ],
 )
 def test_no_bit_of_anything_else_changes(monkeypatch, size, pack, changes):

@@ -183,7 +183,7 @@ def test_credit_by_turn_in_dialogues(games):
 
 def test_a_critic_that_the_run_does_not_have(sums):
   c, folder = sums
-  with pytest.raises(ValueError, match=r"algo\.estimate is 'dr_grpo'"):
+  with pytest.raises(ValueError, match=r"algo\.estimate is 'grpo'"):
     measured(c, folder, 'outcome|gae(gamma=1.0, lam=0.9)')
 
 
