@@ -3,7 +3,7 @@
 #
 #   bash scripts/test.sh [fast] [ARGUMENTS OF PYTEST ...]
 #
-# fast: the maths alone, in about a minute: losses, statistics, verifiers,
+# fast: the maths alone, in about two minutes: losses, statistics, verifiers,
 # rewards, tasks and the registry; no model, no run.
 #
 # ruff and mypy go first, in either case.
