@@ -65,8 +65,8 @@ def run(
   for step in (*steps, settings.pilot_step):
     if step not in (None, *known):
       raise ValueError(
-        f'--steps or --pilot_step: {workdir} has no checkpoint of step {step}. There are: '
-        f'{", ".join(map(str, sorted(known)))}.'
+        f'--steps or --pilot_step: {workdir} has no checkpoint of step '
+        f'{step}. There are: {", ".join(map(str, sorted(known)))}.'
       )
   cell.check_signals(c, chosen)
   for step in steps:

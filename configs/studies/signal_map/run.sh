@@ -3,8 +3,8 @@
 #
 #   bash configs/studies/signal_map/run.sh [BASE,SEED ...]
 #
-# Without arguments all base models and seeds that signal_map.py lists, about
-# three hours on two idle cores. Everything is in runs/signal_map.
+# Without arguments all base models and seeds that signal_map.py lists.
+# Everything is in runs/signal_map.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
