@@ -39,6 +39,7 @@ def lines(cell: Cell, signal: Signal) -> list[dict[str, Any]]:
   result, of_reward = estimate(cell, resolved)
   own = not (signal.env or signal.imitates)
   products = measure.products(cell.gram, result, cell.reference, own)
+  coefficients = _coefficients(cell, resolved)
   p = cell.right.mean(-1)
   out = []
   for name, (low, high) in BINS.items():
@@ -56,7 +57,7 @@ def lines(cell: Cell, signal: Signal) -> list[dict[str, Any]]:
         'p_se': float(p[keep].std(ddof=1) / np.sqrt(keep.sum())),
         **values,
         **of_reward,
-        'theory_snr1': _theory(cell, resolved, keep),
+        'theory_snr1': _theory(facts, keep, coefficients),
         **_pooled(facts, keep),
       }
     )
@@ -84,21 +85,42 @@ def estimate(cell: Cell, signal: Signal) -> tuple[measure.Estimate, dict]:
       adv = advantages.advantages(signal, c, rollout, score)
       adv = adv.reshape(*index.shape, -1)
     partitions.append((index, adv))
-    rewards.append((score.reward.sum(-1), score.verdict == Verdict.CORRECT))
+    rewards.append(
+      (
+        score.reward.sum(-1),
+        score.verdict == Verdict.CORRECT,
+        score.turns.any(-1),
+      )
+    )
   ids = cell.weighted.get(signal.name, source.ids)
   estimate = measure.of_groups(cell.gram, ids, partitions, source.tokens)
-  value, right = (np.concatenate(x) for x in zip(*rewards))
+  value, right, valid = (np.concatenate(x) for x in zip(*rewards))
+  given = value[valid] if valid.any() else np.array([np.nan])
   return estimate, {
-    'reward': float(value.mean()),
-    'reward_std': float(value.std()),
-    'agreement': _agreement(value, right),
+    'reward': float(given.mean()),
+    'reward_std': float(given.std()),
+    'agreement': _agreement(value, right, valid),
   }
 
 
-def _agreement(value: np.ndarray, right: np.ndarray) -> float:
-  """Squared correlation of reward and verdict within groups, pooled."""
-  a = value - value.mean(-1, keepdims=True)
-  b = right - right.mean(-1, keepdims=True)
+def _agreement(
+  value: np.ndarray, right: np.ndarray, valid: np.ndarray
+) -> float:
+  """Squared correlation of reward and verdict within groups, pooled.
+
+  Refused rows are left out, as in `rollouts.groups.metrics`.
+  """
+  count = np.maximum(valid.sum(-1, keepdims=True), 1)
+
+  def centred(x):
+    x = np.where(valid, x, 0.0)
+    mean = x.sum(-1, keepdims=True) / count
+    high = x.max(-1, keepdims=True, where=valid, initial=-np.inf)
+    low = x.min(-1, keepdims=True, where=valid, initial=np.inf)
+    # Where all are equal, the mean's rounding must not pass for spread.
+    return np.where(valid & (high > low), x - mean, 0.0)
+
+  a, b = centred(value), centred(right)
   square = (a**2).sum() * (b**2).sum()
   return float((a * b).sum() ** 2 / square) if square > 0 else float('nan')
 
@@ -135,14 +157,10 @@ def _pooled(facts: signal_ops.Facts, keep: np.ndarray) -> dict[str, float]:
   }
 
 
-def _theory(cell: Cell, signal: Signal, keep: np.ndarray) -> float:
-  """SNR of one problem's groups by the closed form; NaN where it has none.
-
-  Sums of signal and noise over the problems with two of each kind; NaN if these
-  are fewer than half.
-  """
-  p, d2, f_right, f_wrong = (np.asarray(x)[keep] for x in cell.facts)
-  known = np.isfinite(d2)
+def _coefficients(
+  cell: Cell, signal: Signal
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Of the signal's closed form; None where it has none."""
   source = cell.sources['', False]
   mask = advantages.trained(source.sampler.x.config, source.collected.rollout)
   weights = advantages.row_weights(signal.algorithm.aggregate, mask)
@@ -151,17 +169,32 @@ def _theory(cell: Cell, signal: Signal, keep: np.ndarray) -> float:
     or signal.env
     or estimators.takes(signal.algorithm.estimate)
     or np.ptp(weights[mask.any(-1)]) > 1e-6 * weights.max()
-    or 2 * known.sum() < len(known)
   ):
-    return float('nan')
+    return None
   try:
-    right, wrong = signal_ops.coefficients(
+    return signal_ops.coefficients(
       signal.algorithm.estimate, cell.settings.group
     )
   except ValueError:  # an estimator that reads more than right and wrong
+    return None
+
+
+def _theory(
+  facts: signal_ops.Facts,
+  keep: np.ndarray,
+  coefficients: tuple[np.ndarray, np.ndarray] | None,
+) -> float:
+  """SNR of one problem's groups by the closed form; NaN where it has none.
+
+  Sums of signal and noise over the problems with two of each kind; NaN if these
+  are fewer than half.
+  """
+  p, d2, f_right, f_wrong = (np.asarray(x)[keep] for x in facts)
+  known = np.isfinite(d2)
+  if coefficients is None or 2 * known.sum() < len(known):
     return float('nan')
   of = signal_ops.moments(
-    p[known], d2[known], f_right[known], f_wrong[known], right, wrong
+    p[known], d2[known], f_right[known], f_wrong[known], *coefficients
   )
   noise = np.sum(of.variance)
   return float(np.sum(of.mean_sq) / noise) if noise > 0 else float('nan')

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax.ops import signal as signal_ops
-from rlvr_jax.signal_map import measure
+from rlvr_jax.signal_map import lines, measure
 
 X, N, K, M, GROUP = 7, 32, 2, 40, 4
 KEYS = ('total', 'within', 'second', 'noise_scale', 'omega', 'root', 'snr1')
@@ -232,3 +232,17 @@ def test_two_problems_have_no_errors_and_one_has_no_signal():
   one = summary(vectors, partitions, right, keep=np.arange(X) < 1)
   assert np.isnan(one['total'])
   assert np.isnan(one['root'])
+
+
+def test_agreement_leaves_out_refused_rows():
+  value = np.array([[1.0, 0, 0, 9], [0, 1, 1, 0]])
+  right = np.array([[True, False, False, True], [False, True, True, False]])
+  valid = np.array([[True, True, True, False], [True, True, True, True]])
+  assert lines._agreement(value, right, valid) == pytest.approx(1)
+  value[0, 3] = 0  # what a refused row holds
+  assert lines._agreement(value, right, valid) == pytest.approx(1)
+  assert lines._agreement(value, right, np.ones_like(valid)) < 1
+  assert np.isnan(lines._agreement(value, right, np.zeros_like(valid)))
+  equal = np.full((1, 7), 0.1)
+  mixed = np.arange(7)[None] < 3
+  assert np.isnan(lines._agreement(equal, mixed, np.ones_like(mixed)))
