@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_limits, enums, registry
+from rlvr_jax import config_limits, enums, hosts, registry
 from rlvr_jax.envs import dialogue
 from rlvr_jax.models import model_config, sharding
 from rlvr_jax.ops import estimators
@@ -174,7 +174,7 @@ def check_memory(
   available *= jax.device_count()
   if not available:  # a CPU: its devices share the memory of the host
     available = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    available *= jax.process_count()
+    available *= hosts.count()
   if sum(parts.values()) > available:
     sizes = ', '.join(f'{k} {v / 2**30:.1f} GiB' for k, v in parts.items())
     raise ValueError(

@@ -10,6 +10,7 @@ import functools
 import inspect
 import json
 import math
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import ml_collections
 import numpy as np
 from ml_collections import config_dict
 
-from rlvr_jax import config_file, config_limits, registry
+from rlvr_jax import config_file, config_limits, processes, registry
 
 ABSENT = '(absent)'
 _BOOLS = {'true': True, '1': True, 'false': False, '0': False}
@@ -80,7 +81,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
 def run_main(main: Callable) -> Callable:
   """A script's `main(argv)`, made to print what it refuses.
 
-  The result is the exit status: main's own, 1 after an error, 130 after Ctrl-C.
+  The result is the exit status: main's own, else that of `processes.status`.
   Errors of subclasses, such as JAX's and those of decoding, are not ours and
   keep their traceback, which is what helps then.
   """
@@ -89,16 +90,32 @@ def run_main(main: Callable) -> Callable:
   def run(argv: Sequence[str] | None = None) -> int:
     try:
       return main(sys.argv[1:] if argv is None else argv) or 0
-    except KeyboardInterrupt:
-      return 130
+    except KeyboardInterrupt as e:
+      return processes.status(e)
     except Exception as e:
       ours = type(e) in (ValueError, RuntimeError, FloatingPointError)
       if not (ours or isinstance(e, OSError)):
         raise
       print(f'error: {e}', file=sys.stderr)
-      return 1
+      return processes.status(e)
 
   return run
+
+
+def folder(name: str | os.PathLike) -> pathlib.Path:
+  """The directory of a run, or the file, of this name.
+
+  Raises:
+    ValueError: an address such as gs://bucket/run, of which pathlib would make
+      a directory `gs:`.
+  """
+  scheme, colon, _ = str(name).partition('://')
+  if colon:
+    raise ValueError(
+      f'{name}: {scheme}:// is not supported. Give a directory; on several hosts '
+      'one that all of them see, on a network file system.'
+    )
+  return pathlib.Path(name)
 
 
 def of_run(workdir, overrides: Sequence[str]) -> ml_collections.ConfigDict:
@@ -107,7 +124,7 @@ def of_run(workdir, overrides: Sequence[str]) -> ml_collections.ConfigDict:
   Raises:
     ValueError: no run there, what `load` refuses, or several greedy samples.
   """
-  path = pathlib.Path(workdir) / 'config.json'
+  path = folder(workdir) / 'config.json'
   if not path.is_file():
     raise ValueError(
       f'{workdir} holds no run: there is no config.json in it. Give the '

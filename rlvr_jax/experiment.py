@@ -25,7 +25,7 @@ from rlvr_jax.learner import programs as programs_lib
 from rlvr_jax.learner import train_step
 from rlvr_jax.models import model_config, sharding, transformer
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import collector, oracle
+from rlvr_jax.rollouts import collector, groups, oracle
 from rlvr_jax.rollouts.task_stream import TaskStream
 from rlvr_jax.tasks import Env, Task
 
@@ -99,7 +99,8 @@ class Experiment:
   @functools.cached_property
   def reward(self) -> base.Reward:
     """The weighted sum of c.reward_funcs."""
-    return base.build(self.config.reward_funcs, self.config.reward_weights)
+    c = self.config
+    return groups.agreed(base.build(c.reward_funcs, c.reward_weights))
 
   @functools.cached_property
   def algorithm(self) -> algorithms.Algorithm:

@@ -4,6 +4,10 @@ import signal
 from collections.abc import Callable
 
 
+class Stopped(KeyboardInterrupt):
+  """Raised after a step that was the last one on request, on all hosts."""
+
+
 class interruptible:
   """Context that delays Ctrl-C and SIGTERM to the end of the step.
 

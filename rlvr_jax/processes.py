@@ -1,4 +1,4 @@
-"""Process lifetimes: child processes, Ctrl-C, stopping after a step."""
+"""How do processes end? Exit statuses, child processes, Ctrl-C."""
 
 import os
 import runpy
@@ -8,6 +8,21 @@ import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
+
+LAUNCHED = 'RLVR_LAUNCHED'  # set by scripts/tpu.py, which starts scripts again
+REFUSED = 2  # exit status: what was asked for cannot work, now or later
+
+
+def status(error: BaseException) -> int:
+  """The exit status of a script that ends with this error.
+
+  1, and 130 for Ctrl-C. A launcher must know whether to try again: it gets 2
+  where config or data were refused, the status of a wrong command line.
+  """
+  if isinstance(error, KeyboardInterrupt):
+    return 130
+  refused = type(error) is ValueError and LAUNCHED in os.environ
+  return REFUSED if refused else 1
 
 
 def start(command: Sequence[str], **options: Any) -> subprocess.Popen:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_file, processes, registry, resume
+from rlvr_jax import config_file, hosts, processes, registry, resume
 from rlvr_jax.io import checkpoint, load
 from rlvr_jax.reporting import run_writer
 
@@ -50,6 +50,12 @@ def _ensure(spec: str, folder: Path, config) -> None:
     resume.check_config(folder, config, newer=True)
     config_file.check(folder, config_file.source(spec))
     return
+  if hosts.expected() > 1:
+    raise ValueError(
+      f'The model {registry.show(spec)} is not trained yet, and on several '
+      'hosts it must be, before the run that starts from it: python '
+      f'scripts/train.py --config={spec} --workdir={folder}'
+    )
   # Who has this lock trains; the run's own lock is the trainer's.
   turn = _wait(spec, folder, '.turn')
   try:

@@ -13,9 +13,12 @@ import jax
 import ml_collections
 
 from rlvr_jax import algorithm as algorithms
+from rlvr_jax import config as config_lib
 from rlvr_jax import (
   config_file,
   experiment,
+  failures,
+  hosts,
   interrupts,
   resume,
   types,
@@ -66,9 +69,10 @@ def train(
     FloatingPointError: max_skipped_updates updates in a row were skipped.
     RuntimeError: the rewards refused all rows of max_skipped_updates steps in
       a row.
-    KeyboardInterrupt: SIGINT or SIGTERM, once the current step is saved.
+    interrupts.Stopped: SIGINT or SIGTERM of any host, once the current step is
+      saved.
   """
-  c, workdir = config, pathlib.Path(workdir)
+  c, workdir = config, config_lib.folder(workdir)
   with run_writer.hold(workdir):
     config_file.check(workdir, source)
     x, pretrained = experiment.build(c, workdir)
@@ -130,7 +134,7 @@ def train(
           if progress.failures >= c.max_skipped_updates:
             saved.wait()  # so that the error lists the last checkpoint too
             raise alarms.error(c, progress, metrics, checkpoint.steps(workdir))
-          stop = interrupted()
+          stop = hosts.on_any(interrupted())
           # A policy that may be diverging must not push out the checkpoints
           # from before it did.
           if not progress.skipped and (
@@ -147,9 +151,10 @@ def train(
             log.say(
               f'stopped after step {step}; run the same command to resume'
             )
-            raise KeyboardInterrupt
+            raise interrupts.Stopped
+          failures.stepped()
         saved.wait()
-      if jax.process_index() == 0:
+      if hosts.first():
         report.build([workdir], workdir / 'report.html')
         print(f'report: {workdir / "report.html"}')
 

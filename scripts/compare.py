@@ -194,10 +194,14 @@ def show(result: Mapping, names: Sequence[str]) -> None:
 @config_lib.run_main
 def main(argv: Sequence[str]) -> int:
   flags, own, configs = parse(argv)
+  from rlvr_jax import hosts
   from rlvr_jax.evaluation import compare
   from rlvr_jax.reporting import pages, run_writer
 
-  result = run(flags, own, configs, lambda text: print(text, flush=True))
+  with hosts.join():
+    result = run(flags, own, configs, lambda text: print(text, flush=True))
+  if not hosts.first():
+    return 0
   folder = pathlib.Path(flags.other)
   sides = [result[side] for side in ('base', 'other')]
   names = [f'{pathlib.Path(s["dir"]).name} step {s["step"]}' for s in sides]

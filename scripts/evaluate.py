@@ -95,10 +95,14 @@ def show(metrics: Mapping) -> None:
 @config_lib.run_main
 def main(argv: Sequence[str]) -> int:
   flags, config = parse(argv)
+  from rlvr_jax import hosts
   from rlvr_jax.reporting import run_writer
 
   say = lambda text: print(text, flush=True)
-  step, metrics = run(config, flags.workdir, flags.step, say)
+  with hosts.join():
+    step, metrics = run(config, flags.workdir, flags.step, say)
+  if not hosts.first():
+    return 0
   path = pathlib.Path(flags.workdir) / run_writer.EVAL
   run_writer.append(
     path,

@@ -91,7 +91,7 @@ def run(
   """Writes a line for each of the first `limit` tasks; see `labels.line`."""
   import jax
 
-  from rlvr_jax import experiment
+  from rlvr_jax import experiment, hosts
   from rlvr_jax.evaluation import evaluate
   from rlvr_jax.io import frozen_model
   from rlvr_jax.models import sharding
@@ -112,7 +112,7 @@ def run(
       'tasks': count,
       'content': labels.made_from(tasks, policy.read),
     }
-    done = resume(out, header, batch)
+    done = hosts.from_first(lambda: resume(out, header, batch))
     if done:
       say(f'{out} has {done} of {count} tasks')
     if done == count:
@@ -152,6 +152,8 @@ def run(
           transcripts[i // group].append(row)
         part = min((round_ + 1) * group, samples)
         progress((start - done) * samples + part * len(chunk))
+      if not hosts.first():
+        continue
       labels.append(
         out,
         [
@@ -182,18 +184,15 @@ def summary(path: pathlib.Path) -> str:
 @config_lib.run_main
 def main(argv: Sequence[str]) -> int:
   flags, config = parse(argv)
-  from rlvr_jax import recipes
+  from rlvr_jax import hosts, recipes
 
+  out = config_lib.folder(flags.out).expanduser()
   recipes.ensure(config)
-  out = pathlib.Path(flags.out).expanduser()
-  run(
-    config,
-    out,
-    flags.samples,
-    flags.tasks,
-    lambda text: print(text, flush=True),
-  )
-  print(summary(out))
+  say = lambda text: print(text, flush=True)
+  with hosts.join():
+    run(config, out, flags.samples, flags.tasks, say)
+  if hosts.first():
+    print(summary(out))
   return 0
 
 

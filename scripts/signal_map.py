@@ -222,8 +222,7 @@ def main(argv: Sequence[str]) -> int:
   if any(word.partition('=')[0] == '--draw' for word in argv):
     return draw(argv)
   flags, config = parse(argv)
-  import jax
-
+  from rlvr_jax import hosts
   from rlvr_jax.signal_map import direct, predict, signal_map, signals
 
   settings, steps = settings_of(flags, config)
@@ -232,12 +231,13 @@ def main(argv: Sequence[str]) -> int:
   workdir = pathlib.Path(flags.workdir)
   tried = trial_of(flags) if flags.predict else None
   cell = (config, workdir, steps, chosen, settings)
-  signal_map.run(*cell, say)
-  if flags.direct:
-    direct.run(*cell, flags.direct, say)
-  if tried is not None:
-    predict.run(*cell, tried, say)
-  if jax.process_index() == 0:
+  with hosts.join():
+    signal_map.run(*cell, say)
+    if flags.direct:
+      direct.run(*cell, flags.direct, say)
+    if tried is not None:
+      predict.run(*cell, tried, say)
+  if hosts.first():
     for path in show(workdir):
       say(f'Wrote {path}')
   return 0

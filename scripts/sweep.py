@@ -148,7 +148,7 @@ def main(argv) -> int:
   if args.jobs < 1:
     raise ValueError(f'--jobs={args.jobs} must be at least 1.')
   planned = plan(args.config, overrides)
-  workdir = pathlib.Path(args.workdir)
+  workdir = config_lib.folder(args.workdir)
   failed = execute(workdir, planned, args.jobs)
   folders = [workdir / label for label in planned]
   folders = [f for f in folders if (f / 'config.json').exists()]

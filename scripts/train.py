@@ -48,6 +48,7 @@ def main(argv) -> int:
   if not (flags.show or flags.workdir):
     parser.error('--workdir=DIR is needed, or --show.')
   config = config_lib.load(flags.config, overrides)
+  config_lib.folder(flags.workdir or '')
   if flags.show:
     try:
       print(show(flags.config, config), flush=True)
@@ -55,15 +56,16 @@ def main(argv) -> int:
       # Python flushes once more at its end, which would print a traceback.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-  from rlvr_jax import recipes, train  # late: JAX takes a second to start
+  from rlvr_jax import hosts, recipes, train  # late: JAX takes a second
 
   recipes.ensure(config)
-  train.train(
-    config,
-    flags.workdir,
-    shlex.join(['python', 'scripts/train.py', *argv]),
-    config_file.source(flags.config),
-  )
+  with hosts.join():
+    train.train(
+      config,
+      flags.workdir,
+      shlex.join(['python', 'scripts/train.py', *argv]),
+      config_file.source(flags.config),
+    )
   return 0
 
 

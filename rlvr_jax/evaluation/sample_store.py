@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from rlvr_jax import digests, enums
+from rlvr_jax import digests, enums, hosts
 from rlvr_jax.envs import strategies, strategy_form
 from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
@@ -218,25 +218,46 @@ def open(
     OSError: it cannot be read or written.
   """
   settings = json.loads(json.dumps(settings))
-  path = pathlib.Path(path)
-  path.touch()
-  with path.open('r+b', buffering=0) as f:
-    try:
-      fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
+  path, f = pathlib.Path(path), None
+  with contextlib.ExitStack() as stack:
+    with hosts.together():
+      if hosts.first():
+        path.touch()
+        f = stack.enter_context(path.open('r+b', buffering=0))
+        store = Samples(ids, samples, f)
+        _claim(store, path, settings, batch_size)
+    with hosts.together():
+      if f is None:  # the others read what the first host kept
+        store = Samples(ids, samples)
+        if path.exists():
+          _read(store, path, settings, batch_size)
+    done = hosts.gather(store.done)
+    if len(set(done)) > 1:
       raise ValueError(
-        f'Another process is evaluating into {path}. Wait for it or stop it.'
-      ) from e
-    store = Samples(ids, samples, f)
-    keep = _read(store, path, settings, batch_size)
-    if keep is not None:
-      f.truncate(keep)
-      f.seek(keep)
-      if not keep:
-        f.write(json.dumps({'settings': settings}).encode() + b'\n')
-        os.fsync(f)
+        f'{path} has {done} samples on the hosts, which should see one file: '
+        'they need a workdir on a disk that all of them have.'
+      )
     yield store
-    os.fsync(f)
+    if f is not None:
+      os.fsync(f)
+
+
+def _claim(store, path, settings, batch_size):
+  """Locks the file of a store, and fills the store with its whole batches."""
+  f = store._file
+  try:
+    fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as e:
+    raise ValueError(
+      f'Another process is evaluating into {path}. Wait for it or stop it.'
+    ) from e
+  keep = _read(store, path, settings, batch_size)
+  if keep is not None:
+    f.truncate(keep)
+    f.seek(keep)
+    if not keep:
+      f.write(json.dumps({'settings': settings}).encode() + b'\n')
+      os.fsync(f)
 
 
 def _read(store, path, settings, batch_size):

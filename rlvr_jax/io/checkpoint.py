@@ -31,8 +31,8 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
+from rlvr_jax import hosts, interrupts
 from rlvr_jax.io import manifest
 
 Workdir = pathlib.Path | str
@@ -104,8 +104,10 @@ class Checkpointer(contextlib.AbstractContextManager):
       keep.add(best(self._workdir, self._keep_best, new))
     return [c.step in keep for c in checkpoints]
 
-  def __exit__(self, *_):
-    self.close()
+  def __exit__(self, kind, *_):
+    # `close` waits for the other hosts, and one that failed comes alone.
+    if kind in (None, interrupts.Stopped) or hosts.count() == 1:
+      self.close()
 
   def save(self, step: int, state: Any, extra: dict) -> None:
     """Starts to save a pytree of arrays; returns when they are copied.
@@ -201,7 +203,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     )
 
   def _remove(self, name):
-    if jax.process_index() == 0:
+    if hosts.first():
       shutil.rmtree(self._root / name, ignore_errors=True)
 
 
@@ -283,7 +285,7 @@ def load(
     RuntimeError: there are checkpoints and none is intact.
     ValueError: no such step; or names, shapes or dtypes differ (all named).
   """
-  root, saved = _root(workdir), steps(workdir)
+  root, saved = _root(workdir), hosts.from_first(lambda: steps(workdir))
   if step is not None and step not in saved:
     begun = (root / f'{step}{_UNFINISHED}').exists()
     raise ValueError(
@@ -321,22 +323,10 @@ def load(
 
 def _newest_intact(root: pathlib.Path, candidates: list[int]) -> int:
   """The last intact one of `candidates`, agreed on by all processes."""
-  chosen, faults = -1, []
-  if jax.process_index() == 0:
-    for step in reversed(candidates):
-      try:
-        fault = manifest.fault(root / str(step))
-      except PermissionError as e:  # falling back would lose steps
-        faults.append(f'step {step}: {e}')
-        break
-      if fault is None:
-        chosen = step
-        break
-      faults.append(f'step {step}: {fault}')
-      _log.warning('Checkpoint of step %d is unusable: %s.', step, fault)
-  if jax.process_count() > 1:
-    chosen = int(multihost_utils.broadcast_one_to_all(np.int32(chosen)))
-  if chosen < 0:
+  chosen, faults = hosts.from_first(
+    lambda: manifest.newest_intact(root, candidates)
+  )
+  if chosen is None:
     raise RuntimeError(
       f'No checkpoint in {root} is usable ({"; ".join(faults)}). Restore one '
       'from a copy, or use a new workdir to start again.'

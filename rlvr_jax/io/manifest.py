@@ -4,12 +4,15 @@ orbax does not detect changed bytes in an array.
 """
 
 import json
+import logging
 import os
 import pathlib
 import zlib
+from collections.abc import Sequence
 
 _NAME = 'manifest.json'
 _FORMAT = 2  # version of checkpoint folders
+_log = logging.getLogger(__name__)
 
 
 def write(folder: pathlib.Path) -> None:
@@ -50,6 +53,23 @@ def fault(folder: pathlib.Path, only: str = '') -> str | None:
   except (OSError, ValueError) as e:
     return f'{name} cannot be read ({getattr(e, "strerror", e)})'
   return None
+
+
+def newest_intact(
+  root: pathlib.Path, steps: Sequence[int]
+) -> tuple[int | None, list[str]]:
+  """(the last of `steps` whose folder is intact, faults of those after it)."""
+  faults: list[str] = []
+  for step in reversed(steps):
+    try:
+      found = fault(root / str(step))
+    except PermissionError as e:  # falling back would lose steps
+      return None, [*faults, f'step {step}: {e}']
+    if found is None:
+      return step, faults
+    faults.append(f'step {step}: {found}')
+    _log.warning('Checkpoint of step %d is unusable: %s.', step, found)
+  return None, faults
 
 
 def _checksum(path: pathlib.Path) -> list[int]:

@@ -16,9 +16,10 @@ import flax.traverse_util as traverse
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import mesh_utils, multihost_utils
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from rlvr_jax import hosts
 from rlvr_jax.models import transformer
 
 AXES = ('data', 'fsdp', 'tensor')
@@ -242,19 +243,8 @@ def placer(
 
 
 def to_host(tree: Any) -> Any:
-  """Whole arrays as NumPy, on every process."""
-  if jax.process_count() == 1:
-    return jax.tree.map(np.asarray, tree)
-  return jax.tree.map(
-    lambda x: multihost_utils.process_allgather(x, tiled=True), tree
-  )
-
-
-def broadcast_from_host0(tree: Any) -> Any:
-  """NumPy arrays of process 0, on every process."""
-  if jax.process_count() == 1:
-    return tree
-  return multihost_utils.broadcast_one_to_all(tree)
+  """Whole arrays as NumPy, on every host."""
+  return hosts.whole(tree)
 
 
 def is_matrix(path: str) -> bool:

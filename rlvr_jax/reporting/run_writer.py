@@ -5,7 +5,7 @@ line of step s is written after the s-th update and before the checkpoint of
 step s is saved. `eval.jsonl` also has a step 0, before any update. NaN and
 infinities, which JSON lacks, are the strings 'nan', 'inf' and '-inf'.
 
-Only process 0 writes; on all others the same calls do nothing.
+Only the first host writes; on all others the same calls do nothing.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ import json
 import logging
 import os
 import pathlib
+import secrets
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-import jax
 import ml_collections
 import rich.progress
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_file
+from rlvr_jax import config_file, hosts
 from rlvr_jax.io import manifest
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ WALL_CLOCK = ('step_time', 'timing_s/', 'perf/')
 
 METRICS, EVAL, ROLLOUTS = 'metrics.jsonl', 'eval.jsonl', 'rollouts.jsonl'
 _FILES = (METRICS, EVAL, ROLLOUTS)
+_SEEN_S = 20.0  # until a network file system shows what another host wrote
 
 # Metrics on a console line, if the run has them, and their short names.
 _CONSOLE = {
@@ -69,14 +70,14 @@ def hold(workdir: str | os.PathLike) -> Iterator[None]:
   """
   folder = pathlib.Path(workdir)
   lock, created = None, not folder.exists()
-  if jax.process_index() == 0:
-    lock = locked(folder)
-    if lock is None:
-      raise ValueError(
-        f'Another process is training in {folder}. Wait for it, stop it, or '
-        'use another workdir.'
-      )
   try:
+    with hosts.together():
+      if hosts.first() and (lock := locked(folder)) is None:
+        raise ValueError(
+          f'Another process is training in {folder}. Wait for it, stop it, or '
+          'use another workdir.'
+        )
+    _check_shared(folder, lock)
     yield
   finally:
     if lock is not None:
@@ -85,6 +86,30 @@ def hold(workdir: str | os.PathLike) -> Iterator[None]:
           (folder / '.lock').unlink()
           folder.rmdir()
       os.close(lock)
+
+
+def _check_shared(folder, lock):
+  """ValueError on all hosts unless all see the folder of the first."""
+  if hosts.count() == 1:
+    return
+  with hosts.together():
+    if hosts.first():
+      os.ftruncate(lock, 0)
+      os.write(lock, secrets.token_hex(8).encode())
+      os.fsync(lock)
+  read = hosts.from_first((folder / '.lock').read_text)
+  with hosts.together():
+    deadline = time.monotonic() + _SEEN_S
+    while not (folder / '.lock').exists() or (
+      (folder / '.lock').read_text() != read
+    ):
+      if time.monotonic() > deadline:
+        raise ValueError(
+          f'the first host writes to {folder}, and this one does not see it: '
+          'hosts need a workdir on a disk that all of them have, such as a '
+          'network file system.'
+        )
+      time.sleep(0.5)
 
 
 def open(
@@ -117,7 +142,7 @@ def open(
   Raises:
     OSError: a file cannot be written; names it.
   """
-  if jax.process_index() != 0:
+  if not hosts.first():
     return Writer(None, step or 0, total_steps, transcripts, 1)
   folder = pathlib.Path(workdir)
   try:

@@ -7,7 +7,6 @@ import numpy as np
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
-from rlvr_jax.models import sharding
 from rlvr_jax.rollouts import groups
 from rlvr_jax.rollouts.task_stream import Place, TaskStream
 from rlvr_jax.tasks import Task
@@ -38,7 +37,6 @@ def collect(
   for attempt in range(1 + c.max_resample_batches):
     positions = stream.choose(place, step, c.train_batch_size)
     part = collect_once(stream.at(positions), attempt)
-    part = part._replace(score=sharding.broadcast_from_host0(part.score))
     verdict = np.asarray(part.score.verdict)
     place = stream.after(place, step, positions, verdict)
     parts.append(part)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlvr_jax import enums, types
+from rlvr_jax import enums, hosts, types
 from rlvr_jax.envs import strategy_form
 from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
@@ -27,6 +27,22 @@ class Collected(NamedTuple):
   results: list[list[base.RewardResult]]  # [P][G]
   episodes: list[list[tuple]] | None = None
   log_fields: list[list[dict]] | None = None
+
+
+def agreed(reward: base.Reward) -> base.Reward:
+  """The reward whose results are the first host's: a reward may be random."""
+
+  def of_first(tasks, transcripts):
+    results = reward(tasks, transcripts)
+    if hosts.count() == 1:
+      return results
+    plain = [
+      (float(r.value), {k: float(v) for k, v in r.parts.items()}, r.refused)
+      for r in results
+    ]
+    return [base.RewardResult(*row) for row in hosts.agreed(plain)]
+
+  return of_first
 
 
 def metrics(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rlvr_jax import enums, types
+from rlvr_jax import enums, hosts, types
 from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.models import sampler, token_logprobs
 from rlvr_jax.rewards import base
@@ -104,6 +104,8 @@ def transcribe(
 ) -> tuple[list[Task], list[base.Transcript]]:
   """The task and the verified transcript of each of the B = P*G rows.
 
+  Each host verifies its share of the rows, and all get all verdicts.
+
   Args:
     sampled: host arrays.
     timeout_s: seconds that the verification of one completion may take.
@@ -117,37 +119,43 @@ def transcribe(
   ]
   row_tasks = [task for task in tasks for _ in range(group)]
   truncated = np.asarray(sampled.stop) == enums.Stop.LENGTH
-  timed_out: set[int] = set()
-  verdicts = dispatch.verify(
-    row_tasks,
-    texts,
-    timeout_s=timeout_s,
-    timed_out=timed_out,
-    truncated=truncated,
-    rules=rules,
-  )
-  fallbacks = dispatch.fallback(
-    row_tasks, texts, truncated=truncated, rules=rules
-  )
-  said: Sequence[str | None] = [None] * len(texts)
-  if feedback:
-    said = dispatch.feedback(
-      row_tasks, texts, verdicts, truncated=truncated, rules=rules
+
+  def verify(rows):
+    some, said = [row_tasks[i] for i in rows], [texts[i] for i in rows]
+    late: set[int] = set()
+    options = {'truncated': [bool(truncated[i]) for i in rows], 'rules': rules}
+    verdicts = dispatch.verify(
+      some, said, timeout_s=timeout_s, timed_out=late, **options
     )
+    fallbacks = dispatch.fallback(some, said, **options)
+    wrong: Sequence[str | None] = [None] * len(said)
+    if feedback:
+      wrong = dispatch.feedback(some, said, verdicts, **options)
+    return [
+      (int(verdict), fallback, i in late, wrong[i])
+      for i, (verdict, fallback) in enumerate(
+        zip(verdicts, fallbacks, strict=True)
+      )
+    ]
+
   return row_tasks, [
     base.Transcript(
       text,
       int(size),
       enums.Stop(int(stop)),
-      verdict,
+      enums.Verdict(verdict),
       fallback=fallback,
-      timed_out=i in timed_out,
+      timed_out=timed_out,
       rules=rules,
       prefill=tokenizer.prefill,
-      feedback=said[i],
+      feedback=wrong,
     )
-    for i, (text, size, stop, verdict, fallback) in enumerate(
-      zip(texts, sampled.length, sampled.stop, verdicts, fallbacks, strict=True)
+    for text, size, stop, (verdict, fallback, timed_out, wrong) in zip(
+      texts,
+      sampled.length,
+      sampled.stop,
+      hosts.share(len(texts), verify),
+      strict=True,
     )
   ]
 

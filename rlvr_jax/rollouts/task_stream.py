@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from rlvr_jax import hosts
 from rlvr_jax import tasks as tasks_lib
 from rlvr_jax.enums import Verdict
-from rlvr_jax.models import sharding
 from rlvr_jax.rollouts import task_sampling
 from rlvr_jax.tasks import Task, check_int, permute
 
@@ -102,7 +102,7 @@ class TaskStream(NamedTuple):
     order = np.lexsort((times, taken)).astype(np.int32)
     positions = np.resize(order, count)
     # Logarithms may be rounded differently on different hosts.
-    return np.asarray(sharding.broadcast_from_host0(positions), np.int64)
+    return np.asarray(hosts.agreed(positions.tolist()), np.int64)
 
   def at(self, positions: Iterable[int]) -> list[Task]:
     """The tasks at these positions; their number does not matter to the cost.

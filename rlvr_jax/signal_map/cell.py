@@ -11,7 +11,7 @@ import numpy as np
 
 import rlvr_jax
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import experiment, registry, types
+from rlvr_jax import experiment, hosts, registry, types
 from rlvr_jax.enums import Verdict
 from rlvr_jax.envs import labels
 from rlvr_jax.evaluation import evaluate
@@ -244,7 +244,7 @@ class Cell:
       store=vectors.store_of(
         self.folder / 'signal', self.step, found, self._identity()
       )
-      if self.settings.sketch
+      if self.settings.sketch and hosts.count() == 1  # its file has one writer
       else None,
       progress=say,
     )

@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import registry, types
+from rlvr_jax import hosts, registry, types
 from rlvr_jax.evaluation import evaluate
 from rlvr_jax.io import checkpoint
 from rlvr_jax.learner import batches, gradients
@@ -298,5 +298,5 @@ def run(
         f'{signal.name[:44]:44s} {line["snr"]:7.3g} +- {line["snr_se"]:<6.2g} '
         f'{line["predicted_snr"]:9.3g}'
       )
-      if jax.process_index() == 0:
+      if hosts.first():
         run_writer.append(path, step, line | {'settings': made_with})

@@ -16,9 +16,9 @@ import json
 import pathlib
 from collections.abc import Callable, Sequence
 
-import jax
 import ml_collections
 
+from rlvr_jax import hosts
 from rlvr_jax.io import checkpoint
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.signal_map import cell, prediction, signal_map, signals, trial
@@ -67,7 +67,10 @@ def run(
   path = workdir / signal_map.FILE
   newest = max(checkpoint.steps(workdir), default=0)
   for step in dict.fromkeys(newest if s is None else s for s in steps):
-    done = prediction.finished(path, step, made_with)
+    of_first = hosts.from_first(
+      lambda at=step: sorted(prediction.finished(path, at, made_with))
+    )
+    done = set(map(tuple, of_first))
     wanted = [
       (signal, seed, name)
       for name in tried.optimizers
@@ -90,10 +93,10 @@ def run(
           f'length {last["length"]:.3g} predicted {last["predicted"]:+.4f} '
           f'gain {last["gain"]:+.4f}; {progress(number)} left'
         )
-        if jax.process_index() == 0:
+        if hosts.first():
           for line in lines:
             run_writer.append(path, step, line | {'settings': made_with})
-  if jax.process_index() == 0:
+  if hosts.first():
     lines = prediction.read(path, made_with)
     for text in prediction.summary(lines, CONTROL):
       say(text)

@@ -138,7 +138,7 @@ def _first(part: groups.Collected, count: int) -> groups.Collected:
   return groups.Collected(
     part.tasks[:count],
     cut(part.rollout),
-    cut(sharding.broadcast_from_host0(part.score)),
+    cut(part.score),
     part.transcripts[:count],
     part.results[:count],
     listed(part.episodes),

@@ -7,11 +7,10 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import ml_collections
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import resume
+from rlvr_jax import hosts, resume
 from rlvr_jax.io import checkpoint
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.signal_map import cell
@@ -31,13 +30,15 @@ def digest(c: ml_collections.ConfigDict, settings: cell.Settings) -> str:
 
 def finished(path: pathlib.Path, step: int, made_with: str) -> set[str]:
   """Names of the signals that a cell has lines of."""
-  if not path.exists():
-    return set()
-  return {
-    line['signal']
-    for line in run_writer.read(path)
-    if (line['step'], line.get('settings')) == (step, made_with)
-  }
+  return set(
+    hosts.from_first(
+      lambda: [
+        line['signal']
+        for line in run_writer.read(path)
+        if (line['step'], line.get('settings')) == (step, made_with)
+      ]
+    )
+  )
 
 
 def run(
@@ -82,7 +83,7 @@ def run(
     for signal in wanted:
       lines = lines_lib.lines(measured, signal)
       say(_row(lines[0]))
-      if jax.process_index() == 0:
+      if hosts.first():
         for line in lines:
           run_writer.append(path, step, line | {'settings': made_with})
 

@@ -21,6 +21,7 @@ from rlvr_jax import algorithm as algorithms
 from rlvr_jax import registry
 from rlvr_jax.ops import estimators
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import groups
 
 KINDS = ('estimator', 'aggregate', 'credit')
 DEFAULTS = ('dr_grpo', 'seq_mean_token_sum', 'outcome')
@@ -53,7 +54,7 @@ class Signal(NamedTuple):
   @property
   def reward(self) -> base.Reward:
     """The weighted sum of the rewards."""
-    return base.build(self.rewards, self.weights)
+    return groups.agreed(base.build(self.rewards, self.weights))
 
 
 def split(text: str, separator: str) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import optimizer
-from rlvr_jax.models import token_logprobs, transformer
+from rlvr_jax.models import sharding, token_logprobs, transformer
 from rlvr_jax.ops import sketch
 
 BUCKET = 32  # rows are cut to a multiple of this number of tokens
@@ -191,7 +191,7 @@ def score_vectors(
         trainable=trainable,
         size=size,
       )
-    out[start : start + len(some)] = np.asarray(made)[: len(some)]
+    out[start : start + len(some)] = sharding.to_host(made)[: len(some)]
     done = start + len(some)
     if store is not None and time.monotonic() - saved > SAVE_EVERY_S:
       store.save(out, done)

@@ -185,7 +185,7 @@ def test_wall_clock_keys():
 
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(run_writer.jax, 'process_index', lambda: 1)
+  monkeypatch.setattr(run_writer.hosts, 'first', lambda: False)
   _train(tmp_path / 'x', 1, 2)
   assert not (tmp_path / 'x').exists()
   assert capsys.readouterr().out == ''
