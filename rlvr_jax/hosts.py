@@ -108,6 +108,9 @@ def join() -> Iterator[None]:
   old = signal.signal(signal.SIGTERM, _interrupt)
   guard = failures.watch()
   try:
+    # They are together now. Between CPUs, the first collective must be entered
+    # by all within 30 s, and later one host may read files for longer.
+    gather(0)
     yield
   except interrupts.Stopped:
     raise
