@@ -189,6 +189,15 @@ def agreed(value: Any) -> Any:
   return gather(value)[0]
 
 
+def must_agree(what: str, value: Any) -> None:
+  """ValueError on all hosts unless `value`, as JSON holds it, is the same."""
+  if len({json.dumps(v) for v in gather(value)}) > 1:
+    raise ValueError(
+      f'The {count()} hosts have different {what}. Start the same command in the '
+      'same tree on all of them, with a workdir on a disk that all of them see.'
+    )
+
+
 def from_first(make: Callable[[], Any]) -> Any:
   """What `make` returns on the first host, as JSON holds it; on all hosts.
 

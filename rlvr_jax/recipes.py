@@ -8,7 +8,7 @@ from pathlib import Path
 from rlvr_jax import config as config_lib
 from rlvr_jax import config_file, hosts, processes, registry, resume
 from rlvr_jax.io import checkpoint, load
-from rlvr_jax.reporting import run_writer
+from rlvr_jax.reporting import run_lock, run_writer
 
 _TRAIN = Path(__file__).parents[1] / 'scripts' / 'train.py'
 _EVERY_S = 30.0  # between two lines of a process that waits
@@ -79,7 +79,7 @@ def _ensure(spec: str, folder: Path, config) -> None:
 
 def _held(folder: Path) -> bool:
   """Whether a process trains in the folder right now."""
-  lock = run_writer.locked(folder)
+  lock = run_lock.locked(folder)
   if lock is not None:
     os.close(lock)
   return lock is None
@@ -90,7 +90,7 @@ def _wait(
 ) -> int:
   """The open lock `name` of a folder, once no other process has it."""
   told = None
-  while (lock := run_writer.locked(folder, name)) is None:
+  while (lock := run_lock.locked(folder, name)) is None:
     if told is None or time.monotonic() - told >= _EVERY_S:
       told = time.monotonic()
       lines = list(run_writer.read(folder / run_writer.METRICS))

@@ -28,7 +28,7 @@ from rlvr_jax.io import checkpoint
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import batches, optimizer
 from rlvr_jax.models import sharding
-from rlvr_jax.reporting import alarms, report, run_writer
+from rlvr_jax.reporting import alarms, report, run_lock, run_writer
 from rlvr_jax.resume import Progress
 from rlvr_jax.rollouts import log_records
 from rlvr_jax.rollouts.collector import Collection
@@ -73,7 +73,8 @@ def train(
       saved.
   """
   c, workdir = config, config_lib.folder(workdir)
-  with run_writer.hold(workdir):
+  hosts.must_agree('configs', config_lib.to_json(c))
+  with run_lock.hold(workdir):
     config_file.check(workdir, source)
     x, pretrained = experiment.build(c, workdir)
     with (

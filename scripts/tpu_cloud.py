@@ -32,6 +32,7 @@ rm -f ../status; echo {attempt} > ../attempt
 export RLVR_LAUNCHED=1 PYTHONUNBUFFERED=1 PATH="$PWD/.venv/bin:$PATH"
 setsid nohup bash -c {inner} >> ../log.txt 2>&1 < /dev/null &
 echo $! > ../pid
+until kill -0 -- -$! || ! kill -0 $!; do sleep 0.1; done 2> /dev/null
 """
 # A signal of STOP reaches all of the session; this shell outlives it, and
 # keeps the exit status of the command.

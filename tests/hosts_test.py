@@ -36,7 +36,7 @@ def refusal(f):
 
 def agree():
   from rlvr_jax import enums, tasks
-  from rlvr_jax.reporting import run_writer
+  from rlvr_jax.reporting import run_lock
   from rlvr_jax.rewards import base
   from rlvr_jax.rollouts import groups, single_turn
   from rlvr_jax.models import sampler
@@ -46,6 +46,8 @@ def agree():
   said['gather'] = hosts.gather({'host': me, 'text': 'x' * (3 + 40 * me)})
   said['agreed'] = hosts.agreed(float('nan') if me else [me, '\ud800'])
   said['any'] = [hosts.on_any(me == 1), hosts.on_any(False)]
+  hosts.must_agree('seeds', 1)
+  said['differ'] = refusal(lambda: hosts.must_agree('configs', me))
   said['first'] = hosts.from_first(lambda: f'made by {me}')
   mine = []
   said['share'] = hosts.share(5, lambda rows: [mine.append(i) or i * i for i in rows])
@@ -77,12 +79,12 @@ def agree():
   said['rewards'] = noise(some, transcripts[:2])
 
   def hold(path):
-    with run_writer.hold(path):
+    with run_lock.hold(path):
       pass
   said['held'] = refusal(lambda: hold(folder / 'shared'))
-  lock = None if me else run_writer.locked(folder / 'taken')
+  lock = None if me else run_lock.locked(folder / 'taken')
   said['taken'] = refusal(lambda: hold(folder / 'taken'))
-  run_writer._SEEN_S = 0.0
+  run_lock._SEEN_S = 0.0
   os.makedirs(f'disk{me}', exist_ok=True)
   os.chdir(f'disk{me}')
   said['own disks'] = refusal(lambda: hold(pathlib.Path('run')))
@@ -214,6 +216,9 @@ def test_what_one_host_finds_out_is_agreed_and_its_failure_ends_all(tmp_path):
     'agreed': [0, '\ud800'],
     'any': [True, False],
     'first': 'made by 0',
+    'differ': 'The 2 hosts have different configs. Start the same command in '
+    'the same tree on all of them, with a workdir on a disk that all of them '
+    'see.',
     'share': [0, 1, 4, 9, 16],
     'mine': [[0, 2, 4], [1, 3]],
     'verdicts': ['CORRECT', 'UNVERIFIABLE'] * 3,

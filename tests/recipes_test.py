@@ -11,7 +11,7 @@ import time
 import pytest
 
 from rlvr_jax import recipes
-from rlvr_jax.reporting import run_writer
+from rlvr_jax.reporting import run_lock, run_writer
 
 ROOT = pathlib.Path(__file__).parents[1]
 _BASE = f"""
@@ -202,12 +202,12 @@ def test_the_real_script_ends_with_its_parent_and_goes_on(place):
     '--config.model.name=base.py',
   )
   until(lambda: (place.base / 'checkpoints' / '2').exists(), first)
-  assert run_writer.locked(place.base) is None  # it trains
+  assert run_lock.locked(place.base) is None  # it trains
   a.send_signal(signal.SIGKILL)
   a.wait()
 
   def free():
-    lock = run_writer.locked(place.base)
+    lock = run_lock.locked(place.base)
     return lock is not None and os.close(lock) is None
 
   until(free, first)

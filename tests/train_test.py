@@ -20,7 +20,7 @@ from rlvr_jax import config as config_lib
 from rlvr_jax import registry, resume
 from rlvr_jax.io import checkpoint, load
 from rlvr_jax.learner import optimizer
-from rlvr_jax.reporting import alarms, run_writer
+from rlvr_jax.reporting import alarms, run_lock, run_writer
 from rlvr_jax.rewards import base
 
 # The fixture `runs` starts seven processes; machines may be slow.
@@ -409,7 +409,7 @@ def test_a_held_directory_is_refused_before_anything_is_read(
   monkeypatch.setattr(load, 'load', read)
   monkeypatch.setattr(load, 'load_config', read)
   monkeypatch.setattr(resume, 'check_config', read)
-  with run_writer.hold(tmp_path):
+  with run_lock.hold(tmp_path):
     assert main(tmp_path) == 1
   assert 'Another process is training in' in one_line(capsys)
 
@@ -545,7 +545,7 @@ def test_a_workdir_belongs_to_one_config_and_one_process(
 ):
   stray = tmp_path / 'checkpoints' / '5.orbax-checkpoint-tmp'  # by another
   stray.mkdir(parents=True)
-  with run_writer.hold(tmp_path):
+  with run_lock.hold(tmp_path):
     assert main(tmp_path) == 1
   assert 'Another process is training in' in one_line(capsys)
   assert stray.exists()

@@ -231,12 +231,7 @@ def open(
         store = Samples(ids, samples)
         if path.exists():
           _read(store, path, settings, batch_size)
-    done = hosts.gather(store.done)
-    if len(set(done)) > 1:
-      raise ValueError(
-        f'{path} has {done} samples on the hosts, which should see one file: '
-        'they need a workdir on a disk that all of them have.'
-      )
+    hosts.must_agree(f'samples in {path}', store.done)
     yield store
     if f is not None:
       os.fsync(f)

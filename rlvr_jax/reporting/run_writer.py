@@ -8,14 +8,11 @@ infinities, which JSON lacks, are the strings 'nan', 'inf' and '-inf'.
 Only the first host writes; on all others the same calls do nothing.
 """
 
-import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
 import pathlib
-import secrets
 import statistics
 import sys
 import time
@@ -36,7 +33,6 @@ WALL_CLOCK = ('step_time', 'timing_s/', 'perf/')
 
 METRICS, EVAL, ROLLOUTS = 'metrics.jsonl', 'eval.jsonl', 'rollouts.jsonl'
 _FILES = (METRICS, EVAL, ROLLOUTS)
-_SEEN_S = 20.0  # until a network file system shows what another host wrote
 
 # Metrics on a console line, if the run has them, and their short names.
 _CONSOLE = {
@@ -56,62 +52,6 @@ def is_wall_clock(name: str) -> bool:
   )
 
 
-@contextlib.contextmanager
-def hold(workdir: str | os.PathLike) -> Iterator[None]:
-  """Locks `workdir`, created if it does not exist, against other processes.
-
-  Enter it before anything in the directory is read or changed. A directory
-  that it created is removed on exit if nothing was written to it, so that a
-  refused config leaves nothing behind.
-
-  Raises:
-    ValueError: another process holds the lock.
-    OSError: the directory cannot be created or written.
-  """
-  folder = pathlib.Path(workdir)
-  lock, created = None, not folder.exists()
-  try:
-    with hosts.together():
-      if hosts.first() and (lock := locked(folder)) is None:
-        raise ValueError(
-          f'Another process is training in {folder}. Wait for it, stop it, or '
-          'use another workdir.'
-        )
-    _check_shared(folder, lock)
-    yield
-  finally:
-    if lock is not None:
-      with contextlib.suppress(OSError):  # another process changed it
-        if created and [p.name for p in folder.iterdir()] == ['.lock']:
-          (folder / '.lock').unlink()
-          folder.rmdir()
-      os.close(lock)
-
-
-def _check_shared(folder, lock):
-  """ValueError on all hosts unless all see the folder of the first."""
-  if hosts.count() == 1:
-    return
-  with hosts.together():
-    if hosts.first():
-      os.ftruncate(lock, 0)
-      os.write(lock, secrets.token_hex(8).encode())
-      os.fsync(lock)
-  read = hosts.from_first((folder / '.lock').read_text)
-  with hosts.together():
-    deadline = time.monotonic() + _SEEN_S
-    while not (folder / '.lock').exists() or (
-      (folder / '.lock').read_text() != read
-    ):
-      if time.monotonic() > deadline:
-        raise ValueError(
-          f'the first host writes to {folder}, and this one does not see it: '
-          'hosts need a workdir on a disk that all of them have, such as a '
-          'network file system.'
-        )
-      time.sleep(0.5)
-
-
 def open(
   workdir: str | os.PathLike,
   config: ml_collections.ConfigDict,
@@ -127,7 +67,7 @@ def open(
 
   Lines later than `step`, which a killed run wrote after its last checkpoint,
   are dropped, so that the files become those of a run that was never killed.
-  The caller holds the directory: see `hold`.
+  The caller holds the directory: see `run_lock.hold`.
 
   Args:
     workdir: the run's directory; created if it does not exist.
@@ -148,7 +88,7 @@ def open(
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as e:
-    raise _explain(e, folder) from e
+    raise explain(e, folder) from e
   _replace(folder / 'config.json', [config_lib.to_json(config)])
   if command and (step is None or not (folder / 'command.txt').exists()):
     _replace(folder / 'command.txt', [command + '\n'])
@@ -240,7 +180,7 @@ class Writer:
         if path.exists():
           manifest.sync(path)
     except OSError as e:
-      raise _explain(e, self._folder) from e
+      raise explain(e, self._folder) from e
 
   def say(self, text: str) -> None:
     """Prints a line, above the progress bar if there is one."""
@@ -272,7 +212,7 @@ def append(path: str | os.PathLike, step: int, values: Mapping) -> dict:
     with path.open('ab', buffering=0) as f:
       f.write(text.encode('utf-8', 'backslashreplace'))
   except OSError as e:
-    raise _explain(e, path) from e
+    raise explain(e, path) from e
   return line
 
 
@@ -303,38 +243,6 @@ def _bar(step, total):
   bar.add_task('', total=total, completed=step, shown='compiling', left='')
   bar.start()
   return bar
-
-
-def locked(folder: pathlib.Path, name: str = '.lock') -> int | None:
-  """Locks a folder, created if it does not exist.
-
-  Returns:
-    the descriptor of the lock file, to be closed to release the lock (the
-    kernel closes it when a process ends); None if another process holds it.
-
-  Raises:
-    OSError: the folder cannot be created or written.
-  """
-  path, tries = folder / name, 100
-  while True:
-    try:
-      folder.mkdir(parents=True, exist_ok=True)
-      lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as e:
-      tries -= 1
-      if isinstance(e, FileNotFoundError) and tries:
-        continue  # another process removed the folder that it had created
-      raise _explain(e, folder) from e
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      os.close(lock)
-      return None
-    except OSError as e:  # a file system without locks
-      _log.warning('%s cannot be locked (%s).', folder, e.strerror)
-    if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
-      return lock
-    os.close(lock)  # removed between opening and locking
 
 
 def _drop_after(path, step):
@@ -378,10 +286,11 @@ def _replace(path, texts):
     manifest.sync(path.parent)
   except OSError as e:
     tmp.unlink(missing_ok=True)
-    raise _explain(e, path) from e
+    raise explain(e, path) from e
 
 
-def _explain(error, path):
+def explain(error: OSError, path: pathlib.Path) -> OSError:
+  """The same error, with the path and the remedy."""
   remedy = 'Check that you may write there'
   if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
     remedy = 'The disk or a quota is full: free some space'

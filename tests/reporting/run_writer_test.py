@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax.reporting import run_writer
+from rlvr_jax.reporting import run_lock, run_writer
 
 _CONFIG = {'seed': 0, 'total_steps': 4, 'optim': {'lr': 0.1}, 'eval_every': 2}
 
@@ -122,25 +122,25 @@ def test_broken_lines_are_skipped_with_a_warning(tmp_path, caplog):
 
 def test_two_trainers_in_one_directory_are_refused(tmp_path):
   with (
-    run_writer.hold(tmp_path),
+    run_lock.hold(tmp_path),
     pytest.raises(ValueError, match='Another process is training in'),
-    run_writer.hold(tmp_path),
+    run_lock.hold(tmp_path),
   ):
     pass
-  with run_writer.hold(tmp_path):
+  with run_lock.hold(tmp_path):
     pass
 
 
 def test_a_directory_made_for_nothing_goes_away(tmp_path):
-  with run_writer.hold(tmp_path / 'new'):
+  with run_lock.hold(tmp_path / 'new'):
     assert (tmp_path / 'new').exists()
-    assert run_writer.locked(tmp_path / 'new') is None
+    assert run_lock.locked(tmp_path / 'new') is None
   assert not (tmp_path / 'new').exists()
-  with run_writer.hold(tmp_path / 'new'):
+  with run_lock.hold(tmp_path / 'new'):
     (tmp_path / 'new' / 'file').write_text('')
   assert (tmp_path / 'new' / 'file').exists()
   (tmp_path / 'empty').mkdir()
-  with run_writer.hold(tmp_path / 'empty'):
+  with run_lock.hold(tmp_path / 'empty'):
     pass
   assert (tmp_path / 'empty').exists()
 
