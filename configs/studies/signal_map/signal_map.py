@@ -16,7 +16,8 @@ its checkpoints, the prediction test. ARG `base` is
   smollm2_9, smollm2_20, smollm2_99   SmolLM2-135M-Instruct on sums up to N + N:
               RL is the quickstart's, 16 steps of 8 problems
 
-`seed` is of the base model and of RL, `stage=base` the base model itself.
+`seed` is of the base model and of RL, `steps` are those of RL, `stage=base` is
+the base model itself. batch_size.py goes on from these runs.
 """
 
 from configs import common, quickstart
@@ -48,6 +49,7 @@ def get_config(arg: str = ''):
     base=('share_12', *SHARES, *PATTERNS, 'questions', *SMOLLM2),
     stage=('rl', 'base'),
     seed=0,
+    steps=80,
   )
   base, seed = arg['base'], arg['seed']
   if base in SMOLLM2:
@@ -60,6 +62,7 @@ def get_config(arg: str = ''):
     c = base_model(base)
   else:
     c = rl(base)
+    c.total_steps = arg['steps']
     # All chains start from one model.
     first = 'chain_0' if base in PATTERNS else base
     c.model.name = (
@@ -98,7 +101,6 @@ def rl(base: str):
     c.optimizer.learning_rate = 3e-4
     c.eval.samples = 16
   c.groups_per_micro_batch = 4  # the live signal needs several
-  c.total_steps = 80
   c.eval_every = 20
   c.save_every = 5
   c.max_to_keep = 17
