@@ -42,6 +42,7 @@ signals() {  # BASE PATTERN: the signals that its tasks can have
 ,similarity(think=none) on $steps,similarity(think=none)|grpo on $steps\
 ,outcome on $steps,outcome|max_rl(variant=kept) on $steps,sft"
       ;;
+    confident) echo "$OUTCOME,outcome+brier,brier,$CONTROLS,$OWN" ;;
     smollm2_*) echo "$OUTCOME,$CONTROLS,$OWN,sft" ;;
     questions)
       echo "outcome,outcome|rloo,outcome|max_rl,run,run|stepwise(gamma=1.0)\
@@ -81,7 +82,7 @@ one() {  # BASE SEED
 if [ $# -eq 0 ]; then
   for seed in 0 1 2; do
     for base in share_1 share_3 share_12 share_30 share_65 reliable \
-      chain_0 chain_1 chain_2 chain_3; do
+      confident chain_0 chain_1 chain_2 chain_3; do
       one "$base" "$seed"
     done
   done

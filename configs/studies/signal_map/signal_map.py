@@ -9,6 +9,7 @@ its checkpoints, the prediction test. ARG `base` is
               percent, uses a scratchpad that is right 4 times of 5; the others
               are a decoy, which is right by chance
   reliable    65% scratchpads; the others guess the right answer half the time
+  confident   as reliable, and a confidence is stated at random after the answer
   chain_0 ... chain_3   chains of four operations, of which the model knows all
               but that many, and guesses the result of the others among ten
   questions   20 Questions, 16 objects, imitated scripted games: its own RL is
@@ -32,6 +33,7 @@ SHARES = {
   'share_30': 'hard,scratchpad=0.3,decoy=0.7',
   'share_65': 'hard,scratchpad=0.65,decoy=0.35',
   'reliable': 'reliable',
+  'confident': 'confident',
 }
 PATTERNS = {
   'chain_0': '++++',
