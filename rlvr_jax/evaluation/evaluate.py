@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from rlvr_jax import registry
+from rlvr_jax import failures, registry
 from rlvr_jax.envs import dialogue
 from rlvr_jax.evaluation import eval_metrics, sample_store
 from rlvr_jax.io import frozen_model
@@ -113,6 +113,7 @@ def run(
 
   def finish(items, read):
     rows = read(len(items))
+    failures.alive()
     store.add(
       [
         sample_store.record(tasks[i], t, x)
@@ -149,6 +150,7 @@ def eta(
 
   def progress(done):
     nonlocal began, last, first
+    failures.alive()
     now = time.monotonic()
     if first is None:  # samples read from a file do not count as speed
       began = last = now

@@ -208,3 +208,10 @@ def test_time_left_counts_only_new_samples(monkeypatch):
     progress(done)
   # 10 in 10 s, so 50 take 50 s more.
   assert printed == ['50/100 samples, 0:50 left', '100/100 samples, 0:00 left']
+
+
+def test_samples_are_progress_to_whoever_ends_programs_that_hang(monkeypatch):
+  calls = []
+  monkeypatch.setattr(evaluate.failures, 'alive', lambda: calls.append(1))
+  evaluate.eta(4, lambda text: None)(0)
+  assert calls == [1]
