@@ -96,6 +96,27 @@ RUNS = {
       'max_completion_length=4',
     ),
   ),
+  'reward_model': (
+    TINY,
+    (
+      'method=reward_model',
+      'algo.reward_loss=bradley_terry(center=0.01)',
+      f'env={PAIRS}',
+      'max_completion_length=4',
+    ),
+  ),
+  'ppo': (
+    TINY,
+    (
+      'reward_funcs=("reward_model(\'{FOLDER}/reward_model\')",)',
+      'max_completion_length=4',
+      'algo.estimate=gae(gamma=0.98, lam=0.95)',
+      'algo.reward_kl=k1',
+      'algo.reward_beta=0.05',
+      'algo.kl=k3',
+      'algo.beta=0.05',
+    ),
+  ),
 }
 
 

@@ -98,16 +98,15 @@ def labelled(
     path, test_path, test_fraction: see `pairs`.
 
   Raises:
-    ValueError: see `pairs`; the labels of a split are all the same.
+    ValueError: see `pairs`; all labels to train on are the same.
   """
   env = _splits(_labelled, _LABEL_RULE, path, test_path, test_fraction)
-  for split, tasks in env.items():
-    if len({t.data['label'] for t in tasks}) < 2:
-      raise ValueError(
-        f'{registry.show(test_path if split == "test" and test_path else path)}:'
-        f' the {split} split has {len(tasks)} rows, all with the label '
-        f'{tasks[0].data["label"]}: a model must see both to tell them apart.'
-      )
+  train = env['train']
+  if len({t.data['label'] for t in train}) < 2:
+    raise ValueError(
+      f'{registry.show(path)}: all {len(train)} rows of the train split have the '
+      f'label {train[0].data["label"]}: a model must see both to tell them apart.'
+    )
   return env
 
 
