@@ -165,10 +165,12 @@ def reward_models(specs: Sequence[str]) -> list[str]:
   """Names of the models in each `reward_model(name)` of specs, nested too."""
   names: dict[str, None] = {}
   for spec in specs:
-    name, args, options = registry.parse(spec)
-    if name == 'reward_model' and (given := [*args, *options.values()]):
-      names[str(given[0])] = None
-    inner = [x for x in (*args, *options.values()) if type(x) is registry.Spec]
+    with registry.naming('reward_funcs', spec):
+      name, args, options = registry.parse(spec)
+    values = [*args, *options.values()]
+    if name == 'reward_model' and values:
+      names[str(values[0])] = None
+    inner = [x for x in values if type(x) is registry.Spec]
     names |= dict.fromkeys(reward_models(inner))
   return list(names)
 
