@@ -173,6 +173,7 @@ def contents(folder) -> dict[str, list[dict]]:
   out = {}
   for name in FILES:
     text = (folder / f'{name}.jsonl').read_text('utf-8')
+    text = text.replace(f'{folder.parent}/', '')  # in names of rewards
     out[name] = [
       {k: v for k, v in json.loads(x).items() if not k.startswith(WALL_CLOCK)}
       for x in text.splitlines()

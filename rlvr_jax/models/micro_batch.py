@@ -144,7 +144,7 @@ def values(
   return _each(params, batch, value, shapes, model=model, temperature=1.0)
 
 
-def _each(params, batch, select, shapes, **options):
+def _each(params, batch, select, shapes, *, model, certainty=False, **options):
   """`select` of the outputs of each micro-batch, put together again."""
   # Only tokens and mask are gathered.
   unused = ('adv', 'logp_old', 'logp_ref', 'chosen', 'value', 'returns')
@@ -156,8 +156,9 @@ def _each(params, batch, select, shapes, **options):
 
   def run(i):
     part = micro(i)
-    one = lambda n: outputs(params, part, n, shapes=shapes, **options)
-    return packed(lambda n: select(one(n)), part, shapes)
+    kw = options | dict(model=model, shapes=shapes, certainty=certainty)
+    one = lambda n: select(outputs(params, part, n, **kw))
+    return packed(one, part, shapes)
 
   def body(state):
     i, out = state
@@ -166,7 +167,9 @@ def _each(params, batch, select, shapes, **options):
     )
     return i + 1, jax.tree.map(write, out, run(i))
 
-  start = token_logprobs.zeros(batch.tokens.shape, model, certainty=certainty)
+  start = select(
+    token_logprobs.zeros(batch.tokens.shape, model, certainty=certainty)
+  )
   _, out = jax.lax.while_loop(lambda s: s[0] < count, body, (0, start))
   group = jnp.arange(shapes.group)[None]
   back = jnp.argsort(order)[:, None] * shapes.group + group
