@@ -53,6 +53,7 @@ SMALL = (
   'eval.samples=2',
   'eval.temperature=1.0',
   'log_transcripts=8',
+  'log_every=1',  # the line after which a run is stopped
   'optimizer.learning_rate=1e-2',
   # Without it Adam moves a parameter as far for a gradient that is rounding.
   'optimizer.eps=1e-3',
@@ -132,7 +133,7 @@ def make(folder: pathlib.Path, names) -> None:
       resumed = folder / f'{name}-resumed'
       with contextlib.suppress(KeyboardInterrupt):
         run(folder, name, resumed, stop_after=2)
-      assert last_step(resumed) == 2, 'it was not stopped after step 2'
+      assert last_step(resumed) == 2, f'{name} was not stopped after step 2'
       run(folder, name, resumed)
     except Exception:
       traceback.print_exc()
@@ -315,6 +316,7 @@ def test_a_run_stopped_and_resumed_writes_the_same(runs, name):
   resumed = folder / f'{name}-resumed'
   assert finished(folder / name), printed
   assert finished(resumed), printed
+  assert f'{name} was not stopped' not in printed, printed
   compare(contents(resumed), contents(folder / name), exact=True)
 
 
