@@ -26,7 +26,8 @@ def base() -> ml_collections.ConfigDict:
   # rejection: correct samples, of the teacher if there is one, else of the
   # policy. These three maximise log-probs; of `algo` they read aggregate, kl,
   # beta and entropy_coef. preference: pairs of the tasks, a chosen completion
-  # and a rejected one; of `algo` it reads preference alone.
+  # and a rejected one; of `algo` it reads preference alone. reward_model: a
+  # score of such rows, by a value head; of `algo` it reads reward_loss alone.
   c.method = 'rl'
   c.teacher = ml_collections.ConfigDict()
   c.teacher.name = ''  # as model.name, same vocabulary; '' for none
@@ -57,7 +58,9 @@ def base() -> ml_collections.ConfigDict:
   # Variables that the model's chat template reads, in every prompt of it, such
   # as 'enable_thinking=False'. '' for none.
   c.chat_template_args = ''
-  c.reward_funcs = ('outcome',)  # see rlvr_jax/rewards; their sum is the reward
+  # See rlvr_jax/rewards; their sum is the reward. "reward_model('DIR')": a
+  # score by the run of method='reward_model' in DIR.
+  c.reward_funcs = ('outcome',)
   c.reward_weights = (1.0,)  # of each of them
   # Majority answers of the starting model, by scripts/label.py: what the
   # rewards majority and incorrect compare with. '' for none.
@@ -147,6 +150,13 @@ def base() -> ml_collections.ConfigDict:
   # surrogate, aggregate and kl (online DPO): a row is preferred to those of its
   # group with a smaller advantage. '' for none.
   c.algo.preference = ''
+  # Loss of scores, for method='reward_model': reward_loss.py; of pairs,
+  # 'bradley_terry(center=0.01)', or of rows with labels, 'bce'. '' for none.
+  c.algo.reward_loss = ''
+  # gae: k1, k2, k3 against the initial policy, which each token's reward pays
+  # for (InstructGPT, TRL: 'k1'), besides algo.kl in the loss; '' for none.
+  c.algo.reward_kl = ''
+  c.algo.reward_beta = 0.0  # gae: weight of reward_kl
   c.algo.whiten = True  # gae: advantages, over the tokens of the batch
   c.algo.value_coef = 0.1  # gae: weight of the value loss
   c.algo.value_clip = 0.2  # gae: range of a value around its old one; 0: any

@@ -41,31 +41,41 @@ class Algorithm(NamedTuple):
   critic: Critic | None = None  # then `estimate` is not called
   padded: bool = False  # turns that a member did not reach count as score 0
   preference: Callable | None = None  # loss of pairs; surrogate, kl unused
+  reward_loss: Callable | None = None  # loss of scores; all else unused
+  reward_kl: Callable | None = None  # divergence that rewards pay for; a critic
+  reward_kl_weight: float = 0.0
 
   @property
   def needs_reference(self) -> bool:
     """Whether the loss reads the log-probs of the initial policy."""
     if self.preference is not None:
       return preferences.needs_reference(self.preference)
-    return self.kl is not None
+    return self.kl is not None or self.reward_kl is not None
+
+  @property
+  def value_head(self) -> bool:
+    """Whether the model has one: for a critic's values, or scores of rows."""
+    return self.critic is not None or self.reward_loss is not None
 
 
 def from_config(c: Any) -> Algorithm:
   """The algorithm of a config's `algo` section.
 
   Uses the specs `credit`, `estimate`, `surrogate`, `aggregate`, `kl`,
-  `correction` and `preference` ('' for none), and the numbers `beta`, the
-  weight of kl in the loss, and `entropy_coef`. With beta = 0 no reference is
-  needed and kl is None. The estimate 'gae(...)' needs a critic, whose settings
+  `reward_kl`, `correction`, `preference` and `reward_loss` ('' for none), and
+  the numbers `beta` and `reward_beta`, the weights of kl in the loss and of
+  reward_kl in the reward, and `entropy_coef`. With a weight of 0 a kl is None
+  and needs no reference. The estimate 'gae(...)' needs a critic, whose settings
   are `whiten`, `value_coef` and `value_clip`. `turn_statistics` is 'living' or
   'padded', see `advantages`.
 
   Raises:
     ValueError: a spec that the registry refuses; a weight that is negative or
-      not finite; beta > 0 without a kl; gae with another credit than outcome;
-      a preference with another term of the loss.
+      not finite, or above 0 without its kl; gae with another credit than
+      outcome; a reward_kl without gae; a preference with another term of the
+      loss.
   """
-  numbers = ('beta', 'entropy_coef', 'value_coef', 'value_clip')
+  numbers = ('beta', 'reward_beta', 'entropy_coef', 'value_coef', 'value_clip')
   config_limits.check(
     {f'algo.{k}': getattr(c, k) for k in (*numbers, 'turn_statistics')}
   )
@@ -74,12 +84,18 @@ def from_config(c: Any) -> Algorithm:
       f"algo.beta={c.beta} needs a kl, and algo.kl is empty: set algo.kl='k2' "
       "or 'k3', or algo.beta=0."
     )
+  if c.reward_beta > 0 and not c.reward_kl:
+    raise ValueError(
+      f'algo.reward_beta={c.reward_beta} needs a kl, and algo.reward_kl is '
+      "empty: set algo.reward_kl='k1', or algo.reward_beta=0."
+    )
 
   def get(kind, key):
     with registry.naming(f'algo.{key}'):
       return registry.get(kind, getattr(c, key))
 
   kl = get('kl', 'kl') if c.kl else None
+  reward_kl = get('kl', 'reward_kl') if c.reward_kl else None
   estimate = get('estimator', 'estimate')
   credit = get('credit', 'credit')
   with_critic = registry.parse(c.estimate)[0] == 'gae'
@@ -88,6 +104,13 @@ def from_config(c: Any) -> Algorithm:
       f'algo.estimate={registry.show(c.estimate)} with algo.credit='
       f'{registry.show(c.credit)}: a critic assigns the rewards of turns to '
       "tokens itself. Set algo.credit='outcome'."
+    )
+  if c.reward_beta and not with_critic:
+    raise ValueError(
+      f'algo.reward_beta={c.reward_beta} with algo.estimate='
+      f'{registry.show(c.estimate)}: a reward for each token needs a critic. '
+      "Set algo.estimate='gae(gamma=1.0, lam=0.95)', or put the kl into the loss "
+      'by algo.kl and algo.beta, and algo.reward_beta=0.'
     )
   if c.preference and (with_critic or c.beta or c.entropy_coef or c.correction):
     raise ValueError(
@@ -99,6 +122,7 @@ def from_config(c: Any) -> Algorithm:
   critic = Critic(estimate, c.whiten, c.value_coef, c.value_clip)
   correction = get('correction', 'correction') if c.correction else None
   preference = get('preference', 'preference') if c.preference else None
+  reward_loss = get('reward_loss', 'reward_loss') if c.reward_loss else None
   return Algorithm(
     credit=credit,
     estimate=estimate,
@@ -111,18 +135,23 @@ def from_config(c: Any) -> Algorithm:
     critic=critic if with_critic else None,
     padded=c.turn_statistics == 'padded',
     preference=preference,
+    reward_loss=reward_loss,
+    reward_kl=reward_kl if c.reward_beta > 0 else None,
+    reward_kl_weight=float(c.reward_beta),
   )
 
 
 def supervised(algorithm: Algorithm) -> Algorithm:
   """The algorithm with the loss -A log pi: cross-entropy where A = 1.
 
-  A preference stays: rows are not the policy's samples there either.
+  A preference and a reward loss stay: rows are not the policy's samples there
+  either.
   """
   return algorithm._replace(
     surrogate=registry.get('surrogate', 'reinforce'),
     correction=None,
     critic=None,
+    reward_kl=None,
   )
 
 

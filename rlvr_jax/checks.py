@@ -1,6 +1,5 @@
 """Can this config work? Checks at start, before anything is computed."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +8,19 @@ import jax.numpy as jnp
 import ml_collections
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_limits, enums, hosts, registry
+from rlvr_jax import config_limits, enums, registry
 from rlvr_jax.envs import dialogue
 from rlvr_jax.models import model_config, sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
 from rlvr_jax.rewards import base, dialogue_turns
-from rlvr_jax.rollouts import episode, episode_end, imitation, task_stream
+from rlvr_jax.rollouts import (
+  episode,
+  episode_end,
+  imitation,
+  reward_scores,
+  task_stream,
+)
 from rlvr_jax.rollouts.task_sampling import TaskSampling
 from rlvr_jax.tasks import Env, Lazy, Task
 
@@ -103,7 +108,8 @@ def check_config(c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
     )
   if c.method == 'distill':
     rule(c.teacher.name, "method='distill' needs a teacher.name")
-  if c.method in ('rl', 'sft', 'preference'):
+  rules += reward_scores.broken_rules(c)
+  if c.method in ('rl', 'sft', 'preference', 'reward_model'):
     rule(
       not c.teacher.name,
       f'teacher.name={show(c.teacher.name)} is not read by '
@@ -149,42 +155,6 @@ def check_algorithm(c: ml_collections.ConfigDict, algo: Any) -> None:
     )
 
 
-def check_memory(
-  c: ml_collections.ConfigDict, config: model_config.ModelConfig
-) -> None:
-  """ValueError if a lower bound of the memory exceeds what the devices have.
-
-  The bound is the weights, the sampler's copy of them, and the KV cache of one
-  batch; optimiser state and activations come on top.
-  """
-  size = {'float32': 4, 'bfloat16': 2}
-  rows = max(c.train_batch_size * c.num_generations, c.eval.batch_size)
-  token = 2 * config.num_layers * config.num_kv_heads * config.head_dim
-  parts = {
-    'weights': config.num_params * size[c.model.param_dtype],
-    "the sampler's copy": config.num_params * size[c.model.dtype],
-    f'the cache of {rows} rows of max_completion_length='
-    f'{c.max_completion_length}': rows
-    * c.max_completion_length
-    * token
-    * size[c.model.dtype],
-  }
-  device = jax.local_devices()[0]
-  available = (device.memory_stats() or {}).get('bytes_limit', 0)
-  available *= jax.device_count()
-  if not available:  # a CPU: its devices share the memory of the host
-    available = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    available *= hosts.count()
-  if sum(parts.values()) > available:
-    sizes = ', '.join(f'{k} {v / 2**30:.1f} GiB' for k, v in parts.items())
-    raise ValueError(
-      f'model.name={show(c.model.name)} needs more memory than the '
-      f'{available / 2**30:.1f} GiB of these devices: {sizes}. Take a smaller '
-      'model or more devices, or lower train_batch_size, num_generations, '
-      'eval.batch_size or max_completion_length.'
-    )
-
-
 def check_dialogue(
   c: ml_collections.ConfigDict,
   algo: Any,
@@ -209,6 +179,7 @@ def check_dialogue(
         'env such as guessing().'
       )
     return
+  reward_scores.check_dialogue(c)
   if algo.preference is not None:
     raise ValueError(
       f'algo.preference={show(c.algo.preference)} compares single answers; '
@@ -344,9 +315,10 @@ def check_tasks(
   if c.eval.split != 'train' and not dialogue.is_dialogue(tasks[0]):
     _check_disjoint(c, first, eval_tasks)
   task_stream.check_prompts([*first, *eval_tasks], encode, c.max_prompt_length)
-  if c.method == 'preference':
-    pair = imitation.PAIR
-    imitation.targets(first, tokenizer, c.max_completion_length, pair)
+  if c.method in ('preference', 'reward_model'):
+    rows = [*first, *(eval_tasks if c.method == 'reward_model' else ())]
+    fields = imitation.fields(c)
+    imitation.targets(rows, tokenizer, c.max_completion_length, fields)
   if c.method == 'sft':
     if dialogue.is_dialogue(tasks[0]):
       scripts = imitation.demonstrations(first, 1)
@@ -387,6 +359,8 @@ def check_reward(
   empty = base.Transcript('', 1, enums.Stop.END, enums.Verdict.WRONG)
   if base.needs_signals(c.reward_funcs):
     empty = empty._replace(signals=base.Signals(0.0, 0.0, None))
+  scores = dict.fromkeys(base.reward_models(c.reward_funcs), 0.0)
+  empty = empty._replace(model_scores=scores)
   if dialogue.is_dialogue(rows[0]):
     turn = base.Turn(index=0, turns=1, kind='invalid', won=False, last=True)
     empty = empty._replace(turn=turn)

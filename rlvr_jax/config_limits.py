@@ -103,7 +103,7 @@ TOKENS = whole(1, 2**20)
 TURNS = whole(1, 10_000)
 WEIGHT = real(0, 1e6)
 DTYPE = choice('float32', 'bfloat16')
-METHODS = ('rl', 'sft', 'distill', 'rejection', 'preference')
+METHODS = ('rl', 'sft', 'distill', 'rejection', 'preference', 'reward_model')
 
 RULES = {
   'seed': whole(0, 2**32 - 1),  # jax.random.key takes 32 bits
@@ -166,6 +166,9 @@ RULES = {
   'algo.entropy_coef': real(-1e6, 1e6),  # negative: an entropy penalty
   'algo.correction': SPEC_OR_NONE,
   'algo.preference': SPEC_OR_NONE,
+  'algo.reward_loss': SPEC_OR_NONE,
+  'algo.reward_kl': SPEC_OR_NONE,
+  'algo.reward_beta': WEIGHT,
   'algo.whiten': FLAG,
   'algo.value_coef': WEIGHT,
   'algo.value_clip': WEIGHT,

@@ -23,9 +23,15 @@ from rlvr_jax.io import load as load_lib
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import programs as programs_lib
 from rlvr_jax.learner import train_step
-from rlvr_jax.models import model_config, sharding, transformer
+from rlvr_jax.models import memory, model_config, sharding, transformer
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import collector, groups, oracle
+from rlvr_jax.rollouts import (
+  collector,
+  groups,
+  oracle,
+  reward_scores,
+  single_turn,
+)
 from rlvr_jax.rollouts.task_stream import TaskStream
 from rlvr_jax.tasks import Env, Task
 
@@ -144,6 +150,14 @@ class Experiment:
     return transformer.decoder(c.model, load_lib.load_config(c.teacher.name))
 
   @functools.cached_property
+  def reward_models(self) -> dict[str, FrozenModel]:
+    """The models that reward_funcs name."""
+    return {
+      name: frozen_model.load_reward_model(name, self.config.model, self.mesh)
+      for name in base.reward_models(self.config.reward_funcs)
+    }
+
+  @functools.cached_property
   def oracle(self) -> FrozenModel | None:
     """The model that replies in dialogues; None: the environment replies."""
     c = self.config
@@ -237,9 +251,13 @@ def build(
   read = resume.tasks_read(c, x.env, x.tasks, x.eval_tasks)
   resume.check_content(c, workdir, saved, read)
   checks.check_reward(c, x.reward, x.tasks)
-  checks.check_memory(c, x.architecture)
+  memory.check(c, x.architecture)
   read |= {} if x.teacher is None else x.teacher.read
   read |= {} if x.oracle is None else x.oracle.read
+  for model in x.reward_models.values():
+    read |= model.read
+    # A chat template that fails on tasks fails here.
+    single_turn.encode_task(x.tasks[0], model.tokenizer, model.system_prompt)
   place = sharding.placer(x.programs.abstract.params)
   if checkpoint.steps(workdir) and not _needs_initial(x):
     place = lambda path, leaf: None  # the checkpoint has the weights
@@ -338,6 +356,7 @@ def start(
     oracle=reply,
     initial=believer,
     forward=programs.forward,
+    attach_scores=reward_scores.attach(c, x.reward_models, x.mesh),
   )
   evaluator = evaluate.Evaluator(c, policy, x.eval_tasks, reply, x.mesh)
   run = Run(resumed, policy, pretrained.read, reference, collect, evaluator)

@@ -15,6 +15,7 @@ FORMS = {
   'aggregate': ('x', 'mask'),
   'kl': ('logp', 'logp_ref'),
   'preference': ('chosen', 'rejected', 'ref_chosen', 'ref_rejected'),
+  'reward_loss': ('chosen', 'rejected'),
   'reward': ('tasks', 'transcripts'),
   'env': (),
   'model': (),
@@ -25,6 +26,7 @@ MORE = {
   'estimator': ('length', 'greedy', 'surprise', 'mask'),
   'surrogate': ('chosen',),
   'preference': ('chosen_length', 'rejected_length'),
+  'reward_loss': ('margins',),
 }
 
 

@@ -9,6 +9,7 @@ from rlvr_jax import config as config_lib
 from rlvr_jax import config_file, hosts, processes, registry, resume
 from rlvr_jax.io import checkpoint, load
 from rlvr_jax.reporting import run_lock, run_writer
+from rlvr_jax.rewards import base
 
 _TRAIN = Path(__file__).parents[1] / 'scripts' / 'train.py'
 _EVERY_S = 30.0  # between two lines of a process that waits
@@ -36,7 +37,8 @@ def ensure(c) -> None:
     RuntimeError: one of them failed; says how to see why.
     ValueError: the directory holds a run of another config.
   """
-  names = (c.model.name, c.teacher.name, c.dialogue.oracle)
+  names = [c.model.name, c.teacher.name, c.dialogue.oracle]
+  names += base.reward_models(c.reward_funcs)
   for spec in dict.fromkeys(names):
     folder = load.recipe(spec)
     if folder is not None:

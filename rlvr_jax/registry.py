@@ -13,10 +13,9 @@ of these, and unions. Another type is refused when the function is looked up,
 and so are NaN, infinities and numbers that float32 has no room for. What else
 an option may be, the function says.
 
-A parameter annotated `Spec` takes the spec of another function of the same
-kind, as in `inverse(format(boxed))`, and a function with `*rewards: Spec`
-takes one or more of them. They reach the function as text, for it to `get`;
-what is wrong with them is said when the outer one is looked up.
+A parameter annotated `Spec` takes the spec of another function of its kind, as
+in `inverse(format(boxed))`, one with `*rewards: Spec` one or more of them. They
+reach the function as text, for it to `get`, and are checked with the outer one.
 """
 
 import ast
@@ -45,10 +44,11 @@ _MODULES = {
   'aggregate': _modules('ops', 'aggregate trials'),
   'kl': _modules('ops', 'kl trials'),
   'preference': _modules('ops', 'preference trials'),
+  'reward_loss': _modules('ops', 'reward_loss trials'),
   'reward': _modules(
     'rewards',
     'base answer_format spurious calibrated completion_length certainty '
-    'dialogue_turns similarity',
+    'dialogue_turns similarity learned',
   ),
   'env': _modules(
     'envs',

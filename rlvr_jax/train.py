@@ -40,6 +40,8 @@ SAMPLER_METRICS = (
   'ratio',
   'clip_ratio',
 )
+# Metrics of predicted tokens, of which a reward model has none.
+TOKEN_METRICS = ('entropy', 'advantage/nonzero_frac')
 # Metrics of the gradient of on-policy rows, in each step.
 SIGNAL_METRICS = (
   'signal/norm_sq',
@@ -95,7 +97,7 @@ def train(
       sampler_params = x.programs.to_sampler(state.params)
       with open_log(x, run, progress.step, workdir, command, source) as log:
         if not run.resumed:
-          run.evaluate(0, sampler_params, log)
+          run.evaluate(0, sampler_params, state.params, log)
         for step in range(progress.step + 1, c.total_steps + 1):
           ##### rollouts #####
           clock = Clock()
@@ -128,7 +130,7 @@ def train(
           )
           last = step == c.total_steps
           if last or (c.eval_every and step % c.eval_every == 0):
-            score = run.evaluate(step, sampler_params, log)
+            score = run.evaluate(step, sampler_params, state.params, log)
             progress = progress._replace(score=score)
 
           ##### stop, save #####
@@ -183,16 +185,16 @@ def update(
   rollout, score = collection.rollout, collection.score
   batch = batches.make_batch(c, x.algorithm, rollout, score)
   batch, metrics = sharding.to_mesh(batch), {}
+  if reference is not None:
+    batch = batch.replace(
+      logp_ref=programs.forward(reference.params, batch).logp
+    )
   if x.algorithm.critic or x.algorithm.correction:
     rewards = types.rows(algorithms.turn_rewards(rollout, score))
     batch, prepared = programs.prepare(
       state.params, batch, sharding.to_mesh(rewards)
     )
     metrics = {k: float(v) for k, v in prepared.items()}
-  if reference is not None:
-    batch = batch.replace(
-      logp_ref=programs.forward(reference.params, batch).logp
-    )
   teacher = None if x.teacher is None else x.teacher.params
   # Groups without gradient cost a forward pass for their metrics alone.
   all_tokens = progress.step % c.metrics_every == 0
@@ -207,6 +209,8 @@ def update(
       }
     if c.method != 'rl':  # the rows are not the policy's samples
       result = {k: v for k, v in result.items() if k not in SAMPLER_METRICS}
+    if c.method == 'reward_model':
+      result = {k: v for k, v in result.items() if k not in TOKEN_METRICS}
     skipped = progress.skipped + 1 if result['update_skipped'] > 0 else 0
     progress = progress._replace(skipped=skipped)
     metrics = merge(metrics, result)

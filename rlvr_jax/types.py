@@ -53,6 +53,7 @@ class Score(_Record):
   belief: Array | None  # f32[P,G,K+1] log p(truth) before turn 0 and after each
   verdict: Array  # i32[P,G]     an `enums.Verdict`; never shaped or weighted
   greedy: Array | None = None  # f32[P,K]  reward of greedy decoding (ReMax)
+  margin: Array | None = None  # f32[P,G]  lead that a row should have (pairs)
 
 
 @_struct
@@ -67,6 +68,7 @@ class Batch(_Record):
   chosen: Array | None = None  # bool[B,T] tokens chosen by the surrogate
   value: Array | None = None  # f32[B,T] the critic's, before the update
   returns: Array | None = None  # f32[B,T] the critic's targets
+  margin: Array | None = None  # f32[B,T] lead that a row should have (pairs)
 
 
 @_struct

@@ -55,19 +55,27 @@ def run(
   The metrics include `tasks`, the digest of the tasks.
   """
   from rlvr_jax import digests, experiment
-  from rlvr_jax.evaluation import checkpoint_eval, eval_metrics
+  from rlvr_jax.evaluation import (
+    checkpoint_eval,
+    eval_metrics,
+    reward_accuracy,
+  )
   from rlvr_jax.models import sharding
 
   x = experiment.create(c)
+  read = {'tasks': digests.of_tasks(x.all_eval_tasks)}
   with sharding.use(x.mesh):
+    if c.method == 'reward_model':
+      model = x.checkpoint(workdir, step, scoring=True, value_head=True)
+      model = model._replace(system_prompt=c.system_prompt)
+      score = reward_accuracy.scores(c, model, x.all_eval_tasks, x.mesh)
+      metrics = reward_accuracy.summary(score, x.all_eval_tasks)
+      return model.step, metrics | read
     policy = x.checkpoint(workdir, step)
     table = checkpoint_eval.evaluate_checkpoint(
       c, policy, x.all_eval_tasks, workdir, x.mesh, say, x.oracle
     )
-  return policy.step, {
-    **eval_metrics.summary(table),
-    'tasks': digests.of_tasks(x.all_eval_tasks),
-  }
+  return policy.step, eval_metrics.summary(table) | read
 
 
 def show(metrics: Mapping) -> None:

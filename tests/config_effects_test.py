@@ -69,6 +69,8 @@ PROGRAMS = {
 # The same, where there is a critic or a correction.
 WITH_CRITIC = {
   'algo.correction': 'truncate',
+  'algo.reward_beta': '0.2',
+  'algo.reward_kl': 'k2',
   'algo.value_clip': '0.1',
   'algo.value_coef': '0.2',
   'algo.whiten': 'False',
@@ -124,6 +126,7 @@ ELSEWHERE = {
   'task_sampling': 'train_test.py::killed_again_and_again',
   'min_reward_std': 'rollouts/single_turn_test.py::groups_that_vary',
   'algo.preference': 'preference_run_test.py::simpo_has_no_reference',
+  'algo.reward_loss': 'rollouts/reward_scores_test.py::configs_that_cannot_work',
   'algo.turn_statistics': 'algorithm_test.py::members_whose_dialogue_has_ended',
   'dialogue.belief': 'dialogue_run_test.py::a_frozen_belief',
   'dialogue.belief_on_win': 'rollouts/oracle_test.py::the_winning_turn',
@@ -202,8 +205,8 @@ def test_keys_of_programs(key):
 
 @pytest.mark.parametrize('key', WITH_CRITIC)
 def test_keys_of_a_critic(key):
-  ppo = 'algo.estimate=gae'
-  assert traced(ppo, f'{key}={WITH_CRITIC[key]}') != plain(ppo)
+  ppo = ('algo.estimate=gae', 'algo.reward_kl=k1', 'algo.reward_beta=0.1')
+  assert traced(*ppo, f'{key}={WITH_CRITIC[key]}') != plain(*ppo)
 
 
 def test_the_same_config_makes_the_same_programs():

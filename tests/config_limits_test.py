@@ -9,7 +9,7 @@ import ml_collections
 import pytest
 
 from rlvr_jax import checks, config, config_limits
-from rlvr_jax.models import sharding
+from rlvr_jax.models import memory, sharding
 
 ROOT = pathlib.Path(__file__).parents[1]
 BASE = runpy.run_path(str(ROOT / 'configs' / 'common.py'))['base']
@@ -116,13 +116,13 @@ def test_more_memory_than_there_is():
   from rlvr_jax.io import load
 
   small = load.load_config('tiny')
-  checks.check_memory(c, small)
+  memory.check(c, small)
   with pytest.raises(ValueError, match=r'needs more memory.*weights'):
-    checks.check_memory(c, load.load_config('tiny(width=65536, layers=1000)'))
+    memory.check(c, load.load_config('tiny(width=65536, layers=1000)'))
   with c.unlocked():
     c.num_generations, c.train_batch_size = 10**6, 10**6
   with pytest.raises(ValueError, match='cache of 1000000000000 rows'):
-    checks.check_memory(c, small)
+    memory.check(c, small)
 
 
 def test_updates_are_counted_in_32_bits():

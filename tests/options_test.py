@@ -46,6 +46,9 @@ BESIDE = {
   ('env', 'steps'): 'chain',
   ('env', 'jsonl'): "'rows.jsonl'",
   ('env', 'pairs'): "'pairs.jsonl'",
+  ('env', 'labelled'): "'rows.jsonl'",
+  ('env', 'answer_pairs'): 'arithmetic',
+  ('reward', 'reward_model'): "'rm'",
   ('env', 'reasoning_gym'): 'chain_sum',
 }
 KEYS = {
@@ -56,6 +59,7 @@ KEYS = {
   'aggregate': 'aggregate',
   'kl': 'kl',
   'preference': 'preference',
+  'reward_loss': 'reward_loss',
 }
 
 
@@ -142,6 +146,8 @@ def used(made):
     if made.preference is not None:
       rows = logp.sum(-1)
       return made.preference(rows[:1], rows[1:], x[0, 1:2], x[1, 1:2])[0]
+    if made.reward_loss is not None:
+      return made.reward_loss(*logp.sum(-1)[:, None])[0]
     per_token, _ = made.surrogate(logp, x - 0.1, x + 1.5, mask)
     return ratio.divide(made.aggregate(per_token, mask))
 
@@ -154,10 +160,13 @@ def test_a_bad_option_is_refused_at_start_by_its_name(
 ):
   monkeypatch.chdir(tmp_path)
   for file, row in (
-    ('rows', {'answer': 1}),
+    ('rows', {'answer': 1, 'completion': 'a'}),
     ('pairs', {'chosen': 'a', 'rejected': 'b'}),
   ):
-    asked = ({'question': str(i), 'prompt': str(i)} for i in range(30))
+    asked = (
+      {'question': str(i), 'prompt': str(i), 'label': i % 2 > 0}
+      for i in range(30)
+    )
     pathlib.Path(f'{file}.jsonl').write_text(
       ''.join(json.dumps(row | x) + '\n' for x in asked)
     )

@@ -53,6 +53,7 @@ SMALL = (
   'eval.samples=2',
   'eval.temperature=1.0',
   'log_transcripts=8',
+  'log_every=1',  # the line after which a run is stopped
   'optimizer.learning_rate=1e-2',
   # Without it Adam moves a parameter as far for a gradient that is rounding.
   'optimizer.eps=1e-3',
@@ -96,6 +97,27 @@ RUNS = {
       'max_completion_length=4',
     ),
   ),
+  'reward_model': (
+    TINY,
+    (
+      'method=reward_model',
+      'algo.reward_loss=bradley_terry(center=0.01)',
+      f'env={PAIRS}',
+      'max_completion_length=4',
+    ),
+  ),
+  'ppo': (
+    TINY,
+    (
+      'reward_funcs=("reward_model(\'{FOLDER}/reward_model\')",)',
+      'max_completion_length=4',
+      'algo.estimate=gae(gamma=0.98, lam=0.95)',
+      'algo.reward_kl=k1',
+      'algo.reward_beta=0.05',
+      'algo.kl=k3',
+      'algo.beta=0.05',
+    ),
+  ),
 }
 
 
@@ -111,7 +133,7 @@ def make(folder: pathlib.Path, names) -> None:
       resumed = folder / f'{name}-resumed'
       with contextlib.suppress(KeyboardInterrupt):
         run(folder, name, resumed, stop_after=2)
-      assert last_step(resumed) == 2, 'it was not stopped after step 2'
+      assert last_step(resumed) == 2, f'{name} was not stopped after step 2'
       run(folder, name, resumed)
     except Exception:
       traceback.print_exc()
@@ -152,6 +174,7 @@ def contents(folder) -> dict[str, list[dict]]:
   out = {}
   for name in FILES:
     text = (folder / f'{name}.jsonl').read_text('utf-8')
+    text = text.replace(f'{folder.parent}/', '')  # in names of rewards
     out[name] = [
       {k: v for k, v in json.loads(x).items() if not k.startswith(WALL_CLOCK)}
       for x in text.splitlines()
@@ -293,6 +316,7 @@ def test_a_run_stopped_and_resumed_writes_the_same(runs, name):
   resumed = folder / f'{name}-resumed'
   assert finished(folder / name), printed
   assert finished(resumed), printed
+  assert f'{name} was not stopped' not in printed, printed
   compare(contents(resumed), contents(folder / name), exact=True)
 
 

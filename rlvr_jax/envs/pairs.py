@@ -1,13 +1,16 @@
-"""Tasks: pairs of a chosen and a rejected completion, from a file of the user.
+"""Tasks: pairs of completions, or ones with a label, from a file of the user.
 
 The two forms of the field: plain strings, and lists of chat messages.
 """
 
+import functools
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rlvr_jax import registry
 from rlvr_jax.envs import jsonl
-from rlvr_jax.tasks import Env, Task
+from rlvr_jax.tasks import Env, Lazy, Task, uniform
 from rlvr_jax.verifiers import answer as answers
 
 Messages = list[dict[str, str]]
@@ -18,6 +21,12 @@ _RULE = (
   'rejected start with are the prompt.'
 )
 
+_LABEL_RULE = (
+  "A row needs 'prompt' and 'completion', strings or lists of messages, and "
+  "'label', true or false."
+)
+_ATTEMPTS = 1000  # to find another answer
+
 
 class Row(NamedTuple):
   """One line of a file, checked."""
@@ -26,13 +35,14 @@ class Row(NamedTuple):
   question: str  # the prompt as text
   answer: str  # gold answer, '' for none
   messages: Messages | None  # the prompt, if more than a user's message
-  chosen: str
-  rejected: str
+  data: dict[str, Any]  # chosen, rejected and margin; or completion and label
 
 
 @registry.register('env')
 def pairs(*, path: str, test_path: str = '', test_fraction: float = 0.1) -> Env:
-  """Pairs for method='preference', one JSON object per line, in two forms.
+  """Pairs for method='preference' or 'reward_model', one JSON object per line.
+
+  In two forms:
 
     {"prompt": "2+2?", "chosen": "4", "rejected": "5"}
 
@@ -45,9 +55,10 @@ def pairs(*, path: str, test_path: str = '', test_fraction: float = 0.1) -> Env:
   system message, which ends with the user's; chosen and rejected add one
   message of the assistant. They may repeat the prompt at their start, and the
   prompt may then be left out: it is what both start with. Other fields are not
-  read, but for 'answer', a gold answer that the verifier of maths compares with
-  (see `jsonl`). Without one, a completion is right if it is the chosen text,
-  wrong if it is the rejected one, and else cannot be verified.
+  read, but for 'margin', a number of at least 0 by which a reward model should
+  score chosen higher, and 'answer', a gold answer that the verifier of maths
+  compares with (see `jsonl`). Without one, a completion is right if it is the
+  chosen text, wrong if it is the rejected one, and else cannot be verified.
 
   data['chosen'] and data['rejected'] are the texts; data['messages'] is the
   prompt where it is more than one message of the user, and the question is then
@@ -64,27 +75,116 @@ def pairs(*, path: str, test_path: str = '', test_fraction: float = 0.1) -> Env:
       empty or equal, add another number of messages, or have no common prompt;
       a test prompt is also in train, or test_fraction is out of range.
   """
-  rows = jsonl.read_lines(path, _row, _RULE)
+  return _splits(_pair, _RULE, path, test_path, test_fraction)
+
+
+@registry.register('env')
+def labelled(
+  *, path: str, test_path: str = '', test_fraction: float = 0.1
+) -> Env:
+  """Completions with a label, for method='reward_model' with a loss of rows.
+
+    {"prompt": "2+2?", "completion": "4", "label": true}
+
+  As `pairs`, with strings or messages; the prompt must be there. The label says
+  whether the completion is good. These are the unpaired preferences of TRL. A
+  judge's meta reward model has judgments as completions, and whether they were
+  right as labels.
+
+  data['completion'] and data['label'] are the two, data['messages'] as in
+  `pairs`.
+
+  Args:
+    path, test_path, test_fraction: see `pairs`.
+
+  Raises:
+    ValueError: see `pairs`; all labels to train on are the same.
+  """
+  env = _splits(_labelled, _LABEL_RULE, path, test_path, test_fraction)
+  train = env['train']
+  if len({t.data['label'] for t in train}) < 2:
+    raise ValueError(
+      f'{registry.show(path)}: all {len(train)} rows of the train split have the '
+      f'label {train[0].data["label"]}: a model must see both to tell them apart.'
+    )
+  return env
+
+
+@registry.register('env')
+def answer_pairs(*, env: registry.Spec, seed: int = 0) -> Env:
+  """Pairs out of tasks with gold answers: the right answer, and another one.
+
+  Of each task of `env` the chosen text is its answer and the rejected one the
+  answer of another task of the same split, drawn by `seed` until it differs.
+
+  Args:
+    env: an environment of single questions with the verifier of maths.
+
+  Raises:
+    ValueError: it is another kind of environment, or has one answer only.
+  """
+  with registry.naming('env', env):
+    source = registry.get('env', env)()
+  return {
+    split: Lazy(
+      len(tasks), functools.partial(_of_answers, tasks, env, seed), tasks
+    )
+    for split, tasks in source.items()
+  }
+
+
+def _of_answers(tasks: Sequence[Task], env: str, seed: int, i: int) -> Task:
+  task = tasks[i]
+  if task.verifier != 'math':
+    raise ValueError(
+      f'answer_pairs({env}): task {registry.show(task.id)} has no gold answer '
+      f'that another task could have (its verifier is {task.verifier!r}). Take '
+      'an env such as arithmetic() or gsm8k(...).'
+    )
+  for attempt in range(_ATTEMPTS):
+    at = uniform(len(tasks), 'answer_pairs', seed, i, attempt)
+    if tasks[at].answer != task.answer:
+      sides = {'chosen': task.answer, 'rejected': tasks[at].answer}
+      return task._replace(data=task.data | sides)
+  raise ValueError(
+    f'answer_pairs({env}): {_ATTEMPTS} other tasks have the answer '
+    f'{registry.show(task.answer)} of task {registry.show(task.id)} too: there '
+    'is no other answer to reject. Take tasks with several answers.'
+  )
+
+
+def _splits(parse, rule, path, test_path, test_fraction) -> Env:
+  rows = jsonl.read_lines(path, parse, rule)
   if test_path:
-    test = jsonl.read_lines(test_path, _row, _RULE)
+    test = jsonl.read_lines(test_path, parse, rule)
     jsonl.check_disjoint(rows, test, path, test_path)
   else:
     rows, test = jsonl.split(rows, test_fraction, path)
   return {'train': _tasks(rows, 'train'), 'test': _tasks(test, 'test')}
 
 
-def _row(line: int, content: bytes) -> Row:
+def _labelled(line: int, content: bytes) -> Row:
   """Parses one line; ValueError says what is wrong with it."""
   record = jsonl.load_object(content)
-  sides = []
-  for key in ('chosen', 'rejected'):
-    if key not in record:
-      raise ValueError(f'has no {key!r}.{registry.nearest(key, record)}')
-    sides.append(_messages(key, record[key], 'assistant'))
+  (side,) = _sides(record, 'completion')
+  if not isinstance(record.get('label'), bool):
+    raise ValueError(
+      f'label={registry.show(record.get("label"), 60)} is not true or false.'
+    )
+  if record.get('prompt') is None:
+    raise ValueError("has no 'prompt'.")
+  prompt = _messages('prompt', record['prompt'], 'user')
+  (text,) = _added(prompt, {'completion': side})
+  data = {'completion': text, 'label': record['label']}
+  return _row(line, record, prompt, data)
+
+
+def _pair(line: int, content: bytes) -> Row:
+  """Parses one line; ValueError says what is wrong with it."""
+  record = jsonl.load_object(content)
+  sides = _sides(record, 'chosen', 'rejected')
   if record.get('prompt') is not None:
     prompt = _messages('prompt', record['prompt'], 'user')
-    # They may repeat the prompt: all messages but those that they add.
-    sides = [x[len(prompt) :] if x[:-1] == prompt else x for x in sides]
   else:
     prompt = []
     for a, b in zip(*sides):
@@ -96,12 +196,42 @@ def _row(line: int, content: bytes) -> Row:
         'chosen and rejected are equal, or one starts the other.'
       )
     sides = [x[len(prompt) :] for x in sides]
+  texts = _added(prompt, dict(zip(('chosen', 'rejected'), sides)))
+  data: dict[str, Any] = dict(zip(('chosen', 'rejected'), texts))
+  if texts[0] == texts[1]:
+    raise ValueError(
+      f'chosen and rejected are both {registry.show(texts[0], 60)}: equal '
+      'completions say nothing about which is better. Take the row out.'
+    )
+  margin = record.get('margin')
+  if margin is not None:
+    is_number = type(margin) in (int, float) and math.isfinite(margin)
+    if not is_number or not 0 <= margin <= 1e6:
+      raise ValueError(
+        f'margin={registry.show(margin, 60)} is not a number in [0, 1e6].'
+      )
+    data['margin'] = float(margin)
+  return _row(line, record, prompt, data)
+
+
+def _sides(record: dict, *keys: str) -> list[Messages]:
+  for key in keys:
+    if key not in record:
+      raise ValueError(f'has no {key!r}.{registry.nearest(key, record)}')
+  return [_messages(key, record[key], 'assistant') for key in keys]
+
+
+def _added(prompt: Messages, sides: dict[str, Messages]) -> list[str]:
+  """The text that each side adds to the prompt, which it may repeat."""
+  sides = {
+    k: x[len(prompt) :] if x[:-1] == prompt else x for k, x in sides.items()
+  }
   if not prompt or prompt[-1]['role'] != 'user':
     raise ValueError(
       "has no prompt that ends with a message of the user: give 'prompt', or "
       'let chosen and rejected start with the same messages.'
     )
-  for key, side in zip(('chosen', 'rejected'), sides):
+  for key, side in sides.items():
     if len(side) != 1 or side[0]['role'] != 'assistant':
       raise ValueError(
         f'{key} adds {len(side)} messages of '
@@ -110,12 +240,13 @@ def _row(line: int, content: bytes) -> Row:
       )
     if not side[0]['content'].strip():
       raise ValueError(f'{key} is empty.')
-  chosen, rejected = (side[0]['content'] for side in sides)
-  if chosen == rejected:
-    raise ValueError(
-      f'chosen and rejected are both {registry.show(chosen, 60)}: equal '
-      'completions say nothing about which is better. Take the row out.'
-    )
+  return [side[0]['content'] for side in sides.values()]
+
+
+def _row(
+  line: int, record: dict, prompt: Messages, data: dict[str, Any]
+) -> Row:
+  """The row, with its gold answer checked."""
   gold = record.get('answer', '')
   if isinstance(gold, (int, float)) and not isinstance(gold, bool):
     gold = str(gold)
@@ -134,8 +265,7 @@ def _row(line: int, content: bytes) -> Row:
     else '\n'.join(f'{m["role"]}: {m["content"]}' for m in prompt),
     gold.strip(),
     None if one else prompt,
-    chosen,
-    rejected,
+    data,
   )
 
 
@@ -170,14 +300,16 @@ def _messages(key: str, value: Any, role: str) -> Messages:
 def _tasks(rows: list[Row], split: str) -> list[Task]:
   out = []
   for row in rows:
-    data: dict[str, Any] = {'chosen': row.chosen, 'rejected': row.rejected}
+    data, good = row.data, row.data.get('label', True)
     if row.messages is not None:
-      data['messages'] = row.messages
+      data = data | {'messages': row.messages}
+    if 'completion' in data:  # what the verifier of pairs knows of it
+      data = data | {'chosen' if good else 'rejected': data['completion']}
     out.append(
       Task(
         f'{split}-{row.line}',
         row.question,
-        row.answer or row.chosen,
+        row.answer or data.get('chosen', ''),
         'math' if row.answer else 'pair',
         data,
       )

@@ -12,7 +12,7 @@ import numpy as np
 
 from rlvr_jax import failures, registry
 from rlvr_jax.envs import dialogue
-from rlvr_jax.evaluation import eval_metrics, sample_store
+from rlvr_jax.evaluation import eval_metrics, reward_accuracy, sample_store
 from rlvr_jax.io import frozen_model
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sampler, sharding
@@ -244,16 +244,26 @@ class Evaluator(NamedTuple):
   mesh: jax.sharding.Mesh
 
   def __call__(
-    self, step: int, sampler_params: Any, log: run_writer.Writer
+    self,
+    step: int,
+    sampler_params: Any,
+    params: Any,
+    log: run_writer.Writer,
   ) -> float | None:
     """Evaluates, logs metrics and transcripts, returns the score of keep_best.
 
     Args:
       step: of training, for the logs.
-      sampler_params: the policy's weights in the sampler's layout.
+      sampler_params, params: the policy's weights, in both layouts.
       log: the run's files.
     """
     c, tasks = self.config, self.tasks
+    if c.method == 'reward_model':
+      model = self.policy._replace(params=params, system_prompt=c.system_prompt)
+      score = reward_accuracy.scores(c, model, tasks, self.mesh)
+      metrics = reward_accuracy.summary(score, tasks)
+      log.eval(step, metrics)
+      return eval_metrics.score(metrics, c.keep_best)
     first = {}  # {task: its transcript in round 0}, to be read by people
     policy = self.policy._replace(sampler_params=sampler_params)
 
@@ -293,13 +303,16 @@ def check_keep_best(
   if not c.keep_best:
     return
   is_dialogue = dialogue.is_dialogue(eval_tasks[0])
-  known = eval_metrics.possible(
-    c.eval.samples,
-    turns=episode_end.dialogue_limits(c, evaluating=True).turns
-    if is_dialogue
-    else 0,
-    strategies=any('strategy' in task.data for task in eval_tasks),
-  )
+  if c.method == 'reward_model':
+    known = reward_accuracy.possible(c)
+  else:
+    known = eval_metrics.possible(
+      c.eval.samples,
+      turns=episode_end.dialogue_limits(c, evaluating=True).turns
+      if is_dialogue
+      else 0,
+      strategies=any('strategy' in task.data for task in eval_tasks),
+    )
   name = c.keep_best.removeprefix('-')
   if name not in known:
     short = [k for k in known if not k.endswith(('_low', '_high'))]

@@ -31,6 +31,7 @@ class FrozenModel(NamedTuple):
     read: digests of weights and tokenizer by config key: `digests.of_model`.
     source: what was read, for logs.
     step: training step of a checkpoint; None for other models.
+    system_prompt: of a reward model: what its prompts begin with.
   """
 
   model: transformer.Decoder
@@ -40,6 +41,7 @@ class FrozenModel(NamedTuple):
   read: Mapping[str, str] = {}
   source: str = ''
   step: int | None = None
+  system_prompt: str = ''
 
 
 def load(
@@ -90,6 +92,36 @@ def load(
     mesh,
     sampling,
     scoring,
+  )
+
+
+def load_reward_model(
+  name: str, settings, mesh: jax.sharding.Mesh
+) -> FrozenModel:
+  """The reward model `name` of reward_funcs, with its weights on `mesh`.
+
+  Args:
+    name: a run of method='reward_model': see `io.load.load_reward_model`.
+    settings: the config's `model` section, for dtypes.
+  """
+  spec = registry.spec('reward_model', name)
+  with registry.naming('reward_funcs', spec):
+    config = load_lib.load_config(name)
+    model = transformer.decoder(settings, config, value_head=True)
+    loaded = load_lib.load_reward_model(
+      name,
+      dtype=settings.param_dtype,
+      place=sharding.placer(sharding.abstract_params(model, mesh)),
+    )
+  # Their key is reward_funcs, and there may be several of them.
+  read = digests.of_model('', loaded.weights, loaded.tokenizer)
+  return FrozenModel(
+    model,
+    loaded.tokenizer,
+    params=loaded.params,
+    read={f'reward_funcs: {spec}{k}': v for k, v in read.items()},
+    source=loaded.source,
+    system_prompt=loaded.system_prompt,
   )
 
 

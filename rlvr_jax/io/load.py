@@ -38,6 +38,7 @@ class Loaded(NamedTuple):
     params: the parameter tree; None for an architecture without weights.
     source: what was read, for logs.
     weights: digest of the parameters, see `digests.Weights`.
+    system_prompt: of a reward model: what its prompts were trained with.
   """
 
   config: ModelConfig
@@ -45,6 +46,7 @@ class Loaded(NamedTuple):
   tokenizer: Tokenizer
   source: str
   weights: str = ''
+  system_prompt: str = ''
 
 
 def load(
@@ -56,6 +58,33 @@ def load(
   """The result of `read` with the digest of its parameters."""
   hashing = digests.Weights(place)
   return read(spec, dtype=dtype, place=hashing)._replace(weights=hashing.digest)
+
+
+def load_reward_model(
+  spec: str, *, dtype: str, place: weight_names.Place
+) -> Loaded:
+  """A run of method='reward_model' with its value head; arguments of `read`.
+
+  The tokenizer has the run's chat_template_args.
+
+  Raises:
+    ValueError: besides those of `read`, a model of another kind.
+  """
+  kind, folder = _resolve(spec)
+  run = _run_model(folder) if kind == 'run' else {}
+  if run.get('method') != 'reward_model':
+    what = f'a run of method={run["method"]!r}' if run else f'a {kind}'
+    raise ValueError(
+      f'{registry.show(spec)} is {what} and has no head that scores rows: give '
+      "the directory, or the config, of a run of method='reward_model'."
+    )
+  hashing = digests.Weights(place)
+  loaded = _load_run(folder, dtype, hashing, value_head=True)
+  return loaded._replace(
+    weights=hashing.digest,
+    tokenizer=loaded.tokenizer.with_options(run['chat_template_args']),
+    system_prompt=run['system_prompt'],
+  )
 
 
 def read(
@@ -182,7 +211,8 @@ def _is_dir(path: pathlib.Path) -> bool:
 
 
 def _run_model(folder: pathlib.Path) -> dict:
-  """{name, param_dtype, keep_best} from the config of a run.
+  """{name, param_dtype, keep_best, method, system_prompt, chat_template_args}
+  from the config of a run.
 
   Raises:
     ValueError: config.json is missing or is not the config of a run.
@@ -191,7 +221,8 @@ def _run_model(folder: pathlib.Path) -> dict:
   try:
     config = json.loads(path.read_text('utf-8'))
     model = {key: config['model'][key] for key in ('name', 'param_dtype')}
-    model['keep_best'] = config.get('keep_best', '')
+    for key in ('keep_best', 'method', 'system_prompt', 'chat_template_args'):
+      model[key] = config.get(key, '')
     if not all(isinstance(value, str) for value in model.values()):
       raise TypeError(f'these must be strings: {registry.show(model)}')
   except (OSError, ValueError, KeyError, TypeError) as e:
@@ -211,14 +242,16 @@ def _run_model(folder: pathlib.Path) -> dict:
   return model
 
 
-def _load_run(folder: pathlib.Path, dtype: str, place) -> Loaded:
+def _load_run(
+  folder: pathlib.Path, dtype: str, place, value_head: bool = False
+) -> Loaded:
   """A run's best checkpoint if it has keep_best, else its newest.
 
   Leaves are cast to `dtype` on the host.
   """
   model = _run_model(folder)
   start = read(model['name'], place=lambda path, x: None)
-  leaves = weight_names.leaves(start.config)
+  leaves = weight_names.leaves(start.config, value_head=value_head)
   abstract: dict = {}
   for leaf in leaves:
     *parents, last = leaf.path

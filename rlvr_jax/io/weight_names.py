@@ -35,8 +35,13 @@ class Leaf(NamedTuple):
     return range(self.num_layers or 1)
 
 
-def leaves(config: ModelConfig) -> tuple[Leaf, ...]:
-  """All leaves of a model's parameter tree."""
+def leaves(
+  config: ModelConfig, *, value_head: bool = False
+) -> tuple[Leaf, ...]:
+  """All leaves of a model's parameter tree; the value head's too if asked.
+
+  A value head is in no file but a run's checkpoint: it has no names there.
+  """
   c = config
   d, f, hd = c.width, c.mlp_width, c.head_dim
   out = []
@@ -96,6 +101,9 @@ def leaves(config: ModelConfig) -> tuple[Leaf, ...]:
   for name, o, i in (('gate', f, d), ('up', f, d), ('down', d, f)):
     hf, gguf = f'mlp.{name}_proj', f'ffn_{name}'
     linear(name, (o,), (i,), hf, gguf, c.mlp_bias)
+  if value_head:
+    top(('value_kernel',), (d,), '', '')
+    top(('value_bias',), (), '', '')
   return tuple(out)
 
 

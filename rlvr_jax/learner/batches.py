@@ -8,6 +8,8 @@ rejection  samples of the teacher, or  1 in a correct row; other rows are
            of the policy without one   masked
 preference chosen and rejected text    1 and -1: only which is higher matters
            of the tasks
+reward_    completions of the tasks    its label, 1 or -1, after its last token:
+  model    with a label                see `labelled`
 """
 
 import numpy as np
@@ -24,6 +26,8 @@ def make_batch(
   score: types.Score,
 ) -> types.Batch:
   """The rows [B,T] of a step's groups, as host arrays; `c` is the config."""
+  if c.method == 'reward_model':
+    return labelled(rollout, score)
   weights = algorithms.token_weights(algorithm, c.method, rollout, score)
   out = types.flatten(rollout, weights)
   if c.mask_truncated_completions:
@@ -47,3 +51,25 @@ def mask_truncated(batch: types.Batch, rollout: types.Rollout) -> types.Batch:
   """
   whole = np.asarray(rollout.stop).reshape(-1, 1) != Stop.LENGTH
   return batch.replace(mask=batch.mask & whole)
+
+
+def labelled(rollout: types.Rollout, score: types.Score) -> types.Batch:
+  """Rows [B,T+1] whose score is the value after their last token.
+
+  A value is that of the state before a token, so the score of the whole row
+  stands one column after it. There the advantage is the row's label, its
+  reward, and margin its margin; both are 0 elsewhere.
+  """
+  wide = lambda x: np.pad(types.rows(np.asarray(x)), ((0, 0), (0, 1)))
+  own = wide(np.asarray(rollout.turn) >= 0)
+  at = np.arange(own.shape[1]) == np.reshape(rollout.length, (-1, 1))
+  at &= own.any(-1, keepdims=True)
+  there = lambda x: np.where(at, np.reshape(x, (-1, 1)), 0).astype(np.float32)
+  return types.Batch(
+    tokens=wide(rollout.tokens),
+    mask=own | at,
+    adv=there(score.reward),
+    logp_old=np.zeros(own.shape, np.float32),
+    logp_ref=None,
+    margin=there(score.margin),
+  )

@@ -113,6 +113,10 @@ def accumulate(
       divergence=out.divergence,
       group=shapes.group,
     )
+    if algorithm.reward_loss is not None:  # none of the tokens is predicted
+      none = Ratio(jnp.float32(0), jnp.float32(0))
+      unknown = ('entropy', 'sampler_trainer/logp_diff_mean')
+      return loss, (metrics | dict.fromkeys(unknown, none), jnp.float32(0))
     out = jax.lax.stop_gradient(out)
     tokens = masked.count(rows.mask)
     gap = jnp.abs(masked.keep(out.logp - rows.logp_old, rows.mask))

@@ -1,4 +1,4 @@
-"""The loss: surrogate, kl, entropy, value, distillation; or of preferences."""
+"""The loss: surrogate, kl, entropy, value, distillation; of pairs or scores."""
 
 import functools
 from typing import Any
@@ -10,6 +10,7 @@ from rlvr_jax import types
 from rlvr_jax.algorithm import Algorithm
 from rlvr_jax.ops import masked
 from rlvr_jax.ops import preference as preferences
+from rlvr_jax.ops import reward_loss as reward_losses
 from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops import value as value_ops
 from rlvr_jax.ops.ratio import Ratio
@@ -41,7 +42,8 @@ def loss(
   per token, then the aggregate. logp f32[B,T] are the current policy's
   log-probs of `batch.tokens`, entropy its H there, value the critic's values.
   `divergence`, from a teacher, replaces the surrogate. A preference replaces
-  all of it: see `_of_pairs`; it needs `group`, the rows of a group. All results
+  all of it: see `_of_pairs`; so does a reward loss: see `_of_scores`. They need
+  `group`, the rows of a group. All results
   add over micro-batches. For the gradient of the whole batch, divide each
   micro-batch's `num` by `loss_denominator` of the *whole* batch, never by its
   own `den`, and sum. Metrics are summed likewise and divided at the end by
@@ -51,6 +53,8 @@ def loss(
   Raises:
     ValueError: a term whose input is missing.
   """
+  if algorithm.reward_loss is not None:
+    return _of_scores(algorithm.reward_loss, value, batch, group)
   if algorithm.preference is not None:
     return _of_pairs(algorithm.preference, logp, batch, group)
   mask = batch.mask
@@ -107,8 +111,13 @@ def loss_denominator(
   for which `ratio.divide` returns 0.
 
   Args:
-    group: rows of a group; for a preference.
+    group: rows of a group; for a preference or a reward loss.
   """
+  if algorithm.reward_loss is not None:
+    _, label, _, valid = _scored(batch.adv, batch, group)
+    if reward_losses.of_rows(algorithm.reward_loss):
+      return masked.count(valid)
+    return masked.count(jax.vmap(preferences.pairs)(label, valid))
   if algorithm.preference is not None:
     return masked.count(jax.vmap(preferences.pairs)(*_ranks(batch, group)))
   zeros = jnp.zeros(batch.mask.shape, jnp.float32)
@@ -134,6 +143,29 @@ def _of_pairs(
   of_group = functools.partial(preferences.of_group, preference)
   parts = jax.vmap(of_group)(total(logp), ref, length, rank, valid)
   return jax.tree.map(lambda x: jnp.sum(x, 0), parts)
+
+
+def _of_scores(
+  reward_loss, value: jax.Array, batch: types.Batch, group: int
+) -> tuple[Ratio, dict[str, Ratio]]:
+  """Loss and metrics of the scores of rows [B,T]: `reward_loss.of_group`."""
+  of_group = functools.partial(reward_losses.of_group, reward_loss)
+  parts = jax.vmap(of_group)(*_scored(value, batch, group))
+  return jax.tree.map(lambda x: jnp.sum(x, 0), parts)
+
+
+def _scored(
+  value: types.Array, batch: types.Batch, group: int
+) -> tuple[jax.Array, ...]:
+  """(score, label, margin, whether there is one), [P,G], of rows [B,T].
+
+  A row's score is the value where its advantage, the label, is not 0: see
+  `batches.labelled`.
+  """
+  at = batch.mask & (batch.adv != 0)
+  take = lambda x: jnp.sum(masked.keep(x, at), -1).reshape(-1, group)
+  valid = jnp.any(at, -1).reshape(-1, group)
+  return take(value), take(batch.adv), take(batch.margin), valid
 
 
 def _ranks(batch: types.Batch, group: int) -> tuple[jax.Array, jax.Array]:

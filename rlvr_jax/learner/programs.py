@@ -66,9 +66,7 @@ def build(
     teacher: the model whose distribution `update` matches, if any.
     certainty: whether `forward` computes the self-certainty.
   """
-  model = transformer.decoder(
-    c.model, config, value_head=algo.critic is not None
-  )
+  model = transformer.decoder(c.model, config, value_head=algo.value_head)
   updates = c.total_steps * c.num_iterations
   tx = optimizer.make_optimizer(c.optimizer, updates, c.seed)
   abstract = train_step.abstract_state(model, tx, c.optimizer.trainable, mesh)

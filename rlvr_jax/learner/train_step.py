@@ -33,10 +33,17 @@ def prepare(
 ) -> tuple[types.Batch, dict[str, jax.Array]]:
   """Completes a batch by a forward pass of the trainer, before its updates.
 
-  With a critic, its values give advantages and returns by GAE. With a
-  correction, its weight for the mismatch of sampler and trainer multiplies the
-  advantage (every surrogate is proportional to the advantage), and the
-  trainer's log-probs replace logp_old.
+  With a critic, its values give advantages and returns by GAE. With a reward_kl
+  each token pays for its divergence from the reference before that:
+
+    r_t - reward_kl_weight kl(log pi_t, log ref_t),
+
+  a constant, with the trainer's log pi before the update (InstructGPT, Ouyang
+  et al. 2022, arXiv:2203.02155, eq. 2; `kl_coef` of TRL's PPOTrainer,
+  use_kl_in_reward of verl). The metric reward_kl is its mean over tokens, nats.
+  With a correction, its weight for the mismatch of sampler and trainer
+  multiplies the advantage (every surrogate is proportional to the advantage),
+  and the trainer's log-probs replace logp_old.
 
   Args:
     reward: f32[B,T], each turn's reward at its last token; for a critic.
@@ -47,6 +54,13 @@ def prepare(
   mask, tokens = batch.mask, masked.count(batch.mask)
   tokens = jnp.where(tokens == 0, jnp.nan, tokens)  # means over none are NaN
   metrics = {}
+  if algorithm.reward_kl is not None:
+    kl = algorithm.reward_kl(
+      masked.keep(out.logp, mask), masked.keep(batch.logp_ref, mask)
+    )
+    kl = masked.keep(kl, mask)
+    reward = reward - algorithm.reward_kl_weight * kl
+    metrics['reward_kl'] = jnp.sum(kl) / tokens
   if algorithm.critic is not None:
     critic = algorithm.critic
     adv, returns = jax.vmap(critic.gae)(reward, out.value, mask)

@@ -121,20 +121,44 @@ def forward(
   certainty: bool = False,
 ) -> token_logprobs.Outputs:
   """Log-probs and entropies of `batch.tokens` f32[B,T], 0 outside the mask."""
+  return _each(
+    params,
+    batch,
+    lambda out: out,
+    shapes,
+    model=model,
+    temperature=temperature,
+    certainty=certainty,
+  )
+
+
+def values(
+  params: transformer.Params,
+  batch: types.Batch,
+  *,
+  model: transformer.Decoder,
+  shapes: Shapes,
+) -> jax.Array:
+  """The value head's values f32[B,T], 0 outside the mask; no logits."""
+  value = lambda out: out.value
+  return _each(params, batch, value, shapes, model=model, temperature=1.0)
+
+
+def _each(params, batch, select, shapes, *, model, certainty=False, **options):
+  """`select` of the outputs of each micro-batch, put together again."""
   # Only tokens and mask are gathered.
   unused = ('adv', 'logp_old', 'logp_ref', 'chosen', 'value', 'returns')
-  batch = batch.replace(**dict.fromkeys(unused))
+  batch = batch.replace(**dict.fromkeys((*unused, 'margin')))
   live = per_group(batch.mask, shapes)
   micro, count = micro_batches(batch, live, shapes)
   order = jnp.argsort(~live, stable=True)
   rows = shapes.groups_per_micro_batch * shapes.group
-  options = dict(
-    model=model, temperature=temperature, shapes=shapes, certainty=certainty
-  )
 
   def run(i):
     part = micro(i)
-    return packed(lambda n: outputs(params, part, n, **options), part, shapes)
+    kw = options | dict(model=model, shapes=shapes, certainty=certainty)
+    one = lambda n: select(outputs(params, part, n, **kw))
+    return packed(one, part, shapes)
 
   def body(state):
     i, out = state
@@ -143,7 +167,9 @@ def forward(
     )
     return i + 1, jax.tree.map(write, out, run(i))
 
-  start = token_logprobs.zeros(batch.tokens.shape, model, certainty=certainty)
+  start = select(
+    token_logprobs.zeros(batch.tokens.shape, model, certainty=certainty)
+  )
   _, out = jax.lax.while_loop(lambda s: s[0] < count, body, (0, start))
   group = jnp.arange(shapes.group)[None]
   back = jnp.argsort(order)[:, None] * shapes.group + group
@@ -171,5 +197,16 @@ def scorer(
       shapes=shapes,
       certainty=certainty,
     ),
+    out_shardings=sharding.rows(mesh),
+  )
+
+
+@functools.lru_cache(32)
+def value_scorer(
+  model: transformer.Decoder, mesh: Mesh, *, shapes: Shapes
+) -> Callable[[transformer.Params, types.Batch], jax.Array]:
+  """The jitted `values`: (parameters, batch) -> f32[B,T], rows on `mesh`."""
+  return jax.jit(
+    functools.partial(values, model=model, shapes=shapes),
     out_shardings=sharding.rows(mesh),
   )

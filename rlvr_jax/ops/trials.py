@@ -17,6 +17,7 @@ import numpy as np
 from rlvr_jax import registry
 from rlvr_jax.ops import estimators
 from rlvr_jax.ops import preference as preferences
+from rlvr_jax.ops import reward_loss as reward_losses
 from rlvr_jax.ops import surrogate as surrogates
 
 ROWS = jax.ShapeDtypeStruct((1, 2), jnp.float32)
@@ -173,9 +174,20 @@ def kl(fn: Callable) -> None:
 def preference(fn: Callable) -> None:
   """Refuses a preference that does not give one loss for each pair."""
   args = [ROW] * 4 + [ROW] * 2 * preferences.takes_lengths(fn)
-  out = _abstract(fn, *args)
+  _check_losses(_abstract(fn, *args), 'pair')
+
+
+@registry.trial('reward_loss')
+def reward_loss(fn: Callable) -> None:
+  """Refuses a reward loss that does not give one loss for each pair or row."""
+  takes = 'margins' in inspect.signature(fn).parameters
+  what = 'row' if reward_losses.of_rows(fn) else 'pair'
+  _check_losses(_abstract(fn, *[ROW] * (2 + takes)), what)
+
+
+def _check_losses(out: Any, what: str) -> None:
   if getattr(out, 'shape', None) != ROW.shape or out.dtype != jnp.float32:
     raise ValueError(
-      f'it returned {registry.show(out)} for {ROW.shape[0]} pairs: return one '
+      f'it returned {registry.show(out)} for {ROW.shape[0]} {what}s: return one '
       'loss for each, as float32.'
     )

@@ -38,6 +38,7 @@ _FILES = (METRICS, EVAL, ROLLOUTS)
 _CONSOLE = {
   'reward': 'reward',
   'accuracy': 'accuracy',
+  'rewards/accuracies': 'rewards/accuracies',
   'completions/mean_length': 'length',
   'entropy': 'entropy',
   'kl': 'kl',

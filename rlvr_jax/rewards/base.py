@@ -47,6 +47,9 @@ class Transcript(NamedTuple):
   stop: enums.Stop
   verdict: enums.Verdict  # computed once, before the rewards
   signals: Signals | None = None  # if a reward reads them: `needs_signals`
+  # {name: score} by reward models, if a reward reads them: `reward_models`;
+  # NaN where a model could give none.
+  model_scores: Mapping[str, float] | None = None
   turn: Turn | None = None  # for one message of a dialogue
   kinds: tuple[str, ...] = ()  # of all replies, for a whole dialogue
   # The start of the thought that the prompt contains ('<think>...'), '' for
@@ -156,6 +159,20 @@ def needs_signals(specs: Sequence[str]) -> bool:
     for spec in specs
     for fn in registry.named('reward', spec).values()
   )
+
+
+def reward_models(specs: Sequence[str]) -> list[str]:
+  """Names of the models in each `reward_model(name)` of specs, nested too."""
+  names: dict[str, None] = {}
+  for spec in specs:
+    with registry.naming('reward_funcs', spec):
+      name, args, options = registry.parse(spec)
+    values = [*args, *options.values()]
+    if name == 'reward_model' and values:
+      names[str(values[0])] = None
+    inner = [x for x in values if type(x) is registry.Spec]
+    names |= dict.fromkeys(reward_models(inner))
+  return list(names)
 
 
 def combine(

@@ -72,6 +72,7 @@ class Collector(NamedTuple):
     initial: the policy before training, for dialogue.belief='initial'.
     forward: (parameters, batch) -> Outputs, for rewards that read the
       policy's own probabilities.
+    attach_scores: from `reward_scores.attach`, for reward models.
   """
 
   config: Any
@@ -84,6 +85,7 @@ class Collector(NamedTuple):
   oracle: episode.Oracle
   initial: FrozenModel | None
   forward: Callable[[Any, types.Batch], token_logprobs.Outputs]
+  attach_scores: Callable = lambda tasks, transcripts: transcripts
 
   def __call__(
     self,
@@ -172,7 +174,7 @@ class Collector(NamedTuple):
         tasks,
         policy.tokenizer,
         c.max_completion_length,
-        imitation.SOLUTION if c.method == 'sft' else imitation.PAIR,
+        imitation.fields(c),
       )
 
     def greedy(prompt, length):
@@ -183,9 +185,9 @@ class Collector(NamedTuple):
       batch = sharding.to_mesh(types.flatten(rollout, unweighted))
       return sharding.to_host(self.forward(policy.params, batch))
 
-    return single_turn.collect(
+    out = single_turn.collect(
       tasks,
-      given if c.method in ('sft', 'preference') else sample,
+      given if c.method in ('sft', 'preference', 'reward_model') else sample,
       encode=self._encode,
       tokenizer=policy.tokenizer,
       reward=self.reward,
@@ -197,8 +199,18 @@ class Collector(NamedTuple):
       policy_outputs=policy_outputs
       if base.needs_signals(c.reward_funcs)
       else None,
+      attach_scores=self.attach_scores,
       clock=clock,
     )
+    if c.method == 'reward_model':
+      label, margin = imitation.labels(tasks, imitation.fields(c))
+      score = out.score.replace(
+        reward=label[..., None],
+        turns=np.ones(label[..., None].shape, bool),
+        margin=margin,
+      )
+      out = out._replace(score=score)
+    return out
 
   def _dialogues(self, tasks, policy, key, clock) -> groups.Collected:
     c, limits = self.config, episode_end.dialogue_limits(self.config)

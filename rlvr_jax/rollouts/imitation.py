@@ -1,6 +1,7 @@
 """Rows that tasks hold: worked solutions, demonstrated messages, pairs."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,14 @@ from rlvr_jax.tasks import Task
 # What of a task's data the rows of its group are, and what these are called.
 SOLUTION = {'solution': 'worked solution'}
 PAIR = {'chosen': 'chosen completion', 'rejected': 'rejected completion'}
+LABELLED = {'completion': 'completion with a label'}
+
+
+def fields(c: Any) -> Mapping[str, str]:
+  """Those of the tasks that a config trains on."""
+  if c.method == 'sft':
+    return SOLUTION
+  return LABELLED if c.num_generations == 1 else PAIR
 
 
 def targets(
@@ -43,11 +52,11 @@ def targets(
         raise ValueError(
           f'Task {task.id!r} has no {name}, which this method trains on: its '
           f'environment must give data[{field!r}], a string, as '
-          + (
-            "gsm8k and jsonl files with a solution do for method='sft'."
-            if fields is SOLUTION
-            else "pairs(path=...) does for method='preference'."
-          )
+          + {
+            'solution': 'gsm8k and jsonl files with a solution do for '
+            "method='sft'.",
+            'completion': "labelled(path=...) does for method='reward_model'.",
+          }.get(field, "pairs(path=...) does for method='preference'.")
         )
       ids = tokenizer.encode_answer(text)
       if len(ids) > n:
@@ -63,6 +72,23 @@ def targets(
   length = np.array([len(ids) for ids in rows], np.int32)
   stop = np.full(len(rows), enums.Stop.END, np.int32)
   return sampler.Sampled(tokens, np.zeros((len(rows), n)), length, stop)
+
+
+def labels(
+  tasks: Sequence[Task], fields: Mapping[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+  """(label, margin) f32[P,G] of the rows of `targets`, for a reward model.
+
+  The label is 1 of a row that should score high and -1 of one that should score
+  low: of the chosen and the rejected one, or by data['label']. The margin is
+  data['margin'], 0 where a task has none.
+  """
+  if fields is LABELLED:
+    label = [[1.0 if t.data['label'] else -1.0] for t in tasks]
+  else:
+    label = [[1.0, -1.0] for _ in tasks]
+  margin = [[t.data.get('margin', 0.0)] * len(fields) for t in tasks]
+  return np.array(label, np.float32), np.array(margin, np.float32)
 
 
 def demonstrations(tasks: Sequence[Task], group: int) -> list[list[str]]:

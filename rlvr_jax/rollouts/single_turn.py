@@ -194,6 +194,9 @@ def collect(
   greedy: Callable | None = None,
   policy_outputs: Callable[[types.Rollout], token_logprobs.Outputs]
   | None = None,
+  attach_scores: Callable[
+    [Sequence[Task], list[base.Transcript]], list[base.Transcript]
+  ] = lambda tasks, transcripts: transcripts,
   clock: Callable[[str], None] = lambda name: None,
 ) -> groups.Collected:
   """Samples `group` completions of each task and scores them.
@@ -207,6 +210,7 @@ def collect(
       `score.greedy`, 0 for a refused row.
     policy_outputs: the policy's outputs on a rollout's rows; given if a reward
       reads the policy's own probabilities.
+    attach_scores: see `reward_scores.attach`.
     clock: called with the name of each stage when it ends.
 
   Raises:
@@ -228,14 +232,16 @@ def collect(
       policy_outputs(rollout),
       tokenizer.decode,
     )
+  transcripts = attach_scores(tasks, transcripts)
   results = reward(row_tasks, transcripts)
   lists = lambda rows: [rows[i : i + group] for i in range(0, len(rows), group)]
   transcripts, results = lists(transcripts), lists(results)
   rollout_score = score(results, transcripts)
   if greedy_sampled is not None:
-    greedy_results = reward(
-      *transcribe(tasks, greedy_sampled, tokenizer, timeout_s, rules)
+    _, greedy_rows = transcribe(
+      tasks, greedy_sampled, tokenizer, timeout_s, rules
     )
+    greedy_results = reward(tasks, attach_scores(tasks, greedy_rows))
     baseline = np.array([[r.value] for r in greedy_results], np.float32)
     rollout_score = rollout_score.replace(greedy=baseline)
   types.check_rollout(rollout, rollout_score)

@@ -162,7 +162,7 @@ class Cell:
       for s in chosen
       if (s.env, s.imitates) == (env, imitates)
       for spec in s.rewards
-      if base.needs_signals([spec])
+      if base.needs_signals([spec]) or base.reward_models([spec])
     ]
     return experiment.Experiment(
       samples.config_for(

@@ -19,6 +19,7 @@ from rlvr_jax.rollouts import (
   collector,
   groups,
   oracle,
+  reward_scores,
   task_sampling,
   task_stream,
 )
@@ -74,6 +75,8 @@ def config_for(
       'algo.beta': 0.0,
       'algo.correction': '',
       'algo.preference': '',
+      'algo.reward_kl': '',
+      'algo.reward_beta': 0.0,
     }
   )
   if imitates:
@@ -120,6 +123,7 @@ class Sampler(NamedTuple):
       oracle=oracle.make_oracle(c, self.x.oracle),
       initial=self.initial,
       forward=self.x.programs.forward,
+      attach_scores=reward_scores.attach(c, self.x.reward_models, self.x.mesh),
     )
     parts, size = [], c.train_batch_size
     for start in range(0, len(tasks), size):

@@ -128,6 +128,8 @@ def _parse(text, c, best):
       entropy_coef=0.0,
       correction='',
       preference='',
+      reward_kl='',
+      reward_beta=0.0,
     )
   algorithm = algorithms.from_config(algo)
   if 'greedy' in estimators.takes(algorithm.estimate):

@@ -167,7 +167,7 @@ class Trial:
         for s in self._arms
         if signal is not None and _source(s) == (env, imitates)
         for spec in s.rewards
-        if base.needs_signals([spec])
+        if base.needs_signals([spec]) or base.reward_models([spec])
       ]
       c = samples.config_for(
         m.config, group, shards, env=env, imitates=imitates, rewards=needed

@@ -136,6 +136,8 @@ def programs(
   p, s, n = c.train_batch_size, c.max_prompt_length, c.max_completion_length
   b = p * c.num_generations
   t = s + (episode_end.dialogue_limits(c).length if is_dialogue else n)
+  if algo.reward_loss:
+    t += 1  # the score stands after the last token
   floats = of((b, t), jnp.float32)
   critic = floats if algo.critic else None
   batch = types.Batch(
@@ -146,8 +148,10 @@ def programs(
     logp_ref=floats if algo.needs_reference else None,
     value=critic,
     returns=critic,
+    margin=floats if algo.reward_loss else None,
   )
   bare = batch.replace(logp_ref=None, value=None, returns=None)
+  prepared = bare.replace(logp_ref=batch.logp_ref)
 
   with sharding.use(mesh):
     weights = jax.tree.map(
@@ -194,7 +198,7 @@ def programs(
     out.append(
       Program(
         'prepare',
-        lambda: built.prepare.lower(state.params, bare, floats),
+        lambda: built.prepare.lower(state.params, prepared, floats),
         all_state - nbytes(state.params) + kept,
       )
     )

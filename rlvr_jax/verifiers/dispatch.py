@@ -46,8 +46,8 @@ def verify(
       (`step_text.step`) has the same words.
     exact: `answer`; CORRECT if the same words follow the last ####.
     program: `data['tests']` (see `program_tests.verify`).
-    pair: `data['chosen']`, `data['rejected']`; CORRECT and WRONG for these
-      texts, UNVERIFIABLE for any other.
+    pair: `data['chosen']`, `data['rejected']`, or one of them; CORRECT and
+      WRONG for these texts, UNVERIFIABLE for any other.
 
   Args:
     tasks: n tasks; their verifiers may differ.
@@ -319,14 +319,10 @@ def _pair(
 ) -> list[enums.Verdict]:
   out = []
   for task, text in zip(tasks, completions):
-    chosen, rejected = task.data['chosen'], task.data['rejected']
+    sides = {'rejected': enums.Verdict.WRONG, 'chosen': enums.Verdict.CORRECT}
+    known = {task.data[k]: v for k, v in sides.items() if k in task.data}
     # Exactly first: the two may differ in white space alone.
-    verdicts = {
-      rejected.strip(): enums.Verdict.WRONG,
-      chosen.strip(): enums.Verdict.CORRECT,
-      rejected: enums.Verdict.WRONG,
-      chosen: enums.Verdict.CORRECT,
-    }
+    verdicts = {k.strip(): v for k, v in known.items()} | known
     other = verdicts.get(text.strip(), enums.Verdict.UNVERIFIABLE)
     out.append(verdicts.get(text, other))
   return out

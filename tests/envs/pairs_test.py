@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rlvr_jax import enums, registry
+from rlvr_jax.envs import pairs
 from rlvr_jax.verifiers import dispatch
 
 
@@ -200,3 +201,66 @@ def test_a_missing_or_empty_file_is_refused(tmp_path):
     get(str(tmp_path / 'none.jsonl'))
   with pytest.raises(ValueError, match='is empty'):
     get(write(tmp_path / 'a.jsonl', ['\n']))
+
+
+def test_margins_of_pairs(tmp_path):
+  row = {'prompt': 'q', 'chosen': 'a', 'rejected': 'b'}
+  rows = [row | {'prompt': str(i), 'margin': i} for i in range(3)]
+  env = pairs.pairs(path=write(tmp_path / 'a', rows), test_fraction=0.4)
+  tasks = [t for split in env.values() for t in split]
+  assert {t.question: t.data['margin'] for t in tasks} == {
+    '0': 0.0, '1': 1.0, '2': 2.0
+  }  # fmt: skip
+  for bad in (-1, 'x', True, float('nan'), float('inf'), 1e7, [1]):
+    path = write(tmp_path / 'b', [row | {'margin': bad}])
+    with pytest.raises(ValueError, match=r'margin=.* is not a number in'):
+      pairs.pairs(path=path)
+
+
+def test_rows_with_labels(tmp_path):
+  rows = [
+    {'prompt': f'{i}', 'completion': 'yes', 'label': i % 2 == 0}
+    for i in range(20)
+  ]
+  chat = [{'role': 'user', 'content': 'hi'}]
+  said = [*chat, {'role': 'assistant', 'content': 'no'}]
+  rows.append({'prompt': chat, 'completion': said, 'label': False})
+  env = pairs.labelled(path=write(tmp_path / 'a', rows))
+  by_question = {t.question: t for split in env.values() for t in split}
+  assert len(by_question) == 21
+  assert by_question['0'].data == {
+    'completion': 'yes', 'label': True, 'chosen': 'yes'
+  }  # fmt: skip
+  assert by_question['hi'].data['rejected'] == 'no'
+  tasks = [by_question['0'], by_question['1'], by_question['1']]
+  verdicts = dispatch.verify(tasks, ['yes', 'yes', ''], timeout_s=1.0)
+  assert [v.name for v in verdicts] == ['CORRECT', 'WRONG', 'UNVERIFIABLE']
+  for change, says in (
+    ({'label': 1}, 'label=1 is not true or false'),
+    ({'prompt': None}, "has no 'prompt'"),
+    ({'completion': ' '}, 'completion is empty'),
+    ({'completion': chat}, 'completion adds 1 messages of user'),
+  ):
+    with pytest.raises(ValueError, match=says):
+      pairs.labelled(path=write(tmp_path / 'b', [rows[0] | change]))
+  with pytest.raises(
+    ValueError, match='rows of the train split have the label'
+  ):
+    pairs.labelled(path=write(tmp_path / 'b', rows[:20:2]))
+
+
+def test_pairs_of_right_and_other_answers():
+  env = registry.get('env', 'answer_pairs(arithmetic(max_value=3))')()
+  plain = registry.get('env', 'arithmetic(max_value=3)')()
+  for split in ('train', 'test'):
+    assert len(env[split]) == len(plain[split])
+    for a, b in zip(env[split], plain[split]):
+      assert (a.id, a.question, a.answer) == (b.id, b.question, b.answer)
+      assert a.data['chosen'] == b.answer != a.data['rejected']
+  assert list(env['train']) == list(env['train'])
+  made = registry.get('env', 'answer_pairs(countdown())')()
+  with pytest.raises(ValueError, match='its verifier is'):
+    made['train'][0]
+  made = registry.get('env', "answer_pairs(arithmetic(max_value=0, ops='+-'))")
+  with pytest.raises(ValueError, match='no other answer to reject'):
+    made()['train'][0]

@@ -32,7 +32,8 @@ def algorithm(aggregate='token_mean', kl='', **changes):
   section |= {'aggregate': aggregate, 'kl': kl, 'beta': 0.1 if kl else 0.0}
   section |= {'entropy_coef': 0.0, 'correction': '', 'whiten': True}
   section |= {'value_coef': 0.1, 'value_clip': 0.2}
-  section |= {'turn_statistics': 'living', 'preference': ''} | changes
+  section |= {'turn_statistics': 'living', 'preference': ''}
+  section |= {'reward_loss': '', 'reward_kl': '', 'reward_beta': 0.0} | changes
   return algorithms.from_config(namespaces.SimpleNamespace(**section))
 
 
@@ -449,6 +450,37 @@ def test_a_critic_gives_advantages_and_learns_the_returns():
   # d/db of 0.5 * mean 0.5 (V - R)^2: the surrogate does not see the bias.
   want = 0.5 * (value - returns).sum() / rows.mask.sum()
   np.testing.assert_allclose(grads['value_bias'], want, atol=1e-5)
+
+
+def test_each_token_pays_for_its_divergence_from_the_reference():
+  """r_t - beta (log pi_t - log ref_t), of which returns are the sums."""
+  critic, rows = MODEL.clone(value_head=True), with_reference()
+  weights = {
+    **params(),
+    'value_kernel': np.zeros(32, np.float32),
+    'value_bias': np.float32(0.0),
+  }
+  gae = dict(estimate='gae(gamma=0.98, lam=1.0)', whiten=False)
+  last = np.where(rows.mask, rows.adv, 0).astype(np.float32)
+  logp = np.where(rows.mask, logp_of(rows.tokens), 0)
+  reward = last - 0.5 * (logp - rows.logp_ref)
+
+  def prepare(algo, rows, reward):
+    kw = dict(model=critic, temperature=1.0, shapes=shapes(2))
+    f = functools.partial(train_step.prepare, algorithm=algo, **kw)
+    return jax.jit(f)(weights, rows, reward)
+
+  pays = algorithm(reward_kl='k1', reward_beta=0.5, **gae)
+  assert pays.needs_reference
+  got, metrics = prepare(pays, rows, last)
+  by_hand, _ = prepare(algorithm(**gae), rows, reward)
+  np.testing.assert_allclose(got.returns, by_hand.returns, atol=1e-5)
+  np.testing.assert_allclose(got.adv, by_hand.adv, atol=1e-5)
+  at = np.flatnonzero(rows.mask[0])
+  want = (reward[0, at] * 0.98 ** np.arange(len(at))).sum()
+  assert float(got.returns[0, at[0]]) == pytest.approx(want, abs=1e-4)
+  kl = (logp - rows.logp_ref).sum() / rows.mask.sum()
+  assert float(metrics['reward_kl']) == pytest.approx(kl, abs=1e-5)
 
 
 def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
