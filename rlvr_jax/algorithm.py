@@ -41,6 +41,7 @@ class Algorithm(NamedTuple):
   critic: Critic | None = None  # then `estimate` is not called
   padded: bool = False  # turns that a member did not reach count as score 0
   preference: Callable | None = None  # loss of pairs; surrogate, kl unused
+  pairs: Callable = preferences.pairs  # of the members of a group
 
   @property
   def needs_reference(self) -> bool:
@@ -54,11 +55,12 @@ def from_config(c: Any) -> Algorithm:
   """The algorithm of a config's `algo` section.
 
   Uses the specs `credit`, `estimate`, `surrogate`, `aggregate`, `kl`,
-  `correction` and `preference` ('' for none), and the numbers `beta`, the
-  weight of kl in the loss, and `entropy_coef`. With beta = 0 no reference is
-  needed and kl is None. The estimate 'gae(...)' needs a critic, whose settings
-  are `whiten`, `value_coef` and `value_clip`. `turn_statistics` is 'living' or
-  'padded', see `advantages`.
+  `correction` and `preference` ('' for none), `pairs`, and the numbers `beta`,
+  the weight of kl in the loss, and `entropy_coef`. With beta = 0 no reference
+  is needed and kl is None. The estimate 'gae(...)' needs a critic, whose
+  settings are `whiten`, `value_coef` and `value_clip`. `turn_statistics` is
+  'living' or 'padded', see `advantages`. With a preference, the estimate is the
+  score minus the group's mean: pairs have differences of scores.
 
   Raises:
     ValueError: a spec that the registry refuses; a weight that is negative or
@@ -99,6 +101,8 @@ def from_config(c: Any) -> Algorithm:
   critic = Critic(estimate, c.whiten, c.value_coef, c.value_clip)
   correction = get('correction', 'correction') if c.correction else None
   preference = get('preference', 'preference') if c.preference else None
+  if preference is not None:
+    estimate = registry.get('estimator', 'dr_grpo')
   return Algorithm(
     credit=credit,
     estimate=estimate,
@@ -111,6 +115,7 @@ def from_config(c: Any) -> Algorithm:
     critic=critic if with_critic else None,
     padded=c.turn_statistics == 'padded',
     preference=preference,
+    pairs=get('pairs', 'pairs'),
   )
 
 
@@ -123,6 +128,7 @@ def supervised(algorithm: Algorithm) -> Algorithm:
     surrogate=registry.get('surrogate', 'reinforce'),
     correction=None,
     critic=None,
+    pairs=preferences.pairs,
   )
 
 

@@ -15,6 +15,7 @@ FORMS = {
   'aggregate': ('x', 'mask'),
   'kl': ('logp', 'logp_ref'),
   'preference': ('chosen', 'rejected', 'ref_chosen', 'ref_rejected'),
+  'pairs': ('rank', 'valid'),
   'reward': ('tasks', 'transcripts'),
   'env': (),
   'model': (),

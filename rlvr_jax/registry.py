@@ -15,8 +15,7 @@ an option may be, the function says.
 
 A parameter annotated `Spec` takes the spec of another function of the same
 kind, as in `inverse(format(boxed))`, and a function with `*rewards: Spec`
-takes one or more of them. They reach the function as text, for it to `get`;
-what is wrong with them is said when the outer one is looked up.
+takes one or more of them, as text; they are checked when the outer one is.
 """
 
 import ast
@@ -45,6 +44,7 @@ _MODULES = {
   'aggregate': _modules('ops', 'aggregate trials'),
   'kl': _modules('ops', 'kl trials'),
   'preference': _modules('ops', 'preference trials'),
+  'pairs': _modules('ops', 'preference trials'),
   'reward': _modules(
     'rewards',
     'base answer_format spurious calibrated completion_length certainty '

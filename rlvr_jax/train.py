@@ -90,7 +90,7 @@ def train(
       sampler_params = x.programs.to_sampler(state.params)
       with open_log(x, run, progress.step, workdir, command, source) as log:
         if not run.resumed:
-          run.evaluate(0, sampler_params, log)
+          run.evaluate(0, state.params, sampler_params, log)
         for step in range(progress.step + 1, c.total_steps + 1):
           ##### rollouts #####
           clock = Clock()
@@ -123,7 +123,7 @@ def train(
           )
           last = step == c.total_steps
           if last or (c.eval_every and step % c.eval_every == 0):
-            score = run.evaluate(step, sampler_params, log)
+            score = run.evaluate(step, state.params, sampler_params, log)
             progress = progress._replace(score=score)
 
           ##### stop, save #####

@@ -55,12 +55,12 @@ def run(
   The metrics include `tasks`, the digest of the tasks.
   """
   from rlvr_jax import digests, experiment
-  from rlvr_jax.evaluation import checkpoint_eval, eval_metrics
+  from rlvr_jax.evaluation import checkpoint_eval, eval_metrics, evaluate
   from rlvr_jax.models import sharding
 
   x = experiment.create(c)
   with sharding.use(x.mesh):
-    policy = x.checkpoint(workdir, step)
+    policy = x.checkpoint(workdir, step, scoring=evaluate.reads_signals(c))
     table = checkpoint_eval.evaluate_checkpoint(
       c, policy, x.all_eval_tasks, workdir, x.mesh, say, x.oracle
     )

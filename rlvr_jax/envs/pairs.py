@@ -31,7 +31,13 @@ class Row(NamedTuple):
 
 
 @registry.register('env')
-def pairs(*, path: str, test_path: str = '', test_fraction: float = 0.1) -> Env:
+def pairs(
+  *,
+  path: str,
+  test_path: str = '',
+  test_fraction: float = 0.1,
+  test_env: registry.Spec | None = None,
+) -> Env:
   """Pairs for method='preference', one JSON object per line, in two forms.
 
     {"prompt": "2+2?", "chosen": "4", "rejected": "5"}
@@ -54,17 +60,31 @@ def pairs(*, path: str, test_path: str = '', test_fraction: float = 0.1) -> Env:
   all of it as text. Splits and ids are those of `jsonl`.
 
   Args:
-    path: the file; all its rows are the train split if `test_path` is given.
+    path: the file; all its rows are the train split if `test_path` or
+      `test_env` is given.
     test_path: a second file, the test split.
     test_fraction: share of the prompts for the test split, in (0, 1).
+    test_env: env whose test split is this one's: tasks with gold answers, on
+      which a policy that learned from pairs is compared with others.
 
   Raises:
     ValueError: a file is missing or empty, rows are invalid (the message counts
       all and shows the first five with their lines): chosen and rejected are
       empty or equal, add another number of messages, or have no common prompt;
-      a test prompt is also in train, or test_fraction is out of range.
+      a test prompt is also in train, or test_fraction is out of range; both
+    test_path and test_env are given, or test_env has no test split.
   """
+  if test_path and test_env:
+    raise ValueError(
+      f'test_path={registry.show(test_path)} and test_env='
+      f'{registry.show(test_env)} both name the test split: give one.'
+    )
   rows = jsonl.read_lines(path, _row, _RULE)
+  if test_env:
+    env = registry.get('env', test_env)()
+    if not len(env.get('test', ())):
+      raise ValueError(f'test_env={registry.show(test_env)} has no test split.')
+    return {'train': _tasks(rows, 'train'), 'test': env['test']}
   if test_path:
     test = jsonl.read_lines(test_path, _row, _RULE)
     jsonl.check_disjoint(rows, test, path, test_path)
