@@ -96,8 +96,8 @@ def base() -> ml_collections.ConfigDict:
   c.temperature = 1.0  # of sampling and trained log-probs, at least 0.01
   c.sampling = ml_collections.ConfigDict()
   # The rows of a group start with the num_generations most likely first tokens
-  # and go on greedily: nothing is random (CoT decoding, RLSF). Not for the
-  # policy gradient, which needs samples of the policy.
+  # and go on greedily: nothing is random (CoT decoding, RLSF). With
+  # algo.preference alone: a policy gradient needs samples of the policy.
   c.sampling.branch = False
   # Do not train rows cut by the limit: they leave the loss and its
   # denominator, not their group's statistics.

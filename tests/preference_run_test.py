@@ -144,7 +144,7 @@ def test_branches_make_the_rows_of_a_group(run):
     (['algo.preference=dpo(beta=-1.0)'], 'beta, the scale'),
     (['algo.preference=dop'], "Did you mean 'dpo'"),
     (['method=rl', 'algo.pairs=best'], "Did you mean 'best_worst'"),
-    (['sampling.branch=True'], 'sample nothing'),
+    (['sampling.branch=True'], "not read by method='preference'"),
     (['teacher.name=x'], 'is not read by'),
     (['max_completion_length=2'], 'The rejected completion of task .train-'),
     (['max_prompt_length=3'], 'prompts are longer'),

@@ -11,6 +11,7 @@ from rlvr_jax.tasks import Env, Task
 from rlvr_jax.verifiers import answer as answers
 
 Messages = list[dict[str, str]]
+NONE = registry.Spec('')
 ROLES = ('system', 'user', 'assistant')
 _RULE = (
   "A row needs 'prompt', 'chosen' and 'rejected', strings or lists of messages "
@@ -36,7 +37,7 @@ def pairs(
   path: str,
   test_path: str = '',
   test_fraction: float = 0.1,
-  test_env: registry.Spec | None = None,
+  test_env: registry.Spec = NONE,
 ) -> Env:
   """Pairs for method='preference', one JSON object per line, in two forms.
 

@@ -19,37 +19,35 @@ FAULTS = (END, JUNK)
 def check(c: Any, is_dialogue: bool, vocab_size: int) -> None:
   """ValueError where a run config `c` asks for branches that cannot be."""
   show, wrong = registry.show, []
-  of_policy = c.method == 'rl' and not c.algo.preference
-  if c.sampling.branch and (of_policy or c.method in ('sft', 'preference')):
+  asked = {
+    'sampling.branch': c.sampling.branch,
+    'eval.branch': c.eval.branch,
+    'eval.signals': c.eval.signals,
+  }
+  asked = [key for key, on in asked.items() if on]
+  if 'sampling.branch' in asked and (c.method, c.algo.preference) == ('rl', ''):
     wrong.append(
-      f'sampling.branch=True with method={show(c.method)} and algo.preference='
-      f'{show(c.algo.preference)}: a policy gradient needs samples of the '
-      "policy, and 'sft' and 'preference' sample nothing. Set algo.preference, "
-      "such as 'dpo(beta=0.1)', or take method='rejection' or 'distill'"
+      'sampling.branch=True: a policy gradient needs samples of the policy, and '
+      "branches are none. Set algo.preference, such as 'dpo(beta=0.1)'"
     )
-  for key, on, count, size in (
-    (
-      'sampling.branch',
-      c.sampling.branch,
-      'num_generations',
-      c.num_generations,
-    ),
-    ('eval.branch', c.eval.branch, 'eval.samples', c.eval.samples),
+  elif 'sampling.branch' in asked and c.method != 'rl':
+    wrong.append(
+      f'sampling.branch=True is not read by method={show(c.method)}: set it to '
+      'False'
+    )
+  for key, name, size in (
+    ('sampling.branch', 'num_generations', c.num_generations),
+    ('eval.branch', 'eval.samples', c.eval.samples),
   ):
-    if on and size > vocab_size:
+    if key in asked and size > vocab_size:
       wrong.append(
-        f'{key}=True with {count}={size}: the model has {vocab_size} first '
+        f'{key}=True with {name}={size}: the model has {vocab_size} first '
         'tokens to choose from'
       )
-    if on and is_dialogue:
-      wrong.append(
-        f'{key}=True: env={show(c.env)} is a dialogue, with no one '
-        'answer. Set it to False'
-      )
-  if c.eval.signals and is_dialogue:
+  if asked and is_dialogue:
     wrong.append(
-      f'eval.signals=True reads the answer of single questions; env='
-      f'{show(c.env)} is a dialogue. Set it to False'
+      f'{" and ".join(asked)}=True: env={show(c.env)} is a dialogue, which has '
+      'no final answer. Set it to False'
     )
   if wrong:
     raise ValueError(f'Config: {"; ".join(wrong)}.')

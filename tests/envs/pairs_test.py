@@ -200,3 +200,15 @@ def test_a_missing_or_empty_file_is_refused(tmp_path):
     get(str(tmp_path / 'none.jsonl'))
   with pytest.raises(ValueError, match='is empty'):
     get(write(tmp_path / 'a.jsonl', ['\n']))
+
+
+def test_the_test_split_of_another_env(tmp_path):
+  path = write(tmp_path / 'a.jsonl', [plain(i) for i in range(5)])
+  spec = 'arithmetic(max_value=9, test_size=3)'
+  env = get(path, test_env=registry.Spec(spec))
+  assert len(env['train']) == 5
+  assert list(env['test']) == list(registry.get('env', spec)()['test'])
+  with pytest.raises(ValueError, match='both name the test split'):
+    get(path, test_env=registry.Spec(spec), test_path=path)
+  with pytest.raises(ValueError, match="Did you mean 'arithmetic'"):
+    get(path, test_env=registry.Spec('arithmetics()'))

@@ -61,12 +61,12 @@ def config(**changes):
   ('changes', 'is_dialogue', 'says'),
   [
     ({'preference': ''}, False, 'a policy gradient needs samples'),
-    ({'method': 'sft'}, False, "'sft' and 'preference' sample nothing"),
+    ({'method': 'distill'}, False, "not read by method='distill'"),
     ({'generations': 9}, False, 'num_generations=9: the model has 8 first'),
     ({'eval_branch': True, 'samples': 9}, False, 'eval.samples=9: the model'),
-    ({}, True, 'sampling.branch=True: env=.e...* is a dialogue'),
+    ({}, True, 'sampling.branch=True: env=.e.*is a dialogue'),
     ({'branch': False, 'eval_branch': True}, True, 'eval.branch=True'),
-    ({'branch': False, 'signals': True}, True, 'eval.signals=True reads'),
+    ({'branch': False, 'signals': True}, True, 'eval.signals=True: env'),
   ],
 )
 def test_what_cannot_work_is_refused(changes, is_dialogue, says):
@@ -80,6 +80,5 @@ def check(c, is_dialogue=False):
 
 def test_what_works():
   check(config())
-  check(config(method='rejection', preference=''))
   check(config(branch=False, preference='', generations=99), True)
   check(config(eval_branch=True, samples=8))
