@@ -56,6 +56,7 @@ KEYS = {
   'aggregate': 'aggregate',
   'kl': 'kl',
   'preference': 'preference',
+  'pairs': 'pairs',
 }
 
 
@@ -137,6 +138,7 @@ def used(made):
     out.append(made.critic.gae(x[0], x[1], mask[0]))
   if made.correction is not None:
     out.append(made.correction(x, x - 0.5, mask))
+  out.append(made.pairs(x[0], jnp.ones(3, bool)).astype(jnp.float32))
 
   def loss(logp):
     if made.preference is not None:

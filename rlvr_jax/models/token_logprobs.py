@@ -42,6 +42,7 @@ def zeros(
     some(True),
     value=some(model.value_head),
     certainty=some(certainty),
+    gap=some(certainty),
     divergence=some(divergence),
   )
 
