@@ -343,3 +343,41 @@ def test_a_group_without_a_pair_has_no_gradient():
 def test_a_missing_reference_is_an_error():
   with pytest.raises(ValueError, match='compute logp_ref, or take simpo'):
     group('dpo', [-3.0, -5.0], None, [2, 9], [1, -1], [1, 1])
+
+
+@jax.jit
+def toy(start, gap):
+  """Logits f32[P,K] of K candidates after DPO on their pairs by the gaps."""
+  fn = registry.get('preference', 'dpo(beta=0.2)')
+  ref, valid = jax.nn.log_softmax(start), jnp.ones(start.shape, bool)
+  of_group = jax.vmap(functools.partial(preference.of_group, fn))
+
+  def loss(logits):
+    logp = jax.nn.log_softmax(logits)
+    parts, _ = of_group(logp, ref, jnp.ones(start.shape), gap, valid)
+    return parts.num.sum() / parts.den.sum()
+
+  step = lambda x, _: (x - 20.0 * jax.grad(loss)(x), None)
+  return jax.lax.scan(step, start, length=200)[0]
+
+
+def greedy_accuracy_after(right, gap):
+  """(before, after); at first each policy prefers its first candidate."""
+  start = np.zeros(right.shape, np.float32)
+  start[:, 0] = 0.5
+  after = np.asarray(toy(start, np.float32(gap))).argmax(-1)[:, None]
+  return right[:, 0].mean(), np.take_along_axis(right, after, 1).mean()
+
+
+def test_confidence_teaches_what_it_goes_with_and_nothing_else():
+  """Where the sure answers are wrong, the same code unlearns the right ones."""
+  rng = np.random.default_rng(0)
+  right = rng.permuted(np.tile([1.0, 0.0, 0.0, 0.0], (40, 1)), axis=1)
+  noise = 0.3 * rng.random(right.shape)
+  before, after = greedy_accuracy_after(right, 0.5 + 0.4 * right - noise)
+  assert (before, after) == (right[:, 0].mean(), 1.0)
+  flipped = greedy_accuracy_after(right, 0.5 - 0.4 * right + noise)
+  assert flipped == (before, 0.0)
+  # Without a correlation the sure answers win, whatever they are.
+  lucky = (right.argmax(-1) == noise.argmax(-1)).mean()
+  assert greedy_accuracy_after(right, noise) == (before, lucky)
