@@ -97,6 +97,11 @@ def base() -> ml_collections.ConfigDict:
   c.max_prompt_length = 64  # tokens; a longer prompt is refused
   c.max_completion_length = 64  # tokens, the end token counts
   c.temperature = 1.0  # of sampling and trained log-probs, at least 0.01
+  c.sampling = ml_collections.ConfigDict()
+  # The rows of a group start with the num_generations most likely first tokens
+  # and go on greedily: nothing is random (CoT decoding, RLSF). With
+  # algo.preference alone: a policy gradient needs samples of the policy.
+  c.sampling.branch = False
   # Do not train rows cut by the limit: they leave the loss and its
   # denominator, not their group's statistics.
   c.mask_truncated_completions = False
@@ -147,9 +152,12 @@ def base() -> ml_collections.ConfigDict:
   c.algo.correction = ''
   # Loss of pairs: preference.py; such as 'dpo(beta=0.1)', whose reference is
   # the initial policy. For method='preference', and for 'rl' in place of
-  # surrogate, aggregate and kl (online DPO): a row is preferred to those of its
-  # group with a smaller advantage. '' for none.
+  # estimate, surrogate, aggregate and kl (online DPO): a row is preferred to
+  # those of its group with a smaller reward. '' for none.
   c.algo.preference = ''
+  # Which of these pairs of a group, with method='rl': preference.py; such
+  # as 'best_worst(margin=0.1)'.
+  c.algo.pairs = 'all'
   # Loss of scores, for method='reward_model': reward_loss.py; of pairs,
   # 'bradley_terry(center=0.01)', or of rows with labels, 'bce'. '' for none.
   c.algo.reward_loss = ''
@@ -209,6 +217,13 @@ def base() -> ml_collections.ConfigDict:
   c.eval.temperature = 0.0  # 0: greedy; else at least 0.01
   c.eval.top_k = 0  # most likely tokens to choose from; 0: all
   c.eval.top_p = 1.0  # their mass; 1.0: all
+  # Sample r starts with the r-th most likely first token and goes on greedily;
+  # temperature, top_k and top_p are not read. eval/cot_decoding@K is the
+  # accuracy of the most confident of the first K: see eval.signals.
+  c.eval.branch = False
+  # The policy's confidence in each answer, eval/answer_gap, and whether it is
+  # calibrated, for one more forward pass; eval.branch has it in any case.
+  c.eval.signals = False
   c.eval.max_turns = 0  # of a dialogue; 0: as in training
   return c
 

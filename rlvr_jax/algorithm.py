@@ -41,6 +41,7 @@ class Algorithm(NamedTuple):
   critic: Critic | None = None  # then `estimate` is not called
   padded: bool = False  # turns that a member did not reach count as score 0
   preference: Callable | None = None  # loss of pairs; surrogate, kl unused
+  pairs: Callable = preferences.pairs  # of the members of a group
   reward_loss: Callable | None = None  # loss of scores; all else unused
   reward_kl: Callable | None = None  # divergence that rewards pay for; a critic
   reward_kl_weight: float = 0.0
@@ -62,12 +63,13 @@ def from_config(c: Any) -> Algorithm:
   """The algorithm of a config's `algo` section.
 
   Uses the specs `credit`, `estimate`, `surrogate`, `aggregate`, `kl`,
-  `reward_kl`, `correction`, `preference` and `reward_loss` ('' for none), and
-  the numbers `beta` and `reward_beta`, the weights of kl in the loss and of
-  reward_kl in the reward, and `entropy_coef`. With a weight of 0 a kl is None
-  and needs no reference. The estimate 'gae(...)' needs a critic, whose settings
-  are `whiten`, `value_coef` and `value_clip`. `turn_statistics` is 'living' or
-  'padded', see `advantages`.
+  `reward_kl`, `correction`, `preference` and `reward_loss` ('' for none),
+  `pairs`, and the numbers `beta` and `reward_beta`, the weights of kl in the
+  loss and of reward_kl in the reward, and `entropy_coef`. With a weight of 0 a
+  kl is None and needs no reference. The estimate 'gae(...)' needs a critic,
+  whose settings are `whiten`, `value_coef` and `value_clip`. `turn_statistics`
+  is 'living' or 'padded', see `advantages`. With a preference, the estimate is
+  the score minus the group's mean: pairs have differences of scores.
 
   Raises:
     ValueError: a spec that the registry refuses; a weight that is negative or
@@ -123,6 +125,8 @@ def from_config(c: Any) -> Algorithm:
   correction = get('correction', 'correction') if c.correction else None
   preference = get('preference', 'preference') if c.preference else None
   reward_loss = get('reward_loss', 'reward_loss') if c.reward_loss else None
+  if preference is not None:
+    estimate = registry.get('estimator', 'dr_grpo')
   return Algorithm(
     credit=credit,
     estimate=estimate,
@@ -138,6 +142,7 @@ def from_config(c: Any) -> Algorithm:
     reward_loss=reward_loss,
     reward_kl=reward_kl if c.reward_beta > 0 else None,
     reward_kl_weight=float(c.reward_beta),
+    pairs=get('pairs', 'pairs'),
   )
 
 
@@ -152,6 +157,7 @@ def supervised(algorithm: Algorithm) -> Algorithm:
     correction=None,
     critic=None,
     reward_kl=None,
+    pairs=preferences.pairs,
   )
 
 

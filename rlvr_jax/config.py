@@ -133,7 +133,8 @@ def of_run(workdir, overrides: Sequence[str]) -> ml_collections.ConfigDict:
   config = load(str(path), overrides)
   with registry.naming(str(path)):
     config_limits.check_complete(flatten(config))
-  if config.eval.samples > 1 and config.eval.temperature == 0:
+  greedy = config.eval.temperature == 0 and not config.eval.branch
+  if config.eval.samples > 1 and greedy:
     raise ValueError(
       f'{config.eval.samples} samples at temperature 0 are the same one. Give '
       f'--temperature={config.temperature}, or --samples=1.'

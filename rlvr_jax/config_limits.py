@@ -142,6 +142,7 @@ RULES = {
   'max_completion_length': TOKENS,
   # Smaller values overflow logits in float32.
   'temperature': real(0.01, 100),
+  'sampling.branch': FLAG,
   'mask_truncated_completions': FLAG,
   'max_resample_batches': whole(0, 10_000),
   'min_reward_std': WEIGHT,
@@ -166,6 +167,7 @@ RULES = {
   'algo.entropy_coef': real(-1e6, 1e6),  # negative: an entropy penalty
   'algo.correction': SPEC_OR_NONE,
   'algo.preference': SPEC_OR_NONE,
+  'algo.pairs': SPEC,
   'algo.reward_loss': SPEC_OR_NONE,
   'algo.reward_kl': SPEC_OR_NONE,
   'algo.reward_beta': WEIGHT,
@@ -201,6 +203,8 @@ RULES = {
   'eval.temperature': real(0.01, 100, 0),
   'eval.top_k': whole(0, 10**9),
   'eval.top_p': real(1e-6, 1),
+  'eval.branch': FLAG,
+  'eval.signals': FLAG,
   'eval.max_turns': whole(0, 10_000),
 }
 

@@ -26,6 +26,7 @@ from rlvr_jax.learner import train_step
 from rlvr_jax.models import memory, model_config, sharding, transformer
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import (
+  branches,
   collector,
   groups,
   oracle,
@@ -124,6 +125,7 @@ class Experiment:
       architecture = load_lib.load_config(c.model.name)
     model_config.check_positions(architecture, frozen_model.policy_lengths(c))
     checks.check_dialogue(c, self.algorithm, self.is_dialogue, architecture)
+    branches.check(c, self.is_dialogue, architecture.vocab_size)
     return architecture
 
   @functools.cached_property

@@ -5,6 +5,36 @@ import inspect
 import re
 from collections.abc import Callable
 
+
+def _modules(folder: str, names: str) -> tuple[str, ...]:
+  return tuple(f'rlvr_jax.{folder}.{name}' for name in names.split())
+
+
+# Every module that registers functions of a kind: a lookup imports them all.
+MODULES = {
+  'credit': _modules('ops', 'credit trials'),
+  'estimator': _modules('ops', 'estimators estimators_batch gae trials'),
+  'surrogate': _modules('ops', 'surrogate covariance trials'),
+  'correction': _modules('ops', 'correction trials'),
+  'aggregate': _modules('ops', 'aggregate trials'),
+  'kl': _modules('ops', 'kl trials'),
+  'preference': _modules('ops', 'preference trials'),
+  'pairs': _modules('ops', 'preference trials'),
+  'reward_loss': _modules('ops', 'reward_loss trials'),
+  'reward': _modules(
+    'rewards',
+    'base answer_format spurious calibrated completion_length certainty '
+    'dialogue_turns similarity learned',
+  ),
+  'env': _modules(
+    'envs',
+    'arithmetic countdown gsm8k jsonl pairs gym strategies guessing chain '
+    'steps stack_programs',
+  ),
+  'model': _modules('models', 'model_config presets'),
+  'task_sampling': _modules('rollouts', 'task_sampling'),
+}
+
 # The data that a function of each kind takes, by position. All else that it
 # takes is an option, and keyword-only.
 FORMS = {
@@ -15,6 +45,7 @@ FORMS = {
   'aggregate': ('x', 'mask'),
   'kl': ('logp', 'logp_ref'),
   'preference': ('chosen', 'rejected', 'ref_chosen', 'ref_rejected'),
+  'pairs': ('rank', 'valid'),
   'reward_loss': ('chosen', 'rejected'),
   'reward': ('tasks', 'transcripts'),
   'env': (),

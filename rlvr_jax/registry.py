@@ -30,38 +30,12 @@ from collections.abc import Callable, Iterator
 
 from rlvr_jax import annotations, forms
 
-
-def _modules(folder: str, names: str) -> tuple[str, ...]:
-  return tuple(f'rlvr_jax.{folder}.{name}' for name in names.split())
-
-
-# Every module that registers functions of a kind: a lookup imports them all.
-_MODULES = {
-  'credit': _modules('ops', 'credit trials'),
-  'estimator': _modules('ops', 'estimators estimators_batch gae trials'),
-  'surrogate': _modules('ops', 'surrogate covariance trials'),
-  'correction': _modules('ops', 'correction trials'),
-  'aggregate': _modules('ops', 'aggregate trials'),
-  'kl': _modules('ops', 'kl trials'),
-  'preference': _modules('ops', 'preference trials'),
-  'reward_loss': _modules('ops', 'reward_loss trials'),
-  'reward': _modules(
-    'rewards',
-    'base answer_format spurious calibrated completion_length certainty '
-    'dialogue_turns similarity learned',
-  ),
-  'env': _modules(
-    'envs',
-    'arithmetic countdown gsm8k jsonl pairs gym strategies guessing chain '
-    'steps stack_programs',
-  ),
-  'model': _modules('models', 'model_config presets'),
-  'task_sampling': _modules('rollouts', 'task_sampling'),
-}
 DEPTH = 8  # specs within specs
 LONGEST = 10_000  # characters of a spec
 
-_FUNCTIONS: dict[str, dict[str, Callable]] = {kind: {} for kind in _MODULES}
+_FUNCTIONS: dict[str, dict[str, Callable]] = {
+  kind: {} for kind in forms.MODULES
+}
 _TRIALS: dict[str, Callable[[Callable], object]] = {}
 _first_stays = False
 
@@ -390,11 +364,11 @@ def _literal(text: str, node: ast.expr):
 
 
 def _load(kind: str) -> dict[str, Callable]:
-  if kind not in _MODULES:
+  if kind not in forms.MODULES:
     raise ValueError(
-      f'Unknown kind {show(kind)}.{nearest(kind, _MODULES)} '
-      f'Known: {", ".join(_MODULES)}.'
+      f'Unknown kind {show(kind)}.{nearest(kind, forms.MODULES)} '
+      f'Known: {", ".join(forms.MODULES)}.'
     )
-  for module in _MODULES[kind]:
+  for module in forms.MODULES[kind]:
     importlib.import_module(module)
   return _FUNCTIONS[kind]

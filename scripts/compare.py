@@ -55,6 +55,8 @@ SHARED = (
   'eval.temperature',
   'eval.top_k',
   'eval.top_p',
+  'eval.branch',
+  'eval.signals',
 )
 
 
@@ -129,8 +131,9 @@ def run(
   responses, perplexities = {}, {}
 
   def load(i):
+    scoring = bool(flags.ppl_tasks) or evaluate.reads_signals(configs[i])
     return frozen_model.load_checkpoint(
-      own[i], dirs[i], steps[i], xs[i].mesh, scoring=bool(flags.ppl_tasks)
+      own[i], dirs[i], steps[i], xs[i].mesh, scoring=scoring
     )
 
   def score(i, policy, of):

@@ -58,6 +58,7 @@ def run(
   from rlvr_jax.evaluation import (
     checkpoint_eval,
     eval_metrics,
+    evaluate,
     reward_accuracy,
   )
   from rlvr_jax.models import sharding
@@ -71,7 +72,7 @@ def run(
       score = reward_accuracy.scores(c, model, x.all_eval_tasks, x.mesh)
       metrics = reward_accuracy.summary(score, x.all_eval_tasks)
       return model.step, metrics | read
-    policy = x.checkpoint(workdir, step)
+    policy = x.checkpoint(workdir, step, scoring=evaluate.reads_signals(c))
     table = checkpoint_eval.evaluate_checkpoint(
       c, policy, x.all_eval_tasks, workdir, x.mesh, say, x.oracle
     )

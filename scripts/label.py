@@ -120,6 +120,7 @@ def run(
     tokenizer, encode = policy.tokenizer, evaluate.encoder(c, policy)
     task_stream.check_prompts(tasks, encode, c.max_prompt_length)
     sampling = collector.training_sampling(c, tokenizer.end_ids, x.mesh)
+    sampling = sampling._replace(branch=0)  # votes are of samples
     base = jax.random.fold_in(jax.random.key(c.seed), Stream.LABELS)
     progress = evaluate.eta((count - done) * samples, say)
     progress(0)

@@ -1,125 +1,172 @@
-"""Makes a file of pairs for env=pairs(...) from the rollouts of a run.
+"""Makes a file of pairs for env=pairs(...) from samples of a model.
 
     python scripts/pairs.py --workdir=DIR --out=FILE.jsonl [--score=reward]
         [--which=all] [--margin=0] [--cap=0] [--answers]
+    python scripts/pairs.py --samples=DIR/samples-0-HASH.jsonl --out=FILE.jsonl
+        [--score=outcome] ...
 
 Pairs are of completions of one prompt in one step; the one with the higher
-score is chosen. Ties and equal texts make no pair. Left out, and counted, are
+score is chosen: `ops.preference.pairs`, which also pairs the rows of a step
+online. Ties and equal texts make no pair. Left out, and counted, are
 completions that the limit cut, that are empty or no valid text (as rows of a
 file they would be others than those sampled), and those without a score.
 
-The run must log its rollouts: --config.log_transcripts=1000000. Samples of a
-model as it is come from a run with --config.optimizer.learning_rate=0.
+--workdir takes the rollouts of a run, which must log them:
+--config.log_transcripts=1000000. A score is the reward, or a part of it.
+
+--samples takes the samples that scripts/evaluate.py keeps beside a run: of the
+model before training with --step=0, of the training tasks with
+--config.eval.split=train. A score is any reward, by its spec; one that reads
+the policy's probabilities, such as answer_gap, needs an evaluation with
+--config.eval.signals=True, or eval.branch.
 """
 
 import argparse
 import collections
-import itertools
 import json
 import math
 import pathlib
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from rlvr_jax import registry
+from rlvr_jax.evaluation import sample_store
+from rlvr_jax.io.encoding import MARK
 from rlvr_jax.reporting import run_writer
-
-BROKEN = '\ufffd'  # in place of a token without text
-
-
-def score_of(record: dict, name: str) -> float | None:
-  """The score of a record of rollouts.jsonl; None if it has none.
-
-  Args:
-    name: 'reward', 'verdict' (1 for CORRECT), or a part of the reward.
-  """
-  parts = record.get('parts', {})
-  if name == 'verdict':
-    return float(record['verdict'] == 'CORRECT')
-  # A refused row has the reward 0 and no part.
-  value = record['reward'] if name == 'reward' and parts else parts.get(name)
-  return value if value is None or math.isfinite(value) else None
+from rlvr_jax.rewards import base
 
 
-def usable(record: dict) -> bool:
-  """Whether its text, as a row of a file, is what was sampled."""
-  text = record['completion']
-  return record['stop'] == 'END' and bool(text.strip()) and BROKEN not in text
+class Sample(NamedTuple):
+  """A completion of a prompt, and its score; None if it has none."""
+
+  id: str  # of the task
+  step: int
+  prompt: Any  # text, or messages
+  answer: str  # gold, '' for none
+  text: str
+  ended: bool  # False: cut by the limit
+  score: float | None
 
 
-def of_group(
-  scored: Sequence[tuple[float, str]], which: str, margin: float, cap: int
-) -> list[tuple[tuple[float, str], tuple[float, str]]]:
-  """((score, text) chosen, rejected) of one prompt, largest margin first.
+def of_run(records: Iterable[dict], score: str) -> list[Sample]:
+  """The training rows of rollouts.jsonl.
 
   Args:
-    scored: (score, text) of its completions.
-    which: 'all' pairs, or 'best_worst': a best one against a worst one.
-    margin: least difference of the scores; it must be above 0 in any case.
-    cap: most pairs, those with the largest margins; 0: all.
+    score: 'reward', 'verdict' (1 for CORRECT), or a part of the reward.
   """
-  ordered = sorted(dict.fromkeys(scored), key=lambda x: -x[0])
-  if which == 'best_worst':
-    ordered = ordered[:1] + ordered[1:][-1:]
-  found = [
-    (a, b)
-    for a, b in itertools.combinations(ordered, 2)
-    if a[0] > b[0] and a[0] - b[0] >= margin and a[1] != b[1]
+  out = []
+  for r in records:
+    if r.get('split') != 'train':
+      continue
+    parts = r.get('parts', {})
+    # A refused row has the reward 0 and no part.
+    value = r['reward'] if score == 'reward' and parts else parts.get(score)
+    if score == 'verdict':
+      value = float(r['verdict'] == 'CORRECT')
+    # NaN and infinities are words there.
+    number = isinstance(value, int | float) and math.isfinite(value)
+    out.append(
+      Sample(
+        r['id'],
+        r['step'],
+        r.get('messages', r['question']),
+        r['answer'],
+        r['completion'],
+        r['stop'] == 'END',
+        value if number else None,
+      )
+    )
+  return out
+
+
+def of_evaluation(path: str, score: str) -> list[Sample]:
+  """The samples of a file of scripts/evaluate.py.
+
+  Args:
+    score: spec of a reward.
+
+  Raises:
+    ValueError: no such reward or file, or samples lack what the reward reads.
+  """
+  with registry.naming('--score', score):
+    reward = base.build([score], [1.0])
+  tasks, transcripts = sample_store.transcripts(path)
+  results = reward(tasks, transcripts)
+  return [
+    Sample(
+      task.id,
+      0,
+      task.data.get('messages', task.question),
+      task.answer if task.verifier == 'math' else '',
+      t.completion,
+      not t.cut,
+      None if r.refused else r.value,
+    )
+    for task, t, r in zip(tasks, transcripts, results, strict=True)
   ]
-  found.sort(key=lambda pair: pair[1][0] - pair[0][0])
-  return found[: cap or None]
+
+
+def usable(sample: Sample) -> bool:
+  """Whether its text, as a row of a file, is what was sampled."""
+  text = sample.text
+  return sample.ended and bool(text.strip()) and MARK not in text
 
 
 def rows(
-  records: Iterable[dict],
-  *,
-  score: str,
-  which: str,
-  margin: float,
-  cap: int,
-  answers: bool,
+  samples: Iterable[Sample], select: Callable, *, cap: int, answers: bool
 ) -> tuple[list[dict[str, Any]], collections.Counter]:
   """Rows of the file, and counts of what was read and left out.
 
-  The cap is one per prompt, over all steps.
+  Args:
+    select: which pairs of a group, a function of kind 'pairs'.
+    cap: most pairs of a prompt over all steps, those with the largest margins;
+      0: all.
+    answers: whether rows have the gold answer.
   """
-  groups: dict[tuple, list[tuple[float, str]]] = {}
-  first: dict[str, dict] = {}
+  groups: dict[tuple, dict[str, Sample]] = {}
   counts: collections.Counter = collections.Counter()
-  for record in records:
-    if record.get('split') != 'train':
-      continue
+  for s in samples:
     counts['completions'] += 1
-    value = score_of(record, score)
-    if value is None:
+    if s.score is None:
       counts['without a score'] += 1
-    elif not usable(record):
+    elif not usable(s):
       counts['cut, empty or no text'] += 1
     else:
-      key = record['id'], record['step']
-      groups.setdefault(key, []).append((value, record['completion']))
-      first.setdefault(record['id'], record)
+      # Equal texts make no pair: the first counts.
+      groups.setdefault((s.id, s.step), {}).setdefault(s.text, s)
+  size = max(map(len, groups.values()), default=0)
   by_task: dict[str, dict] = {}
-  for (name, _), scored in groups.items():
-    pairs = of_group(scored, which, margin, 0)
-    counts['groups without a pair'] += not pairs
+  for (name, _), group in groups.items():
+    members = list(group.values())
+    found = _pairs(members, select, size)
+    counts['groups without a pair'] += not found
     # The same texts may meet in several steps.
     seen = by_task.setdefault(name, {})
-    for a, b in pairs:
-      seen.setdefault((a[1], b[1]), (a, b))
+    for a, b in found:
+      seen.setdefault((a.text, b.text), (a, b))
   out = []
   for name, seen in by_task.items():
-    best = sorted(seen.values(), key=lambda pair: pair[1][0] - pair[0][0])
+    best = sorted(seen.values(), key=lambda pair: pair[1].score - pair[0].score)
     for a, b in best[: cap or None]:
-      record = first[name]
-      prompt = record.get('messages', record['question'])
       out.append(
-        {'prompt': prompt, 'chosen': a[1], 'rejected': b[1]}
-        | {'score_chosen': a[0], 'score_rejected': b[0], 'id': name}
-        | ({'answer': record['answer']} if answers else {})
+        {'prompt': a.prompt, 'chosen': a.text, 'rejected': b.text}
+        | {'score_chosen': a.score, 'score_rejected': b.score, 'id': name}
+        | ({'answer': a.answer} if answers and a.answer else {})
       )
   return out, counts
+
+
+def _pairs(
+  members: Sequence[Sample], select: Callable, size: int
+) -> list[tuple[Sample, Sample]]:
+  """(chosen, rejected) of a group, which is padded to `size` members."""
+  rank = np.zeros(size, np.float32)  # as the scores of a step
+  rank[: len(members)] = [s.score for s in members]
+  which = np.asarray(select(rank, np.arange(size) < len(members)))
+  return [(members[i], members[j]) for i, j in np.argwhere(which)]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -127,16 +174,20 @@ def main(argv: Sequence[str]) -> int:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--workdir', required=True, metavar='DIR')
+  source = parser.add_mutually_exclusive_group(required=True)
+  source.add_argument('--workdir', metavar='DIR', help='of a run')
+  source.add_argument('--samples', metavar='FILE', help='of an evaluation')
   parser.add_argument('--out', required=True, metavar='FILE.jsonl')
   parser.add_argument(
     '--score',
-    default='reward',
     metavar='NAME',
-    help="'reward', 'verdict' or a part of the reward, such as self_certainty",
+    help="of a run: 'reward', 'verdict' or a part of the reward, such as "
+    "self_certainty; of an evaluation: a reward, such as 'answer_gap'",
   )
   parser.add_argument('--which', default='all', choices=('all', 'best_worst'))
-  parser.add_argument('--margin', type=float, default=0.0)
+  parser.add_argument(
+    '--margin', type=float, default=0.0, help='least difference of the scores'
+  )
   parser.add_argument(
     '--cap', type=int, default=0, metavar='N', help='pairs a prompt; 0: all'
   )
@@ -148,7 +199,7 @@ def main(argv: Sequence[str]) -> int:
   flags = parser.parse_args(argv)
   try:
     made, counts = _make(flags)
-  except ValueError as e:
+  except (ValueError, OSError) as e:
     print(e, file=sys.stderr)
     return 1
   out = pathlib.Path(flags.out)
@@ -167,30 +218,38 @@ def _make(flags) -> tuple[list[dict[str, Any]], collections.Counter]:
     raise ValueError(
       f'--margin={flags.margin} and --cap={flags.cap} must be 0 or more.'
     )
-  path = pathlib.Path(flags.workdir) / run_writer.ROLLOUTS
-  records = list(run_writer.read(path))
-  names = {n for r in records for n in r.get('parts', ())}
-  if flags.score not in {'reward', 'verdict', *names}:
-    raise ValueError(
-      f'--score={registry.show(flags.score)}.'
-      f'{registry.nearest(flags.score, names)} {path} has: reward, verdict, '
-      f'{", ".join(sorted(names))}.'
-    )
-  made, counts = rows(
-    records,
-    score=flags.score,
-    which=flags.which,
-    margin=flags.margin,
-    cap=flags.cap,
-    answers=flags.answers,
-  )
+  if flags.samples:
+    path = flags.samples
+    samples = of_evaluation(path, flags.score or 'outcome')
+    more = '--config.eval.samples=64'
+  else:
+    path = pathlib.Path(flags.workdir) / run_writer.ROLLOUTS
+    samples = of_run(_rollouts(path, score := flags.score or 'reward'), score)
+    more = '--config.log_transcripts=1000000'
+  options = {'margin': flags.margin}
+  if flags.which == 'all':
+    options['cap'] = flags.cap
+  select = registry.get('pairs', registry.spec(flags.which, **options))
+  made, counts = rows(samples, select, cap=flags.cap, answers=flags.answers)
   if not made:
     raise ValueError(
-      f'{path} has no pair: {dict(counts)}. Log more rows of each group '
-      '(--config.log_transcripts=1000000), lower --margin, or take another '
-      '--score.'
+      f'{path} has no pair: {dict(counts)}. Take more rows of each group '
+      f'({more}), lower --margin, or take another --score.'
     )
   return made, counts
+
+
+def _rollouts(path: pathlib.Path, score: str) -> list[dict]:
+  """The records of a run; ValueError if none of them has the score."""
+  records = list(run_writer.read(path))
+  names = {n for r in records for n in r.get('parts', ())}
+  if score not in {'reward', 'verdict', *names}:
+    raise ValueError(
+      f'--score={registry.show(score)}.'
+      f'{registry.nearest(score, names)} {path} has: reward, verdict, '
+      f'{", ".join(sorted(names))}.'
+    )
+  return records
 
 
 if __name__ == '__main__':

@@ -78,6 +78,7 @@ WITH_CRITIC = {
 }
 # How evaluations draw differs.
 DRAWING = {
+  'eval.branch': 'True',
   'eval.temperature': '0.5',
   'eval.top_k': '5',
   'eval.top_p': '0.5',
@@ -127,6 +128,9 @@ ELSEWHERE = {
   'min_reward_std': 'rollouts/single_turn_test.py::groups_that_vary',
   'algo.preference': 'preference_run_test.py::simpo_has_no_reference',
   'algo.reward_loss': 'rollouts/reward_scores_test.py::configs_that_cannot_work',
+  'algo.pairs': 'learner/loss_test.py::all_pairs_of_a_larger_group',
+  'sampling.branch': 'preference_run_test.py::branches_make_the_rows',
+  'eval.signals': 'evaluation/branch_test.py::signals_of_samples',
   'algo.turn_statistics': 'algorithm_test.py::members_whose_dialogue_has_ended',
   'dialogue.belief': 'dialogue_run_test.py::a_frozen_belief',
   'dialogue.belief_on_win': 'rollouts/oracle_test.py::the_winning_turn',

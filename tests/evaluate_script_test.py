@@ -120,3 +120,11 @@ def test_refusals_are_one_clear_line(script, workdir, capsys, flags, message):
   assert message in error
   assert error.count('\n') == 1
   assert len(evals(workdir)) == count
+
+
+def test_branches_are_several_without_a_temperature(script, workdir):
+  flags = [f'--workdir={workdir}', '--config.eval.temperature=0.0']
+  with pytest.raises(ValueError, match='are the same one'):
+    script.parse([*flags, '--samples=10'])
+  _, c = script.parse([*flags, '--samples=10', '--config.eval.branch=True'])
+  assert c.eval.samples == 10

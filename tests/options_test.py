@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import algorithm, registry
+from rlvr_jax import algorithm, forms, registry
 from rlvr_jax.envs import guessing
 from rlvr_jax.io import load
 from rlvr_jax.ops import ratio
@@ -60,11 +60,12 @@ KEYS = {
   'kl': 'kl',
   'preference': 'preference',
   'reward_loss': 'reward_loss',
+  'pairs': 'pairs',
 }
 
 
 def functions():
-  for kind in registry._MODULES:
+  for kind in forms.MODULES:
     for name in registry.names(kind):
       yield kind, name, registry._FUNCTIONS[kind][name]
   for name, module in guessing.WORLDS.items():
@@ -141,6 +142,7 @@ def used(made):
     out.append(made.critic.gae(x[0], x[1], mask[0]))
   if made.correction is not None:
     out.append(made.correction(x, x - 0.5, mask))
+  out.append(made.pairs(x[0], jnp.ones(3, bool)).astype(jnp.float32))
 
   def loss(logp):
     if made.preference is not None:

@@ -8,6 +8,8 @@ import pytest
 
 from rlvr_jax import config, registry, train
 from rlvr_jax.enums import Stop, Verdict
+from rlvr_jax.evaluation import sample_store
+from rlvr_jax.ops import preference
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import log_records
 from rlvr_jax.tasks import Task
@@ -27,9 +29,13 @@ def record(text, reward, step=1, name='train-1', **more):
   return base | {'parts': {'outcome': reward, 'half': reward / 2}} | more
 
 
-def make(records, **options):
-  defaults = dict(score='reward', which='all', margin=0.0, cap=0, answers=False)
-  made, counts = script.rows(records, **(defaults | options))
+def make(records, pairs='all', score='reward', cap=0, answers=False):
+  made, counts = script.rows(
+    script.of_run(records, score),
+    registry.get('pairs', pairs),
+    cap=cap,
+    answers=answers,
+  )
   return [(r['chosen'], r['rejected']) for r in made], counts
 
 
@@ -50,14 +56,15 @@ def test_all_pairs_without_ties_largest_margin_first():
 
 
 def test_best_against_worst_margin_and_cap():
-  assert make(GROUP, which='best_worst')[0] == [('a', 'd')]
-  assert make(GROUP, margin=1.5)[0] == [('a', 'd')]
-  assert make(GROUP, margin=2.5)[0] == []
+  assert make(GROUP, 'best_worst')[0] == [('a', 'd')]
+  assert make(GROUP, 'all(margin=1.5)')[0] == [('a', 'd')]
+  assert make(GROUP, 'all(margin=2.5)')[0] == []
+  assert make(GROUP, 'all(cap=2)')[0] == [('a', 'd'), ('a', 'b')]
   assert make(GROUP, cap=2)[0] == [('a', 'd'), ('a', 'b')]
   assert make(GROUP, score='verdict', cap=1)[0] == [('a', 'd')]
-  assert make(GROUP, score='half', margin=0.9)[0] == [('a', 'd')]
-  assert make(GROUP[1:3], which='best_worst')[0] == []
-  assert make(GROUP[:1], which='best_worst')[0] == []
+  assert make(GROUP, 'all(margin=0.9)', score='half')[0] == [('a', 'd')]
+  assert make(GROUP[1:3], 'best_worst')[0] == []
+  assert make(GROUP[:1], 'best_worst')[0] == []
 
 
 def test_pairs_are_of_one_prompt_and_one_step():
@@ -80,8 +87,9 @@ def test_a_chat_stays_one(tmp_path):
     t = base.Transcript(text, 2, Stop.END, verdict)
     line = log_records.record(task, t, 'train')
     written.append(line | {'step': 1, 'reward': 0.0, 'parts': {'outcome': 0.0}})
-  options = dict(which='all', margin=0.0, cap=0, answers=False)
-  (row,), _ = script.rows(written, score='verdict', **options)
+  (row,), _ = script.rows(
+    script.of_run(written, 'verdict'), preference.pairs, cap=0, answers=False
+  )
   assert (row['prompt'], row['chosen'], row['rejected']) == (chat, 'a', 'b')
 
 
@@ -146,3 +154,60 @@ def test_a_score_that_is_not_there_is_refused(tmp_path, capsys):
   assert not (tmp_path / 'a.jsonl').exists()
   with pytest.raises(SystemExit):
     script.main([out])
+
+
+def evaluation(folder, texts, gaps):
+  """A file of samples: of one task, texts that end on a gap."""
+  task = Task('test-0', 'q', '4', 'math', {})
+  path = folder / 'samples-0-x.jsonl'
+  with sample_store.open(
+    path, {'a': 1}, ['test-0'], len(texts), 8, [task]
+  ) as f:
+    for text, gap in zip(texts, gaps, strict=True):
+      verdict = Verdict.CORRECT if text == '4' else Verdict.WRONG
+      t = base.Transcript(text, 2, Stop.END, verdict)
+      if gap != 'none':
+        t = t._replace(signals=base.Signals(0.5, float('nan'), gap, gap))
+      f.add([sample_store.record(task, t, 1.0, branch=True)])
+  return path
+
+
+def test_samples_of_an_evaluation_by_any_reward(tmp_path, capsys):
+  texts = ['4', '5', '6', '7', ' ', '\ufffd']
+  path = evaluation(tmp_path, texts, [0.5, 0.9, 0.25, None, 0.1, 1.0])
+  out = tmp_path / 'pairs.jsonl'
+
+  def run(*flags):
+    assert script.main([f'--samples={path}', f'--out={out}', *flags]) == 0
+    rows = [json.loads(x) for x in out.read_text('utf-8').splitlines()]
+    return [(r['chosen'], r['rejected']) for r in rows], rows[0]
+
+  got, row = run('--answers', '--cap=2')
+  assert got == [('4', '5'), ('4', '6')]  # right against wrong
+  assert (row['prompt'], row['answer'], row['id']) == ('q', '4', 'test-0')
+  got, row = run('--score=answer_gap')
+  assert got == [('5', '6'), ('5', '4'), ('4', '6')]
+  assert '1 without a score, 2 cut, empty or no text' in capsys.readouterr().out
+  assert (row['score_chosen'], row['score_rejected']) == (0.9, 0.25)
+  got, row = run("--score=answer_gap(scale='minmax')", '--which=best_worst')
+  assert got == [('5', '6')]
+  assert run('--score=answer_gap(missing=-1)', '--cap=1')[0] == [('5', '7')]
+  assert run('--score=answer_gap', '--margin=0.3')[0][1:] == [('5', '4')]
+  # A file of samples goes on; who reads it drops a line that is not whole.
+  with path.open('a') as f:
+    f.write('{"task": 0')
+  assert len(run('--score=answer_gap')[0]) == 3
+
+
+def test_what_is_no_evaluation_with_signals_is_refused(tmp_path, capsys):
+  path = evaluation(tmp_path, ['4', '5'], ['none', 'none'])
+  empty = tmp_path / 'empty'
+  empty.write_text('{"settings": {}}\n')
+  for flags, says in (
+    ([f'--samples={path}', '--score=answer_gap'], 'have no signals'),
+    ([f'--samples={path}', '--score=answer'], "Did you mean 'answer_gap'"),
+    ([f'--samples={empty}'], 'holds no samples with their tasks'),
+    ([f'--samples={tmp_path / "none"}'], 'No such file'),
+  ):
+    assert script.main([*flags, f'--out={tmp_path / "a"}']) == 1
+    assert says in capsys.readouterr().err

@@ -103,6 +103,33 @@ def test_rl_takes_the_pairs_of_each_group(run):
   assert last['update_skipped'] == 0
 
 
+def test_branches_make_the_rows_of_a_group(run):
+  """By rank of the first token, here the only one; half of them are no text."""
+  lines, rollouts = run(
+    'env=arithmetic()',
+    'method=rl',
+    'sampling.branch=True',
+    'max_completion_length=1',
+    'num_generations=64',
+    'total_steps=2',
+    'log_transcripts=64',
+    'reward_funcs=("random", "answer_gap")',
+    'reward_weights=(1.0, 0.0)',
+  )
+  first, last = lines
+  assert first['sampler_trainer/logp_diff_max'] < 1e-3
+  assert 0.2 < first['branches/junk'] < 0.9
+  assert first['branches/end'] <= 1 / 64
+  dropped = first['branches/junk'] + first['branches/end']
+  located = first['completions/answer_located']
+  assert first['rewards/refused'] == pytest.approx(1 - located, abs=1e-6)
+  assert located < 1 - dropped
+  assert last['update_skipped'] == 0
+  texts = [r['completion'] for r in rollouts if r['split'] == 'train'][:64]
+  ours = [x for x in texts if '\ufffd' not in x]
+  assert len(set(ours)) == len(ours)  # each rank is another token
+
+
 @pytest.mark.parametrize(
   ('changes', 'says'),
   [
@@ -116,6 +143,8 @@ def test_rl_takes_the_pairs_of_each_group(run):
     (['method=rl', 'algo.estimate=gae'], 'take no critic'),
     (['algo.preference=dpo(beta=-1.0)'], 'beta, the scale'),
     (['algo.preference=dop'], "Did you mean 'dpo'"),
+    (['method=rl', 'algo.pairs=best'], "Did you mean 'best_worst'"),
+    (['sampling.branch=True'], "not read by method='preference'"),
     (['teacher.name=x'], 'is not read by'),
     (['max_completion_length=2'], 'The rejected completion of task .train-'),
     (['max_prompt_length=3'], 'prompts are longer'),

@@ -7,7 +7,7 @@ import string
 import numpy as np
 import pytest
 
-from rlvr_jax import registry
+from rlvr_jax import forms, registry
 
 KINDS = ['credit', 'estimator', 'surrogate', 'aggregate', 'kl']
 EXPECTED = {
@@ -380,7 +380,7 @@ def test_a_bare_false_does_not_train_on_the_secrets_of_test():
 def test_every_option_of_ours_has_an_annotation_that_is_checked():
   from rlvr_jax import annotations
 
-  for kind in registry._MODULES:
+  for kind in forms.MODULES:
     for name in registry.names(kind):
       for p in registry._parameters(registry._load(kind)[name]):
         if p.kind is not p.KEYWORD_ONLY or p.annotation is registry.Spec:

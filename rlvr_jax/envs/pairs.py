@@ -14,6 +14,7 @@ from rlvr_jax.tasks import Env, Lazy, Task, uniform
 from rlvr_jax.verifiers import answer as answers
 
 Messages = list[dict[str, str]]
+NONE = registry.Spec('')
 ROLES = ('system', 'user', 'assistant')
 _RULE = (
   "A row needs 'prompt', 'chosen' and 'rejected', strings or lists of messages "
@@ -39,7 +40,13 @@ class Row(NamedTuple):
 
 
 @registry.register('env')
-def pairs(*, path: str, test_path: str = '', test_fraction: float = 0.1) -> Env:
+def pairs(
+  *,
+  path: str,
+  test_path: str = '',
+  test_fraction: float = 0.1,
+  test_env: registry.Spec = NONE,
+) -> Env:
   """Pairs for method='preference' or 'reward_model', one JSON object per line.
 
   In two forms:
@@ -65,17 +72,32 @@ def pairs(*, path: str, test_path: str = '', test_fraction: float = 0.1) -> Env:
   all of it as text. Splits and ids are those of `jsonl`.
 
   Args:
-    path: the file; all its rows are the train split if `test_path` is given.
+    path: the file; all its rows are the train split if `test_path` or
+      `test_env` is given.
     test_path: a second file, the test split.
     test_fraction: share of the prompts for the test split, in (0, 1).
+    test_env: env whose test split is this one's: tasks with gold answers, on
+      which a policy that learned from pairs is compared with others.
 
   Raises:
     ValueError: a file is missing or empty, rows are invalid (the message counts
       all and shows the first five with their lines): chosen and rejected are
       empty or equal, add another number of messages, or have no common prompt;
-      a test prompt is also in train, or test_fraction is out of range.
+      a test prompt is also in train, or test_fraction is out of range; both
+      test_path and test_env are given, or test_env has no test split.
   """
-  return _splits(_pair, _RULE, path, test_path, test_fraction)
+  if test_path and test_env:
+    raise ValueError(
+      f'test_path={registry.show(test_path)} and test_env='
+      f'{registry.show(test_env)} both name the test split: give one.'
+    )
+  if not test_env:
+    return _splits(_pair, _RULE, path, test_path, test_fraction)
+  env = registry.get('env', test_env)()
+  if not len(env.get('test', ())):
+    raise ValueError(f'test_env={registry.show(test_env)} has no test split.')
+  rows = jsonl.read_lines(path, _pair, _RULE)
+  return {'train': _tasks(rows, 'train'), 'test': env['test']}
 
 
 @registry.register('env')

@@ -54,7 +54,8 @@ def evaluate_checkpoint(
   evaluation resumes. Call it inside `sharding.use(mesh)`.
 
   Args:
-    policy: from `frozen_model.load_checkpoint`.
+    policy: from `frozen_model.load_checkpoint`; one that scores if
+      `evaluate.reads_signals`.
     say: prints a line; also called with the progress every few seconds.
     oracle: the model of dialogue.oracle.
 
@@ -72,7 +73,7 @@ def evaluate_checkpoint(
   for stale, why in sample_store.stale(workdir, policy.step, sampled_with):
     say(f'{stale} is not used, since these differ: {"; ".join(why)}')
   with sample_store.open(
-    path, sampled_with, [t.id for t in tasks], c.eval.samples, size
+    path, sampled_with, [t.id for t in tasks], c.eval.samples, size, tasks
   ) as store:
     if store.done:
       say(f'{store.done} of {total} samples are in {path}')
@@ -83,5 +84,6 @@ def evaluate_checkpoint(
       store=store,
       batch_size=size,
       max_prompt_length=c.max_prompt_length,
+      branch=c.eval.branch,
       progress=evaluate.eta(total, say),
     )

@@ -37,13 +37,14 @@ def statistics(
   weights must add up to M.
   """
   linear = _per_problem(table)
-  tasks, count = table.verdict.shape
+  tasks = len(table.verdict)
   columns = np.stack(list(linear.values()), 1)
   tokens = table.tokens.sum(-1)
   surprisal = table.surprisal.sum(-1)
-  stated, q_names, of_statements = _statements(table)
   ratios = _strategies(table) | _dialogues(table)
-  names = [*linear, 'sampled_entropy', *ratios, *q_names]
+  confidences = _confidences(table)
+  names = [*linear, 'sampled_entropy', *ratios]
+  names += [n for names, _ in confidences for n in names]
 
   def of_weights(w):
     entropy = w @ surprisal / max(w @ tokens, 1)
@@ -51,8 +52,7 @@ def statistics(
     for numerator, denominator in ratios.values():
       total = w @ denominator
       parts.append([w @ numerator / total if total else np.nan])
-    if q_names:
-      parts.append(of_statements(w, w @ stated / (tasks * count)))
+    parts += [f(w) for _, f in confidences]
     return np.concatenate(parts)
 
   return names, of_weights
@@ -86,6 +86,13 @@ def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
     shares of turns.
   - confidence_stated: share of samples that state a confidence; over these,
     mean_confidence and the fields of `calibration.Calibration` (ten bins).
+  - answer_located: share of samples whose final answer was found among the
+    tokens, if the policy's confidence was computed; over these, answer_gap, the
+    mean of `Signals.answer_gap`, and answer_gap_ece, ... as of a confidence.
+  - Branches: cot_decoding@k, whether the candidate with the largest gap among
+    the first k is right (`_most_confident`); cot_decoding_ece@k, of these gaps.
+    cot_decoding@1 is greedy decoding. branches/end, branches/junk: shares that
+    were dropped. pass@k and maj@k are of candidates in no random order.
   """
   names, of_weights = statistics(table)
   tasks, count = table.verdict.shape
@@ -111,7 +118,12 @@ def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
 
 
 def possible(
-  count: int, *, turns: int = 0, strategies: bool = False
+  count: int,
+  *,
+  turns: int = 0,
+  strategies: bool = False,
+  signals: bool = False,
+  branch: bool = False,
 ) -> list[str]:
   """Names that `summary` can return for `count` samples of a task, in order.
 
@@ -121,6 +133,7 @@ def possible(
   Args:
     turns: largest number in a dialogue; 0 for single-turn tasks.
     strategies: whether the tasks have them.
+    signals, branch: whether samples have a gap, and are branches.
   """
   m = len(sample_store.STRATEGIES)
   full = lambda value: np.full((m, count), value)
@@ -137,6 +150,8 @@ def possible(
     repeated=full(0),
     fallback=full(False),
     timed_out=full(False),
+    gap=full(0.5 if signals else np.nan),
+    fault=full(0 if branch else -1),
   )
   names, _ = statistics(table)
   names += [f'won_within@{k}' for k in range(1, turns + 1)]
@@ -195,6 +210,14 @@ def _per_problem(table):
     out |= {f'pass@{k}': x for k, x in zip(ks, columns, strict=True)}
     if not table.turns.any():
       out |= _votes(table, [k for k in ks if k > 2])
+  if not np.isnan(table.gap).all():
+    out['answer_located'] = (table.gap >= 0).mean(-1)
+  if (branches := table.fault >= 0).any():
+    for k in powers(count):
+      at = _most_confident(table, k)
+      out[f'cot_decoding@{k}'] = table.right[np.arange(len(at)), at] * 1.0
+    for i, name in enumerate(sample_store.FAULTS[1:], 1):
+      out[f'branches/{name}'] = (branches & (table.fault == i)).mean(-1)
   for k in powers(int(table.turns.max())) if table.turns.any() else ():
     out[f'won_within@{k}'] = (table.right & (table.turns <= k)).mean(-1)
   shares = {
@@ -263,29 +286,57 @@ def _votes(table, ks):
   return out
 
 
-def _statements(table):
-  """(stated f64[M], names, function) of samples that state a confidence."""
+def _most_confident(table, k):
+  """i64[M]: of each problem, the branch among the first k with the largest gap.
+
+  Of those that are kept and have an answer; the first where gaps are equal, and
+  the greedy one, 0, where there is none.
+  """
+  usable = (table.fault[:, :k] == 0) & (table.gap[:, :k] >= 0)
+  return np.where(usable, table.gap[:, :k], -1.0).argmax(-1)
+
+
+def _confidences(table):
+  """[(names, function of weights)] of what there is of each confidence."""
+  out, fields = [], calibration.Calibration._fields
+  tasks, count = table.verdict.shape
   has = ~np.isnan(table.confidence)
-  stated = has.sum(-1).astype(np.float64)
-  if not has.any():
-    return stated, [], None
+  if has.any():
+    stated, of = has.sum(-1).astype(np.float64), _calibrated(table, has)
+    out.append(
+      (
+        ['confidence_stated', 'mean_confidence', *fields],
+        lambda w: np.append(w @ stated / (tasks * count), of(w)),
+      )
+    )
+  located = table.gap >= 0
+  if located.any():
+    names = ['answer_gap', *(f'answer_gap_{x}' for x in fields)]
+    out.append((names, _calibrated(table, located, table.gap)))
+  for k in powers(count) if (table.fault >= 0).any() else ():
+    at = _most_confident(table, k)[:, None]
+    chosen = located & (np.arange(count) == at)
+    ece = _calibrated(table, chosen, table.gap)
+    if chosen.any():
+      out.append(([f'cot_decoding_ece@{k}'], lambda w, ece=ece: ece(w)[1:2]))
+  return out
+
+
+def _calibrated(table, has, values=None):
+  """Function of weights: mean and calibration of the confidences that `has`."""
+  values = table.confidence if values is None else values
   problem, _ = np.nonzero(has)
-  values, group = np.unique(table.confidence[has], return_inverse=True)
+  values, group = np.unique(values[has], return_inverse=True)
   # Count equal (problem, confidence, right) triples once: each resample then
   # costs a bincount over the distinct ones.
   code = np.stack([problem, 2 * group + table.right[has]])
   (problem, code), times = np.unique(code, axis=1, return_counts=True)
-  fields = calibration.Calibration._fields
 
-  def of_statements(w, share):
+  def of(w):
     each = np.bincount(code, w[problem] * times, 2 * len(values))
     wrong, right = each[::2], each[1::2]
     total = each.sum()
     mean = (wrong + right) @ values / total if total else np.nan
-    return np.array([share, mean, *calibration.of_counts(values, right, wrong)])
+    return np.array([mean, *calibration.of_counts(values, right, wrong)])
 
-  return (
-    stated,
-    ['confidence_stated', 'mean_confidence', *fields],
-    of_statements,
-  )
+  return of

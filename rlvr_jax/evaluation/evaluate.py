@@ -1,6 +1,7 @@
 """How good is a policy? Samples held-out tasks; `eval_metrics` sums up."""
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -10,16 +11,17 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from rlvr_jax import failures, registry
+from rlvr_jax import failures, registry, types
 from rlvr_jax.envs import dialogue
 from rlvr_jax.evaluation import eval_metrics, reward_accuracy, sample_store
 from rlvr_jax.io import frozen_model
 from rlvr_jax.io.frozen_model import FrozenModel
-from rlvr_jax.models import sampler, sharding
+from rlvr_jax.models import micro_batch, sampler, sharding, token_logprobs
 from rlvr_jax.random_streams import Stream
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import (
+  certainty_signals,
   episode,
   episode_end,
   episode_scores,
@@ -36,6 +38,13 @@ def sampling(
   compact_batch: bool = False,
 ) -> sampler.Sampling:
   """The sampling parameters of an evaluation."""
+  if c.eval.branch:
+    return sampler.Sampling(
+      c.max_completion_length,
+      end_ids,
+      compact_batch=compact_batch,
+      branch=c.eval.samples,
+    )
   return sampler.Sampling(
     c.max_completion_length,
     end_ids,
@@ -44,6 +53,31 @@ def sampling(
     c.eval.top_p,
     compact_batch,
   )
+
+
+def reads_signals(c: ml_collections.ConfigDict) -> bool:
+  """Whether it needs the policy's probabilities, so weights that score."""
+  return c.eval.signals or c.eval.branch
+
+
+def draw(
+  c: ml_collections.ConfigDict,
+  policy: FrozenModel,
+  prompt: np.ndarray,
+  length: np.ndarray,
+  task: np.ndarray,
+  round_: np.ndarray,
+  mesh: jax.sharding.Mesh,
+) -> sampler.Sampled:
+  """One sample of each prompt, on the mesh: of these tasks and rounds i32[B].
+
+  Sample r of a task is its r-th one by key, or with eval.branch by the rank of
+  its first token.
+  """
+  options = sampling(c, policy.tokenizer.end_ids, compact_batch=mesh.size == 1)
+  key = keys(c.seed, task, round_)
+  rank = round_ if options.branch else None
+  return frozen_model.sample(policy, prompt, length, key, options, rank=rank)
 
 
 def batch_size(c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> int:
@@ -80,6 +114,7 @@ def run(
   store: sample_store.Samples,
   batch_size: int,
   max_prompt_length: int,
+  branch: bool = False,
   progress: Callable[[int], None] = lambda done: None,
   on_sample: Callable[[int, int, base.Transcript], None] = (
     lambda task, round_, transcript: None
@@ -96,6 +131,7 @@ def run(
     store: has room for all samples; `store.done` of them are there already.
     batch_size: rows per call of `sample`.
     max_prompt_length: S, the width that prompts are padded to.
+    branch: whether samples are branches: see `rollouts.branches`.
     progress: called with the number of samples done, at the start and after
       each batch.
     on_sample: called with (task, round, transcript) of each new sample.
@@ -116,7 +152,7 @@ def run(
     failures.alive()
     store.add(
       [
-        sample_store.record(tasks[i], t, x)
+        sample_store.record(tasks[i], t, x, branch=branch)
         for (i, _), (t, x) in zip(items, rows, strict=True)
       ]
     )
@@ -173,20 +209,20 @@ def make_sample_fn(
   """The `sample` of `run` for these tasks, single-turn or dialogues.
 
   Args:
-    policy: with `sampler_params`.
+    policy: with `sampler_params`; with `params` too if `reads_signals`.
     oracle: replies in dialogues; from `rollouts.oracle.make_oracle`.
   """
-  options = sampling(c, policy.tokenizer.end_ids, compact_batch=mesh.size == 1)
+  outputs = _scorer(c, policy, mesh) if reads_signals(c) else None
 
   def surprisal(logp):
     return float(-np.asarray(logp, np.float64).sum())
 
   def single_turns(prompt, length, task, round_):
-    key = keys(c.seed, task, round_)
-    out = frozen_model.sample(policy, prompt, length, key, options)
+    out = draw(c, policy, prompt, length, task, round_, mesh)
 
     def read(count):
-      sampled = sampler.Sampled(*(x[:count] for x in sharding.to_host(out)))
+      whole = sharding.to_host(out)
+      sampled = sampler.Sampled(*(x[:count] for x in whole))
       _, transcripts = single_turn.transcribe(
         [tasks[i] for i in task[:count]],
         sampled,
@@ -194,6 +230,15 @@ def make_sample_fn(
         c.verify_timeout_s,
         extract.rules_of(c.verifier),
       )
+      if outputs is not None:
+        rollout = single_turn.to_rollout(prompt, length, whole, 1)
+        transcripts = certainty_signals.attach(
+          transcripts,
+          rollout.turn[:count, 0],
+          sampled,
+          outputs(rollout),
+          policy.tokenizer.decode,
+        )
       return list(zip(transcripts, map(surprisal, sampled.logp), strict=True))
 
     return read
@@ -203,7 +248,7 @@ def make_sample_fn(
     limits = episode_end.dialogue_limits(c, evaluating=True)
     actor = episode.policy_actor(
       policy,
-      options._replace(compact_batch=False),
+      sampling(c, policy.tokenizer.end_ids),
       keys(c.seed, task, round_),
       group=1,
       limits=limits,
@@ -224,6 +269,34 @@ def make_sample_fn(
     ]
 
   return dialogues if dialogue.is_dialogue(tasks[0]) else single_turns
+
+
+def _scorer(
+  c: ml_collections.ConfigDict, policy: FrozenModel, mesh: jax.sharding.Mesh
+) -> Callable[[types.Rollout], token_logprobs.Outputs]:
+  """The policy's outputs, with certainty, on rows of one batch of samples."""
+  # Fewer rows at a time than are decoded: see `perplexity.perplexities`.
+  few = 4 * sharding.batch_shards(mesh)
+  score = micro_batch.scorer(
+    policy.model,
+    mesh,
+    temperature=c.temperature,
+    shapes=micro_batch.Shapes(
+      group=1,
+      max_prompt=c.max_prompt_length,
+      groups_per_micro_batch=math.gcd(batch_size(c, mesh), few),
+      chunk=c.logits_chunk,
+      pack=mesh.size == 1,
+    ),
+    certainty=True,
+  )
+
+  def outputs(rollout):
+    unweighted = np.zeros(rollout.tokens.shape, np.float32)
+    batch = sharding.to_mesh(types.flatten(rollout, unweighted))
+    return sharding.to_host(score(policy.params, batch))
+
+  return outputs
 
 
 class Evaluator(NamedTuple):
@@ -265,7 +338,7 @@ class Evaluator(NamedTuple):
       log.eval(step, metrics)
       return eval_metrics.score(metrics, c.keep_best)
     first = {}  # {task: its transcript in round 0}, to be read by people
-    policy = self.policy._replace(sampler_params=sampler_params)
+    policy = self.policy._replace(sampler_params=sampler_params, params=params)
 
     def on_sample(task, round_, transcript):
       if round_ == 0:
@@ -278,6 +351,7 @@ class Evaluator(NamedTuple):
       store=sample_store.Samples([t.id for t in tasks], c.eval.samples),
       batch_size=batch_size(c, self.mesh),
       max_prompt_length=c.max_prompt_length,
+      branch=c.eval.branch,
       on_sample=on_sample,
     )
     metrics = eval_metrics.summary(table)
@@ -312,6 +386,8 @@ def check_keep_best(
       if is_dialogue
       else 0,
       strategies=any('strategy' in task.data for task in eval_tasks),
+      signals=reads_signals(c),
+      branch=c.eval.branch,
     )
   name = c.keep_best.removeprefix('-')
   if name not in known:

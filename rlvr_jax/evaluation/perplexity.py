@@ -9,7 +9,6 @@ import numpy as np
 
 from rlvr_jax import types
 from rlvr_jax.evaluation import evaluate, sample_store
-from rlvr_jax.io import frozen_model
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import micro_batch, sharding
 from rlvr_jax.rollouts import single_turn
@@ -39,17 +38,15 @@ def responses(
   prompt, length = single_turn.encode_prompts(
     tasks, evaluate.encoder(c, policy), c.max_prompt_length
   )
-  sampling = evaluate.sampling(
-    c, policy.tokenizer.end_ids, compact_batch=mesh.size == 1
-  )
+  if c.eval.branch:  # of which there are no more
+    rounds = min(rounds, c.eval.samples)
   parts, total = [], len(tasks) * rounds
   items = [sample_store.item(j, len(tasks)) for j in range(total)]
   for batch in evaluate.batches(items, evaluate.batch_size(c, mesh)):
     which, round_ = np.array(batch, np.int32).T
-    key = evaluate.keys(c.seed, which, round_)
-    out = sharding.to_host(
-      frozen_model.sample(policy, prompt[which], length[which], key, sampling)
-    )
+    rows = prompt[which], length[which]
+    out = evaluate.draw(c, policy, *rows, which, round_, mesh)
+    out = sharding.to_host(out)
     parts.append(single_turn.to_rollout(prompt[which], length[which], out, 1))
   whole: types.Rollout = jax.tree.map(
     lambda *x: np.concatenate(x)[:total, 0], *parts

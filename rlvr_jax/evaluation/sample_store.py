@@ -1,9 +1,9 @@
 """Where are the samples of an evaluation? A table in memory, a file on disk.
 
-The file has one line of settings, then one line per sample in the order of
-`item`. It grows by whole batches, and an interrupted evaluation resumes after
-the last whole one: its batches, and so its numbers, are those of an evaluation
-that was never interrupted.
+The file has one line of settings and tasks, then one line per sample, with its
+text, in the order of `item`. It grows by whole batches, and an interrupted
+evaluation resumes after the last whole one: its batches, and so its numbers,
+are those of an evaluation that was never interrupted.
 """
 
 import contextlib
@@ -22,17 +22,20 @@ import numpy as np
 from rlvr_jax import digests, enums, hosts
 from rlvr_jax.envs import strategies, strategy_form
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import branches
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import answer, confidence
+from rlvr_jax.verifiers.extraction import extract
 
 STRATEGIES = (*strategies.NAMES, 'none')
+FAULTS = ('', *branches.FAULTS)  # '': none
 LONGEST = 80  # characters of an answer; a longer one is stored as a digest
 
 _log = logging.getLogger(__name__)
 
 
 class Table(NamedTuple):
-  """N samples of each of M tasks; arrays [M,N], 35 bytes a sample."""
+  """N samples of each of M tasks; arrays [M,N], 44 bytes a sample."""
 
   verdict: np.ndarray  # i8, enums.Verdict
   stop: np.ndarray  # i8, enums.Stop
@@ -48,6 +51,8 @@ class Table(NamedTuple):
   repeated: np.ndarray  # i16, turns that repeat a question
   fallback: np.ndarray  # bool, nothing marked the answer that was verified
   timed_out: np.ndarray  # bool, verification ran out of time
+  gap: np.ndarray  # f64, `Signals.answer_gap`; -1: no answer; NaN: not computed
+  fault: np.ndarray  # i8, of a branch, index in FAULTS; -1: no branch
 
   @property
   def right(self) -> np.ndarray:
@@ -60,8 +65,14 @@ def item(j: int, tasks: int) -> tuple[int, int]:
   return j % tasks, j // tasks
 
 
-def record(task: Task, t: base.Transcript, surprisal: float) -> dict[str, Any]:
-  """The stored fields of one sample of a task."""
+def record(
+  task: Task, t: base.Transcript, surprisal: float, *, branch: bool = False
+) -> dict[str, Any]:
+  """The stored fields of one sample of a task.
+
+  Args:
+    branch: whether it is a branch: see `rollouts.branches`.
+  """
   # Dialogues have no answers to vote on: each last message is its own.
   text = None
   if not t.kinds:
@@ -83,6 +94,17 @@ def record(task: Task, t: base.Transcript, surprisal: float) -> dict[str, Any]:
     if 'strategy' in task.data
     else None,
     'kinds': list(t.kinds),
+    'completion': t.completion,
+    'signals': None if t.signals is None else _rounded(t.signals),
+    'fault': branches.fault(t) if branch else None,
+  }
+
+
+def _rounded(signals: base.Signals) -> dict[str, float | None]:
+  """To 1e-6, below which batches of another shape round otherwise."""
+  finite = lambda x: x is not None and math.isfinite(x)
+  return {
+    k: round(x, 6) if finite(x) else None for k, x in signals._asdict().items()
   }
 
 
@@ -108,6 +130,8 @@ class Samples:
       repeated=full(0, np.int16),
       fallback=full(False, bool),
       timed_out=full(False, bool),
+      gap=full(np.nan, np.float64),
+      fault=full(-1, np.int8),
     )
     self._answers = [{} for _ in ids]
 
@@ -159,6 +183,11 @@ class Samples:
     t.turns[at] = len(r['kinds'])
     for kind in ('invalid', 'repeated'):
       getattr(t, kind)[at] = r['kinds'].count(kind)
+    if r['signals'] is not None:
+      gap = r['signals']['answer_gap']
+      t.gap[at] = -1.0 if gap is None else gap
+    if r['fault'] is not None:
+      t.fault[at] = FAULTS.index(r['fault'])
     self.done += 1
 
 
@@ -200,6 +229,7 @@ def open(
   ids: Sequence[str],
   samples: int,
   batch_size: int,
+  tasks: Sequence[Task] = (),
 ) -> Iterator[Samples]:
   """Opens a file of samples, filled with the whole batches that it has.
 
@@ -212,6 +242,7 @@ def open(
     ids: names of the M tasks.
     samples: N of each.
     batch_size: samples that were and will be added at a time.
+    tasks: the M tasks, to be written too: for `transcripts`.
 
   Raises:
     ValueError: the file has other settings, or another process writes it.
@@ -225,7 +256,7 @@ def open(
         path.touch()
         f = stack.enter_context(path.open('r+b', buffering=0))
         store = Samples(ids, samples, f)
-        _claim(store, path, settings, batch_size)
+        _claim(store, path, settings, batch_size, tasks)
     with hosts.together():
       if f is None:  # the others read what the first host kept
         store = Samples(ids, samples)
@@ -237,7 +268,7 @@ def open(
       os.fsync(f)
 
 
-def _claim(store, path, settings, batch_size):
+def _claim(store, path, settings, batch_size, tasks):
   """Locks the file of a store, and fills the store with its whole batches."""
   f = store._file
   try:
@@ -251,8 +282,58 @@ def _claim(store, path, settings, batch_size):
     f.truncate(keep)
     f.seek(keep)
     if not keep:
-      f.write(json.dumps({'settings': settings}).encode() + b'\n')
+      head = {'settings': settings, 'tasks': [t._asdict() for t in tasks]}
+      f.write(json.dumps(head, default=str).encode() + b'\n')
       os.fsync(f)
+
+
+def transcripts(
+  path: str | os.PathLike,
+) -> tuple[list[Task], list[base.Transcript]]:
+  """The tasks and transcripts of a file's samples, for rewards to read.
+
+  A last line that is not whole is left out.
+
+  Raises:
+    ValueError: it holds no samples with their tasks.
+    OSError: it cannot be read.
+  """
+  tasks, out = [], []
+  with pathlib.Path(path).open('rb') as f:
+    head = _object(f.readline()) or {}
+    known = [Task(**t) for t in head.get('tasks', ())]
+    if not known:
+      raise ValueError(
+        f'{path} holds no samples with their tasks: scripts/evaluate.py writes '
+        'samples-<step>-<hash>.jsonl beside a run.'
+      )
+    config = head['settings'].get('config', {})
+    values = {k: config.get(f'verifier.{k}') for k in extract.Rules._fields}
+    rules = extract.RULES._replace(
+      **{k: v for k, v in values.items() if v is not None}
+    )
+    for r in filter(None, map(_object, f)):
+      signals = None
+      if r['signals'] is not None:
+        number = {k: x for k, x in r['signals'].items() if x is not None}
+        lost = dict(entropy=math.nan, self_certainty=math.nan)
+        lost |= dict(answer_probability=None, answer_gap=None)
+        signals = base.Signals(**(lost | number))
+      tasks.append(known[r['task']])
+      out.append(
+        base.Transcript(
+          r['completion'],
+          r['tokens'],
+          enums.Stop[r['stop']],
+          enums.Verdict[r['verdict']],
+          signals,
+          kinds=tuple(r['kinds']),
+          fallback=r['fallback'],
+          timed_out=r['timed_out'],
+          rules=rules,
+        )
+      )
+  return tasks, out
 
 
 def _read(store, path, settings, batch_size):
@@ -296,6 +377,9 @@ def _fits(r, store, j):
       and isinstance(float(r['surprisal']), float)
       and r['strategy'] in (None, *STRATEGIES)
       and isinstance(r['kinds'], list)
+      and isinstance(r['completion'], str)
+      and (r['signals'] is None or {*r['signals']} == {*base.Signals._fields})
+      and r['fault'] in (None, *FAULTS)
     )
   except (KeyError, TypeError, ValueError):
     return False

@@ -236,12 +236,14 @@ def sample(
   sampling: sampler.Sampling,
   *,
   group: int = 1,
+  rank: np.ndarray | None = None,
 ) -> sampler.Sampled:
   """`group` completions of each prompt, B = P*group rows on the mesh in use.
 
   Args:
     prompt: i32[P,S] and length: i32[P], host arrays, right-padded.
     key: a PRNG key, or one for each prompt.
+    rank: i32[B] of the first tokens: see `sampler.sample`.
   """
   return sampler.sample(
     frozen.sampler_params,
@@ -251,4 +253,5 @@ def sample(
     model=frozen.model,
     sampling=sampling,
     group=group,
+    rank=None if rank is None else sharding.to_mesh(rank),
   )

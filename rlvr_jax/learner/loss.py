@@ -56,7 +56,7 @@ def loss(
   if algorithm.reward_loss is not None:
     return _of_scores(algorithm.reward_loss, value, batch, group)
   if algorithm.preference is not None:
-    return _of_pairs(algorithm.preference, logp, batch, group)
+    return _of_pairs(algorithm, logp, batch, group)
   mask = batch.mask
   args: tuple[Any, ...] = (logp, batch.logp_old, batch.adv, mask)
   if surrogates.choose(algorithm.surrogate) is not None:
@@ -119,18 +119,18 @@ def loss_denominator(
       return masked.count(valid)
     return masked.count(jax.vmap(preferences.pairs)(label, valid))
   if algorithm.preference is not None:
-    return masked.count(jax.vmap(preferences.pairs)(*_ranks(batch, group)))
+    return masked.count(jax.vmap(algorithm.pairs)(*_ranks(batch, group)))
   zeros = jnp.zeros(batch.mask.shape, jnp.float32)
   return algorithm.aggregate(zeros, batch.mask).den
 
 
 def _of_pairs(
-  preference, logp: jax.Array, batch: types.Batch, group: int
+  algorithm: Algorithm, logp: jax.Array, batch: types.Batch, group: int
 ) -> tuple[Ratio, dict[str, Ratio]]:
   """Loss and metrics of the pairs in the groups of rows [B,T].
 
-  A row is preferred to the rows of its group that have a smaller advantage, and
-  rows without a trained token are in no pair. Log-probs are sums over the
+  They are those that `algorithm.pairs` makes of the advantages of a group; rows
+  without a trained token are in no pair. Log-probs are sums over the
   trained tokens of a row.
   """
 
@@ -140,7 +140,9 @@ def _of_pairs(
   rank, valid = _ranks(batch, group)
   ref = None if batch.logp_ref is None else total(batch.logp_ref)
   length = total(jnp.ones(batch.mask.shape, jnp.float32))
-  of_group = functools.partial(preferences.of_group, preference)
+  of_group = functools.partial(
+    preferences.of_group, algorithm.preference, select=algorithm.pairs
+  )
   parts = jax.vmap(of_group)(total(logp), ref, length, rank, valid)
   return jax.tree.map(lambda x: jnp.sum(x, 0), parts)
 

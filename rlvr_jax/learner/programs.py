@@ -64,7 +64,7 @@ def build(
 
   Args:
     teacher: the model whose distribution `update` matches, if any.
-    certainty: whether `forward` computes the self-certainty.
+    certainty: whether `forward` computes certainty and gap.
   """
   model = transformer.decoder(c.model, config, value_head=algo.value_head)
   updates = c.total_steps * c.num_iterations

@@ -22,6 +22,11 @@ class Sampling(NamedTuple):
   and top_p 1.0 do not truncate the distribution. `compact_batch`: when most
   rows have ended, the others continue in a smaller batch (see `sizes`); only
   for one device, since rows move.
+
+  `branch` K > 0: nothing is random. A row starts with one of the K most likely
+  first tokens, by its rank, and goes on greedily (CoT decoding,
+  arXiv:2402.10200). Log-probs are those at `temperature`, of all tokens; top_k
+  and top_p are not read.
   """
 
   max_new_tokens: int
@@ -30,6 +35,7 @@ class Sampling(NamedTuple):
   top_k: int = 0
   top_p: float = 1.0
   compact_batch: bool = False
+  branch: int = 0
 
 
 class Sampled(NamedTuple):
@@ -138,6 +144,27 @@ def _with_mass(x, i):
   return jnp.argmax((x > 0) & (jnp.arange(n)[None] >= i[:, None]), -1)
 
 
+def branch(
+  logits: jax.Array, rank: jax.Array | None, sampling: Sampling
+) -> tuple[jax.Array, jax.Array]:
+  """The token of each row's rank, 0 the most likely; returned as by `draw`.
+
+  Of equally likely tokens lower ids come first.
+
+  Args:
+    logits: f32[B,V].
+    rank: i32[B], below sampling.branch, which is at most V; None: all 0.
+  """
+  if rank is None:
+    token = jnp.argmax(logits, -1)
+  else:
+    order = jax.lax.top_k(logits, sampling.branch)[1]
+    token = jnp.take_along_axis(order, rank[:, None], axis=1)[:, 0]
+  z = logits / sampling.temperature
+  written = jnp.take_along_axis(z, token[:, None], axis=1)[:, 0]
+  return token.astype(jnp.int32), written - jax.nn.logsumexp(z, -1)
+
+
 def embed_tokens(
   params: transformer.Params, model: transformer.Decoder, tokens: jax.Array
 ) -> jax.Array:
@@ -180,13 +207,23 @@ def initial_state(u: jax.Array) -> dict[str, jax.Array]:
 
 
 def sample_step(
-  logits: jax.Array, state: dict[str, Any], *, sampling: Sampling
+  logits: jax.Array,
+  state: dict[str, Any],
+  *,
+  sampling: Sampling,
+  rank: jax.Array | None = None,
 ) -> dict[str, Any]:
-  """Samples the tokens at index i and writes them into the state."""
+  """Samples the tokens at index i and writes them into the state.
+
+  Args:
+    rank: see `branch`, for the first token.
+  """
   i = state['i']
-  token, logp = draw(
-    logits, jax.lax.dynamic_index_in_dim(state['u'], i, 1, False), sampling
-  )
+  if sampling.branch:
+    token, logp = branch(logits, rank, sampling)
+  else:
+    u = jax.lax.dynamic_index_in_dim(state['u'], i, 1, False)
+    token, logp = draw(logits, u, sampling)
   live = ~state['done']
   token = jnp.where(live, token, 0)
   write = lambda to, x: jax.lax.dynamic_update_slice_in_dim(
@@ -214,6 +251,7 @@ def sample(
   model: transformer.Decoder,
   sampling: Sampling,
   group: int = 1,
+  rank: jax.Array | None = None,
 ) -> Sampled:
   """Samples `group` completions of each prompt.
 
@@ -225,6 +263,8 @@ def sample(
       sharding of rows. Or keys [P], one per prompt: then they do not depend on
       the other prompts of the batch either.
     group: samples per prompt.
+    rank: i32[B] of the first tokens, with `sampling.branch`; None: the rows of
+      a prompt have 0, 1, ..., group - 1.
 
   Returns:
     `Sampled` with B = P*group rows, those of a prompt adjacent.
@@ -276,7 +316,9 @@ def sample(
     'start': jnp.repeat(length, group),
     'cache': kv_cache.allocate(c, b, n, model.dtype),
   }
-  state, prefix = next_token(logits, state), (kv, seen)
+  if sampling.branch and rank is None:
+    rank = jnp.tile(jnp.arange(group), p)
+  state, prefix = next_token(logits, state, rank=rank), (kv, seen)
   out: dict[str, jax.Array] = {}
   for size in (*sizes(b, sampling)[1:], 0):
     state = jax.lax.while_loop(

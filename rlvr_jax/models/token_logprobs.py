@@ -24,6 +24,7 @@ class Outputs(NamedTuple):
   entropy: jax.Array  # of the next-token distribution there, nats
   value: jax.Array | None = None  # of the state before the token (critic)
   certainty: jax.Array | None = None  # KL(U || p), nats
+  gap: jax.Array | None = None  # of the two largest probabilities
   divergence: jax.Array | None = None  # KL(teacher || p), nats
 
 
@@ -41,6 +42,7 @@ def zeros(
     some(True),
     value=some(model.value_head),
     certainty=some(certainty),
+    gap=some(certainty),
     divergence=some(divergence),
   )
 
@@ -218,7 +220,7 @@ def group_outputs(
     max_prompt: S; prompts have at most S tokens and rows at most T-S after
       their prompt.
     capacity: None, or a number of at least `span(mask, ...)`.
-    certainty: whether to compute the self-certainty.
+    certainty: whether to compute certainty and gap.
     teacher: (model, params), whose KL divergence to the policy is computed.
 
   Returns:
@@ -240,9 +242,8 @@ def group_outputs(
   if model.value_head:
     out = out._replace(value=view.spread(transformer.value(params, hidden)))
   if certainty:
-    out = out._replace(
-      certainty=per_token(logprob.self_certainty, hidden, head)
-    )
+    kl, gap = per_token(logprob.certainty, hidden, head)
+    out = out._replace(certainty=kl, gap=gap)
   if teacher is not None:
     other = states(*teacher), transformer.head_weight(teacher[1])
     divergence = per_token(distillation.divergence, hidden, head, *other)

@@ -47,28 +47,36 @@ def from_hidden(
   return by_chunks(run, (hidden, targets), targets.shape, chunk)
 
 
-def self_certainty(
+def certainty(
   hidden: Float[Array, '*r m d'],
   head: Float[Array, 'v d'],
   *,
   temperature: float = 1.0,
   chunk: int = 1024,
-) -> Float[Array, '*r m']:
-  """KL(U || p) in nats, U uniform over the V tokens, p as in `from_hidden`.
+) -> tuple[Float[Array, '*r m'], Float[Array, '*r m']]:
+  """Self-certainty KL(U || p) and gap p1 - p2, with p as in `from_hidden`.
 
-    KL(U || p) = logsumexp(z) - mean(z) - log V
+    KL(U || p) = logsumexp(z) - mean(z) - log V        U uniform over V tokens
 
-  INTUITOR's self-certainty (arXiv:2505.19590, eq. 1; its code omits -log V).
-  It has no gradient.
+  in nats is INTUITOR's self-certainty (arXiv:2505.19590, eq. 1; its code omits
+  -log V). p1 >= p2 are the two largest probabilities, whichever token was
+  written: their gap in [0, 1] is the confidence of CoT decoding
+  (arXiv:2402.10200, sec. 2.2) and RLSF (arXiv:2507.21931). Neither has a
+  gradient. Returns two f32[*R,M].
   """
 
-  def certainty(hidden):
+  def both(hidden):
     z = logits_of(hidden.reshape(-1, hidden.shape[-1]), head, temperature)
-    out = jax.nn.logsumexp(z, -1) - z.mean(-1) - math.log(z.shape[-1])
-    return (out.reshape(hidden.shape[:-1]),)
+    lse = jax.nn.logsumexp(z, -1)
+    kl = lse - z.mean(-1) - math.log(z.shape[-1])
+    # Not top_k, which would gather a sharded vocabulary.
+    other = ~_hit(z.shape, jnp.argmax(z, -1))
+    second = jnp.max(z, -1, where=other, initial=-jnp.inf)
+    gap = jnp.exp(z.max(-1) - lse) - jnp.exp(second - lse)
+    return tuple(x.reshape(hidden.shape[:-1]) for x in (kl, gap))
 
   hidden, head = jax.lax.stop_gradient((hidden, head))
-  return by_chunks(certainty, (hidden,), hidden.shape[:-1], chunk)[0]
+  return by_chunks(both, (hidden,), hidden.shape[:-1], chunk)
 
 
 def _chunks(shape, chunk):

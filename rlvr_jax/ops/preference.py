@@ -20,6 +20,12 @@ then none is loaded. One that takes `chosen_length` and `rejected_length`, also
 by position and after the four, gets the numbers of tokens f32[N] (see
 `takes_lengths`); left out they are 1, and log-probs are means over tokens
 already.
+
+Which members of a group make a pair says a function of kind `pairs`,
+
+  pairs(rank [G], valid [G]) -> bool[G,G]
+
+for the pairs of a step (`algo.pairs`) and those of a file (scripts/pairs.py).
 """
 
 import inspect
@@ -191,16 +197,50 @@ def takes_lengths(preference: Callable) -> bool:
   return 'chosen_length' in inspect.signature(preference).parameters
 
 
+@registry.register('pairs', 'all')
 def pairs(
-  rank: Float[types.Array, 'G'], valid: Bool[types.Array, 'G']
+  rank: Float[types.Array, 'G'],
+  valid: Bool[types.Array, 'G'],
+  *,
+  margin: float | int = 0.0,
+  cap: int = 0,
 ) -> Bool[Array, 'G G']:
   """Whether member i of a group is preferred to member j: a higher rank.
 
   Both must be valid. Equal ranks make no pair.
+
+  Args:
+    rank, valid: of the G members; ranks are scores, in any unit.
+    margin: least difference of the ranks, up to a relative 1e-6 for rounding.
+    cap: most pairs, those of the largest differences; of equal ones the first
+      by i, then by j. 0: all.
+
+  Raises:
+    ValueError: margin or cap is negative.
   """
+  if not (0 <= margin < float('inf') and cap >= 0):
+    raise ValueError(f'margin={margin} and cap={cap} must be 0 or more.')
   valid = jnp.asarray(valid)
   rank = masked.keep(rank, valid)
-  return (rank[:, None] > rank[None]) & valid[:, None] & valid[None]
+  gap = rank[:, None] - rank[None]
+  which = (gap > 0) & (gap >= margin * (1 - 1e-6))
+  which &= valid[:, None] & valid[None]
+  if 0 < cap < which.size:
+    first = jax.lax.top_k(jnp.where(which, gap, 0.0).reshape(-1), cap)[1]
+    kept = jnp.zeros(which.size, bool).at[first].set(True)
+    which &= kept.reshape(which.shape)
+  return which
+
+
+@registry.register('pairs')
+def best_worst(
+  rank: Float[types.Array, 'G'],
+  valid: Bool[types.Array, 'G'],
+  *,
+  margin: float | int = 0.0,
+) -> Bool[Array, 'G G']:
+  """The one pair of `pairs` with the largest difference, if there is one."""
+  return pairs(rank, valid, margin=margin, cap=1)
 
 
 def of_group(
@@ -210,8 +250,9 @@ def of_group(
   length: Float[types.Array, 'G'],
   rank: Float[types.Array, 'G'],
   valid: Bool[types.Array, 'G'],
+  select: Callable = pairs,
 ) -> tuple[Ratio, dict[str, Ratio]]:
-  """Loss and metrics of a group: sums over its `pairs`, and their number.
+  """Loss and metrics of a group: sums over its pairs, and their number.
 
   Metrics are those of TRL, means over pairs: `rewards/{chosen,rejected}`, the
   implicit reward beta (log pi - log pi_ref), or beta log pi / length without a
@@ -223,8 +264,9 @@ def of_group(
     length: their numbers of tokens.
     rank, valid: see `pairs`. Values at members that are not valid, even NaN,
       never matter.
+    select: which pairs, of kind 'pairs'.
   """
-  which = pairs(rank, valid)
+  which = select(rank, valid)
   shape = which.shape
 
   def both(x):

@@ -191,3 +191,14 @@ def _check_losses(out: Any, what: str) -> None:
       f'it returned {registry.show(out)} for {ROW.shape[0]} {what}s: return one '
       'loss for each, as float32.'
     )
+
+
+@registry.trial('pairs')
+def pairs(fn: Callable) -> None:
+  """Refuses one that does not say of each two members if they are a pair."""
+  out = _abstract(fn, ROW, VALID)
+  if getattr(out, 'shape', None) != (2, 2) or out.dtype != bool:
+    raise ValueError(
+      f'it returned {registry.show(out)} for a group of 2: return bool[2,2], '
+      'whether the first member is preferred to the second.'
+    )

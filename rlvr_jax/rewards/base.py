@@ -25,6 +25,8 @@ class Signals(NamedTuple):
   self_certainty: float  # mean over tokens of KL(uniform || p_t), nats
   # Mean over the final answer's tokens; None without a final answer.
   answer_probability: float | None
+  # Mean over the same tokens of the gap of the two largest probabilities.
+  answer_gap: float | None = None
 
 
 class Turn(NamedTuple):

@@ -30,7 +30,7 @@ def attach(
   out = []
   for i, transcript in enumerate(transcripts):
     own = np.flatnonzero(turn[i] >= 0)
-    p = np.exp(outputs.logp[i, own])
+    p, gap = np.exp(outputs.logp[i, own]), outputs.gap[i, own]
     ids = sampled.tokens[i, : sampled.length[i]]
     span = answer_tokens(
       transcript.completion,
@@ -39,17 +39,21 @@ def attach(
       rules=transcript.rules,
       cut=transcript.cut,
     )
-    mean = lambda x: float(np.mean(x)) if len(x) else 0.0
     out.append(
       transcript._replace(
         signals=base.Signals(
-          entropy=mean(outputs.entropy[i, own]),
-          self_certainty=mean(outputs.certainty[i, own]),
-          answer_probability=None if span is None else mean(p[slice(*span)]),
+          entropy=_mean(outputs.entropy[i, own]),
+          self_certainty=_mean(outputs.certainty[i, own]),
+          answer_probability=None if span is None else _mean(p[slice(*span)]),
+          answer_gap=None if span is None else _mean(gap[slice(*span)]),
         )
       )
     )
   return out
+
+
+def _mean(x: np.ndarray) -> float:
+  return float(np.mean(x)) if len(x) else 0.0
 
 
 def answer_tokens(

@@ -39,6 +39,7 @@ def training_sampling(
     end_ids,
     c.temperature,
     compact_batch=mesh.size == 1,
+    branch=c.num_generations if c.sampling.branch else 0,
   )
 
 
@@ -178,7 +179,8 @@ class Collector(NamedTuple):
       )
 
     def greedy(prompt, length):
-      return sample(prompt, length, self.sampling._replace(temperature=0.0), 1)
+      one = self.sampling._replace(temperature=0.0, branch=0)
+      return sample(prompt, length, one, 1)
 
     def policy_outputs(rollout):
       unweighted = np.zeros(rollout.tokens.shape, np.float32)
@@ -200,6 +202,7 @@ class Collector(NamedTuple):
       if base.needs_signals(c.reward_funcs)
       else None,
       attach_scores=self.attach_scores,
+      branch=bool(self.sampling.branch),
       clock=clock,
     )
     if c.method == 'reward_model':

@@ -8,6 +8,7 @@ import numpy as np
 from rlvr_jax import enums, hosts, types
 from rlvr_jax.envs import strategy_form
 from rlvr_jax.rewards import base
+from rlvr_jax.rollouts import branches
 from rlvr_jax.tasks import Task
 
 
@@ -18,6 +19,7 @@ class Collected(NamedTuple):
     episodes: of dialogues, [P][G] of (Episode, rewards of its turns, beliefs
       f32[K+1] or None).
     log_fields: [P][G], further fields of the log records: see `log_records`.
+    faults: of branches, of the B rows: see `branches.fault`.
   """
 
   tasks: list[Task]  # P
@@ -27,6 +29,7 @@ class Collected(NamedTuple):
   results: list[list[base.RewardResult]]  # [P][G]
   episodes: list[list[tuple]] | None = None
   log_fields: list[list[dict]] | None = None
+  faults: list[str] | None = None
 
 
 def agreed(reward: base.Reward) -> base.Reward:
@@ -102,8 +105,32 @@ def metrics(
       [t.stop == enums.Stop.LENGTH for t in transcripts]
     ),
     **usage,
+    **_branches(parts),
+    **_answers(transcripts),
     **_signal(parts, informative),
   }
+
+
+def _branches(parts: Sequence[Collected]) -> dict[str, float]:
+  """Shares of branches that were dropped, where rows are branches."""
+  faults = [x for c in parts for x in c.faults or ()]
+  return {
+    f'branches/{name}': float(np.mean([x == name for x in faults]))
+    for name in branches.FAULTS
+    if faults
+  }
+
+
+def _answers(transcripts: Sequence[base.Transcript]) -> dict[str, float]:
+  """Share of rows whose final answer was located, where there are signals.
+
+  The others have no answer_gap and no answer_probability.
+  """
+  seen = [t.signals for t in transcripts if t.signals is not None]
+  if not seen:
+    return {}
+  found = [s.answer_probability is not None for s in seen]
+  return {'completions/answer_located': float(np.mean(found))}
 
 
 def _signal(

@@ -12,7 +12,7 @@ from rlvr_jax import enums, hosts, types
 from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.models import sampler, token_logprobs
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import certainty_signals, groups
+from rlvr_jax.rollouts import branches, certainty_signals, groups
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import dispatch
 from rlvr_jax.verifiers.extraction import extract
@@ -197,6 +197,7 @@ def collect(
   attach_scores: Callable[
     [Sequence[Task], list[base.Transcript]], list[base.Transcript]
   ] = lambda tasks, transcripts: transcripts,
+  branch: bool = False,
   clock: Callable[[str], None] = lambda name: None,
 ) -> groups.Collected:
   """Samples `group` completions of each task and scores them.
@@ -211,6 +212,7 @@ def collect(
     policy_outputs: the policy's outputs on a rollout's rows; given if a reward
       reads the policy's own probabilities.
     attach_scores: see `reward_scores.attach`.
+    branch: whether rows are branches, of which some are dropped.
     clock: called with the name of each stage when it ends.
 
   Raises:
@@ -234,6 +236,9 @@ def collect(
     )
   transcripts = attach_scores(tasks, transcripts)
   results = reward(row_tasks, transcripts)
+  faults = list(map(branches.fault, transcripts)) if branch else None
+  if faults is not None:
+    results = branches.drop(results, faults)
   lists = lambda rows: [rows[i : i + group] for i in range(0, len(rows), group)]
   transcripts, results = lists(transcripts), lists(results)
   rollout_score = score(results, transcripts)
@@ -247,5 +252,5 @@ def collect(
   types.check_rollout(rollout, rollout_score)
   clock('reward')
   return groups.Collected(
-    list(tasks), rollout, rollout_score, transcripts, results
+    list(tasks), rollout, rollout_score, transcripts, results, faults=faults
   )

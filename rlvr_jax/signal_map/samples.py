@@ -67,6 +67,7 @@ def config_for(
       'max_resample_batches': 0,
       'min_reward_std': 0.0,
       'task_sampling': 'uniform',
+      'sampling.branch': False,
       'keep_best': '',
       'algo.credit': 'outcome',
       'algo.estimate': 'dr_grpo',

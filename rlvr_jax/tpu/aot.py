@@ -161,7 +161,8 @@ def programs(
 
   def sample():
     # The tokenizer is not read; the number 0 stands for its end token.
-    sampling = sampler.Sampling(n, (0,), c.temperature)
+    branch = c.num_generations if c.sampling.branch else 0
+    sampling = sampler.Sampling(n, (0,), c.temperature, branch=branch)
     return sampler.sample.lower(
       weights,
       of((p, s), jnp.int32),

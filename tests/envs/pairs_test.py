@@ -264,3 +264,15 @@ def test_pairs_of_right_and_other_answers():
   made = registry.get('env', "answer_pairs(arithmetic(max_value=0, ops='+-'))")
   with pytest.raises(ValueError, match='no other answer to reject'):
     made()['train'][0]
+
+
+def test_the_test_split_of_another_env(tmp_path):
+  path = write(tmp_path / 'a.jsonl', [plain(i) for i in range(5)])
+  spec = 'arithmetic(max_value=9, test_size=3)'
+  env = get(path, test_env=registry.Spec(spec))
+  assert len(env['train']) == 5
+  assert list(env['test']) == list(registry.get('env', spec)()['test'])
+  with pytest.raises(ValueError, match='both name the test split'):
+    get(path, test_env=registry.Spec(spec), test_path=path)
+  with pytest.raises(ValueError, match="Did you mean 'arithmetic'"):
+    get(path, test_env=registry.Spec('arithmetics()'))

@@ -296,3 +296,55 @@ def test_what_keep_best_makes_largest():
   assert eval_metrics.score(scores, '-eval/ece') == -0.25
   assert eval_metrics.score(scores, '-eval/maj@8') is None
   assert eval_metrics.score(scores, '') is None
+
+
+def test_cot_decoding_takes_the_candidate_with_the_largest_gap():
+  """By hand; -1: no answer was located, fault 1: the branch is dropped."""
+  candidates = table('.x.x', 'x.x.', '.xxx')
+  candidates.gap[:] = [[0.2, 0.9, 0.9, 0.9], [0.5, 0.75, -1, 1.0], [-1] * 4]
+  candidates.fault[:] = 0
+  candidates.fault[1, 3] = 1
+  got = eval_metrics.summary(candidates)
+  # Rank 0, then ranks 1, 1 and, where there is no answer at all, 0 again.
+  assert got['eval/cot_decoding@1'] == pytest.approx(1 / 3)
+  for k in (2, 4):
+    assert got[f'eval/cot_decoding@{k}'] == pytest.approx(1 / 3)
+    # Chosen gaps 0.9 and 0.75, of a right and of a wrong answer.
+    want = (0.1 + 0.75) / 2
+    assert got[f'eval/cot_decoding_ece@{k}'] == pytest.approx(want)
+  assert got['eval/cot_decoding_ece@1'] == pytest.approx((0.2 + 0.5) / 2)
+  assert got['eval/branches/end'] == pytest.approx(1 / 12)
+  assert got['eval/branches/junk'] == 0
+  assert got['eval/answer_located'] == pytest.approx(7 / 12)
+  # The right answer of the second problem's third candidate has no gap.
+  candidates.gap[1, 2] = 0.8
+  got = eval_metrics.summary(candidates)
+  assert got['eval/cot_decoding@2'] == pytest.approx(1 / 3)
+  assert got['eval/cot_decoding@4'] == pytest.approx(2 / 3)
+  low, high = (got[f'eval/cot_decoding@4_{end}'] for end in ('low', 'high'))
+  assert low < 2 / 3 < high
+
+
+def test_calibration_of_the_answer_gap():
+  """Six answers of ten bins: the calibration error is 1/3."""
+  answers = table('xx.x..')
+  answers.gap[:] = [0.95, 0.85, 0.85, 0.65, 0.55, 0.35]
+  got = eval_metrics.summary(answers)
+  assert got['eval/answer_gap_ece'] == pytest.approx(0.333333, abs=1e-6)
+  assert got['eval/answer_gap'] == pytest.approx(0.7)
+  assert got['eval/answer_located'] == 1
+  assert got['eval/answer_gap_auroc'] == pytest.approx(7.5 / 9)
+  assert 'eval/cot_decoding@1' not in got
+  answers.gap[:] = -1
+  got = eval_metrics.summary(answers)
+  assert got['eval/answer_located'] == 0
+  assert 'eval/answer_gap' not in got
+
+
+def test_names_of_signals_and_branches_are_possible():
+  candidates = table('.x.x', 'x.x.')
+  candidates.gap[:], candidates.fault[:] = 0.5, 0
+  got = {k for k in eval_metrics.summary(candidates) if k.startswith('eval/')}
+  names = set(eval_metrics.possible(4, signals=True, branch=True))
+  assert got - {'eval/n', 'eval/samples'} <= names
+  assert not any('cot' in name for name in eval_metrics.possible(4))

@@ -16,6 +16,7 @@ from rlvr_jax.io import safetensors, weight_names
 from rlvr_jax.learner import batches, gradients, optimizer
 from rlvr_jax.learner import loss as losses
 from rlvr_jax.models import micro_batch, sharding, transformer
+from rlvr_jax.ops import preference as preferences
 from rlvr_jax.ops import ratio
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -45,17 +46,20 @@ def model(name):
   return transformer.Decoder(config), params
 
 
-def algorithm(spec):
-  return algorithms.supervised(
-    algorithms.from_config(
-      namespaces.SimpleNamespace(
-        credit='outcome', estimate='grpo', surrogate='clip', kl='', beta=0.0,
-        aggregate='token_mean', entropy_coef=0.0, correction='', whiten=True,
-        value_coef=0.1, value_clip=0.2, turn_statistics='living',
-        preference=spec, reward_loss='', reward_kl='', reward_beta=0.0,
-      )
+def online(spec, pairs='all'):
+  return algorithms.from_config(
+    namespaces.SimpleNamespace(
+      credit='outcome', estimate='grpo', surrogate='clip', kl='', beta=0.0,
+      aggregate='token_mean', entropy_coef=0.0, correction='', whiten=True,
+      value_coef=0.1, value_clip=0.2, turn_statistics='living',
+      preference=spec, pairs=pairs,
+      reward_loss='', reward_kl='', reward_beta=0.0,
     )
   )  # fmt: skip
+
+
+def algorithm(spec):
+  return algorithms.supervised(online(spec))
 
 
 def shapes(size=1, pack=False, s=S):
@@ -276,3 +280,15 @@ def test_all_pairs_of_a_larger_group_by_hand():
   assert float(metrics['rewards/margins'].num) == pytest.approx(
     0.7 * sum(h[i] - h[j] for i, j in wins), rel=1e-4
   )
+  for pairs, kept in (
+    ('best_worst', [(0, 3), (8, 9)]),
+    ('all(margin=2)', [(0, 2), (0, 3), (1, 2), (1, 3)]),
+    ('all(cap=2)', [(0, 3), (1, 3), (8, 9), (8, 10)]),
+  ):
+    algo = online('dpo(beta=0.7)', pairs)
+    got, _ = losses.loss(algo, jnp.asarray(logp), rows, group=4)
+    want = [np.log1p(np.exp(-0.7 * (h[i] - h[j]))) for i, j in kept]
+    assert float(got.num) == pytest.approx(sum(want), rel=1e-5)
+    assert got.den == losses.loss_denominator(algo, rows, group=4) == len(kept)
+    # Pairs of a file are in no group to choose from.
+    assert algorithms.supervised(algo).pairs is preferences.pairs

@@ -88,6 +88,41 @@ def test_greedy_is_the_argmax_of_the_full_forward(greedy):
   assert not greedy.logp.any()  # probability 1
 
 
+def test_branches_start_by_rank_and_go_on_greedily(greedy):
+  """And their log-probs are those of the trainer, at the temperature."""
+  sampling = FREE._replace(branch=GROUP, temperature=0.6)
+  got = sample(sampling, group=GROUP)
+  tokens = rows(got, GROUP)
+  logits = np.array(jax.jit(transformer.logits, static_argnames='model')(
+    params(), tokens, model=MODEL
+  ))  # fmt: skip
+  for b in range(2 * GROUP):
+    n, rank = LENGTH[b // GROUP], b % GROUP
+    want = logits[b, n - 1 : n - 1 + N]
+    assert got.tokens[b, 0] == np.argsort(-want[0], kind='stable')[rank]
+    np.testing.assert_array_equal(got.tokens[b, 1:], want[1:].argmax(-1))
+  np.testing.assert_array_equal(got.tokens[::GROUP], greedy.tokens)
+  logp = np.asarray(trainer(tokens, 0.6))
+  for b, row in enumerate(logp):
+    n = LENGTH[b // GROUP]
+    np.testing.assert_allclose(got.logp[b], row[n : n + N], rtol=1e-4)
+  # One row a prompt, of any rank; the key does not matter.
+  out = program(
+    layers(), PROMPT, LENGTH, jax.random.key(7), model=MODEL,
+    sampling=sampling, rank=jnp.array([3, 1]),
+  )  # fmt: skip
+  np.testing.assert_array_equal(out.tokens, got.tokens[[3, GROUP + 1]])
+
+
+def test_equally_likely_first_tokens_come_by_their_ids():
+  z = jnp.zeros((3, 8)).at[:, 5].set(1.0)
+  sampling = sampler.Sampling(1, (), branch=3)
+  token, logp = sampler.branch(z, jnp.arange(3), sampling)
+  assert token.tolist() == [5, 0, 1]
+  want = np.log(np.exp([1, 0, 0]) / (7 + np.e))
+  np.testing.assert_allclose(logp, want, rtol=1e-6)
+
+
 def test_padding_of_the_prompt_changes_nothing(greedy):
   # First the values at padding, then the amount of padding.
   other = PROMPT.copy()

@@ -49,7 +49,7 @@ def run(shape):
       credit='outcome', estimate='grpo', surrogate='clip', kl='', beta=0.0,
       aggregate='seq_mean_token_mean', entropy_coef=0.0, correction='',
       whiten=True, value_coef=0.1, value_clip=0.2, turn_statistics='living',
-      preference='', reward_loss='', reward_kl='', reward_beta=0.0,
+      preference='', pairs='all', reward_loss='', reward_kl='', reward_beta=0.0,
     )
   )  # fmt: skip
   tx = optimizer.make_optimizer(section, 10)

@@ -8,12 +8,17 @@ import pytest
 from rlvr_jax.ops import logprob
 
 
-def certainty(z):
+def both(z):
+  """Self-certainty and gap of logits f32[*R,V]."""
   z = jnp.asarray(z)
-  out = logprob.self_certainty(
+  out = logprob.certainty(
     jnp.atleast_2d(z), jnp.eye(z.shape[-1], dtype=z.dtype)
   )
-  return out.reshape(z.shape[:-1])
+  return [x.reshape(z.shape[:-1]) for x in out]
+
+
+def certainty(z):
+  return both(z)[0]
 
 
 compiled = jax.jit(certainty)
@@ -48,3 +53,24 @@ def test_large_and_half_precision_logits():
   got = compiled(np.float32([1e4, 0, 0, -1e4]))
   np.testing.assert_allclose(got, 1e4 - np.log(4), rtol=1e-6)
   assert compiled(jnp.zeros(4, jnp.bfloat16)).dtype == jnp.float32
+
+
+def test_gap_of_the_two_largest_probabilities():
+  p = np.array([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.9, 0.05, 0.05]])
+  gap = jax.jit(lambda z: both(z)[1])
+  got = gap(np.float32(np.log(p) - 3))
+  np.testing.assert_allclose(got, [0.5, 0.1, 0.85], rtol=1e-5)
+  np.testing.assert_allclose(got.mean(), 0.483333, rtol=1e-5)
+  # The mean probability of tokens (0, 1, 0) ranks otherwise.
+  assert p[range(3), [0, 1, 0]].mean() == pytest.approx(0.666667, abs=1e-6)
+  order = [2, 0, 1]
+  np.testing.assert_allclose(gap(np.float32(np.log(p[:, order]))), got, 1e-5)
+
+
+def test_the_gap_of_extreme_distributions():
+  z = np.zeros((4, 6), np.float32)  # uniform
+  z[1, 3] = 1e4  # one-hot
+  z[2, :2] = 50.0  # two equal ones
+  z[3, 4] = -1e4
+  np.testing.assert_allclose(both(z)[1], [0, 1, 0, 0], atol=1e-6)
+  assert both(np.float32([[2.0]]))[1] == 1  # one token

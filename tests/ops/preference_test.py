@@ -215,6 +215,14 @@ def test_bad_options_are_refused_when_looked_up(spec, says):
     registry.get('preference', spec)
 
 
+@pytest.mark.parametrize(
+  'spec', ['all(margin=-1)', 'all(cap=-1)', 'best_worst(margin=-0.1)']
+)
+def test_bad_selections_are_refused(spec):
+  with pytest.raises(ValueError, match='must be 0 or more'):
+    registry.get('pairs', spec)
+
+
 # --- groups ---------------------------------------------------------------
 
 
@@ -229,6 +237,50 @@ def test_pairs_are_of_members_with_unequal_ranks():
   want = np.zeros((4, 4), bool)
   want[0, 1] = want[2, 1] = True
   np.testing.assert_array_equal(got, want)
+
+
+@functools.cache
+def selection(spec, jit):
+  fn = registry.get('pairs', spec)
+  return jax.jit(fn) if jit else fn
+
+
+def chosen(spec, rank, valid=None, jit=True):
+  """The pairs (i, j) that a function of kind 'pairs' makes."""
+  valid = np.ones(len(rank), bool) if valid is None else np.array(valid, bool)
+  out = selection(spec, jit)(np.float32(rank), valid)
+  return [tuple(x) for x in np.argwhere(out).tolist()]
+
+
+@JIT
+def test_which_pairs_of_a_group(jit):
+  run = functools.partial(chosen, jit=jit)
+  rank = [2.0, 1.0, 1.0, 0.0]
+  assert run('all', rank) == [(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)]
+  assert run('all(margin=1.5)', rank) == [(0, 3)]
+  assert run('all(margin=3)', rank) == []
+  # Equal differences in the order of the members.
+  assert run('all(cap=3)', rank) == [(0, 1), (0, 2), (0, 3)]
+  assert run('all(cap=99)', rank) == run('all', rank)
+  assert run('best_worst', rank) == [(0, 3)] == run('all(cap=1)', rank)
+  assert run('best_worst(margin=2.1)', rank) == []
+  assert run('best_worst', [1.0, 1.0]) == run('best_worst', [1.0]) == []
+  # Members that are not valid never matter, whatever stands there.
+  rank = [np.inf, 1.0, np.nan, 0.0]
+  assert run('best_worst', rank, [0, 1, 0, 1]) == [(1, 3)]
+  assert run('all(cap=2)', rank, [0, 0, 0, 1]) == []
+  # A difference that is the margin but for rounding is large enough.
+  assert run('all(margin=0.2)', np.float32([0.5, 0.3]) - 7) == [(0, 1)]
+
+
+def test_pairs_do_not_depend_on_a_shift_of_the_ranks():
+  """So that scores of a file and advantages of a step make the same pairs."""
+  rng = np.random.default_rng(3)
+  for _ in range(20):
+    score = rng.integers(0, 8, 8) / 8  # its mean is exact
+    centred = score - score.mean()
+    for spec in ('all', 'all(margin=0.25, cap=4)', 'best_worst'):
+      assert chosen(spec, score) == chosen(spec, centred)
 
 
 @pytest.mark.parametrize('spec', SPECS)
@@ -291,3 +343,41 @@ def test_a_group_without_a_pair_has_no_gradient():
 def test_a_missing_reference_is_an_error():
   with pytest.raises(ValueError, match='compute logp_ref, or take simpo'):
     group('dpo', [-3.0, -5.0], None, [2, 9], [1, -1], [1, 1])
+
+
+@jax.jit
+def toy(start, gap):
+  """Logits f32[P,K] of K candidates after DPO on their pairs by the gaps."""
+  fn = registry.get('preference', 'dpo(beta=0.2)')
+  ref, valid = jax.nn.log_softmax(start), jnp.ones(start.shape, bool)
+  of_group = jax.vmap(functools.partial(preference.of_group, fn))
+
+  def loss(logits):
+    logp = jax.nn.log_softmax(logits)
+    parts, _ = of_group(logp, ref, jnp.ones(start.shape), gap, valid)
+    return parts.num.sum() / parts.den.sum()
+
+  step = lambda x, _: (x - 20.0 * jax.grad(loss)(x), None)
+  return jax.lax.scan(step, start, length=200)[0]
+
+
+def greedy_accuracy_after(right, gap):
+  """(before, after); at first each policy prefers its first candidate."""
+  start = np.zeros(right.shape, np.float32)
+  start[:, 0] = 0.5
+  after = np.asarray(toy(start, np.float32(gap))).argmax(-1)[:, None]
+  return right[:, 0].mean(), np.take_along_axis(right, after, 1).mean()
+
+
+def test_confidence_teaches_what_it_goes_with_and_nothing_else():
+  """Where the sure answers are wrong, the same code unlearns the right ones."""
+  rng = np.random.default_rng(0)
+  right = rng.permuted(np.tile([1.0, 0.0, 0.0, 0.0], (40, 1)), axis=1)
+  noise = 0.3 * rng.random(right.shape)
+  before, after = greedy_accuracy_after(right, 0.5 + 0.4 * right - noise)
+  assert (before, after) == (right[:, 0].mean(), 1.0)
+  flipped = greedy_accuracy_after(right, 0.5 - 0.4 * right + noise)
+  assert flipped == (before, 0.0)
+  # Without a correlation the sure answers win, whatever they are.
+  lucky = (right.argmax(-1) == noise.argmax(-1)).mean()
+  assert greedy_accuracy_after(right, noise) == (before, lucky)

@@ -30,6 +30,7 @@ def test_signals_of_rows_by_hand():
     logp=np.log(p),
     entropy=np.array([[9.0, 1, 2, 3, 4]]),
     certainty=np.array([[9.0, 5, 5, 5, 1]]),
+    gap=np.array([[9.0, 0.8, 0.6, 0.25, 0.5]]),
   )
   sampled = types.SimpleNamespace(tokens=ids, length=np.array([4]))
   (got,) = certainty_signals.attach(
@@ -38,4 +39,5 @@ def test_signals_of_rows_by_hand():
   assert got.signals.entropy == 2.5
   assert got.signals.self_certainty == 4
   assert got.signals.answer_probability == pytest.approx((0.5 + 0.25) / 2)
+  assert got.signals.answer_gap == pytest.approx((0.25 + 0.5) / 2)
   assert certainty_signals.answer_tokens('so', ids[0, :1], decode) is None

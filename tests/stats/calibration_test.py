@@ -60,6 +60,12 @@ def test_one_bin_compares_the_means():
   assert got.ece == pytest.approx(abs(np.mean(Q) - np.mean(C)))
 
 
+def test_the_error_depends_on_the_bins():
+  q, c = (0.95, 0.85, 0.85, 0.65, 0.55, 0.35), (1, 1, 0, 1, 0, 0)
+  assert calibration(q, c, bins=10).ece == pytest.approx(1 / 3)
+  assert calibration(q, c, bins=2).ece == pytest.approx(0.2)
+
+
 def test_where_nothing_is_defined():
   assert np.isnan(calibration([], [], bins=10)).all()
   got = calibration([0.2, 0.9], [1, 1], bins=10)

@@ -1,0 +1,87 @@
+r"""Does training on the confidence in answers beat decoding with it?
+
+  bash configs/studies/rlsf/run.sh
+
+After van Niekerk et al. (2025, arXiv:2507.21931): branches of a prompt, by the
+k most likely first tokens, are ranked by the gap of the two largest
+probabilities at the tokens of their answers, and the policy learns from these
+preferences; nobody says which answer is right. ARG `arm` is
+
+  dpo         pairs of k branches of the base model, from a file that run.sh
+              makes, with the paper's beta and label smoothing
+  online_dpo  the same loss on k branches of the policy as it is at each step
+  gap         GRPO on samples, the gap as the reward
+  outcome     GRPO on samples, with gold answers
+  none        no training
+
+Each run is evaluated on branches: eval/cot_decoding@1 is greedy decoding,
+eval/cot_decoding@K decoding by confidence, the baseline that needs no training,
+eval/cot_decoding_ece@K the calibration error of the gaps that it goes by.
+
+ARG `base` is what the confident answers of the base model are (see
+configs/base_models/substrate.py). In both it writes the answer at once in three
+of five samples and is unsure of it. The others are, in `aligned`, scratchpads,
+sure and mostly right; in `opposed`, a decoy, sure and mostly wrong, while the
+unsure answer is mostly right: there the method must hurt. A question has two
+first tokens that the base model knows, so k is 2; further ones force it into
+what it never saw, where it is sure of wrong answers: k=10 is the paper's.
+"""
+
+from configs import common
+from configs.base_models import substrate
+from rlvr_jax import registry
+
+BASES = {
+  'aligned': 'scratchpad=0.4,direct=0.6,direct_reliability=0.4',
+  'opposed': 'decoy=0.4,direct=0.6,direct_reliability=0.7',
+}
+ARMS = ('dpo', 'online_dpo', 'gap', 'outcome', 'none')
+DPO = 'dpo(beta=0.2, label_smoothing=0.01)'
+
+
+def get_config(arg: str = ''):
+  arg = common.parse_arg(
+    arg, scale=tuple(SCALES), arm=ARMS, base=tuple(BASES), k=2
+  )
+  c = SCALES[arg['scale']](BASES[arg['base']])
+  c.eval.branch = True
+  c.eval.samples = 10
+  if arg['arm'] == 'dpo':
+    c.method = 'preference'
+    c.algo.preference = DPO
+    c.env = registry.spec(
+      'pairs',
+      path=f'runs/rlsf/pairs_{arg["base"]}_{arg["k"]}.jsonl',
+      test_env=registry.Spec(c.env),
+    )
+    c.train_batch_size = 64  # a pair of each of 512 prompts: 5 epochs
+    c.num_generations = 2
+  elif arg['arm'] == 'online_dpo':
+    c.algo.preference = DPO
+    c.sampling.branch = True
+    c.num_generations = arg['k']
+    c.reward_funcs = ('answer_gap',)
+  elif arg['arm'] == 'gap':
+    c.reward_funcs = ('answer_gap(missing=0.0)',)
+  elif arg['arm'] == 'none':
+    c.total_steps = c.save_every = 1
+    c.optimizer.learning_rate = 0.0
+  return c
+
+
+def sweep(add):
+  arms = ('dpo', 'dpo,k=10', 'online_dpo', 'gap', 'outcome', 'none')
+  for base in BASES:
+    for arm in arms:
+      for seed in range(5):
+        add(arg=f'base={base},arm={arm}', seed=seed)
+
+
+def tiny(base):
+  c = substrate.tiny(base)
+  c.eval.num_tasks = 128
+  c.save_every = 10
+  return c
+
+
+SCALES = {'tiny': tiny}
