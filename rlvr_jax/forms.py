@@ -17,6 +17,7 @@ FORMS = {
   'preference': ('chosen', 'rejected', 'ref_chosen', 'ref_rejected'),
   'reward': ('tasks', 'transcripts'),
   'env': (),
+  'judge': (),
   'model': (),
   'task_sampling': (),
 }

@@ -10,8 +10,7 @@ quotes (True, False and None stay themselves).
 Values are held against the parameters' annotations: bool (`true` and `false`
 are read too), int, float (a whole number will do), str, None (`none`), tuples
 of these, and unions. Another type is refused when the function is looked up,
-and so are NaN, infinities and numbers that float32 has no room for. What else
-an option may be, the function says.
+and so are NaN, infinities and numbers that float32 has no room for.
 
 A parameter annotated `Spec` takes the spec of another function of the same
 kind, as in `inverse(format(boxed))`, and a function with `*rewards: Spec`
@@ -55,6 +54,7 @@ _MODULES = {
     'arithmetic countdown gsm8k jsonl pairs gym strategies guessing chain '
     'steps stack_programs',
   ),
+  'judge': _modules('verifiers', 'judge_formats'),
   'model': _modules('models', 'model_config presets'),
   'task_sampling': _modules('rollouts', 'task_sampling'),
 }
