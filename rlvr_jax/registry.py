@@ -52,7 +52,7 @@ _MODULES = {
   'env': _modules(
     'envs',
     'arithmetic countdown gsm8k jsonl pairs gym strategies guessing chain '
-    'steps stack_programs',
+    'steps stack_programs comparisons judgment_tasks',
   ),
   'judge': _modules('verifiers', 'judge_formats'),
   'model': _modules('models', 'model_config presets'),

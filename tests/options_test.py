@@ -47,6 +47,7 @@ BESIDE = {
   ('env', 'jsonl'): "'rows.jsonl'",
   ('env', 'pairs'): "'pairs.jsonl'",
   ('env', 'reasoning_gym'): 'chain_sum',
+  ('env', 'judgments'): 'comparisons()',
 }
 KEYS = {
   'estimator': 'estimate',

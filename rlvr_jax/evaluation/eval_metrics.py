@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from rlvr_jax import enums
-from rlvr_jax.evaluation import sample_store
+from rlvr_jax.evaluation import judge_metrics, sample_store
 from rlvr_jax.stats import calibration, intervals, passk, voting
 
 _pass_at_k = jax.jit(passk.pass_at_k, static_argnums=2)
@@ -42,7 +42,7 @@ def statistics(
   tokens = table.tokens.sum(-1)
   surprisal = table.surprisal.sum(-1)
   stated, q_names, of_statements = _statements(table)
-  ratios = _strategies(table) | _dialogues(table)
+  ratios = _strategies(table) | _dialogues(table) | judge_metrics.ratios(table)
   names = [*linear, 'sampled_entropy', *ratios, *q_names]
 
   def of_weights(w):
@@ -84,24 +84,39 @@ def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
   - Dialogues: won_within@k, share of dialogues won in at most k turns; turns
     per dialogue, turns_to_success of the won ones; invalid and repeated, as
     shares of turns.
+  - Judgments of pairs: judge/vote@k, judge/consistency and more, see
+    `judge_metrics`; intervals resample pairs, each with both its orders.
   - confidence_stated: share of samples that state a confidence; over these,
     mean_confidence and the fields of `calibration.Calibration` (ten bins).
   """
   names, of_weights = statistics(table)
   tasks, count = table.verdict.shape
   values = of_weights(np.ones(tasks))
+  cluster = judge_metrics.clusters(table)
+  size = int(cluster.max()) + 1
+
+  def of_clusters(w):
+    each = w[cluster]
+    return of_weights(each * (tasks / each.sum()) if size < tasks else each)
+
   low, high = intervals.percentiles(
-    intervals.draws(of_weights, tasks, seed=seed)
+    intervals.draws(of_clusters, size, seed=seed)
   )
   rates = {'confidence_stated', *names[: names.index('mean_length')]}
   rates |= {'clipped_ratio', 'unverifiable', 'fallback', 'timeout'}
+  rates |= {n for n in names if n.startswith('judge/')}
+  trials = {
+    name: min(size, int(denominator.sum()))
+    for name, (_, denominator) in judge_metrics.ratios(table).items()
+  }
   out = {}
   for i, name in enumerate(names):
     ends = low[i], high[i]
     # If all problems agree, every resample does: the bootstrap would give an
     # interval of width 0.
     if name in rates and (count == 1 or values[i] in (0, 1)):
-      ends = intervals.wilson(round(values[i] * tasks), tasks)
+      n = trials.get(name, size)
+      ends = intervals.wilson(round(np.nan_to_num(values[i]) * n), n)
     # An undefined metric has no interval either.
     ends = [np.nan if np.isnan(values[i]) else float(x) for x in ends]
     out[f'eval/{name}'] = float(values[i])
@@ -111,7 +126,11 @@ def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
 
 
 def possible(
-  count: int, *, turns: int = 0, strategies: bool = False
+  count: int,
+  *,
+  turns: int = 0,
+  strategies: bool = False,
+  judgments: bool = False,
 ) -> list[str]:
   """Names that `summary` can return for `count` samples of a task, in order.
 
@@ -121,6 +140,7 @@ def possible(
   Args:
     turns: largest number in a dialogue; 0 for single-turn tasks.
     strategies: whether the tasks have them.
+    judgments: whether the tasks are judgments of pairs.
   """
   m = len(sample_store.STRATEGIES)
   full = lambda value: np.full((m, count), value)
@@ -137,6 +157,9 @@ def possible(
     repeated=full(0),
     fallback=full(False),
     timed_out=full(False),
+    judged=sample_store.Judged(full(0), np.arange(m) % 2, np.arange(m) // 2)
+    if judgments
+    else None,
   )
   names, _ = statistics(table)
   names += [f'won_within@{k}' for k in range(1, turns + 1)]
@@ -195,6 +218,7 @@ def _per_problem(table):
     out |= {f'pass@{k}': x for k, x in zip(ks, columns, strict=True)}
     if not table.turns.any():
       out |= _votes(table, [k for k in ks if k > 2])
+  out |= judge_metrics.per_problem(table, powers(count))
   for k in powers(int(table.turns.max())) if table.turns.any() else ():
     out[f'won_within@{k}'] = (table.right & (table.turns <= k)).mean(-1)
   shares = {

@@ -297,6 +297,7 @@ def check_keep_best(
     if is_dialogue
     else 0,
     strategies=any('strategy' in task.data for task in eval_tasks),
+    judgments=any(task.verifier == 'judgment' for task in eval_tasks),
   )
   name = c.keep_best.removeprefix('-')
   if name not in known:

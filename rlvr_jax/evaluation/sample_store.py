@@ -23,12 +23,20 @@ from rlvr_jax import digests, enums
 from rlvr_jax.envs import strategies, strategy_form
 from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
-from rlvr_jax.verifiers import answer, confidence
+from rlvr_jax.verifiers import answer, confidence, judgments
 
 STRATEGIES = (*strategies.NAMES, 'none')
 LONGEST = 80  # characters of an answer; a longer one is stored as a digest
 
 _log = logging.getLogger(__name__)
+
+
+class Judged(NamedTuple):
+  """Samples of M judgments of two responses."""
+
+  place: np.ndarray  # i8[M,N], the place that is preferred; -1: no verdict
+  better: np.ndarray  # i8[M], the place of the better response
+  pair: np.ndarray  # i32[M], equal for both orders of a pair
 
 
 class Table(NamedTuple):
@@ -48,6 +56,7 @@ class Table(NamedTuple):
   repeated: np.ndarray  # i16, turns that repeat a question
   fallback: np.ndarray  # bool, nothing marked the answer that was verified
   timed_out: np.ndarray  # bool, verification ran out of time
+  judged: Judged | None = None  # if all tasks are judgments
 
   @property
   def right(self) -> np.ndarray:
@@ -63,8 +72,12 @@ def item(j: int, tasks: int) -> tuple[int, int]:
 def record(task: Task, t: base.Transcript, surprisal: float) -> dict[str, Any]:
   """The stored fields of one sample of a task."""
   # Dialogues have no answers to vote on: each last message is its own.
-  text = None
-  if not t.kinds:
+  text, judged = None, {}
+  if task.verifier == 'judgment':
+    place = judgments.preferred(task, t.completion)
+    text = None if place is None else judgments.LETTERS[place]
+    judged = {'judged': [task.data['pair'], task.data['better'], place]}
+  elif not t.kinds:
     text = answer.canonical(t.completion, truncated=t.cut, rules=t.rules)
   if text is not None and len(text) > LONGEST:
     text = (
@@ -83,6 +96,7 @@ def record(task: Task, t: base.Transcript, surprisal: float) -> dict[str, Any]:
     if 'strategy' in task.data
     else None,
     'kinds': list(t.kinds),
+    **judged,
   }
 
 
@@ -110,6 +124,7 @@ class Samples:
       timed_out=full(False, bool),
     )
     self._answers = [{} for _ in ids]
+    self._pairs: dict[str, int] = {}
 
   def add(self, records: Sequence[Mapping]) -> None:
     """Adds the next samples, in order; they are written when this returns."""
@@ -159,7 +174,24 @@ class Samples:
     t.turns[at] = len(r['kinds'])
     for kind in ('invalid', 'repeated'):
       getattr(t, kind)[at] = r['kinds'].count(kind)
+    if 'judged' in r:
+      self._fill_judged(task, round_, *r['judged'])
     self.done += 1
+
+  def _fill_judged(self, task, round_, pair, better, place):
+    if self.table.judged is None:
+      tasks, count = self.table.verdict.shape
+      judged = Judged(
+        np.full((tasks, count), -1, np.int8),
+        np.zeros(tasks, np.int8),
+        # A task without judgments is a pair of its own.
+        -1 - np.arange(tasks, dtype=np.int32),
+      )
+      self.table = self.table._replace(judged=judged)
+    judged = self.table.judged
+    judged.place[task, round_] = -1 if place is None else place
+    judged.better[task] = better
+    judged.pair[task] = self._pairs.setdefault(pair, len(self._pairs))
 
 
 def path_of(
@@ -280,9 +312,14 @@ def _fits(r, store, j):
       and isinstance(float(r['surprisal']), float)
       and r['strategy'] in (None, *STRATEGIES)
       and isinstance(r['kinds'], list)
+      and _is_judged(*r.get('judged', ('', 0, None)))
     )
   except (KeyError, TypeError, ValueError):
     return False
+
+
+def _is_judged(pair, better, place):
+  return isinstance(pair, str) and better in (0, 1) and place in (0, 1, None)
 
 
 def _object(line):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlvr_jax import enums, types
-from rlvr_jax.envs import strategy_form
+from rlvr_jax.envs import judgment_tasks, strategy_form
 from rlvr_jax.rewards import base
 from rlvr_jax.tasks import Task
 
@@ -59,11 +59,10 @@ def metrics(
   mean = lambda x: float(np.mean(x)) if len(x) else float('nan')
   names = sorted({name for r in results for name in r.parts})
   verdicts = np.array([t.verdict for t in transcripts])
-  usage = strategy_form.usage(
-    [c.tasks[p] for c, p, _ in rows],
-    [t.completion for t in transcripts],
-    verdicts == enums.Verdict.CORRECT,
-  )
+  tasks = [c.tasks[p] for c, p, _ in rows]
+  texts = [t.completion for t in transcripts]
+  usage = strategy_form.usage(tasks, texts, verdicts == enums.Verdict.CORRECT)
+  usage |= judgment_tasks.usage(tasks, texts)
   return {
     'reward': mean(value[~refused]),
     'reward_std': mean(stds),

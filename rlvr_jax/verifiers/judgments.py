@@ -8,11 +8,13 @@ removes quotations. A judge's completion may be anything of any length: parsers
 run in linear time, and what is not exactly a verdict is unreadable.
 """
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rlvr_jax import registry
+from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
 
 Messages = list[dict[str, str]]
@@ -78,6 +80,18 @@ class Judge(NamedTuple):
   def read(self, completion: str, n: int) -> Judgment | None:
     """The judgment of n responses; None for an unreadable completion."""
     return self.parse(completion, n)
+
+
+@functools.lru_cache(64)
+def format_of(spec: str) -> Judge:
+  """The judge that a task's data['judge'] names."""
+  return registry.get('judge', spec)()
+
+
+def preferred(task: Task, completion: str) -> int | None:
+  """The place of two that a completion prefers; None: unreadable, or a tie."""
+  judgment = format_of(task.data['judge']).read(completion, 2)
+  return None if judgment is None else judgment.winner
 
 
 @registry.trial('judge')
