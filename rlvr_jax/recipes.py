@@ -36,7 +36,7 @@ def ensure(c) -> None:
     RuntimeError: one of them failed; says how to see why.
     ValueError: the directory holds a run of another config.
   """
-  names = (c.model.name, c.teacher.name, c.dialogue.oracle)
+  names = (c.model.name, c.teacher.name, c.dialogue.oracle, c.judge.name)
   for spec in dict.fromkeys(names):
     folder = load.recipe(spec)
     if folder is not None:

@@ -47,7 +47,7 @@ _MODULES = {
   'reward': _modules(
     'rewards',
     'base answer_format spurious calibrated completion_length certainty '
-    'dialogue_turns similarity',
+    'dialogue_turns similarity judged',
   ),
   'env': _modules(
     'envs',

@@ -30,8 +30,8 @@ def judgments(
   Training a judge is training on these tasks: method='rl' with the reward
   `outcome(wrong=-1.0)`, +1 for the right verdict and -1 for a wrong or an
   unreadable one; a judge may need a large KL (`algo.kl`, `algo.beta`).
-  method='sft' imitates `traces`, method='rejection' the right judgments of a
-  teacher or of the policy itself.
+  method='sft' imitates `traces`, or without them the bare verdict;
+  method='rejection' the right judgments of a teacher or of the policy itself.
 
   A judge that always prefers one place is right as often as the better response
   stands there: the side is random for each pair. Test tasks come in twos, both
@@ -49,8 +49,8 @@ def judgments(
       that would often be wrong. Their traces may skip the reasoning.
     traces: a file with judgments of train tasks, one JSON object a line with
       'id' and 'completion', such as the rollouts.jsonl of a run on the same
-      `pairs`, `format`, `sides` and `seed`. A task's first right one becomes
-      data['solution'], and tasks without one are left out.
+      `pairs`, `format`, `sides` and `seed`. A task's first right one is its
+      data['solution'] then, and tasks without one are left out.
     drop_easy: with traces: tasks with several traces that are all right are
       left out (rejective fine-tuning of SPCT, which drops what is too easy).
     seed: of the sides.
@@ -136,6 +136,7 @@ def task_of(
   """The task to judge `responses`, in the order shown, to pair's question."""
   messages = judge.prompt(pair.question, responses, hint)
   data = {'judge': format, 'better': better, 'pair': pair.id}
+  data['solution'] = judge.verdict(better, len(responses))
   if len(messages) > 1:
     data['messages'] = messages
   question = '\n'.join(m['content'] for m in messages)

@@ -23,6 +23,7 @@ from rlvr_jax.rollouts import (
   episode_scores,
   groups,
   imitation,
+  model_judge,
   single_turn,
 )
 from rlvr_jax.rollouts.task_stream import Place, TaskStream
@@ -51,6 +52,7 @@ class Collection(NamedTuple):
       max_resample_batches.
     metrics: means over everything that was sampled.
     place: in the stream of tasks, after those of this step.
+    judgments: rollout and score of the policy's judgments, if they are trained.
   """
 
   rollout: types.Rollout
@@ -58,6 +60,7 @@ class Collection(NamedTuple):
   parts: list[groups.Collected]
   metrics: dict[str, float]
   place: Place
+  judgments: tuple[types.Rollout, types.Score] | None = None
 
 
 class Collector(NamedTuple):
@@ -72,6 +75,7 @@ class Collector(NamedTuple):
     initial: the policy before training, for dialogue.belief='initial'.
     forward: (parameters, batch) -> Outputs, for rewards that read the
       policy's own probabilities.
+    judge: of the completions, if a reward reads what it says.
   """
 
   config: Any
@@ -84,6 +88,7 @@ class Collector(NamedTuple):
   oracle: episode.Oracle
   initial: FrozenModel | None
   forward: Callable[[Any, types.Batch], token_logprobs.Outputs]
+  judge: model_judge.ModelJudge | None = None
 
   def __call__(
     self,
@@ -125,7 +130,7 @@ class Collector(NamedTuple):
     if c.max_resample_batches:
       metrics['resample_batches'] = len(parts) - 1
       rollout, score = dynamic_sampling.select(parts, keep, c.train_batch_size)
-    return Collection(rollout, score, parts, metrics, after)
+    return Collection(rollout, score, parts, metrics, after, parts[0].judgments)
 
   def collect(
     self,
@@ -178,6 +183,9 @@ class Collector(NamedTuple):
     def greedy(prompt, length):
       return sample(prompt, length, self.sampling._replace(temperature=0.0), 1)
 
+    def judge(row_tasks, transcripts):
+      return self.judge(row_tasks, transcripts, c.num_generations, key, policy)
+
     def policy_outputs(rollout):
       unweighted = np.zeros(rollout.tokens.shape, np.float32)
       batch = sharding.to_mesh(types.flatten(rollout, unweighted))
@@ -197,6 +205,7 @@ class Collector(NamedTuple):
       policy_outputs=policy_outputs
       if base.needs_signals(c.reward_funcs)
       else None,
+      judge=None if self.judge is None else judge,
       clock=clock,
     )
 

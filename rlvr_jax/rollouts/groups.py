@@ -1,6 +1,6 @@
 """Groups of scored rollouts, and the metrics of a step's rollouts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ class Collected(NamedTuple):
   Attributes:
     episodes: of dialogues, [P][G] of (Episode, rewards of its turns, beliefs
       f32[K+1] or None).
+    means: further metrics, as sums and counts.
+    judgments: rollouts of a judge that are trained too, and their scores.
     log_fields: [P][G], further fields of the log records: see `log_records`.
   """
 
@@ -27,6 +29,8 @@ class Collected(NamedTuple):
   results: list[list[base.RewardResult]]  # [P][G]
   episodes: list[list[tuple]] | None = None
   log_fields: list[list[dict]] | None = None
+  means: Mapping[str, tuple[float, float]] = {}
+  judgments: tuple[types.Rollout, types.Score] | None = None
 
 
 def metrics(
@@ -85,8 +89,18 @@ def metrics(
       [t.stop == enums.Stop.LENGTH for t in transcripts]
     ),
     **usage,
+    **_means(parts),
     **_signal(parts, informative),
   }
+
+
+def _means(parts: Sequence[Collected]) -> dict[str, float]:
+  """The further metrics of all parts; NaN for a mean over nothing."""
+  out = {}
+  for name in dict.fromkeys(name for c in parts for name in c.means):
+    total, count = np.sum([c.means.get(name, (0, 0)) for c in parts], 0)
+    out[name] = float(total / count) if count else float('nan')
+  return out
 
 
 def _signal(

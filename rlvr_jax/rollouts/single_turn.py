@@ -186,6 +186,7 @@ def collect(
   greedy: Callable | None = None,
   policy_outputs: Callable[[types.Rollout], token_logprobs.Outputs]
   | None = None,
+  judge: Callable | None = None,
   clock: Callable[[str], None] = lambda name: None,
 ) -> groups.Collected:
   """Samples `group` completions of each task and scores them.
@@ -199,6 +200,8 @@ def collect(
       `score.greedy`, 0 for a refused row.
     policy_outputs: the policy's outputs on a rollout's rows; given if a reward
       reads the policy's own probabilities.
+    judge: (tasks, transcripts) of all rows -> `model_judge.Looked`; given if a
+      reward reads what a judge says.
     clock: called with the name of each stage when it ends.
 
   Raises:
@@ -220,6 +223,11 @@ def collect(
       policy_outputs(rollout),
       tokenizer.decode,
     )
+  looked = None
+  if judge is not None:
+    looked = judge(row_tasks, transcripts)
+    transcripts = looked.transcripts
+    clock('judge')
   results = reward(row_tasks, transcripts)
   lists = lambda rows: [rows[i : i + group] for i in range(0, len(rows), group)]
   transcripts, results = lists(transcripts), lists(results)
@@ -232,6 +240,14 @@ def collect(
     rollout_score = rollout_score.replace(greedy=baseline)
   types.check_rollout(rollout, rollout_score)
   clock('reward')
-  return groups.Collected(
+  out = groups.Collected(
     list(tasks), rollout, rollout_score, transcripts, results
+  )
+  if looked is None:
+    return out
+  return out._replace(
+    means=looked.means,
+    judgments=None
+    if looked.rollout is None
+    else (looked.rollout, looked.score),
   )

@@ -103,7 +103,8 @@ def rrm() -> Judge:
     text = _RRM.format(*responses, question=question, hint=hint).rstrip()
     return [{'role': 'user', 'content': text}]
 
-  return Judge(2, 2, build, judgments.boxed_assistant)
+  verdict = lambda place, n: f'\\boxed{{Assistant {place + 1}}}'
+  return Judge(2, 2, build, judgments.boxed_assistant, verdict)
 
 
 _PARSERS = {
@@ -137,7 +138,8 @@ def rm_r1(*, parser: str = 'training') -> Judge:
       {'role': 'user', 'content': text},
     ]
 
-  return Judge(2, 2, build, _PARSERS[parser])
+  verdict = lambda place, n: f'<answer>[[{LETTERS[place]}]]</answer>'
+  return Judge(2, 2, build, _PARSERS[parser], verdict)
 
 
 @registry.register('judge')
@@ -168,7 +170,12 @@ def grm(*, binary: bool = False) -> Judge:
     return [{'role': 'user', 'content': text}]
 
   parse = functools.partial(judgments.boxed_scores, low=low, high=high)
-  return Judge(1, MOST, build, parse)
+
+  def verdict(place, n):
+    scores = ', '.join(str(high if i == place else low) for i in range(n))
+    return f'Scores: \\boxed{{{scores}}}'
+
+  return Judge(1, MOST, build, parse, verdict)
 
 
 @registry.register('judge')
@@ -185,4 +192,5 @@ def letter() -> Judge:
     text = '\n'.join(filter(None, (question, f'A: {a}', f'B: {b}', hint)))
     return [{'role': 'user', 'content': text}]
 
-  return Judge(2, 2, build, judgments.lone_letter)
+  verdict = lambda place, n: LETTERS[place]
+  return Judge(2, 2, build, judgments.lone_letter, verdict)

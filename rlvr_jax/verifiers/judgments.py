@@ -43,12 +43,15 @@ class Judge(NamedTuple):
     build: see `prompt`.
     parse: (completion, number of responses shown) -> Judgment, or None for an
       unreadable one.
+    verdict: (place, number of responses) -> the shortest text that `parse`
+      reads as a preference for that place.
   """
 
   fewest: int
   most: int
   build: Callable[[str, Sequence[str], str], Messages]
   parse: Callable[[str, int], Judgment | None]
+  verdict: Callable[[int, int], str]
 
   def prompt(
     self, question: str, responses: Sequence[str], best: int | None = None
@@ -100,7 +103,7 @@ def _trial(make: Callable[[], Judge]) -> None:
   if not isinstance(made, Judge):
     raise ValueError(
       f'it returned {registry.show(made)}: a judge is a '
-      'verifiers.judgments.Judge(fewest, most, build, parse).'
+      'verifiers.judgments.Judge(fewest, most, build, parse, verdict).'
     )
 
 

@@ -200,6 +200,14 @@ def test_prompts_show_everything_in_order_and_hints(name):
     judge.prompt('Why?', ['x', 'y'], best=2)
 
 
+@pytest.mark.parametrize('name', ALL)
+def test_the_shortest_verdict_is_read(name):
+  judge = ALL[name]
+  for n in range(judge.fewest, min(judge.most, 4) + 1):
+    for place in range(n):
+      assert judge.read(judge.verdict(place, n), n).winner == place
+
+
 def test_bad_options():
   with pytest.raises(ValueError, match='training, evaluation'):
     registry.get('judge', 'rm_r1(parser=both)')
