@@ -162,7 +162,7 @@ RULES = {
   'judge.temperature': real(0.01, 100),
   'judge.batch_size': ROWS,
   'judge.weight': real(0, 1000),
-  'judge.control': choice('', 'first', 'flipped'),
+  'judge.control': SPEC_OR_NONE,
   'algo.credit': SPEC,
   'algo.turn_statistics': choice('living', 'padded'),
   'algo.estimate': SPEC,

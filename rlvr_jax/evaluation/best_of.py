@@ -95,7 +95,9 @@ def _judge(judge, tasks, said, key, policy) -> list[dict[str, float]]:
     ]
   questions = [t.question for t in tasks]
   answers = [[model_judge.response(t) for t in row] for row in said]
-  compared = judge.compare(questions, answers, judge.asks(key, policy))
+  compared = judge.compare(
+    questions, answers, right.astype(int), judge.asks(key, policy)
+  )
   return [
     selected(r, wins, ks, np.random.default_rng([i, n]))
     for i, (r, wins) in enumerate(zip(right, compared.wins))

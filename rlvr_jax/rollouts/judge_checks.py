@@ -7,6 +7,7 @@ from rlvr_jax import registry
 from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.ops import estimators
 from rlvr_jax.rewards import judged
+from rlvr_jax.rollouts import judge_controls as controls
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import judgments
 
@@ -24,6 +25,7 @@ def check_config(
     if not holds:
       rules.append(text)
 
+  control = controls.of(j.control)
   if settings is None:
     rule(
       not j.name,
@@ -51,7 +53,17 @@ def check_config(
       f'algo.estimate={registry.show(c.algo.estimate)}: nothing compares the '
       'greedy completion. Take another estimator',
     )
+    rule(
+      settings.compare != 'pointwise' or not j.control,
+      f'judge.control={registry.show(j.control)} is of verdicts on two answers: '
+      'set it to "" with compare=pointwise',
+    )
   if j.weight:
+    rule(
+      not isinstance(control, controls.Noisy),
+      f'judge.control={registry.show(j.control)} asks no model, so judge.weight='
+      f'{j.weight} has no judgments to train: set one of them to none',
+    )
     rule(
       j.name == 'policy' and settings and settings.compare == 'pairwise',
       f'judge.weight={j.weight} trains judgments: of judge.name=policy, by '

@@ -10,38 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax import enums, types
-from rlvr_jax.io import frozen_model
 from rlvr_jax.io.frozen_model import FrozenModel
-from rlvr_jax.models import sampler, sharding
 from rlvr_jax.ops import pairwise
 from rlvr_jax.random_streams import Stream
 from rlvr_jax.rewards import base, judged
-from rlvr_jax.rollouts import single_turn
+from rlvr_jax.rollouts import judge_asking as asking
+from rlvr_jax.rollouts import judge_controls as controls
 from rlvr_jax.tasks import Task, uniform
-from rlvr_jax.verifiers import judgments
 from rlvr_jax.verifiers.extraction import extract
 
 Verdict = enums.Verdict
 Means = Mapping[str, tuple[float, float]]  # {metric: (sum, count)}
-
-
-class Asked(NamedTuple):
-  """N prompts of a judge, and K samples of each.
-
-  Attributes:
-    read: [N][K] judgments, None for unreadable ones.
-    prompt, length: i32[N,S], i32[N]; length 0: too long, and not asked.
-    sampled: host arrays, N*K rows.
-  """
-
-  read: list[list[judgments.Judgment | None]]
-  prompt: np.ndarray
-  length: np.ndarray
-  sampled: sampler.Sampled
 
 
 class Looked(NamedTuple):
@@ -71,7 +53,7 @@ class Compared(NamedTuple):
     wins: i32[P,G,G,K], as `ops.pairwise.serl_rewards` takes them.
   """
 
-  asked: Asked
+  asked: asking.Asked
   places: np.ndarray
   pairs: list[tuple[int, int]]
   signed: np.ndarray
@@ -131,9 +113,15 @@ class ModelJudge(NamedTuple):
     self,
     questions: Sequence[str],
     answers: Sequence[Sequence[str]],
-    ask: Callable[..., Asked],
+    right: np.ndarray,
+    ask: Callable[..., asking.Asked],
   ) -> Compared:
-    """All pairs of the G answers to each of P questions, in both orders."""
+    """All pairs of the G answers to each of P questions, in both orders.
+
+    Args:
+      right: i[P,G], 1 for a right answer: for a control alone.
+      ask: from `asks`.
+    """
     g, half = len(answers[0]), self.settings.samples // 2
     pairs = list(itertools.combinations(range(g), 2))
     asked = ask(
@@ -145,7 +133,9 @@ class ModelJudge(NamedTuple):
       ],
       half,
     )
-    places = self._places(asked)
+    shown = np.array([x for pair in pairs for x in (pair, pair[::-1])])
+    gap = right[:, shown[:, 0]] - right[:, shown[:, 1]]
+    places = self._places(asked, gap.reshape(-1))
     signed = places.reshape(len(questions), len(pairs), 2, half)
     signed = signed * np.array([1, -1])[:, None]
     wins = np.zeros((len(questions), g, g, 2 * half), np.int32)
@@ -154,25 +144,32 @@ class ModelJudge(NamedTuple):
       wins[:, j, i] = -wins[:, i, j]
     return Compared(asked, places, pairs, signed, wins)
 
-  def asks(self, key: jax.Array, policy: FrozenModel) -> Callable[..., Asked]:
+  def asks(
+    self, key: jax.Array, policy: FrozenModel
+  ) -> Callable[..., asking.Asked]:
     """The `ask` of `compare`: by the model, with keys of `key` and place."""
     key = jax.random.fold_in(key, Stream.JUDGMENTS)
-    return functools.partial(self._ask, self.model or policy, key)
+    return functools.partial(
+      asking.ask, self.config, self.settings.format, self.model or policy, key
+    )
 
   def _pairwise(self, questions, answers, transcripts, ask) -> Looked:
     s = self.settings
-    asked, places, pairs, signed, wins = self.compare(questions, answers, ask)
+    right = _right(transcripts, len(questions))
+    asked, places, pairs, signed, wins = self.compare(
+      questions, answers, right, ask
+    )
     lengths = None
     if s.alpha:
       lengths = np.array([[len(x.split()) for x in row] for row in answers])
     actor, judge = _serl(wins, lengths, s.alpha)
     means = _means(places, asked.length)
-    means |= _against_verdicts(transcripts, pairs, signed)
+    means |= _against_verdicts(right, pairs, signed)
     out = _attach(transcripts, np.asarray(actor).reshape(-1))
     if not self.trains:
       return Looked(out, means)
     reward = np.stack([np.asarray(judge)[:, i, j] for i, j in pairs], 1)
-    rollout, score = _as_rollout(asked, reward.reshape(-1, s.samples))
+    rollout, score = asking.as_rollout(asked, reward.reshape(-1, s.samples))
     means['rewards/judgment'] = float(reward.sum()), float(reward.size)
     return Looked(out, means, rollout, score)
 
@@ -192,7 +189,16 @@ class ModelJudge(NamedTuple):
       ],
       half,
     )
-    places = self._places(asked)
+    right = _right(transcripts, len(questions))
+    gap = np.array(
+      [
+        x
+        for p, (r, rest) in enumerate(zip(references, others))
+        for o in rest
+        for x in (right[p, o] - right[p, r], right[p, r] - right[p, o])
+      ]
+    )
+    places = self._places(asked, gap)
     signed = places.reshape(-1, g - 1, 2, half) * np.array([1, -1])[:, None]
     values = np.zeros((len(questions), g), np.float32)
     kept = 0
@@ -220,85 +226,23 @@ class ModelJudge(NamedTuple):
     }
     return Looked(_attach(transcripts, values), means)
 
-  def _places(self, asked: Asked) -> np.ndarray:
-    """i32[N,K]: 1 if the first of two is preferred, -1 the second, 0 none."""
+  def _places(self, asked: asking.Asked, gap: np.ndarray) -> np.ndarray:
+    """i32[N,K]: 1 if the first of two is preferred, -1 the second, 0 none.
+
+    Args:
+      gap: i[N], 1 if the first is right and the second wrong, -1, or 0.
+    """
+    control = controls.of(self.config.control)
+    if isinstance(control, controls.Noisy):
+      return controls.verdicts(control, gap, len(asked.read[0]), asked.seed)
     sign = {0: 1, 1: -1, None: 0}
     rows = [
       [sign[None if j is None else j.winner] for j in row] for row in asked.read
     ]
     out = np.array(rows, np.int32)
-    if self.config.control == 'first':
+    if control == 'first':
       return np.abs(out)
-    return -out if self.config.control == 'flipped' else out
-
-  def _ask(
-    self,
-    model: FrozenModel,
-    key: jax.Array,
-    items: Sequence[tuple[str, list[str]]],
-    samples: int,
-  ) -> Asked:
-    """`samples` judgments of each (question, responses as shown)."""
-    c, tokenizer = self.config, model.tokenizer
-    judge = judgments.format_of(self.settings.format)
-    ids = [tokenizer.encode_messages(judge.prompt(*x)) for x in items]
-    width = c.max_prompt_length
-    prompt = np.zeros((len(ids), width), np.int32)
-    length = np.array([len(x) if len(x) <= width else 0 for x in ids], np.int32)
-    for i in np.flatnonzero(length):
-      prompt[i, : length[i]] = ids[i]
-    sampling = sampler.Sampling(
-      c.max_completion_length, tokenizer.end_ids, c.temperature
-    )
-    sampled = _sample(
-      model, prompt, length, key, sampling, samples, c.batch_size
-    )
-    read = []
-    for row in range(len(ids)):
-      texts = [
-        tokenizer.decode(sampled.tokens[b, : sampled.length[b]])
-        for b in range(row * samples, (row + 1) * samples)
-      ]
-      n = len(items[row][1])
-      read.append([judge.read(t, n) if length[row] else None for t in texts])
-    return Asked(read, prompt, length, sampled)
-
-
-def _sample(
-  model: FrozenModel,
-  prompt: np.ndarray,
-  length: np.ndarray,
-  key: jax.Array,
-  sampling: sampler.Sampling,
-  group: int,
-  batch_size: int,
-) -> sampler.Sampled:
-  """Host arrays of `group` rows for each prompt, in batches of one shape.
-
-  A prompt's key is that of its place: the size of a batch changes nothing.
-  """
-  n = len(prompt)
-  size = sharding.whole(batch_size, sharding.batch_shards_in_use())
-  parts = []
-  for start in range(0, n, size):
-    at = np.minimum(np.arange(start, start + size), n - 1)
-    out = frozen_model.sample(
-      model,
-      prompt[at],
-      np.maximum(length[at], 1),
-      _keys(key, at),
-      sampling,
-      group=group,
-    )
-    keep = min(size, n - start) * group
-    parts.append([x[:keep] for x in sharding.to_host(out)])
-  fields: list[Any] = [np.concatenate(x) for x in zip(*parts)]
-  return sampler.Sampled(*fields)
-
-
-@jax.jit
-def _keys(key: jax.Array, place: np.ndarray) -> jax.Array:
-  return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.asarray(place))
+    return -out if control == 'flipped' else out
 
 
 @functools.partial(jax.jit, static_argnames='alpha')
@@ -342,8 +286,14 @@ def _means(places: np.ndarray, length: np.ndarray) -> dict:
   }
 
 
+def _right(transcripts: Sequence[base.Transcript], prompts: int) -> np.ndarray:
+  """i[P,G]: 1 for a completion that the verifier calls right."""
+  right = [t.verdict == Verdict.CORRECT for t in transcripts]
+  return np.array(right, np.int32).reshape(prompts, -1)
+
+
 def _against_verdicts(
-  transcripts: Sequence[base.Transcript],
+  right: np.ndarray,
   pairs: Sequence[tuple[int, int]],
   signed: np.ndarray,
 ) -> dict:
@@ -353,43 +303,8 @@ def _against_verdicts(
   Args:
     signed: [P,pairs,2,K/2], 1 for the first response of a pair, -1, 0.
   """
-  right = np.array([t.verdict == Verdict.CORRECT for t in transcripts])
-  right = right.reshape(len(signed), -1).astype(int)
   first, second = (right[:, [x[side] for x in pairs]] for side in (0, 1))
   better = (first - second)[..., None, None]
   hits = (signed == better) & (better != 0)
   total = np.broadcast_to(better != 0, signed.shape)
   return {'judge/accuracy': (float(hits.sum()), float(total.sum()))}
-
-
-def _as_rollout(
-  asked: Asked, reward: np.ndarray
-) -> tuple[types.Rollout, types.Score]:
-  """The judgments of each pair as a group of K rows, both orders.
-
-  A prompt that was too long has no sampled token, and its turn did not take
-  place.
-
-  Args:
-    reward: f32[pairs,K].
-  """
-  pairs, k = reward.shape
-  rows = len(asked.sampled.length)
-  fits = np.repeat(asked.length > 0, rows // len(asked.length))
-  rollout = single_turn.to_rollout(
-    asked.prompt,
-    np.maximum(asked.length, 1),
-    asked.sampled._replace(length=asked.sampled.length * fits),
-    rows // len(asked.length),
-  )
-  grouped = lambda x: x.reshape(pairs, k, *x.shape[2:])
-  turns = fits.reshape(pairs, k, 1)
-  score = types.Score(
-    reward=np.where(turns, reward[..., None], 0).astype(np.float32),
-    turns=turns,
-    belief=None,
-    verdict=np.full((pairs, k), Verdict.UNVERIFIABLE, np.int32),
-  )
-  rollout = jax.tree.map(grouped, rollout)
-  types.check_rollout(rollout, score)
-  return rollout, score

@@ -13,7 +13,7 @@ from rlvr_jax.io import frozen_model
 from rlvr_jax.io import tokenizer as tokenizers
 from rlvr_jax.models import sampler, sharding
 from rlvr_jax.rewards import base, judged
-from rlvr_jax.rollouts import collector, model_judge
+from rlvr_jax.rollouts import collector, judge_controls, model_judge
 from rlvr_jax.tasks import Task
 
 BYTES = tokenizers.byte_level()
@@ -117,6 +117,43 @@ def test_controls(judge):
   flipped = look(judge(larger, control='flipped'))
   assert values(flipped) == pytest.approx([1, 0, 0.5])
   assert means(flipped)['judge/accuracy'] == 0
+
+
+def test_a_judge_whose_error_and_bias_are_set(judge):
+  """400 groups of a right and a wrong answer; bounds: 5 standard deviations."""
+
+  def nobody(text, sample):
+    raise AssertionError('a model was asked')
+
+  texts = rows('9', '3') * 400
+  for error, first in ((0.0, 0.0), (0.2, 0.0), (0.2, 0.5), (0.0, 1.0)):
+    control = f'noisy(error={error}, first={first})'
+    made = judge(nobody, 'judge(format=letter)', control=control)
+    looked = made(tasks(800), texts, 2, KEY, None)
+    # Right if the bias does not decide and it does not err, or by half of it.
+    want = (1 - first) * (1 - error) + first / 2
+    assert abs(means(looked)['judge/accuracy'] - want) < 5 * 0.5 / 800**0.5
+    assert abs(means(looked)['judge/first'] - (1 + first) / 2) < 0.09
+    again = made(tasks(800), texts, 2, KEY, None)
+    assert values(again) == values(looked)
+  exact = judge(nobody, control='noisy')
+  assert values(exact(tasks(4), rows('9', '3', '3', '9'), 2, KEY, None)) == [
+    1,
+    0,
+    0,
+    1,
+  ]
+  spec = 'judge(format=letter, compare=reference, tau=1.0)'
+  got = values(
+    judge(nobody, spec, control='noisy')(
+      tasks(4), rows('9', '9', '3', '3'), 4, KEY, None
+    )
+  )
+  assert got[:2] != [-1, -1]
+  assert got.count(0) == 1
+  for bad in ('noise', 'noisy(error=2.0)', 'noisy(p=0.1)'):
+    with pytest.raises(ValueError, match=r'judge\.control'):
+      judge_controls.of(bad)
 
 
 def test_unreadable_and_too_long_judgments_are_no_votes(judge):
