@@ -138,7 +138,7 @@ def base() -> ml_collections.ConfigDict:
   # the ranking of all judgments; this times their advantages. 0: they are not.
   c.judge.weight = 0.0
   # Controls: each readable verdict is for the 'first' response shown, or is
-  # 'flipped'; 'noisy(error=0.2, first=0.0)' asks no model and errs by so much:
+  # 'flipped'; 'noisy(error=0.2, first=0.0)', without a name, errs by so much:
   # rlvr_jax/rollouts/judge_controls.py. '' for none.
   c.judge.control = ''
 

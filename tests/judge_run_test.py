@@ -74,6 +74,9 @@ def test_another_model_judges(learning, tmp_path):
   ('changes', 'says'),
   [
     (['judge.name='], 'needs judge.name'),
+    (['judge.control=noisy'], 'asks no model'),
+    (['judge.control=noise'], 'choose first, flipped'),
+    (['judge.name=', 'judge.control=noisy', 'judge.weight=1.0'], 'trains judg'),
     (['reward_funcs=("outcome",)', 'reward_weights=(1.0,)'], 'alone: put it'),
     (['judge.name=tiny()'], 'without weights'),
     (['judge.name=nowhere/at/all'], 'judge.name'),

@@ -27,14 +27,21 @@ def check_config(
 
   control = controls.of(j.control)
   if settings is None:
-    rule(
-      not j.name,
-      f'judge.name={registry.show(j.name)} is read by the reward judge(...) '
-      "alone: put it into reward_funcs, or set judge.name=''",
-    )
+    for key, value in (('name', j.name), ('control', j.control)):
+      rule(
+        not value,
+        f'judge.{key}={registry.show(value)} is read by the reward judge(...) '
+        f"alone: put it into reward_funcs, or set judge.{key}=''",
+      )
   else:
+    noisy = isinstance(control, controls.Noisy)
     rule(
-      j.name,
+      not (noisy and j.name),
+      f'judge.control={registry.show(j.control)} asks no model: set judge.name='
+      f'{registry.show(j.name)} to ""',
+    )
+    rule(
+      j.name or noisy,
       'the reward judge(...) needs judge.name, a model, or '
       "judge.name='policy' for the policy itself",
     )
@@ -59,11 +66,6 @@ def check_config(
       'set it to "" with compare=pointwise',
     )
   if j.weight:
-    rule(
-      not isinstance(control, controls.Noisy),
-      f'judge.control={registry.show(j.control)} asks no model, so judge.weight='
-      f'{j.weight} has no judgments to train: set one of them to none',
-    )
     rule(
       j.name == 'policy' and settings and settings.compare == 'pairwise',
       f'judge.weight={j.weight} trains judgments: of judge.name=policy, by '
@@ -103,11 +105,15 @@ def check_prompts(
 ) -> None:
   """ValueError for a question that the judge could never be asked about.
 
+  Nothing is checked where a control asks no model.
+
   Args:
     c: the section `judge` of a config.
     tasks: of training; the first `CHECK` of them are looked at.
     tokenizer: of the judge.
   """
+  if isinstance(controls.of(c.control), controls.Noisy):
+    return
   judge = judgments.format_of(settings.format)
   n = 1 if settings.compare == 'pointwise' else 2
   for task in (tasks[i] for i in range(min(len(tasks), CHECK))):

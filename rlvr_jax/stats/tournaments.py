@@ -84,13 +84,17 @@ def vote_at_k(right: ArrayLike, wrong: ArrayLike, n: int, k: int) -> np.ndarray:
 @functools.lru_cache(maxsize=100_000)
 def _vote_at_k(right: int, wrong: int, n: int, k: int) -> float:
   """Sum over the multivariate hypergeometric distribution of a subset."""
-  total, rest = 0, n - right - wrong
-  for r in range(min(right, k) + 1):
-    for w in range(max(0, k - r - rest), min(wrong, k - r) + 1):
-      ways = math.comb(right, r) * math.comb(wrong, w)
-      twice = 2 if r > w else 1 if r == w > 0 else 0
-      total += twice * ways * math.comb(rest, k - r - w)
-  return total / (2 * math.comb(n, k))
+  log = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+  r, w = np.ogrid[: min(right, k) + 1, : min(wrong, k) + 1]
+  rest = n - right - wrong
+  other = k - r - w
+  possible = (other >= 0) & (other <= rest)
+  other = np.where(possible, other, 0)
+  ways = lambda size, taken: log[size] - log[taken] - log[size - taken]
+  chance = ways(right, r) + ways(wrong, w) + ways(rest, other) - ways(n, k)
+  won = np.where(r > w, 1.0, np.where((r == w) & (r > 0), 0.5, 0.0))
+  total = (won * np.exp(chance) * possible).sum()
+  return float(np.round(total, 12))  # certain votes are exactly 0 and 1
 
 
 ##### scores of n responses #####

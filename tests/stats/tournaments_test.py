@@ -31,8 +31,15 @@ def test_vote_at_k_is_the_mean_over_all_subsets():
     right, wrong = (subsets == 1).sum(-1), (subsets == -1).sum(-1)
     tie = 0.5 * ((right == wrong) & (right > 0))
     want = np.mean((right > wrong) + tie)
-    assert t.vote_at_k(3, 2, 7, k) == pytest.approx(want, rel=1e-12)
+    assert t.vote_at_k(3, 2, 7, k) == pytest.approx(want, abs=1e-11)
   np.testing.assert_allclose(t.vote_at_k([0, 3], [0, 2], 7, 1), [0, 3 / 7])
+
+
+def test_vote_at_k_of_many_samples_is_near_that_of_independent_ones():
+  got = float(t.vote_at_k(700, 300, 1000, 5))
+  assert got == pytest.approx(t.independent_vote(0.7, 5), abs=2e-3)
+  assert t.vote_at_k(1000, 0, 1000, 512) == 1
+  assert t.vote_at_k(0, 400, 1000, 512) == 0
 
 
 def test_votes_and_both_orders():

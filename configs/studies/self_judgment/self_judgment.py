@@ -32,7 +32,6 @@ REFERENCE = 'judge(format=letter, compare=reference, samples=4{})'
 def noisy(error: float, first: float = 0.0, reward: str = PAIRWISE) -> dict:
   return {
     'reward_funcs': (reward,),
-    'judge.name': 'policy',
     'judge.control': f'noisy(error={error}, first={first})',
   }
 
