@@ -133,6 +133,23 @@ def base() -> ml_collections.ConfigDict:
   c.dialogue.max_oracle_length = 16  # tokens of its answer
   c.dialogue.oracle_batch_size = 32  # answers at a time, rounded up likewise
 
+  # A model that judges the policy's answers, for the reward judge(...).
+  c.judge = ml_collections.ConfigDict()
+  # As model.name; 'policy': the policy itself, with its current weights; ''
+  # for none.
+  c.judge.name = ''
+  c.judge.max_prompt_length = 1024  # tokens; a longer one gives no verdict
+  c.judge.max_completion_length = 512  # tokens of a judgment
+  c.judge.temperature = 1.0  # at least 0.01
+  c.judge.batch_size = 32  # prompts at a time, rounded up likewise
+  # 'policy': its judgments are trained too, by SERL's reward for agreement with
+  # the ranking of all judgments; this times their advantages. 0: they are not.
+  c.judge.weight = 0.0
+  # Controls: each readable verdict is for the 'first' response shown, or is
+  # 'flipped'; 'noisy(error=0.2, first=0.0)', without a name, errs by so much:
+  # rlvr_jax/rollouts/judge_controls.py. '' for none.
+  c.judge.control = ''
+
   c.algo = ml_collections.ConfigDict()
   # By name, with literal arguments; see the modules of rlvr_jax/ops.
   c.algo.credit = 'outcome'  # one row's rewards to scores: credit.py

@@ -357,6 +357,7 @@ def check_reward(
   """
   rows = [tasks[i] for i in range(min(2, len(tasks)))]
   empty = base.Transcript('', 1, enums.Stop.END, enums.Verdict.WRONG)
+  empty = empty._replace(judged=base.Judged(0.0))
   if base.needs_signals(c.reward_funcs):
     empty = empty._replace(signals=base.Signals(0.0, 0.0, None))
   scores = dict.fromkeys(base.reward_models(c.reward_funcs), 0.0)

@@ -24,11 +24,13 @@ from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import programs as programs_lib
 from rlvr_jax.learner import train_step
 from rlvr_jax.models import memory, model_config, sharding, transformer
-from rlvr_jax.rewards import base
+from rlvr_jax.rewards import base, judged
 from rlvr_jax.rollouts import (
   branches,
   collector,
   groups,
+  judge_checks,
+  model_judge,
   oracle,
   reward_scores,
   single_turn,
@@ -124,6 +126,8 @@ class Experiment:
     with registry.naming('model.name', c.model.name):
       architecture = load_lib.load_config(c.model.name)
     model_config.check_positions(architecture, frozen_model.policy_lengths(c))
+    if c.judge.name == 'policy':
+      model_config.check_positions(architecture, frozen_model.judge_lengths(c))
     checks.check_dialogue(c, self.algorithm, self.is_dialogue, architecture)
     branches.check(c, self.is_dialogue, architecture.vocab_size)
     return architecture
@@ -177,6 +181,27 @@ class Experiment:
     )
 
   @functools.cached_property
+  def judged(self) -> judged.Settings | None:
+    """The options of the reward that asks a judge; None without one."""
+    settings = judged.settings(self.config.reward_funcs)
+    judge_checks.check_config(self.config, settings, self.is_dialogue)
+    return settings
+
+  @functools.cached_property
+  def judge(self) -> FrozenModel | None:
+    """The model of judge.name; None: there is none, or it is the policy."""
+    c = self.config
+    if c.judge.name in ('', 'policy'):
+      return None
+    return frozen_model.load(
+      'judge.name',
+      c.judge.name,
+      c.model,
+      self.mesh,
+      lengths=frozen_model.judge_lengths(c),
+    )
+
+  @functools.cached_property
   def programs(self) -> programs_lib.Programs:
     """The jitted functions; each compiles when it is first called."""
     c = self.config
@@ -187,6 +212,9 @@ class Experiment:
       self.architecture,
       teacher=self.matched,
       certainty=base.needs_signals(c.reward_funcs),
+      judgments=self.judged.samples // 2
+      if self.judged and c.judge.weight
+      else 0,
     )
 
   def checkpoint(
@@ -248,7 +276,7 @@ def build(
   x, c = create(config), config
   saved = checkpoint.extra(workdir)
   # Unknown names are refused before models are read.
-  x.reward, x.stream  # noqa: B018
+  x.reward, x.stream, x.judged  # noqa: B018
   evaluate.check_keep_best(c, x.eval_tasks)
   read = resume.tasks_read(c, x.env, x.tasks, x.eval_tasks)
   resume.check_content(c, workdir, saved, read)
@@ -256,6 +284,7 @@ def build(
   memory.check(c, x.architecture)
   read |= {} if x.teacher is None else x.teacher.read
   read |= {} if x.oracle is None else x.oracle.read
+  read |= {} if x.judge is None else x.judge.read
   for model in x.reward_models.values():
     read |= model.read
     # A chat template that fails on tasks fails here.
@@ -273,6 +302,9 @@ def build(
   )
   encode = evaluate.encoder(c, policy)
   checks.check_tasks(c, x.tasks, x.eval_tasks, encode, tokenizer)
+  if x.judged is not None:
+    asks = tokenizer if x.judge is None else x.judge.tokenizer
+    judge_checks.check_prompts(c.judge, x.judged, x.tasks, asks)
   if x.teacher is not None:
     frozen_model.check_same_vocabulary(
       ('teacher.name', c.teacher.name, x.teacher.tokenizer),
@@ -359,6 +391,9 @@ def start(
     initial=believer,
     forward=programs.forward,
     attach_scores=reward_scores.attach(c, x.reward_models, x.mesh),
+    judge=None
+    if x.judged is None
+    else model_judge.ModelJudge(c.judge, x.judged, x.judge),
   )
   evaluator = evaluate.Evaluator(c, policy, x.eval_tasks, reply, x.mesh)
   run = Run(resumed, policy, pretrained.read, reference, collect, evaluator)

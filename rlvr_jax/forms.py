@@ -24,13 +24,14 @@ MODULES = {
   'reward': _modules(
     'rewards',
     'base answer_format spurious calibrated completion_length certainty '
-    'dialogue_turns similarity learned',
+    'dialogue_turns similarity learned judged',
   ),
   'env': _modules(
     'envs',
     'arithmetic countdown gsm8k jsonl pairs gym strategies guessing chain '
-    'steps stack_programs',
+    'steps stack_programs comparisons judgment_tasks',
   ),
+  'judge': _modules('verifiers', 'judge_formats'),
   'model': _modules('models', 'model_config presets'),
   'task_sampling': _modules('rollouts', 'task_sampling'),
 }
@@ -49,6 +50,7 @@ FORMS = {
   'reward_loss': ('chosen', 'rejected'),
   'reward': ('tasks', 'transcripts'),
   'env': (),
+  'judge': (),
   'model': (),
   'task_sampling': (),
 }

@@ -14,3 +14,4 @@ class Stream(enum.IntEnum):
   LABELS = 3  # then by place in the split and round: scripts/label.py
   ROUNDING = 4  # then by update: `learner.optimizer.stochastic`, bfloat16
   SIGNAL_MAP = 5  # then by place: `signal_map.samples.stream`
+  JUDGMENTS = 6  # within ROLLOUTS, by attempt: `rollouts.model_judge`

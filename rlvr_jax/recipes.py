@@ -37,7 +37,7 @@ def ensure(c) -> None:
     RuntimeError: one of them failed; says how to see why.
     ValueError: the directory holds a run of another config.
   """
-  names = [c.model.name, c.teacher.name, c.dialogue.oracle]
+  names = [c.model.name, c.teacher.name, c.dialogue.oracle, c.judge.name]
   names += base.reward_models(c.reward_funcs)
   for spec in dict.fromkeys(names):
     folder = load.recipe(spec)

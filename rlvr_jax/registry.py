@@ -10,8 +10,7 @@ quotes (True, False and None stay themselves).
 Values are held against the parameters' annotations: bool (`true` and `false`
 are read too), int, float (a whole number will do), str, None (`none`), tuples
 of these, and unions. Another type is refused when the function is looked up,
-and so are NaN, infinities and numbers that float32 has no room for. What else
-an option may be, the function says.
+and so are NaN, infinities and numbers that float32 has no room for.
 
 A parameter annotated `Spec` takes the spec of another function of its kind, as
 in `inverse(format(boxed))`, one with `*rewards: Spec` one or more of them. They

@@ -36,6 +36,7 @@ MAY_CHANGE = (
   'model.remat',
   'eval.batch_size',
   'dialogue.oracle_batch_size',
+  'judge.batch_size',
 )
 
 

@@ -198,8 +198,13 @@ def update(
   teacher = None if x.teacher is None else x.teacher.params
   # Groups without gradient cost a forward pass for their metrics alone.
   all_tokens = progress.step % c.metrics_every == 0
+  trained = [batch]
+  if collection.judgments is not None:
+    judged = batches.make_batch(c, x.algorithm, *collection.judgments)
+    judged = judged.replace(adv=c.judge.weight * judged.adv)
+    trained.append(sharding.to_mesh(judged))
   for _ in range(c.num_iterations):
-    state, result = programs.update(state, (batch,), teacher, all_tokens)
+    state, result = programs.update(state, tuple(trained), teacher, all_tokens)
     result = {k: float(v) for k, v in result.items()}
     if not all_tokens:  # means that were not computed are NaN
       result = {

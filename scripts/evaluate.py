@@ -1,12 +1,15 @@
 """Evaluates a checkpoint of a run, on held-out tasks, with 95% intervals.
 
     python scripts/evaluate.py --workdir=DIR [--step=N] [--samples=N]
-        [--tasks=N] [--env=ENV] [--temperature=T]
+        [--tasks=N] [--env=ENV] [--temperature=T] [--best_of=JUDGE]
 
 --step=0 is the model before training. --config.key=value changes any key of
 the run's config for the evaluation, --config.eval.split=train the split. The
 result is a line of DIR/eval.jsonl whose `source` is 'evaluate'. With the run's
 own settings, the samples are those of the evaluation during training.
+
+--best_of='judge(format=rrm)' --config.judge.name=MODEL adds eval/best_of@k:
+whether the best of k samples, as the model judges them, is right.
 
 Samples are kept in DIR/samples-<step>-<hash of the settings>.jsonl: run an
 interrupted command again to resume it; one with more --samples only adds the
@@ -39,6 +42,12 @@ def parse(
     metavar='N',
     help='of the checkpoint; default: the newest',
   )
+  parser.add_argument(
+    '--best_of',
+    default='',
+    metavar='JUDGE',
+    help="a reward such as 'judge(format=rrm, samples=2)'",
+  )
   config_lib.add_eval_flags(parser, overrides)
   flags = parser.parse_args(rest)
   return flags, config_lib.of_run(flags.workdir, overrides)
@@ -49,12 +58,15 @@ def run(
   workdir: str,
   step: int | None,
   say: Callable[[str], None] = print,
+  best_of: str = '',
 ) -> tuple[int, dict]:
   """(step, metrics) of the policy at `step` on eval.split.
 
-  The metrics include `tasks`, the digest of the tasks.
+  The metrics include `tasks`, the digest of the tasks, and with a judge as
+  `best_of` those of `evaluation.best_of`.
   """
   from rlvr_jax import digests, experiment
+  from rlvr_jax.evaluation import best_of as best
   from rlvr_jax.evaluation import (
     checkpoint_eval,
     eval_metrics,
@@ -62,9 +74,13 @@ def run(
     reward_accuracy,
   )
   from rlvr_jax.models import sharding
+  from rlvr_jax.rewards import judged
 
   x = experiment.create(c)
   read = {'tasks': digests.of_tasks(x.all_eval_tasks)}
+  settings = judged.settings([best_of]) if best_of else None
+  if best_of and settings is None:
+    raise ValueError(f"--best_of={best_of!r}: write it as 'judge(...)'.")
   with sharding.use(x.mesh):
     if c.method == 'reward_model':
       model = x.checkpoint(workdir, step, scoring=True, value_head=True)
@@ -76,7 +92,12 @@ def run(
     table = checkpoint_eval.evaluate_checkpoint(
       c, policy, x.all_eval_tasks, workdir, x.mesh, say, x.oracle
     )
-  return policy.step, eval_metrics.summary(table) | read
+    metrics = eval_metrics.summary(table)
+    if settings is not None:
+      metrics |= best.evaluate_best_of(
+        c, policy, x.all_eval_tasks, settings, x.judge, x.mesh, say
+      )
+  return policy.step, metrics | read
 
 
 def show(metrics: Mapping) -> None:
@@ -109,7 +130,7 @@ def main(argv: Sequence[str]) -> int:
 
   say = lambda text: print(text, flush=True)
   with hosts.join():
-    step, metrics = run(config, flags.workdir, flags.step, say)
+    step, metrics = run(config, flags.workdir, flags.step, say, flags.best_of)
   if not hosts.first():
     return 0
   path = pathlib.Path(flags.workdir) / run_writer.EVAL

@@ -140,6 +140,15 @@ ELSEWHERE = {
   'dialogue.oracle': 'rollouts/oracle_test.py::a_model_answers',
   'dialogue.oracle_batch_size': 'rollouts/oracle_test.py::the_oracles_limits',
   'eval.batch_size': 'evaluation/evaluate_test.py::batch_size_cannot_change',
+  'judge.name': 'judge_run_test.py::another_model_judges',
+  'judge.max_prompt_length': (
+    'rollouts/model_judge_test.py::unreadable_and_too_long'
+  ),
+  'judge.max_completion_length': 'rollouts/model_judge_test.py::how_it_samples',
+  'judge.temperature': 'rollouts/model_judge_test.py::how_it_samples',
+  'judge.batch_size': 'rollouts/model_judge_test.py::the_size_of_a_batch',
+  'judge.weight': 'rollouts/model_judge_test.py::the_weight_of_judgments',
+  'judge.control': 'rollouts/model_judge_test.py::controls',
   'labels': 'label_script_test.py::trains_on_the_tasks_that_have_labels',
   'max_resample_batches': 'train_test.py::killed_again_and_again',
   'max_skipped_updates': 'train_test.py::a_policy_that_blows_up_stops',

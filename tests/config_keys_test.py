@@ -19,9 +19,10 @@ FILES = sorted(
 
 
 def test_every_key_is_read_by_a_run(smoke):
-  # Read in dialogues alone, which the run has none of: that they have an
-  # effect there is what config_effects_test shows.
-  alone = {k for k in smoke[1].unread() if not k.startswith('dialogue.')}
+  # Read in dialogues alone, or with a judge, which the run has none of: that
+  # they have an effect there is what config_effects_test shows.
+  alone_in = ('dialogue.', 'judge.')
+  alone = {k for k in smoke[1].unread() if not k.startswith(alone_in)}
   assert alone <= {'eval.max_turns'}
 
 

@@ -50,6 +50,7 @@ BESIDE = {
   ('env', 'answer_pairs'): 'arithmetic',
   ('reward', 'reward_model'): "'rm'",
   ('env', 'reasoning_gym'): 'chain_sum',
+  ('env', 'judgments'): 'comparisons()',
 }
 KEYS = {
   'estimator': 'estimate',
@@ -111,6 +112,8 @@ def start(kind, spec):
     base.build([spec], [1.0])
   elif kind == 'model':
     load.load_config(spec)
+  elif kind == 'judge':
+    registry.get(kind, spec)().prompt('2+2?', ['4', '5'])
   elif kind == 'task_sampling':
     made = registry.get(kind, spec)()
     if made.log_weight is not None:

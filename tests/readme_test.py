@@ -138,7 +138,8 @@ def test_role(tmp_path, save_model):
   judge = lambda name: names['judge'].func(
     types.SimpleNamespace(
       config=types.SimpleNamespace(
-        model=c.model, judge=types.SimpleNamespace(name=name, max_prompt=8)
+        model=c.model,
+        judge=types.SimpleNamespace(name=name, max_prompt_length=8),
       ),
       mesh=sharding.make_mesh((1, -1, 1)),
     )

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from rlvr_jax import enums
-from rlvr_jax.evaluation import sample_store
+from rlvr_jax.evaluation import judge_metrics, sample_store
 from rlvr_jax.stats import calibration, intervals, passk, voting
 
 _pass_at_k = jax.jit(passk.pass_at_k, static_argnums=2)
@@ -41,7 +41,7 @@ def statistics(
   columns = np.stack(list(linear.values()), 1)
   tokens = table.tokens.sum(-1)
   surprisal = table.surprisal.sum(-1)
-  ratios = _strategies(table) | _dialogues(table)
+  ratios = _strategies(table) | _dialogues(table) | judge_metrics.ratios(table)
   confidences = _confidences(table)
   names = [*linear, 'sampled_entropy', *ratios]
   names += [n for names, _ in confidences for n in names]
@@ -84,6 +84,8 @@ def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
   - Dialogues: won_within@k, share of dialogues won in at most k turns; turns
     per dialogue, turns_to_success of the won ones; invalid and repeated, as
     shares of turns.
+  - Judgments of pairs: judge/vote@k, judge/consistency and more, see
+    `judge_metrics`; intervals resample pairs, each with both its orders.
   - confidence_stated: share of samples that state a confidence; over these,
     mean_confidence and the fields of `calibration.Calibration` (ten bins).
   - answer_located: share of samples whose final answer was found among the
@@ -97,18 +99,31 @@ def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
   names, of_weights = statistics(table)
   tasks, count = table.verdict.shape
   values = of_weights(np.ones(tasks))
+  cluster = judge_metrics.clusters(table)
+  size = int(cluster.max()) + 1
+
+  def of_clusters(w):
+    each = w[cluster]
+    return of_weights(each * (tasks / each.sum()) if size < tasks else each)
+
   low, high = intervals.percentiles(
-    intervals.draws(of_weights, tasks, seed=seed)
+    intervals.draws(of_clusters, size, seed=seed)
   )
   rates = {'confidence_stated', *names[: names.index('mean_length')]}
   rates |= {'clipped_ratio', 'unverifiable', 'fallback', 'timeout'}
+  rates |= {n for n in names if n.startswith('judge/')}
+  trials = {
+    name: min(size, int(denominator.sum()))
+    for name, (_, denominator) in judge_metrics.ratios(table).items()
+  }
   out = {}
   for i, name in enumerate(names):
     ends = low[i], high[i]
     # If all problems agree, every resample does: the bootstrap would give an
     # interval of width 0.
     if name in rates and (count == 1 or values[i] in (0, 1)):
-      ends = intervals.wilson(round(values[i] * tasks), tasks)
+      n = trials.get(name, size)
+      ends = intervals.wilson(round(np.nan_to_num(values[i]) * n), n)
     # An undefined metric has no interval either.
     ends = [np.nan if np.isnan(values[i]) else float(x) for x in ends]
     out[f'eval/{name}'] = float(values[i])
@@ -124,6 +139,7 @@ def possible(
   strategies: bool = False,
   signals: bool = False,
   branch: bool = False,
+  judgments: bool = False,
 ) -> list[str]:
   """Names that `summary` can return for `count` samples of a task, in order.
 
@@ -134,6 +150,7 @@ def possible(
     turns: largest number in a dialogue; 0 for single-turn tasks.
     strategies: whether the tasks have them.
     signals, branch: whether samples have a gap, and are branches.
+    judgments: whether the tasks are judgments of pairs.
   """
   m = len(sample_store.STRATEGIES)
   full = lambda value: np.full((m, count), value)
@@ -152,6 +169,9 @@ def possible(
     timed_out=full(False),
     gap=full(0.5 if signals else np.nan),
     fault=full(0 if branch else -1),
+    judged=sample_store.Judged(full(0), np.arange(m) % 2, np.arange(m) // 2)
+    if judgments
+    else None,
   )
   names, _ = statistics(table)
   names += [f'won_within@{k}' for k in range(1, turns + 1)]
@@ -218,6 +238,7 @@ def _per_problem(table):
       out[f'cot_decoding@{k}'] = table.right[np.arange(len(at)), at] * 1.0
     for i, name in enumerate(sample_store.FAULTS[1:], 1):
       out[f'branches/{name}'] = (branches & (table.fault == i)).mean(-1)
+  out |= judge_metrics.per_problem(table, powers(count))
   for k in powers(int(table.turns.max())) if table.turns.any() else ():
     out[f'won_within@{k}'] = (table.right & (table.turns <= k)).mean(-1)
   shares = {

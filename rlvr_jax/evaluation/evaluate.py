@@ -388,6 +388,7 @@ def check_keep_best(
       strategies=any('strategy' in task.data for task in eval_tasks),
       signals=reads_signals(c),
       branch=c.eval.branch,
+      judgments=any(task.verifier == 'judgment' for task in eval_tasks),
     )
   name = c.keep_best.removeprefix('-')
   if name not in known:

@@ -24,7 +24,7 @@ from rlvr_jax.envs import strategies, strategy_form
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import branches
 from rlvr_jax.tasks import Task
-from rlvr_jax.verifiers import answer, confidence
+from rlvr_jax.verifiers import answer, confidence, judgments
 from rlvr_jax.verifiers.extraction import extract
 
 STRATEGIES = (*strategies.NAMES, 'none')
@@ -32,6 +32,14 @@ FAULTS = ('', *branches.FAULTS)  # '': none
 LONGEST = 80  # characters of an answer; a longer one is stored as a digest
 
 _log = logging.getLogger(__name__)
+
+
+class Judged(NamedTuple):
+  """Samples of M judgments of two responses."""
+
+  place: np.ndarray  # i8[M,N], the place that is preferred; -1: no verdict
+  better: np.ndarray  # i8[M], the place of the better response
+  pair: np.ndarray  # i32[M], equal for both orders of a pair
 
 
 class Table(NamedTuple):
@@ -53,6 +61,7 @@ class Table(NamedTuple):
   timed_out: np.ndarray  # bool, verification ran out of time
   gap: np.ndarray  # f64, `Signals.answer_gap`; -1: no answer; NaN: not computed
   fault: np.ndarray  # i8, of a branch, index in FAULTS; -1: no branch
+  judged: Judged | None = None  # if all tasks are judgments
 
   @property
   def right(self) -> np.ndarray:
@@ -74,8 +83,12 @@ def record(
     branch: whether it is a branch: see `rollouts.branches`.
   """
   # Dialogues have no answers to vote on: each last message is its own.
-  text = None
-  if not t.kinds:
+  text, judged = None, {}
+  if task.verifier == 'judgment':
+    place = judgments.preferred(task, t.completion)
+    text = None if place is None else judgments.LETTERS[place]
+    judged = {'judged': [task.data['pair'], task.data['better'], place]}
+  elif not t.kinds:
     text = answer.canonical(t.completion, truncated=t.cut, rules=t.rules)
   if text is not None and len(text) > LONGEST:
     text = (
@@ -97,6 +110,7 @@ def record(
     'completion': t.completion,
     'signals': None if t.signals is None else _rounded(t.signals),
     'fault': branches.fault(t) if branch else None,
+    **judged,
   }
 
 
@@ -134,6 +148,7 @@ class Samples:
       fault=full(-1, np.int8),
     )
     self._answers = [{} for _ in ids]
+    self._pairs: dict[str, int] = {}
 
   def add(self, records: Sequence[Mapping]) -> None:
     """Adds the next samples, in order; they are written when this returns."""
@@ -188,7 +203,24 @@ class Samples:
       t.gap[at] = -1.0 if gap is None else gap
     if r['fault'] is not None:
       t.fault[at] = FAULTS.index(r['fault'])
+    if 'judged' in r:
+      self._fill_judged(task, round_, *r['judged'])
     self.done += 1
+
+  def _fill_judged(self, task, round_, pair, better, place):
+    if self.table.judged is None:
+      tasks, count = self.table.verdict.shape
+      judged = Judged(
+        np.full((tasks, count), -1, np.int8),
+        np.zeros(tasks, np.int8),
+        # A task without judgments is a pair of its own.
+        -1 - np.arange(tasks, dtype=np.int32),
+      )
+      self.table = self.table._replace(judged=judged)
+    judged = self.table.judged
+    judged.place[task, round_] = -1 if place is None else place
+    judged.better[task] = better
+    judged.pair[task] = self._pairs.setdefault(pair, len(self._pairs))
 
 
 def path_of(
@@ -380,9 +412,14 @@ def _fits(r, store, j):
       and isinstance(r['completion'], str)
       and (r['signals'] is None or {*r['signals']} == {*base.Signals._fields})
       and r['fault'] in (None, *FAULTS)
+      and _is_judged(*r.get('judged', ('', 0, None)))
     )
   except (KeyError, TypeError, ValueError):
     return False
+
+
+def _is_judged(pair, better, place):
+  return isinstance(pair, str) and better in (0, 1) and place in (0, 1, None)
 
 
 def _object(line):

@@ -207,6 +207,14 @@ def policy_lengths(c) -> dict[str, int]:
   }
 
 
+def judge_lengths(c) -> dict[str, int]:
+  """Lengths of the rows that a judge reads and writes."""
+  return {
+    'judge.max_prompt_length': c.judge.max_prompt_length,
+    'judge.max_completion_length': c.judge.max_completion_length,
+  }
+
+
 def _with_weights(
   frozen: FrozenModel,
   params: Any,

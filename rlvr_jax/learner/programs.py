@@ -59,12 +59,15 @@ def build(
   *,
   teacher: transformer.Decoder | None = None,
   certainty: bool = False,
+  judgments: int = 0,
 ) -> Programs:
   """The programs of run config `c` for the architecture `config`.
 
   Args:
     teacher: the model whose distribution `update` matches, if any.
     certainty: whether `forward` computes certainty and gap.
+    judgments: rows of each prompt in a second batch, of the policy's
+      judgments; 0: there is none.
   """
   model = transformer.decoder(c.model, config, value_head=algo.value_head)
   updates = c.total_steps * c.num_iterations
@@ -81,7 +84,14 @@ def build(
       pack=mesh.size == 1,
     ),
   )
-  for_update = shared | {'shapes': (shared['shapes'],)}
+  shapes = [shared['shapes']]
+  if judgments:
+    shapes.append(
+      shared['shapes']._replace(
+        group=judgments, max_prompt=c.judge.max_prompt_length
+      )
+    )
+  for_update = shared | {'shapes': tuple(shapes)}
 
   def update(state, batches, teacher_params=None, look=True):
     return train_step.update(

@@ -29,6 +29,12 @@ class Signals(NamedTuple):
   answer_gap: float | None = None
 
 
+class Judged(NamedTuple):
+  """What a judging model said: see `judged.judge`."""
+
+  value: float | None  # the reward; None: nothing readable
+
+
 class Turn(NamedTuple):
   """The position of a message in its dialogue, and the outcome."""
 
@@ -63,6 +69,7 @@ class Transcript(NamedTuple):
   # What is wrong with the completion, '' for nothing; None if nobody asked.
   # May quote the completion.
   feedback: str | None = None
+  judged: Judged | None = None  # if a reward reads it: `judged.settings`
 
   @property
   def cut(self) -> bool:

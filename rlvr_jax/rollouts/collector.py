@@ -23,6 +23,7 @@ from rlvr_jax.rollouts import (
   episode_scores,
   groups,
   imitation,
+  model_judge,
   single_turn,
 )
 from rlvr_jax.rollouts.task_stream import Place, TaskStream
@@ -52,6 +53,7 @@ class Collection(NamedTuple):
       max_resample_batches.
     metrics: means over everything that was sampled.
     place: in the stream of tasks, after those of this step.
+    judgments: rollout and score of the policy's judgments, if they are trained.
   """
 
   rollout: types.Rollout
@@ -59,6 +61,7 @@ class Collection(NamedTuple):
   parts: list[groups.Collected]
   metrics: dict[str, float]
   place: Place
+  judgments: tuple[types.Rollout, types.Score] | None = None
 
 
 class Collector(NamedTuple):
@@ -74,6 +77,7 @@ class Collector(NamedTuple):
     forward: (parameters, batch) -> Outputs, for rewards that read the
       policy's own probabilities.
     attach_scores: from `reward_scores.attach`, for reward models.
+    judge: of the completions, if a reward reads what it says.
   """
 
   config: Any
@@ -87,6 +91,7 @@ class Collector(NamedTuple):
   initial: FrozenModel | None
   forward: Callable[[Any, types.Batch], token_logprobs.Outputs]
   attach_scores: Callable = lambda tasks, transcripts: transcripts
+  judge: model_judge.ModelJudge | None = None
 
   def __call__(
     self,
@@ -128,7 +133,7 @@ class Collector(NamedTuple):
     if c.max_resample_batches:
       metrics['resample_batches'] = len(parts) - 1
       rollout, score = dynamic_sampling.select(parts, keep, c.train_batch_size)
-    return Collection(rollout, score, parts, metrics, after)
+    return Collection(rollout, score, parts, metrics, after, parts[0].judgments)
 
   def collect(
     self,
@@ -182,6 +187,9 @@ class Collector(NamedTuple):
       one = self.sampling._replace(temperature=0.0, branch=0)
       return sample(prompt, length, one, 1)
 
+    def judge(row_tasks, transcripts):
+      return self.judge(row_tasks, transcripts, c.num_generations, key, policy)
+
     def policy_outputs(rollout):
       unweighted = np.zeros(rollout.tokens.shape, np.float32)
       batch = sharding.to_mesh(types.flatten(rollout, unweighted))
@@ -203,6 +211,7 @@ class Collector(NamedTuple):
       else None,
       attach_scores=self.attach_scores,
       branch=bool(self.sampling.branch),
+      judge=None if self.judge is None else judge,
       clock=clock,
     )
     if c.method == 'reward_model':

@@ -1,12 +1,12 @@
 """Groups of scored rollouts, and the metrics of a step's rollouts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from rlvr_jax import enums, hosts, types
-from rlvr_jax.envs import strategy_form
+from rlvr_jax.envs import judgment_tasks, strategy_form
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import branches
 from rlvr_jax.tasks import Task
@@ -18,6 +18,8 @@ class Collected(NamedTuple):
   Attributes:
     episodes: of dialogues, [P][G] of (Episode, rewards of its turns, beliefs
       f32[K+1] or None).
+    means: further metrics, as sums and counts.
+    judgments: rollouts of a judge that are trained too, and their scores.
     log_fields: [P][G], further fields of the log records: see `log_records`.
     faults: of branches, of the B rows: see `branches.fault`.
   """
@@ -30,6 +32,8 @@ class Collected(NamedTuple):
   episodes: list[list[tuple]] | None = None
   log_fields: list[list[dict]] | None = None
   faults: list[str] | None = None
+  means: Mapping[str, tuple[float, float]] = {}
+  judgments: tuple[types.Rollout, types.Score] | None = None
 
 
 def agreed(reward: base.Reward) -> base.Reward:
@@ -78,11 +82,10 @@ def metrics(
   mean = lambda x: float(np.mean(x)) if len(x) else float('nan')
   names = sorted({name for r in results for name in r.parts})
   verdicts = np.array([t.verdict for t in transcripts])
-  usage = strategy_form.usage(
-    [c.tasks[p] for c, p, _ in rows],
-    [t.completion for t in transcripts],
-    verdicts == enums.Verdict.CORRECT,
-  )
+  tasks = [c.tasks[p] for c, p, _ in rows]
+  texts = [t.completion for t in transcripts]
+  usage = strategy_form.usage(tasks, texts, verdicts == enums.Verdict.CORRECT)
+  usage |= judgment_tasks.usage(tasks, texts)
   return {
     'reward': mean(value[~refused]),
     'reward_std': mean(stds),
@@ -107,6 +110,7 @@ def metrics(
     **usage,
     **_branches(parts),
     **_answers(transcripts),
+    **_means(parts),
     **_signal(parts, informative),
   }
 
@@ -131,6 +135,15 @@ def _answers(transcripts: Sequence[base.Transcript]) -> dict[str, float]:
     return {}
   found = [s.answer_probability is not None for s in seen]
   return {'completions/answer_located': float(np.mean(found))}
+
+
+def _means(parts: Sequence[Collected]) -> dict[str, float]:
+  """The further metrics of all parts; NaN for a mean over nothing."""
+  out = {}
+  for name in dict.fromkeys(name for c in parts for name in c.means):
+    total, count = np.sum([c.means.get(name, (0, 0)) for c in parts], 0)
+    out[name] = float(total / count) if count else float('nan')
+  return out
 
 
 def _signal(

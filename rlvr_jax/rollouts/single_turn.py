@@ -198,6 +198,7 @@ def collect(
     [Sequence[Task], list[base.Transcript]], list[base.Transcript]
   ] = lambda tasks, transcripts: transcripts,
   branch: bool = False,
+  judge: Callable | None = None,
   clock: Callable[[str], None] = lambda name: None,
 ) -> groups.Collected:
   """Samples `group` completions of each task and scores them.
@@ -213,6 +214,8 @@ def collect(
       reads the policy's own probabilities.
     attach_scores: see `reward_scores.attach`.
     branch: whether rows are branches, of which some are dropped.
+    judge: (tasks, transcripts) of all rows -> `model_judge.Looked`; given if a
+      reward reads what a judge says.
     clock: called with the name of each stage when it ends.
 
   Raises:
@@ -235,6 +238,11 @@ def collect(
       tokenizer.decode,
     )
   transcripts = attach_scores(tasks, transcripts)
+  looked = None
+  if judge is not None:
+    looked = judge(row_tasks, transcripts)
+    transcripts = looked.transcripts
+    clock('judge')
   results = reward(row_tasks, transcripts)
   faults = list(map(branches.fault, transcripts)) if branch else None
   if faults is not None:
@@ -251,6 +259,14 @@ def collect(
     rollout_score = rollout_score.replace(greedy=baseline)
   types.check_rollout(rollout, rollout_score)
   clock('reward')
-  return groups.Collected(
+  out = groups.Collected(
     list(tasks), rollout, rollout_score, transcripts, results, faults=faults
+  )
+  if looked is None:
+    return out
+  return out._replace(
+    means=looked.means,
+    judgments=None
+    if looked.rollout is None
+    else (looked.rollout, looked.score),
   )

@@ -152,6 +152,12 @@ def programs(
   )
   bare = batch.replace(logp_ref=None, value=None, returns=None)
   prepared = bare.replace(logp_ref=batch.logp_ref)
+  batches = (batch,)
+  if x.judged is not None and c.judge.weight:
+    pairs = p * c.num_generations * (c.num_generations - 1) // 2
+    columns = c.judge.max_prompt_length + c.judge.max_completion_length
+    judgments = lambda leaf: of((pairs * x.judged.samples, columns), leaf.dtype)
+    batches = (batch, jax.tree.map(judgments, bare))
 
   with sharding.use(mesh):
     weights = jax.tree.map(
@@ -192,7 +198,7 @@ def programs(
       else [Program('sample', sample, all_state + kept, weights)]
     ),
     Program(
-      'update', lambda: built.update.lower(state, (batch,), teacher), kept
+      'update', lambda: built.update.lower(state, batches, teacher), kept
     ),
   ]
   if algo.critic or algo.correction:

@@ -10,6 +10,7 @@ from rlvr_jax.verifiers import (
   countdown_expression,
   feedback_text,
   gym_scorers,
+  judgments,
   pool,
   program_tests,
   step_text,
@@ -48,6 +49,8 @@ def verify(
     program: `data['tests']` (see `program_tests.verify`).
     pair: `data['chosen']`, `data['rejected']`, or one of them; CORRECT and
       WRONG for these texts, UNVERIFIABLE for any other.
+    judgment: `data['judge']`, `data['better']`; NO_ANSWER if the judge's format
+      cannot read it, CORRECT if it prefers that place, else WRONG.
 
   Args:
     tasks: n tasks; their verifiers may differ.
@@ -328,6 +331,24 @@ def _pair(
   return out
 
 
+def _judgment(
+  tasks: Sequence[Task],
+  completions: Sequence[str],
+  timeout_s: float,
+  late: set[int],
+) -> list[enums.Verdict]:
+  out = []
+  for task, text in zip(tasks, completions):
+    judgment = judgments.format_of(task.data['judge']).read(text, 2)
+    if judgment is None:
+      out.append(enums.Verdict.NO_ANSWER)
+    elif judgment.winner == task.data['better']:
+      out.append(enums.Verdict.CORRECT)
+    else:
+      out.append(enums.Verdict.WRONG)
+  return out
+
+
 VERIFIERS = {
   'math': _math,
   'countdown': _countdown,
@@ -336,4 +357,5 @@ VERIFIERS = {
   'exact': _exact,
   'program': _program,
   'pair': _pair,
+  'judgment': _judgment,
 }

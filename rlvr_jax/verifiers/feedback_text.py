@@ -134,6 +134,12 @@ def _pair(task: Task, text: str, asked: Asked) -> str:
   return 'This is neither the chosen nor the rejected text.'
 
 
+def _judgment(task: Task, text: str, asked: Asked) -> str:
+  if asked.verdict == enums.Verdict.NO_ANSWER:
+    return _none(asked, ' Give the verdict in the form that was asked for.')
+  return 'The verdict is wrong.'
+
+
 # By the names in `dispatch.VERIFIERS`.
 FEEDBACK: dict[str, Callable[[Task, str, Asked], str]] = {
   'math': _math,
@@ -143,4 +149,5 @@ FEEDBACK: dict[str, Callable[[Task, str, Asked], str]] = {
   'exact': _exact,
   'program': _program,
   'pair': _pair,
+  'judgment': _judgment,
 }
