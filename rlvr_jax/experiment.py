@@ -17,7 +17,7 @@ import ml_collections
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import checks, digests, registry, resume, types
 from rlvr_jax.envs import dialogue, labels
-from rlvr_jax.evaluation import evaluate
+from rlvr_jax.evaluation import evaluate, evaluator
 from rlvr_jax.io import checkpoint, frozen_model
 from rlvr_jax.io import load as load_lib
 from rlvr_jax.io.frozen_model import FrozenModel
@@ -277,7 +277,7 @@ def build(
   saved = checkpoint.extra(workdir)
   # Unknown names are refused before models are read.
   x.reward, x.stream, x.judged  # noqa: B018
-  evaluate.check_keep_best(c, x.eval_tasks)
+  evaluator.check_keep_best(c, x.eval_tasks)
   read = resume.tasks_read(c, x.env, x.tasks, x.eval_tasks)
   resume.check_content(c, workdir, saved, read)
   checks.check_reward(c, x.reward, x.tasks)
@@ -339,7 +339,7 @@ class Run(NamedTuple):
   read: dict[str, str]
   reference: FrozenModel | None
   collect: collector.Collector
-  evaluate: evaluate.Evaluator
+  evaluate: evaluator.Evaluator
 
 
 def start(
@@ -395,8 +395,8 @@ def start(
     if x.judged is None
     else model_judge.ModelJudge(c.judge, x.judged, x.judge),
   )
-  evaluator = evaluate.Evaluator(c, policy, x.eval_tasks, reply, x.mesh)
-  run = Run(resumed, policy, pretrained.read, reference, collect, evaluator)
+  evaluation = evaluator.Evaluator(c, policy, x.eval_tasks, reply, x.mesh)
+  run = Run(resumed, policy, pretrained.read, reference, collect, evaluation)
   return run, state, progress
 
 

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlvr_jax import registry
-from rlvr_jax.evaluation import sample_store
+from rlvr_jax.evaluation import sample_transcripts
 from rlvr_jax.io.encoding import MARK
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.rewards import base
@@ -93,7 +93,7 @@ def of_evaluation(path: str, score: str) -> list[Sample]:
   """
   with registry.naming('--score', score):
     reward = base.build([score], [1.0])
-  tasks, transcripts = sample_store.transcripts(path)
+  tasks, transcripts = sample_transcripts.read(path)
   results = reward(tasks, transcripts)
   return [
     Sample(

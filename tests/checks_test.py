@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from rlvr_jax import checks, registry
-from rlvr_jax.evaluation import evaluate
+from rlvr_jax.evaluation import evaluate, evaluator
 from rlvr_jax.learner import programs
 from rlvr_jax.models import sharding
 from rlvr_jax.rewards import base
@@ -128,12 +128,12 @@ def test_the_metric_to_keep_the_best_by_must_exist(samples, metric, says):
   task = registry.get('env', 'arithmetic()')()['test'][0]
   c.eval.samples, c.keep_best = samples, metric
   with pytest.raises(ValueError, match='is no metric of an evaluation') as e:
-    evaluate.check_keep_best(c, [task])
+    evaluator.check_keep_best(c, [task])
   assert says in str(e.value)
   assert len(str(e.value)) < 2000
   for good in ('', 'eval/accuracy', 'eval/mean_length_low', '-eval/brier'):
     c.keep_best = good
-    evaluate.check_keep_best(c, [task])
+    evaluator.check_keep_best(c, [task])
 
 
 @pytest.mark.parametrize(

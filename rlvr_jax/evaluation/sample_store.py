@@ -25,7 +25,6 @@ from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import branches
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import answer, confidence, judgments
-from rlvr_jax.verifiers.extraction import extract
 
 STRATEGIES = (*strategies.NAMES, 'none')
 FAULTS = ('', *branches.FAULTS)  # '': none
@@ -245,7 +244,7 @@ def stale(
   settings = json.loads(json.dumps(settings))
   for path in sorted(pathlib.Path(folder).glob(f'samples-{step}-*.jsonl')):
     with path.open('rb') as f:
-      old = (_object(f.readline()) or {}).get('settings')
+      old = (read_object(f.readline()) or {}).get('settings')
     if not isinstance(old, dict) or same(old) != same(settings):
       continue
     if isinstance(content := old.get('content', {}), dict):
@@ -319,59 +318,10 @@ def _claim(store, path, settings, batch_size, tasks):
       os.fsync(f)
 
 
-def transcripts(
-  path: str | os.PathLike,
-) -> tuple[list[Task], list[base.Transcript]]:
-  """The tasks and transcripts of a file's samples, for rewards to read.
-
-  A last line that is not whole is left out.
-
-  Raises:
-    ValueError: it holds no samples with their tasks.
-    OSError: it cannot be read.
-  """
-  tasks, out = [], []
-  with pathlib.Path(path).open('rb') as f:
-    head = _object(f.readline()) or {}
-    known = [Task(**t) for t in head.get('tasks', ())]
-    if not known:
-      raise ValueError(
-        f'{path} holds no samples with their tasks: scripts/evaluate.py writes '
-        'samples-<step>-<hash>.jsonl beside a run.'
-      )
-    config = head['settings'].get('config', {})
-    values = {k: config.get(f'verifier.{k}') for k in extract.Rules._fields}
-    rules = extract.RULES._replace(
-      **{k: v for k, v in values.items() if v is not None}
-    )
-    for r in filter(None, map(_object, f)):
-      signals = None
-      if r['signals'] is not None:
-        number = {k: x for k, x in r['signals'].items() if x is not None}
-        lost = dict(entropy=math.nan, self_certainty=math.nan)
-        lost |= dict(answer_probability=None, answer_gap=None)
-        signals = base.Signals(**(lost | number))
-      tasks.append(known[r['task']])
-      out.append(
-        base.Transcript(
-          r['completion'],
-          r['tokens'],
-          enums.Stop[r['stop']],
-          enums.Verdict[r['verdict']],
-          signals,
-          kinds=tuple(r['kinds']),
-          fallback=r['fallback'],
-          timed_out=r['timed_out'],
-          rules=rules,
-        )
-      )
-  return tasks, out
-
-
 def _read(store, path, settings, batch_size):
   """Fills `store`; returns how many bytes to keep, or None for all."""
   with path.open('rb') as f:
-    head = _object(f.readline())
+    head = read_object(f.readline())
     if head is None:
       return 0
     if head.get('settings') != settings:
@@ -381,7 +331,7 @@ def _read(store, path, settings, batch_size):
     keep, batch = f.tell(), []
     while store.done < store.total:
       line = f.readline()
-      r = _object(line)
+      r = read_object(line)
       if r is None or not _fits(r, store, store.done + len(batch)):
         if line:
           _log.warning('%s: sampled again from byte %d on.', path, keep)
@@ -422,7 +372,7 @@ def _is_judged(pair, better, place):
   return isinstance(pair, str) and better in (0, 1) and place in (0, 1, None)
 
 
-def _object(line):
+def read_object(line):
   """The JSON object of a complete line, or None."""
   try:
     value = json.loads(line)

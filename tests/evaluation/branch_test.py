@@ -9,7 +9,7 @@ from rlvr_jax.evaluation import (
   checkpoint_eval,
   eval_metrics,
   evaluate,
-  sample_store,
+  sample_transcripts,
 )
 from rlvr_jax.models import sharding, transformer
 from rlvr_jax.rewards import base
@@ -49,7 +49,7 @@ def evaluated(smoke, tmp_path_factory):
 
 def test_every_first_token_is_a_branch(evaluated):
   table, path, logits = evaluated
-  tasks, transcripts = sample_store.transcripts(path)
+  tasks, transcripts = sample_transcripts.read(path)
   texts = [[t.completion for t in transcripts[m::TASKS]] for m in range(TASKS)]
   for m, row in enumerate(logits):
     order = np.argsort(-row, kind='stable')
@@ -77,7 +77,7 @@ def test_signals_of_samples_are_those_of_the_logits(evaluated):
     located = table.gap[m] >= 0
     np.testing.assert_allclose(table.gap[m][located], gap[m], atol=2e-6)
     assert (table.gap[m][~located] == -1).all()
-  tasks, transcripts = sample_store.transcripts(path)
+  tasks, transcripts = sample_transcripts.read(path)
   reward = base.build(['answer_gap', 'outcome'], [1.0, 1.0])
   results = reward(tasks, transcripts)
   assert sum(not r.refused for r in results) == 10 * TASKS
