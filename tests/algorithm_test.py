@@ -4,10 +4,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
+from configs import common
 from rlvr_jax import algorithm, types
 from rlvr_jax.learner import loss as losses
 from rlvr_jax.ops import ratio
@@ -23,25 +23,9 @@ ROWS, WIDTH = 8, 6
 
 
 def section(**changes):
-  base = {
-    'credit': 'outcome',
-    'turn_statistics': 'living',
-    'preference': '',
-    'reward_loss': '',
-    'reward_kl': '',
-    'reward_beta': 0.0,
-    'estimate': 'grpo',
-    'surrogate': 'clip',
-    'aggregate': 'token_mean',
-    'kl': '',
-    'beta': 0.0,
-    'entropy_coef': 0.0,
-    'correction': '',
-    'whiten': True,
-    'value_coef': 0.1,
-    'value_clip': 0.2,
-  }
-  return ml_collections.ConfigDict(base | changes)
+  section = common.base().algo
+  section.update(surrogate='clip', **changes)
+  return section
 
 
 @functools.cache

@@ -5,6 +5,7 @@ import types as namespaces
 import numpy as np
 import pytest
 
+from configs import common
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
 from rlvr_jax.learner import batches
@@ -57,14 +58,10 @@ def test_a_row_without_a_reward_is_in_no_pair():
   rollout, score = rollout_and_score()
   turns = np.array([[True, True], [True, False]])[..., None]
   score = score.replace(turns=turns, reward=score.reward * turns)
-  section = {'credit': 'outcome', 'estimate': 'dr_grpo', 'surrogate': 'clip'}
-  section |= {'aggregate': 'token_mean', 'kl': '', 'beta': 0.0, 'whiten': True}
-  section |= {'entropy_coef': 0.0, 'correction': '', 'value_coef': 0.1}
-  section |= {'value_clip': 0.2, 'turn_statistics': 'living', 'pairs': 'all'}
-  section |= {'reward_loss': '', 'reward_kl': '', 'reward_beta': 0.0}
+  section = common.base().algo
+  section.estimate = 'dr_grpo'
   for preference, kept in (('dpo', [1, 1, 1, 0]), ('', [1, 1, 1, 1])):
-    algo = algorithms.from_config(
-      namespaces.SimpleNamespace(**section, preference=preference)
-    )
+    section.preference = preference
+    algo = algorithms.from_config(section)
     got = batches.make_batch(settings('rl'), algo, rollout, score)
     np.testing.assert_array_equal(got.mask.any(-1), kept)

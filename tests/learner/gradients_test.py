@@ -1,7 +1,6 @@
 """How the gradient is spread over micro-batches: `gradients.Spread`."""
 
 import functools
-import types as namespaces
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import common
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import registry, train, types
 from rlvr_jax.learner import gradients, train_step
@@ -32,13 +32,9 @@ def params():
 
 
 def algorithm(**changes):
-  section = {'credit': 'outcome', 'estimate': 'grpo', 'surrogate': 'reinforce'}
-  section |= {'aggregate': 'token_mean', 'kl': '', 'beta': 0.0}
-  section |= {'entropy_coef': 0.0, 'correction': '', 'whiten': True}
-  section |= {'value_coef': 0.1, 'value_clip': 0.2}
-  section |= {'turn_statistics': 'living', 'preference': ''}
-  section |= {'reward_loss': '', 'reward_kl': '', 'reward_beta': 0.0} | changes
-  return algorithms.from_config(namespaces.SimpleNamespace(**section))
+  section = common.base().algo
+  section.update(surrogate='reinforce', **changes)
+  return algorithms.from_config(section)
 
 
 def batch(live):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import common
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
 from rlvr_jax.io import safetensors, weight_names
@@ -47,15 +48,9 @@ def model(name):
 
 
 def online(spec, pairs='all'):
-  return algorithms.from_config(
-    namespaces.SimpleNamespace(
-      credit='outcome', estimate='grpo', surrogate='clip', kl='', beta=0.0,
-      aggregate='token_mean', entropy_coef=0.0, correction='', whiten=True,
-      value_coef=0.1, value_clip=0.2, turn_statistics='living',
-      preference=spec, pairs=pairs,
-      reward_loss='', reward_kl='', reward_beta=0.0,
-    )
-  )  # fmt: skip
+  section = common.base().algo
+  section.update(preference=spec, pairs=pairs, surrogate='clip')
+  return algorithms.from_config(section)
 
 
 def algorithm(spec):

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import common
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import enums, registry, types
 from rlvr_jax.learner import batches, gradients, optimizer, train_step
@@ -28,13 +29,12 @@ MESH = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
 
 
 def algorithm(aggregate='token_mean', kl='', **changes):
-  section = {'credit': 'outcome', 'estimate': 'grpo', 'surrogate': 'clip'}
-  section |= {'aggregate': aggregate, 'kl': kl, 'beta': 0.1 if kl else 0.0}
-  section |= {'entropy_coef': 0.0, 'correction': '', 'whiten': True}
-  section |= {'value_coef': 0.1, 'value_clip': 0.2}
-  section |= {'turn_statistics': 'living', 'preference': ''}
-  section |= {'reward_loss': '', 'reward_kl': '', 'reward_beta': 0.0} | changes
-  return algorithms.from_config(namespaces.SimpleNamespace(**section))
+  section = common.base().algo
+  section.update(
+    aggregate=aggregate, kl=kl, beta=0.1 if kl else 0.0, surrogate='clip'
+  )
+  section.update(changes)
+  return algorithms.from_config(section)
 
 
 def shapes(per_micro=1, pack=False, max_prompt=S):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import common
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import registry, types
 from rlvr_jax.learner import optimizer, train_step
@@ -44,14 +45,9 @@ def run(shape):
     learning_rate=1e-3, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
     eps=1e-3, weight_decay=0.1, max_grad_norm=1.0, value_learning_rate=0.0,
   )  # fmt: skip
-  algorithm = algorithms.from_config(
-    namespaces.SimpleNamespace(
-      credit='outcome', estimate='grpo', surrogate='clip', kl='', beta=0.0,
-      aggregate='seq_mean_token_mean', entropy_coef=0.0, correction='',
-      whiten=True, value_coef=0.1, value_clip=0.2, turn_statistics='living',
-      preference='', pairs='all', reward_loss='', reward_kl='', reward_beta=0.0,
-    )
-  )  # fmt: skip
+  algo = common.base().algo
+  algo.update(aggregate='seq_mean_token_mean', surrogate='clip')
+  algorithm = algorithms.from_config(algo)
   tx = optimizer.make_optimizer(section, 10)
   abstract = train_step.abstract_state(MODEL, tx, '.*', mesh)
   put = lambda tree: sharding.from_host(tree, sharding.rows(mesh))
