@@ -24,7 +24,7 @@ ROWS, WIDTH = 8, 6
 
 def section(**changes):
   section = common.base().algo
-  section.update(surrogate='clip', **changes)
+  section.update({'surrogate': 'clip'} | changes)
   return section
 
 

@@ -33,7 +33,7 @@ def params():
 
 def algorithm(**changes):
   section = common.base().algo
-  section.update(surrogate='reinforce', **changes)
+  section.update({'surrogate': 'reinforce'} | changes)
   return algorithms.from_config(section)
 
 
