@@ -89,11 +89,14 @@ def of_evaluation(path: str, score: str) -> list[Sample]:
     score: spec of a reward.
 
   Raises:
-    ValueError: no such reward or file, or samples lack what the reward reads.
+    ValueError: no such reward or file, samples lack what the reward reads, or
+      are dialogues.
   """
   with registry.naming('--score', score):
     reward = base.build([score], [1.0])
   tasks, transcripts = sample_transcripts.read(path)
+  if any(t.kinds for t in transcripts):
+    raise ValueError(f'{path} holds dialogues: pairs are of single answers.')
   results = reward(tasks, transcripts)
   return [
     Sample(

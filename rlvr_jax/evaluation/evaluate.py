@@ -20,6 +20,7 @@ from rlvr_jax.random_streams import Stream
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import (
+  branches,
   certainty_signals,
   episode,
   episode_end,
@@ -209,7 +210,13 @@ def make_sample_fn(
   Args:
     policy: with `sampler_params`; with `params` too if `reads_signals`.
     oracle: replies in dialogues; from `rollouts.oracle.make_oracle`.
+
+  Raises:
+    ValueError: see `branches.check`.
   """
+  is_dialogue = dialogue.is_dialogue(tasks[0])
+  # An evaluation may ask for what its run did not.
+  branches.check(c, is_dialogue, policy.model.config.vocab_size)
   outputs = _scorer(c, policy, mesh) if reads_signals(c) else None
 
   def surprisal(logp):
@@ -266,7 +273,7 @@ def make_sample_fn(
       for e in episodes[:count]
     ]
 
-  return dialogues if dialogue.is_dialogue(tasks[0]) else single_turns
+  return dialogues if is_dialogue else single_turns
 
 
 def _scorer(

@@ -21,10 +21,10 @@ eval/cot_decoding_ece@K the calibration error of the gaps that it goes by.
 ARG `base` is what the confident answers of the base model are (see
 configs/base_models/substrate.py). In both it writes the answer at once in three
 of five samples and is unsure of it. The others are, in `aligned`, scratchpads,
-sure and mostly right; in `opposed`, a decoy, sure and mostly wrong, while the
-unsure answer is mostly right: there the method must hurt. A question has two
-first tokens that the base model knows, so k is 2; further ones force it into
-what it never saw, where it is sure of wrong answers: k=10 is the paper's.
+sure and mostly right; in `opposed`, mostly a decoy, sure and mostly wrong,
+while the unsure answer is more often right: there the method must hurt. Two
+first tokens are likely, so k is 2; further ones force the base model into what
+it never saw, where it is sure of wrong answers: k=10 is the paper's.
 """
 
 from configs import common
@@ -33,7 +33,7 @@ from rlvr_jax import registry
 
 BASES = {
   'aligned': 'scratchpad=0.4,direct=0.6,direct_reliability=0.4',
-  'opposed': 'decoy=0.4,direct=0.6,direct_reliability=0.7',
+  'opposed': 'scratchpad=0.1,direct=0.6,decoy=0.3,direct_reliability=0.7',
 }
 ARMS = ('dpo', 'online_dpo', 'gap', 'outcome', 'none')
 DPO = 'dpo(beta=0.2, label_smoothing=0.01)'
