@@ -89,9 +89,9 @@ def save_model():
 def one_device():
   """Runs of a module have one device of the eight.
 
-  Their programs compile in half the time. That more devices give the same
-  numbers is shown by `models/sharding_test`, `signal_map/direct_test` and
-  `train_test`.
+  Their programs have nothing to exchange, so there is less to compile and run.
+  That more devices give the same numbers is shown by `models/sharding_test`,
+  `signal_map/direct_test` and `train_test`.
   """
   from rlvr_jax import experiment
 
