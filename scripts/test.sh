@@ -3,8 +3,8 @@
 #
 #   bash scripts/test.sh [fast] [ARGUMENTS OF PYTEST ...]
 #
-# fast: the maths alone, in about two minutes: losses, statistics, verifiers,
-# rewards, tasks and the registry; no model, no run.
+# fast: the maths alone, a small part of the time: losses, statistics,
+# verifiers, rewards, tasks and the registry; no model, no run.
 #
 # ruff and mypy go first, in either case.
 #

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import types
 
 # Before JAX starts, and for the processes that tests start.
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
@@ -82,6 +83,38 @@ def save_model():
     return folder
 
   return save
+
+
+@pytest.fixture(scope='module')
+def one_device():
+  """Runs of a module have one device of the eight.
+
+  Their programs have nothing to exchange, so there is less to compile and run.
+  That more devices give the same numbers is shown by `models/sharding_test`,
+  `signal_map/direct_test` and `train_test`.
+  """
+  from rlvr_jax import experiment
+
+  mesh_of = experiment.mesh_of
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+      experiment, 'mesh_of', lambda c: mesh_of(c, jax.devices()[:1])
+    )
+    yield
+
+
+@pytest.fixture(scope='module')
+def no_page():
+  """Runs of a module draw no page at their end, which takes a second or two.
+
+  `reporting/report_test` has those of `smoke` and of made-up runs.
+  """
+  from rlvr_jax import train
+
+  with pytest.MonkeyPatch.context() as patch:
+    none = types.SimpleNamespace(build=lambda *_: None)
+    patch.setattr(train, 'report', none)
+    yield
 
 
 @pytest.fixture(autouse=True)

@@ -13,13 +13,14 @@ from rlvr_jax.evaluation import checkpoint_eval, sample_store
 from rlvr_jax.models import sharding
 from rlvr_jax.rollouts import episode_end
 
+pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'{ROOT}/configs/studies/twenty_questions/twenty_questions.py'
 SMALL = (
   'model.name=tiny(layers=1, width=32)',
   'train_batch_size=8',
   'num_generations=2',
-  'groups_per_micro_batch=8',
+  'groups_per_micro_batch=2',  # more have several sizes, and compile longer
   'max_completion_length=4',
   'dialogue.max_turns=3',
   'dialogue.max_length=128',

@@ -9,6 +9,7 @@ import pytest
 from rlvr_jax import config, train
 from rlvr_jax.rollouts import collector
 
+pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'{ROOT}/configs/studies/twenty_questions/twenty_questions.py'
 EMBEDDING = (280, 40)  # no other test has this shape
@@ -50,9 +51,9 @@ def test_the_update_donates_its_state(copies, save_model, tmp_path):
     'dialogue.max_turns=2',
     'dialogue.max_length=128',
     'max_completion_length=4',
-    'train_batch_size=8',
+    'train_batch_size=2',
     'num_generations=2',
-    'groups_per_micro_batch=8',
+    'groups_per_micro_batch=2',
     'eval.num_tasks=2',
     'eval.batch_size=8',
     'eval.max_turns=0',

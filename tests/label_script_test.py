@@ -8,6 +8,7 @@ import pytest
 from rlvr_jax import checks, config, train
 from rlvr_jax.envs import labels
 
+pytestmark = pytest.mark.usefixtures('no_page')
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / 'scripts'))
 try:

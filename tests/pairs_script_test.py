@@ -14,6 +14,7 @@ from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import log_records
 from rlvr_jax.tasks import Task
 
+pytestmark = pytest.mark.usefixtures('no_page')
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / 'scripts'))
 try:

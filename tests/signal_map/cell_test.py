@@ -12,6 +12,7 @@ from rlvr_jax import config, train
 from rlvr_jax.models import sharding, token_logprobs
 from rlvr_jax.signal_map import cell, lines, signals, vectors
 
+pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
   'model.name=tiny(layers=1, width=32)',
@@ -20,7 +21,7 @@ SMALL = (
   'eval_every=0',
   'train_batch_size=8',
   'num_generations=2',
-  'groups_per_micro_batch=8',
+  'groups_per_micro_batch=2',
   'max_prompt_length=80',
   'max_completion_length=14',
   'eval.num_tasks=2',

