@@ -48,6 +48,7 @@ SETUP = (
   'source scripts/setup_env.sh; setup_env tpu'
 )
 REFUSED = 2  # `rlvr_jax.processes.REFUSED`, and of a wrong command line
+STOPPED = 130  # of a command that was asked to end, after its step
 LOST = 20  # polls in a row without an answer: the slice is taken for lost
 LONGEST_S = 600.0  # pause before another attempt
 STEADY_S = 3600.0  # a command that ran so long may fail --retries times again
@@ -169,6 +170,8 @@ class Launcher:
           self.stop()
           if str(REFUSED) in status:
             return self._ended(REFUSED)
+          if json.loads(self.path.read_text('utf-8'))['status'] == STOPPED:
+            return self._ended(STOPPED)  # by `stop`, in another process
           raise tpu_cloud.Failed(f'ended by host: {", ".join(status)}')
         time.sleep(self.flags.poll)
       except tpu_cloud.Failed as e:
@@ -192,6 +195,7 @@ class Launcher:
 
   def _ended(self, status):
     words = {0: 'the command has ended', REFUSED: 'it was refused: no retry'}
+    words |= {STOPPED: 'it was stopped'}
     self.say(words.get(status, 'it failed too often'))
     self.save(status=status)
     if status or self.flags.delete:
@@ -351,7 +355,10 @@ def main(argv: Sequence[str]) -> int:
       if flags.detach:
         launcher._again()
         return 0
-    if flags.verb == 'watch' and launcher.launch['status'] in ('', 0, 1, 2):
+    if flags.verb == 'stop':
+      launcher.save(status=STOPPED)  # so that who watches starts it no more
+    ended = ('', 0, 1, REFUSED, STOPPED)
+    if flags.verb == 'watch' and launcher.launch['status'] in ended:
       raise ValueError('Nothing runs on this slice: give run a command.')
     if flags.verb in ('run', 'watch'):
       return launcher.watch()

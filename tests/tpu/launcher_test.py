@@ -201,6 +201,20 @@ def test_a_refused_command_is_not_tried_again(place):
   assert place.tpu('watch').returncode == 2
 
 
+def test_a_stopped_command_is_not_started_again(place):
+  assert place.create().returncode == 0
+  watcher = subprocess.Popen(
+    place.run(), env=place.env, stdout=subprocess.PIPE, text=True
+  )
+  steps = place.shared / 'steps-0.txt'
+  until(lambda: steps.exists() and len(steps.read_text().split()) == 4)
+  assert place.tpu('stop', '--grace=20').returncode == 0
+  out, _ = watcher.communicate(timeout=200)
+  assert watcher.returncode == 130, out
+  assert place.launch()['attempt'] == 1, out
+  assert len(steps.read_text().split()) == 4
+
+
 def test_a_dry_run_prints_what_it_would_call(place):
   done = place.create('--dry-run')
   assert done.returncode == 0
