@@ -15,6 +15,8 @@ FORMS = {
   'aggregate': ('x', 'mask'),
   'kl': ('logp', 'logp_ref'),
   'preference': ('chosen', 'rejected', 'ref_chosen', 'ref_rejected'),
+  'divergence': (),
+  'distill': (),
   'reward': ('tasks', 'transcripts'),
   'env': (),
   'model': (),

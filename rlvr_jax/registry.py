@@ -13,10 +13,9 @@ of these, and unions. Another type is refused when the function is looked up,
 and so are NaN, infinities and numbers that float32 has no room for. What else
 an option may be, the function says.
 
-A parameter annotated `Spec` takes the spec of another function of the same
-kind, as in `inverse(format(boxed))`, and a function with `*rewards: Spec`
-takes one or more of them. They reach the function as text, for it to `get`;
-what is wrong with them is said when the outer one is looked up.
+A parameter annotated `Spec` takes the spec of another function of its kind, as
+in `inverse(format(boxed))`; one with `*rewards: Spec` takes several. They reach
+it as text, to `get`; they are checked when the outer one is looked up.
 """
 
 import ast
@@ -45,6 +44,8 @@ _MODULES = {
   'aggregate': _modules('ops', 'aggregate trials'),
   'kl': _modules('ops', 'kl trials'),
   'preference': _modules('ops', 'preference trials'),
+  'divergence': _modules('ops', 'divergence'),
+  'distill': _modules('ops', 'distill'),
   'reward': _modules(
     'rewards',
     'base answer_format spurious calibrated completion_length certainty '
@@ -101,8 +102,7 @@ def first_stays() -> Iterator[None]:
   """Within it, names that are taken stay with who has them.
 
   For the config file of another run, of which only the model is used: its
-  functions must be there, and must not replace those of the run at hand. A
-  model of the same name must be the same.
+  functions must be there, and not replace those at hand. Models must agree.
   """
   global _first_stays
   before, _first_stays = _first_stays, True

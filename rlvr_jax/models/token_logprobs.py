@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from rlvr_jax import types
 from rlvr_jax.models import sharding, transformer
 from rlvr_jax.ops import distillation, logprob
+from rlvr_jax.ops.divergence import Divergence
+
+FORWARD = Divergence(alpha=0.0)
 
 
 class Outputs(NamedTuple):
@@ -227,6 +230,7 @@ def group_outputs(
     )
   if teacher is not None:
     other = states(*teacher), transformer.head_weight(teacher[1])
-    divergence = per_token(distillation.divergence, hidden, head, *other)
-    out = out._replace(divergence=divergence)
+    compare = functools.partial(distillation.compare, divergence=FORWARD)
+    compared = per_token(compare, hidden, head, *other, view.targets)
+    out = out._replace(divergence=compared.divergence)
   return out
