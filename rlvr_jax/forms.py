@@ -17,6 +17,7 @@ FORMS = {
   'preference': ('chosen', 'rejected', 'ref_chosen', 'ref_rejected'),
   'divergence': (),
   'distill': (),
+  'context': ('tasks', 'transcripts', 'group', 'row'),
   'reward': ('tasks', 'transcripts'),
   'env': (),
   'model': (),

@@ -46,6 +46,7 @@ _MODULES = {
   'preference': _modules('ops', 'preference trials'),
   'divergence': _modules('ops', 'divergence'),
   'distill': _modules('ops', 'distill'),
+  'context': _modules('rollouts', 'context'),
   'reward': _modules(
     'rewards',
     'base answer_format spurious calibrated completion_length certainty '
@@ -102,8 +103,7 @@ def first_stays() -> Iterator[None]:
   """Within it, names that are taken stay with who has them.
 
   For the config file of another run, of which only the model is used: its
-  functions must be there, and not replace those at hand. Models must agree.
-  """
+  functions must be there, and not replace those at hand; models agree."""
   global _first_stays
   before, _first_stays = _first_stays, True
   try:
