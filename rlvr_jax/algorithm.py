@@ -16,6 +16,9 @@ from rlvr_jax import config_limits, registry, types
 from rlvr_jax.enums import Verdict
 from rlvr_jax.ops import estimators, masked
 from rlvr_jax.ops import preference as preferences
+from rlvr_jax.ops import surrogate as surrogates
+from rlvr_jax.ops.distill import Distill
+from rlvr_jax.ops.divergence import Divergence
 
 
 class Critic(NamedTuple):
@@ -41,6 +44,8 @@ class Algorithm(NamedTuple):
   critic: Critic | None = None  # then `estimate` is not called
   padded: bool = False  # turns that a member did not reach count as score 0
   preference: Callable | None = None  # loss of pairs; surrogate, kl unused
+  distill: Distill | None = None  # how a teacher enters the loss
+  divergence: Divergence | None = None  # what is measured from it
 
   @property
   def needs_reference(self) -> bool:
@@ -54,7 +59,8 @@ def from_config(c: Any) -> Algorithm:
   """The algorithm of a config's `algo` section.
 
   Uses the specs `credit`, `estimate`, `surrogate`, `aggregate`, `kl`,
-  `correction` and `preference` ('' for none), and the numbers `beta`, the
+  `correction`, `preference` and `distill` ('' for none), `divergence` for a
+  `distill` that measures one, and the numbers `beta`, the
   weight of kl in the loss, and `entropy_coef`. With beta = 0 no reference is
   needed and kl is None. The estimate 'gae(...)' needs a critic, whose settings
   are `whiten`, `value_coef` and `value_clip`. `turn_statistics` is 'living' or
@@ -63,7 +69,8 @@ def from_config(c: Any) -> Algorithm:
   Raises:
     ValueError: a spec that the registry refuses; a weight that is negative or
       not finite; beta > 0 without a kl; gae with another credit than outcome;
-      a preference with another term of the loss.
+      a preference with another term of the loss; a distill that leaves a critic
+    or a selection of tokens without the advantages they need.
   """
   numbers = ('beta', 'entropy_coef', 'value_coef', 'value_clip')
   config_limits.check(
@@ -96,13 +103,20 @@ def from_config(c: Any) -> Algorithm:
       f'algo.entropy_coef={c.entropy_coef} to 0, algo.correction='
       f"{registry.show(c.correction)} to '' and take no critic as algo.estimate."
     )
+  distill, surrogate = None, get('surrogate', 'surrogate')
+  divergence = Divergence(sampled=True)  # its gap is all that some uses read
+  if c.distill:
+    distill = get('distill', 'distill')()
+    if distill.weight:
+      divergence = get('divergence', 'divergence')()
+    _check_distill(c, distill, with_critic, surrogate)
   critic = Critic(estimate, c.whiten, c.value_coef, c.value_clip)
   correction = get('correction', 'correction') if c.correction else None
   preference = get('preference', 'preference') if c.preference else None
   return Algorithm(
     credit=credit,
     estimate=estimate,
-    surrogate=get('surrogate', 'surrogate'),
+    surrogate=surrogate,
     aggregate=get('aggregate', 'aggregate'),
     kl=kl if c.beta > 0 else None,
     kl_weight=float(c.beta),
@@ -111,7 +125,30 @@ def from_config(c: Any) -> Algorithm:
     critic=critic if with_critic else None,
     padded=c.turn_statistics == 'padded',
     preference=preference,
+    distill=distill,
+    divergence=None if distill is None else divergence,
   )
+
+
+def _check_distill(c, distill: Distill, with_critic: bool, surrogate) -> None:
+  """ValueError for terms that do not go with this use of a teacher."""
+  said = f'algo.distill={registry.show(c.distill)}'
+  if c.preference:
+    raise ValueError(
+      f'{said} with algo.preference={registry.show(c.preference)}, which is '
+      "the whole loss: set one of them to ''."
+    )
+  if with_critic and not distill.outcome:
+    raise ValueError(
+      f'{said} uses no reward, and algo.estimate={registry.show(c.estimate)} '
+      "is a critic of rewards: take 'add' or 'reweight', or another estimate."
+    )
+  if distill.reshape and surrogates.choose(surrogate) is not None:
+    raise ValueError(
+      f'{said} changes advantages, by which algo.surrogate='
+      f'{registry.show(c.surrogate)} has selected tokens before: take another '
+      "surrogate, or 'add'."
+    )
 
 
 def supervised(algorithm: Algorithm) -> Algorithm:

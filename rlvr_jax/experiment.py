@@ -22,10 +22,10 @@ from rlvr_jax.io import checkpoint, frozen_model
 from rlvr_jax.io import load as load_lib
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import programs as programs_lib
-from rlvr_jax.learner import train_step
+from rlvr_jax.learner import teacher, train_step
 from rlvr_jax.models import model_config, sharding, transformer
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import collector, oracle
+from rlvr_jax.rollouts import collector, lessons, oracle
 from rlvr_jax.rollouts.task_stream import TaskStream
 from rlvr_jax.tasks import Env, Task
 
@@ -115,13 +115,16 @@ class Experiment:
     c = self.config
     with registry.naming('model.name', c.model.name):
       architecture = load_lib.load_config(c.model.name)
-    model_config.check_positions(architecture, frozen_model.policy_lengths(c))
+    # The policy reads what a teacher reads, unless that is another model.
+    other = bool(c.teacher.name)
+    lengths = (frozen_model.teacher_lengths, frozen_model.policy_lengths)[other]
+    model_config.check_positions(architecture, lengths(c))
     checks.check_dialogue(c, self.algorithm, self.is_dialogue, architecture)
     return architecture
 
   @functools.cached_property
   def teacher(self) -> FrozenModel | None:
-    """The model of teacher.name, if any: it writes the rows to train on."""
+    """The model of teacher.name, if any: it writes the rows, or judges them."""
     c = self.config
     if not c.teacher.name:
       return None
@@ -130,15 +133,16 @@ class Experiment:
       c.teacher.name,
       c.model,
       self.mesh,
-      lengths=frozen_model.policy_lengths(c),
-      scoring=c.teacher.logits,
+      lengths=frozen_model.teacher_lengths(c),
+      sampling=c.method != 'rl' or bool(c.teacher.accuracy_every),
+      scoring=bool(c.algo.distill),
     )
 
   @functools.cached_property
   def matched(self) -> transformer.Decoder | None:
-    """The teacher's decoder if the loss matches its logits; no weights."""
+    """The decoder of teacher.name if it judges the rows; no weights."""
     c = self.config
-    if not c.teacher.logits:
+    if not (c.algo.distill and c.teacher.name):
       return None
     return transformer.decoder(c.model, load_lib.load_config(c.teacher.name))
 
@@ -262,7 +266,14 @@ def build(
 
 def _needs_initial(x: Experiment) -> bool:
   """Whether a resumed run needs the weights from before training too."""
-  return x.algorithm.needs_reference or _initial_belief(x)
+  return _keeps_initial(x) or _initial_belief(x)
+
+
+def _keeps_initial(x: Experiment) -> bool:
+  """Whether updates read the weights from before training."""
+  weights = x.config.teacher.weights
+  teaches = x.algorithm.distill is not None and weights in teacher.KEEPS_INITIAL
+  return x.algorithm.needs_reference or teaches
 
 
 def _initial_belief(x: Experiment) -> bool:
@@ -276,7 +287,9 @@ class Run(NamedTuple):
     resumed: whether the state comes from a checkpoint.
     policy: model and tokenizer, without weights.
     read: digests of tasks and models, see `digests`.
-    reference: model of the KL term or the preference; None without one.
+    reference: the initial policy, of the KL term, the preference or the
+      teacher; None without one.
+    examine: lets the teacher answer; None if it never does.
     collect: makes the rollouts of a step.
     evaluate: evaluates on the held-out tasks.
   """
@@ -285,6 +298,7 @@ class Run(NamedTuple):
   policy: FrozenModel
   read: dict[str, str]
   reference: FrozenModel | None
+  examine: lessons.Examiner | None
   collect: collector.Collector
   evaluate: evaluate.Evaluator
 
@@ -308,7 +322,7 @@ def start(
   if not resumed or _needs_initial(x):
     initial = _initial_params(x, pretrained.policy.params)
   reference = believer = None
-  if x.algorithm.needs_reference:
+  if _keeps_initial(x):
     # A copy, where the new state is about to take over the weights.
     kept = initial if resumed else jax.tree.map(jnp.copy, initial)
     reference = policy._replace(params=kept)
@@ -339,7 +353,16 @@ def start(
     forward=programs.forward,
   )
   evaluator = evaluate.Evaluator(c, policy, x.eval_tasks, reply, x.mesh)
-  run = Run(resumed, policy, pretrained.read, reference, collect, evaluator)
+  examine = None
+  if c.teacher.accuracy_every:
+    one = x.teacher or policy
+    if c.teacher.weights == 'initial':
+      one = policy._replace(
+        sampler_params=programs.to_sampler(reference.params)
+      )
+    examine = lessons.Examiner(c, one, policy.tokenizer, collect.sampling)
+  read = pretrained.read
+  run = Run(resumed, policy, read, reference, examine, collect, evaluator)
   return run, state, progress
 
 

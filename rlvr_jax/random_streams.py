@@ -14,3 +14,4 @@ class Stream(enum.IntEnum):
   LABELS = 3  # then by place in the split and round: scripts/label.py
   ROUNDING = 4  # then by update: `learner.optimizer.stochastic`, bfloat16
   SIGNAL_MAP = 5  # then by place: `signal_map.samples.stream`
+  TEACHER = 6  # then by step: `rollouts.lessons`, what a teacher answers

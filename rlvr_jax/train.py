@@ -8,6 +8,7 @@ import os
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import ml_collections
@@ -24,6 +25,7 @@ from rlvr_jax.experiment import Experiment
 from rlvr_jax.io import checkpoint
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import batches, optimizer
+from rlvr_jax.learner import teacher as teachers
 from rlvr_jax.models import sharding
 from rlvr_jax.reporting import alarms, report, run_writer
 from rlvr_jax.resume import Progress
@@ -98,6 +100,7 @@ def train(
             sampler_params, state.params, step, progress.place, clock
           )
           progress = progress._replace(step=step, place=collection.place)
+          examined = examine(x, run, collection, state, sampler_params, step)
           # The update needs its memory. It is stale after the update anyway.
           del sampler_params
 
@@ -113,7 +116,8 @@ def train(
           clock('update')
 
           ##### metrics and transcripts #####
-          metrics = collection.metrics | metrics | clock.metrics(collection)
+          metrics = collection.metrics | examined | metrics
+          metrics |= clock.metrics(collection)
           alarms.check(log, c, step, metrics)
           progress = progress.after_rewards(c.method, metrics)
           log.metrics(step, metrics)
@@ -167,7 +171,7 @@ def update(
     x: the run's config, algorithm and programs.
     state: donated.
     collection: rollouts and scores, host arrays.
-    reference: model of the KL term or the preference; None without one.
+    reference: the initial policy, where the loss reads it; None without one.
     progress: of this step; counts skipped updates in a row.
 
   Returns:
@@ -175,7 +179,7 @@ def update(
   """
   c, programs = x.config, x.programs
   rollout, score = collection.rollout, collection.score
-  batch = batches.make_batch(c, x.algorithm, rollout, score)
+  batch = batches.make_batch(c, x.algorithm, rollout, score, collection.lesson)
   batch, metrics = sharding.to_mesh(batch), {}
   if x.algorithm.critic or x.algorithm.correction:
     rewards = types.rows(algorithms.turn_rewards(rollout, score))
@@ -183,15 +187,17 @@ def update(
       state.params, batch, sharding.to_mesh(rewards)
     )
     metrics = {k: float(v) for k, v in prepared.items()}
-  if reference is not None:
+  if x.algorithm.needs_reference:
     batch = batch.replace(
       logp_ref=programs.forward(reference.params, batch).logp
     )
-  teacher = None if x.teacher is None else x.teacher.params
+  # What a teacher's weights are beside those that the state has.
+  kept = x.teacher or reference
+  kept = kept.params if x.algorithm.distill and kept else None
   # Groups without gradient cost a forward pass for their metrics alone.
   all_tokens = progress.step % c.metrics_every == 0
   for _ in range(c.num_iterations):
-    state, result = programs.update(state, (batch,), teacher, all_tokens)
+    state, result = programs.update(state, (batch,), kept, all_tokens)
     result = {k: float(v) for k, v in result.items()}
     if not all_tokens:  # means that were not computed are NaN
       result = {
@@ -205,6 +211,31 @@ def update(
     progress = progress._replace(skipped=skipped)
     metrics = merge(metrics, result)
   return state, metrics, progress
+
+
+def examine(
+  x: Experiment,
+  run: experiment.Run,
+  collection: Collection,
+  state: types.TrainState,
+  sampler_params: Any,
+  step: int,
+) -> dict[str, float]:
+  """What the teacher answers itself, in the steps of teacher.accuracy_every.
+
+  Args:
+    sampler_params: of the policy that sampled.
+  """
+  c = x.config
+  if run.examine is None or step % c.teacher.accuracy_every:
+    return {}
+  weights = None  # of teacher.name, or initial
+  if not c.teacher.name and c.teacher.weights == 'live':
+    weights = sampler_params
+  if c.teacher.weights == 'ema':
+    averaged = teachers.averaged_params(state, c.optimizer.trainable)
+    weights = x.programs.to_sampler(averaged)
+  return run.examine(collection.parts[0], step, weights)
 
 
 def merge(

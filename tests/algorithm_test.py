@@ -27,6 +27,7 @@ def section(**changes):
     'credit': 'outcome',
     'turn_statistics': 'living',
     'preference': '',
+    'distill': '',
     'estimate': 'grpo',
     'surrogate': 'clip',
     'aggregate': 'token_mean',

@@ -168,11 +168,19 @@ def check_same_vocabulary(
 
 
 def policy_lengths(c) -> dict[str, int]:
-  """Lengths of the rows that a policy or a teacher reads."""
+  """Lengths of the rows that a policy reads."""
   return {
     'max_prompt_length': c.max_prompt_length,
     'max_completion_length': c.max_completion_length,
   }
+
+
+def teacher_lengths(c) -> dict[str, int]:
+  """Lengths of the rows that a teacher reads."""
+  if not c.algo.distill or registry.parse(c.teacher.context)[0] == 'none':
+    return policy_lengths(c)
+  most = {'teacher.max_context_length': c.teacher.max_context_length}
+  return policy_lengths(c) | most
 
 
 def _with_weights(

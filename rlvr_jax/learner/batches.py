@@ -8,6 +8,8 @@ rejection  samples of the teacher, or  1 in a correct row; other rows are
            of the policy without one   masked
 preference chosen and rejected text    1 and -1: only which is higher matters
            of the tasks
+
+With `algo.distill` a teacher judges rows of 'rl' and 'distill' besides.
 """
 
 import numpy as np
@@ -22,8 +24,13 @@ def make_batch(
   algorithm: algorithms.Algorithm,
   rollout: types.Rollout,
   score: types.Score,
+  lesson: types.Lesson | None = None,
 ) -> types.Batch:
-  """The rows [B,T] of a step's groups, as host arrays; `c` is the config."""
+  """The rows [B,T] of a step's groups, as host arrays; `c` is the config.
+
+  Args:
+    lesson: what a teacher judges; with `algo.distill` alone.
+  """
   weights = algorithms.token_weights(algorithm, c.method, rollout, score)
   out = types.flatten(rollout, weights)
   if c.mask_truncated_completions:
@@ -35,6 +42,16 @@ def make_batch(
   if c.method != 'rl':
     # Rows of weight 0 leave the denominator of the loss too.
     out = out.replace(mask=out.mask & (out.adv != 0))
+  if lesson is not None:
+    out = out.replace(taught=out.mask & types.rows(lesson.taught))
+    if lesson.tokens is not None:
+      teacher = types.TeacherRows(
+        types.rows(lesson.tokens), np.asarray(lesson.shift).reshape(-1)
+      )
+      out = out.replace(teacher=teacher)
+      types.check_teacher(out)
+    if algorithm.distill is not None and not algorithm.distill.outcome:
+      out = out.replace(mask=out.taught)
   return out
 
 

@@ -31,9 +31,10 @@ class Distill(NamedTuple):
 
   Attributes:
     weight: of the divergence in the loss; 0: the gap alone is used.
-    outcome: whether advantages of rewards count too. Else rows without a
+    outcome: whether advantages of rewards count too. Else tokens without a
       teacher are not trained.
     reshape: (adv, gap, mask), all [B,T] -> adv; None where it stays.
+    everywhere: whether tokens with advantage 0 may have a gradient.
     ratio_cap: the divergence is multiplied by min(rho, ratio_cap), rho the
       ratio of the token's probability to that under the sampler; 0: it is not.
   """
@@ -41,6 +42,7 @@ class Distill(NamedTuple):
   weight: float
   outcome: bool
   reshape: Callable | None = None
+  everywhere: bool = True
   ratio_cap: float = 0.0
 
 
@@ -115,7 +117,7 @@ def reweight(*, mix: float = 0.5, clip: float = 0.2) -> Distill:
     weight = jnp.clip(jnp.exp(gap), 1 - clip, 1 + clip)
     return adv * (1 - mix + mix * weight)
 
-  return Distill(0.0, True, reshape)
+  return Distill(0.0, True, reshape, everywhere=False)
 
 
 @registry.trial('distill')

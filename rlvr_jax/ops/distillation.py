@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rlvr_jax import types
 from rlvr_jax.ops import divergence as divergences
 from rlvr_jax.ops import logprob
 from rlvr_jax.ops.divergence import Divergence
@@ -23,7 +24,7 @@ class Comparison(NamedTuple):
 def compare(
   hidden: Float[Array, '*r m d'],
   head: Float[Array, 'v d'],
-  *rest: Array,
+  *rest: types.Array,
   divergence: Divergence,
   shares: tuple[float, ...] = (1.0,),
   temperature: float = 1.0,

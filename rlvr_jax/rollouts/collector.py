@@ -23,8 +23,10 @@ from rlvr_jax.rollouts import (
   episode_scores,
   groups,
   imitation,
+  lessons,
   single_turn,
 )
+from rlvr_jax.rollouts import context as contexts
 from rlvr_jax.rollouts.task_stream import Place, TaskStream
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
@@ -51,6 +53,7 @@ class Collection(NamedTuple):
       max_resample_batches.
     metrics: means over everything that was sampled.
     place: in the stream of tasks, after those of this step.
+    lesson: what a teacher judges in the rollout, if there is one.
   """
 
   rollout: types.Rollout
@@ -58,6 +61,7 @@ class Collection(NamedTuple):
   parts: list[groups.Collected]
   metrics: dict[str, float]
   place: Place
+  lesson: types.Lesson | None = None
 
 
 class Collector(NamedTuple):
@@ -121,11 +125,14 @@ class Collector(NamedTuple):
     metrics |= self.stream.metrics(place, step)
     if dialogue.is_dialogue(self.stream.tasks[0]):
       metrics |= episode_scores.metrics(parts)
-    rollout, score = parts[0].rollout, parts[0].score
+    metrics |= lessons.metrics(parts)
+    rollout, score, lesson = parts[0].rollout, parts[0].score, parts[0].lesson
     if c.max_resample_batches:
       metrics['resample_batches'] = len(parts) - 1
-      rollout, score = dynamic_sampling.select(parts, keep, c.train_batch_size)
-    return Collection(rollout, score, parts, metrics, after)
+      rollout, score, lesson = dynamic_sampling.select(
+        parts, keep, c.train_batch_size
+      )
+    return Collection(rollout, score, parts, metrics, after, lesson)
 
   def collect(
     self,
@@ -143,7 +150,17 @@ class Collector(NamedTuple):
     """
     is_dialogue = dialogue.is_dialogue(tasks[0])
     collect = self._dialogues if is_dialogue else self._single_turn
-    return collect(tasks, policy, key, clock)
+    part = collect(tasks, policy, key, clock)
+    if self.algorithm.distill is None:
+      return part
+    return lessons.teach(self.config, part, self._encode)
+
+  @property
+  def _feedback(self) -> bool:
+    """Whether a teacher is told what the verifier says of a row."""
+    return self.algorithm.distill is not None and (
+      'feedback' in contexts.needs(self.config.teacher.context)
+    )
 
   def _encode(self, task: Task) -> list[int]:
     return single_turn.encode_task(
@@ -193,6 +210,7 @@ class Collector(NamedTuple):
       max_prompt_length=c.max_prompt_length,
       timeout_s=c.verify_timeout_s,
       rules=extract.rules_of(c.verifier),
+      feedback=self._feedback,
       greedy=greedy if c.method == 'rl' and uses_greedy else None,
       policy_outputs=policy_outputs
       if base.needs_signals(c.reward_funcs)
@@ -240,6 +258,7 @@ class Collector(NamedTuple):
       group=c.num_generations,
       max_turns=limits.turns,
       columns=c.max_prompt_length + limits.length,
+      feedback=self._feedback,
     )
     clock('reward')
     return out

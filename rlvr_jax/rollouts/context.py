@@ -192,7 +192,7 @@ def gold(
   *,
   answer: bool = False,
 ):
-  """data['solution'], the task's worked solution (OPSD); or the answer alone."""
+  """data['solution'], the task's worked solution (OPSD); or its answer."""
   text = tasks[group].answer if answer else tasks[group].data.get('solution')
   return Context(solution=text) if text else None
 

@@ -18,6 +18,7 @@ class Collected(NamedTuple):
     episodes: of dialogues, [P][G] of (Episode, rewards of its turns, beliefs
       f32[K+1] or None).
     log_fields: [P][G], further fields of the log records: see `log_records`.
+    lesson: what a teacher judges, if there is one.
   """
 
   tasks: list[Task]  # P
@@ -27,6 +28,7 @@ class Collected(NamedTuple):
   results: list[list[base.RewardResult]]  # [P][G]
   episodes: list[list[tuple]] | None = None
   log_fields: list[list[dict]] | None = None
+  lesson: types.Lesson | None = None
 
 
 def metrics(

@@ -54,7 +54,9 @@ def config_for(
     {
       'method': 'sft' if imitates else 'rl',
       'teacher.name': '',
-      'teacher.logits': False,
+      'teacher.weights': 'live',
+      'teacher.context': 'none',
+      'teacher.accuracy_every': 0,
       'env': env or c.env,
       'labels': '',
       'train_tasks': 0 if env else c.train_tasks,
@@ -74,6 +76,7 @@ def config_for(
       'algo.beta': 0.0,
       'algo.correction': '',
       'algo.preference': '',
+      'algo.distill': '',
     }
   )
   if imitates:

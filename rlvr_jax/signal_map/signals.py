@@ -127,6 +127,7 @@ def _parse(text, c, best):
       entropy_coef=0.0,
       correction='',
       preference='',
+      distill='',
     )
   algorithm = algorithms.from_config(algo)
   if 'greedy' in estimators.takes(algorithm.estimate):

@@ -36,7 +36,8 @@ def algorithm(**changes):
   section |= {'aggregate': 'token_mean', 'kl': '', 'beta': 0.0}
   section |= {'entropy_coef': 0.0, 'correction': '', 'whiten': True}
   section |= {'value_coef': 0.1, 'value_clip': 0.2}
-  section |= {'turn_statistics': 'living', 'preference': ''} | changes
+  section |= {'turn_statistics': 'living', 'preference': ''}
+  section |= {'distill': '', 'divergence': 'reverse'} | changes
   return algorithms.from_config(namespaces.SimpleNamespace(**section))
 
 

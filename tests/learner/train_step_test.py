@@ -32,7 +32,8 @@ def algorithm(aggregate='token_mean', kl='', **changes):
   section |= {'aggregate': aggregate, 'kl': kl, 'beta': 0.1 if kl else 0.0}
   section |= {'entropy_coef': 0.0, 'correction': '', 'whiten': True}
   section |= {'value_coef': 0.1, 'value_clip': 0.2}
-  section |= {'turn_statistics': 'living', 'preference': ''} | changes
+  section |= {'turn_statistics': 'living', 'preference': ''}
+  section |= {'distill': '', 'divergence': 'reverse'} | changes
   return algorithms.from_config(namespaces.SimpleNamespace(**section))
 
 

@@ -50,6 +50,7 @@ def run(shape):
       aggregate='seq_mean_token_mean', entropy_coef=0.0, correction='',
       whiten=True, value_coef=0.1, value_clip=0.2, turn_statistics='living',
       preference='',
+      distill='',
     )
   )  # fmt: skip
   tx = optimizer.make_optimizer(section, 10)
