@@ -18,10 +18,10 @@ from rlvr_jax.tasks import Task
 TINY = str(pathlib.Path(__file__).parents[1] / 'configs' / 'tiny.py') + ':smoke'
 SMALL = (
   'model.name=tiny(layers=1, width=32)',
-  'train_batch_size=4',
+  'train_batch_size=8',
   'num_generations=2',
-  'groups_per_micro_batch=2',
-  'eval.num_tasks=4',
+  'groups_per_micro_batch=8',
+  'eval.num_tasks=8',
   'eval.batch_size=8',
   'max_completion_length=4',
   'optimizer.learning_rate=1e-2',
@@ -177,7 +177,7 @@ def test_tasks_must_have_what_the_teacher_is_told():
   )
   check(tasks, context='gold')
   check(tasks, context='demonstration')
-  with pytest.raises(ValueError, match='adds .* tokens to the prompt of task'):
+  with pytest.raises(ValueError, match=r'adds .* tokens to the prompt of task'):
     check(tasks, context='gold', max_context_length=9)
   bare = [Task('x', '1 + 1 =', '2', 'math', {})]
   check(bare, context='gold(answer=True)')
@@ -185,7 +185,7 @@ def test_tasks_must_have_what_the_teacher_is_told():
     with pytest.raises(ValueError, match="task 'x' has none"):
       check(bare, context=context)
   silent = [bare[0]._replace(verifier='mine')]
-  with pytest.raises(ValueError, match="'mine' .* says nothing"):
+  with pytest.raises(ValueError, match=r"'mine' .* says nothing"):
     check(silent, context='solution_or_feedback')
   game = [bare[0]._replace(verifier='guessing')]
   check(game, context='feedback')
