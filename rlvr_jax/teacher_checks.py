@@ -61,6 +61,15 @@ def rules(c: ml_collections.ConfigDict) -> list[tuple[bool, str]]:
       f"{show(t.name)} has its own: set one of them to 'live' or ''",
     ),
     (
+      distill is None
+      or distill.outcome
+      or bool(t.name)
+      or (t.weights, name) != ('live', 'none'),
+      f"{judges} with teacher.context='none' and live weights: the teacher is "
+      'the student, so that loss and gradient are 0. Set teacher.name, another '
+      'teacher.weights or a teacher.context',
+    ),
+    (
       distill is None or distill.outcome or not c.max_resample_batches,
       f'max_resample_batches={c.max_resample_batches} waits for rewards that '
       f'differ, and {judges} reads none: set it to 0',

@@ -8,14 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from rlvr_jax import checks, experiment, teacher_checks, train
+from rlvr_jax import algorithm, checks, experiment, teacher_checks, train
 from rlvr_jax import config as config_lib
 from rlvr_jax.envs import chain
 from rlvr_jax.io import checkpoint
 from rlvr_jax.models import sharding
 from rlvr_jax.tasks import Task
 
-TINY = str(pathlib.Path(__file__).parents[1] / 'configs' / 'tiny.py') + ':smoke'
+CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+TINY, FILE = f'{CONFIGS}/tiny.py:smoke', f'{CONFIGS}/self_distillation.py'
 SMALL = (
   'model.name=tiny(layers=1, width=32)',
   'train_batch_size=8',
@@ -116,8 +117,13 @@ def test_on_policy_distillation(tmp_path, save_model):
       {'algo.distill': 'loss', 'teacher.name': 'x', 'teacher.weights': 'ema'},
       'has its own',
     ),
+    ({'algo.distill': 'advantage'}, 'the teacher is the student'),
     (
-      {'algo.distill': 'loss', 'max_resample_batches': 2},
+      {
+        'algo.distill': 'loss',
+        'teacher.context': 'gold',
+        'max_resample_batches': 2,
+      },
       'max_resample_batches=2 waits',
     ),
     (
@@ -163,6 +169,24 @@ def test_teachers_that_cannot_work_are_refused(changes, message):
   mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
   with pytest.raises(ValueError, match=message):
     checks.check_config(c, mesh)
+
+
+@pytest.mark.parametrize('scale', ['smollm2', 'tiny', 'qwen'])
+def test_every_method_has_a_config_that_works(scale):
+  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  load = lambda name: config_lib.load(f'{FILE}:{name},{scale}')
+  for name in ('sdpo', 'sdpo_rich', 'opsd', 'sdft', 'rlsd', 'sdar', 'ssopd'):
+    c = load(name)
+    checks.check_config(c, mesh)
+    made = algorithm.from_config(c.algo)
+    assert made.distill.outcome == (name in ('rlsd', 'sdar', 'ssopd'))
+  c = load('opd')
+  with pytest.raises(ValueError, match='Set teacher'):
+    checks.check_config(c, mesh)
+  c.teacher.name = 'stronger'
+  checks.check_config(c, mesh)
+  checks.check_config(load('grpo'), mesh)
+  assert algorithm.from_config(load('grpo').algo).distill is None
 
 
 def test_tasks_must_have_what_the_teacher_is_told():
