@@ -51,7 +51,8 @@ def make_batch(
       out = out.replace(teacher=teacher)
       types.check_teacher(out)
     if algorithm.distill is not None and not algorithm.distill.outcome:
-      out = out.replace(mask=out.taught)
+      # Whole rows: a mask begins where the rows of a group part.
+      out = out.replace(mask=out.mask & out.taught.any(-1, keepdims=True))
   return out
 
 

@@ -26,15 +26,25 @@ def reaches_every_token(algorithm: Algorithm) -> bool:
   )
 
 
+def trained(algorithm: Algorithm, batch: types.Batch) -> types.Array:
+  """bool[B,T]: tokens that the loss is a mean over: of the mask, all.
+
+  Or those with a teacher, where only a teacher says anything.
+  """
+  distill = algorithm.distill
+  everything = distill is None or distill.outcome
+  return batch.mask if everything else batch.mask & batch.taught
+
+
 def may_have_gradient(algorithm: Algorithm, batch: types.Batch) -> types.Array:
   """bool[B,T]: tokens of the mask whose loss may have a gradient."""
   if reaches_every_token(algorithm):
-    return batch.mask
+    return trained(algorithm, batch)
   distill, live = algorithm.distill, batch.mask & (batch.adv != 0)
   if distill is None:
     return live
   if not distill.outcome:
-    return batch.mask & batch.taught
+    return trained(algorithm, batch)
   return live | (batch.taught & distill.everywhere)
 
 
@@ -124,7 +134,7 @@ def loss(
       value, batch.value, batch.returns, mask, clip=algorithm.critic.clip
     )
     per_token += add('critic/loss', algorithm.critic.coef, error)
-  out = algorithm.aggregate(per_token, mask)
+  out = algorithm.aggregate(per_token, trained(algorithm, batch))
   if distill is not None and distill.weight:
     weighted = distills.weighted(
       distill, compared.divergence, logp, batch.logp_old, taught
@@ -160,7 +170,8 @@ def taught_scale(algorithm: Algorithm, batch: types.Batch) -> jax.Array:
     return jnp.float32(0)
   zeros = jnp.zeros(batch.mask.shape, jnp.float32)
   whole, taught = (
-    algorithm.aggregate(zeros, m).den for m in (batch.mask, batch.taught)
+    algorithm.aggregate(zeros, m).den
+    for m in (trained(algorithm, batch), batch.taught)
   )
   return divide(Ratio(whole, taught))
 
@@ -180,7 +191,7 @@ def loss_denominator(
   if algorithm.preference is not None:
     return masked.count(jax.vmap(preferences.pairs)(*_ranks(batch, group)))
   zeros = jnp.zeros(batch.mask.shape, jnp.float32)
-  return algorithm.aggregate(zeros, batch.mask).den
+  return algorithm.aggregate(zeros, trained(algorithm, batch)).den
 
 
 def _of_pairs(

@@ -37,7 +37,8 @@ def teach(
   late = np.cumsum(sampled, -1) > settings.skip_tokens
   taught = sampled & late & chosen[..., None]
   if registry.parse(settings.context)[0] == 'none':
-    return part._replace(lesson=types.Lesson(taught))
+    lesson = sharding.broadcast_from_host0(types.Lesson(taught))
+    return part._replace(lesson=lesson)
   told = contexts.of_rows(
     registry.get('context', settings.context),
     part.tasks,

@@ -60,7 +60,7 @@ def test_a_row_without_a_reward_is_in_no_pair():
   section = {'credit': 'outcome', 'estimate': 'dr_grpo', 'surrogate': 'clip'}
   section |= {'aggregate': 'token_mean', 'kl': '', 'beta': 0.0, 'whiten': True}
   section |= {'entropy_coef': 0.0, 'correction': '', 'value_coef': 0.1}
-  section |= {'value_clip': 0.2, 'turn_statistics': 'living'}
+  section |= {'value_clip': 0.2, 'turn_statistics': 'living', 'distill': ''}
   for preference, kept in (('dpo', [1, 1, 1, 0]), ('', [1, 1, 1, 1])):
     algo = algorithms.from_config(
       namespaces.SimpleNamespace(**section, preference=preference)

@@ -52,7 +52,7 @@ def algorithm(spec):
         credit='outcome', estimate='grpo', surrogate='clip', kl='', beta=0.0,
         aggregate='token_mean', entropy_coef=0.0, correction='', whiten=True,
         value_coef=0.1, value_clip=0.2, turn_statistics='living',
-        preference=spec,
+        preference=spec, distill='',
       )
     )
   )  # fmt: skip

@@ -216,6 +216,24 @@ def test_the_sampled_form_is_the_reverse_gradient_in_the_mean():
   assert value == pytest.approx(measured('reverse', S, Q)[0], abs=1e-6)
 
 
+@pytest.mark.parametrize('spec', ['forward', 'reverse', 'jsd'])
+def test_a_teacher_that_knows_teaches_what_is_never_sampled(spec):
+  """From p = 6e-6, where 64 samples are all wrong: outcome has no gradient."""
+  logq = jnp.log(jnp.array([[0.01, 0.01, 0.01, 0.97]]))
+  divergence = get(spec)
+
+  def step(z, _):
+    _, slope = divergences.value_and_slope(
+      jax.nn.log_softmax(z), logq, jnp.zeros(1, int), divergence
+    )
+    return z - 3.0 * slope, None
+
+  start = jnp.array([[5.0, 5.0, 5.0, -6.0]])
+  z, _ = jax.jit(lambda z: jax.lax.scan(step, z, None, 400))(start)
+  assert float(jax.nn.softmax(start)[0, 3]) < 1e-5
+  assert float(jax.nn.softmax(z)[0, 3]) > 0.9
+
+
 def test_the_gate_attenuates_what_the_teacher_rejects():
   beta, d = 5.0, np.log(0.2 / 0.5)
   gate = 1 / (1 + np.exp(-beta * d))

@@ -141,6 +141,12 @@ def test_rows_without_a_teacher_are_not_trained(part):
   assert batch.mask.any(-1).tolist() == [False, True, False, True]
   np.testing.assert_array_equal(batch.taught, batch.mask)
   types.check_teacher(batch)
+  # A mask begins with the row, whatever the teacher judges of it.
+  c.teacher.skip_tokens = 2
+  lesson = lessons.teach(c, part, encode).lesson
+  late = batches.make_batch(c, Algorithm, part.rollout, part.score, lesson)
+  np.testing.assert_array_equal(late.mask, batch.mask)
+  assert late.taught.sum() == batch.mask.sum() - 4
   Algorithm.distill = distill.add()
   batch = batches.make_batch(c, Algorithm, part.rollout, part.score, lesson)
   assert batch.mask.any(-1).all()
