@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -55,16 +56,17 @@ def metrics(folder):
 
 
 def test_killed_and_resumed_with_a_moving_average(tmp_path):
-  """SDPO on all-wrong groups; two steps at once, or one and then another."""
-  whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-  train.train(settings(*SDPO, 'total_steps=2'), whole)
-  for steps in (1, 2):
-    train.train(settings(*SDPO, f'total_steps={steps}'), parts)
-  assert metrics(whole) == metrics(parts)
-  read = lambda folder: load(folder, settings(*SDPO, 'total_steps=2'))
-  for a, b in zip(jax.tree.leaves(read(whole)), jax.tree.leaves(read(parts))):
+  """SDPO on all-wrong groups; the second step is lost, and done again."""
+  c = settings(*SDPO, 'total_steps=2', 'save_every=1')
+  train.train(c, tmp_path)
+  before, state = metrics(tmp_path), load(tmp_path, c)
+  shutil.rmtree(tmp_path / 'checkpoints' / '2')
+  train.train(c, tmp_path)
+  assert metrics(tmp_path) == before
+  after = jax.tree.leaves(load(tmp_path, c))
+  for a, b in zip(jax.tree.leaves(state), after, strict=True):
     np.testing.assert_array_equal(a, b)
-  first, last = metrics(whole)
+  first, last = before
   assert first['accuracy'] == 0  # outcome reward is silent
   assert first['frac_reward_zero_std'] == 1
   assert first['teacher/taught_frac'] == 1
@@ -75,7 +77,8 @@ def test_killed_and_resumed_with_a_moving_average(tmp_path):
   assert 'teacher/accuracy' not in first
   assert not math.isnan(last['teacher/accuracy'])
   assert last['teacher/mean_length'] > 0
-  rows = map(json.loads, (whole / 'rollouts.jsonl').read_text().splitlines())
+  lines = (tmp_path / 'rollouts.jsonl').read_text().splitlines()
+  rows = map(json.loads, lines)
   row = next(r for r in rows if r['split'] == 'train')
   assert row['feedback'] in row['teacher_question']
 
@@ -92,11 +95,10 @@ def test_on_policy_distillation(tmp_path, save_model):
   """Another model judges, as an advantage."""
   teacher = save_model(tmp_path / 'teacher', seed=1)
   opd = ('algo.distill=advantage', f'teacher.name={teacher}', 'total_steps=1')
-  train.train(settings(*opd, 'teacher.accuracy_every=1'), tmp_path / 'opd')
+  train.train(settings(*opd), tmp_path / 'opd')
   (line,) = metrics(tmp_path / 'opd')
   assert line['grad_norm'] > 0
   assert line['divergence'] == pytest.approx(-line['teacher/gap'], rel=1e-5)
-  assert 'teacher/accuracy' in line
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,12 @@ def placebo(
 
   What the form of a context does by itself. `none` is the control that changes
   nothing at all.
+
+  Raises:
+    ValueError: no text.
   """
+  if not text.strip():
+    raise ValueError(f"text={registry.show(text)} says nothing: take 'none'.")
   return Context(solution=text)
 
 
