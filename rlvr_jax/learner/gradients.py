@@ -152,11 +152,15 @@ def accumulate(
     (metrics, gap), (metrics_i, gap_i) = one, other
     return jax.tree.map(jnp.add, metrics, metrics_i), jnp.maximum(gap, gap_i)
 
-  shape = jax.eval_shape(grad, trained, jax.eval_shape(part, 0))
-  zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
-  (loss0, metrics0), grads0 = zeros(shape)
+  # Which metrics there are, without tracing the model for it.
+  rows0 = jax.eval_shape(part, 0)
+  out0 = token_logprobs.zeros(
+    rows0.mask.shape, model, divergence=teacher is not None
+  )
+  shapes0 = jax.eval_shape(loss_and_metrics, out0, rows0)[1]
+  metrics0 = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes0)
   # Summed in float32: many small terms would vanish in bfloat16.
-  grads0 = jax.tree.map(lambda x: x.astype(jnp.float32), grads0)
+  grads0 = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), trained)
 
   def body(state):
     i, loss, metrics, grads, squares = state
@@ -165,7 +169,13 @@ def accumulate(
     squares = squares + _step_sq(added, grads)
     return i + 1, loss + loss_i, merge(metrics, metrics_i), added, squares
 
-  start = (jnp.zeros((), jnp.int32), loss0, metrics0, grads0, jnp.float32(0))
+  start = (
+    jnp.zeros((), jnp.int32),
+    jnp.zeros((), jnp.float32),
+    metrics0,
+    grads0,
+    jnp.float32(0),
+  )
   _, loss, totals, grads, squares = jax.lax.while_loop(
     lambda s: s[0] < count, body, start
   )

@@ -197,8 +197,7 @@ def forward(
     )
     return i + 1, jax.tree.map(write, out, run(i))
 
-  zeros = lambda x: jnp.zeros(batch.tokens.shape, x.dtype)
-  start = jax.tree.map(zeros, jax.eval_shape(run, 0))
+  start = token_logprobs.zeros(batch.tokens.shape, model, certainty=certainty)
   _, out = jax.lax.while_loop(lambda s: s[0] < count, body, (0, start))
   group = jnp.arange(shapes.group)[None]
   back = jnp.argsort(order)[:, None] * shapes.group + group

@@ -107,9 +107,15 @@ def _plain(params):
   return jax.tree.map(lambda x: x.value, params, is_leaf=is_box)
 
 
+@functools.lru_cache(32)
+def _boxed(model):
+  """Shapes of the parameter tree, in boxes of logical axis names."""
+  return jax.eval_shape(lambda: transformer.init(model, jax.random.key(0)))
+
+
 def _specs(model, rules):
   """(shapes, partition specs, logical axis names) of the parameter tree."""
-  boxed = jax.eval_shape(lambda: transformer.init(model, jax.random.key(0)))
+  boxed = _boxed(model)
   logical = nn.get_partition_spec(boxed)
   is_spec = lambda x: isinstance(x, PartitionSpec)
   spec = jax.tree.map(

@@ -28,6 +28,24 @@ class Outputs(NamedTuple):
   compared: distillation.Comparison | None = None  # with a teacher
 
 
+def zeros(
+  shape: tuple[int, int],
+  model: transformer.Decoder,
+  *,
+  certainty: bool = False,
+  divergence: bool = False,
+) -> Outputs:
+  """0 for each output that `group_outputs` has for rows [B,T] = `shape`."""
+  some = lambda wanted: jnp.zeros(shape) if wanted else None
+  return Outputs(
+    some(True),
+    some(True),
+    value=some(model.value_head),
+    certainty=some(certainty),
+    divergence=some(divergence),
+  )
+
+
 def token_logprobs(
   params: transformer.Params,
   tokens: jax.Array,

@@ -118,6 +118,8 @@ class Decoder(nn.Module):
       split_rngs={'params': True},
       in_axes=(nn.broadcast,) * 4,
       length=c.num_layers,
+      # It traces the body twice. Random weights depend on how often it is.
+      check_constancy_invariants=self.is_initializing(),
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )(c, self.dtype, self.param_dtype)
 

@@ -4,14 +4,15 @@
 #   bash configs/studies/signal_map/run.sh [BASE,SEED ...]
 #
 # Without arguments all base models and seeds that signal_map.py lists.
-# Everything is in runs/signal_map.
+# Everything is in runs/signal_map; what the picture and the tables need is
+# copied to configs/studies/signal_map/results.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 PY=${PY:-.venv/bin/python}
 CONFIG=configs/studies/signal_map/signal_map.py
 RUNS=runs/signal_map
-STEPS=${STEPS:-0,5,10,20,40,80}
+RESULTS=configs/studies/signal_map/results
 
 OUTCOME="outcome,outcome|grpo,outcome|rloo,outcome|max_rl,outcome|psr"
 OUTCOME+=",outcome|nsr,outcome|pass_at_k,outcome|baseline(value=0.3333)"
@@ -41,6 +42,8 @@ signals() {  # BASE PATTERN: the signals that its tasks can have
 ,similarity(think=none) on $steps,similarity(think=none)|grpo on $steps\
 ,outcome on $steps,outcome|max_rl(variant=kept) on $steps,sft"
       ;;
+    confident) echo "$OUTCOME,outcome+brier,brier,$CONTROLS,$OWN" ;;
+    smollm2_*) echo "$OUTCOME,$CONTROLS,$OWN,sft" ;;
     questions)
       echo "outcome,outcome|rloo,outcome|max_rl,run,run|stepwise(gamma=1.0)\
 ,run|delta_belief(weight=0.1),outcome|delta_belief(weight=0.1),$CONTROLS"
@@ -49,8 +52,8 @@ signals() {  # BASE PATTERN: the signals that its tasks can have
 }
 
 one() {  # BASE SEED
-  local base=$1 seed=$2 pattern='' flags=() run
-  run="$RUNS/base=$base,seed=$seed"
+  local base=$1 seed=$2 pattern='' steps=0,5,10,20,40,80 flags=() run
+  run="base=$base,seed=$seed"
   case $base in
     share_* | reliable)
       # The decoy is right by chance on one problem of ten: those are another
@@ -62,21 +65,30 @@ one() {  # BASE SEED
     chain_2) pattern=++-- ;;
     chain_3) pattern=+--- ;;
     questions) flags=(--config.dialogue.belief=current --prompts=12) ;;
+    smollm2_*)  # about 2 s a rollout
+      steps=0,8,16
+      flags=(--prompts=16 --samples=24 --imitate=48)
+      ;;
   esac
-  "$PY" scripts/train.py --config="$CONFIG:base=$base,seed=$seed" --workdir="$run"
-  "$PY" scripts/signal_map.py --workdir="$run" --steps="$STEPS" \
+  "$PY" scripts/train.py --config="$CONFIG:base=$base,seed=$seed" --workdir="$RUNS/$run"
+  "$PY" scripts/signal_map.py --workdir="$RUNS/$run" --steps="${STEPS:-$steps}" \
     --group=8 --rollouts=256 --pilot_step=0 "${flags[@]}" \
     --signals="$(signals "$base" "$pattern")"
+  mkdir -p "$RESULTS/$run"
+  cp "$RUNS/$run/config.json" "$RESULTS/$run"
+  grep '"bin": "all"' "$RUNS/$run/signal.jsonl" >"$RESULTS/$run/signal.jsonl"
 }
 
 if [ $# -eq 0 ]; then
   for seed in 0 1 2; do
     for base in share_1 share_3 share_12 share_30 share_65 reliable \
-      chain_0 chain_1 chain_2 chain_3; do
+      confident chain_0 chain_1 chain_2 chain_3; do
       one "$base" "$seed"
     done
   done
-  one questions 0
+  for base in questions smollm2_9 smollm2_20 smollm2_99; do
+    one "$base" 0
+  done
 else
   for word in "$@"; do
     one "${word%,*}" "${word#*,}"

@@ -9,15 +9,19 @@ its checkpoints, the prediction test. ARG `base` is
               percent, uses a scratchpad that is right 4 times of 5; the others
               are a decoy, which is right by chance
   reliable    65% scratchpads; the others guess the right answer half the time
+  confident   as reliable, and a confidence is stated at random after the answer
   chain_0 ... chain_3   chains of four operations, of which the model knows all
               but that many, and guesses the result of the others among ten
   questions   20 Questions, 16 objects, imitated scripted games: its own RL is
               that of studies/twenty_questions
+  smollm2_9, smollm2_20, smollm2_99   SmolLM2-135M-Instruct on sums up to N + N:
+              RL is the quickstart's, 16 steps of 8 problems
 
-`seed` is of the base model and of RL, `stage=base` the base model itself.
+`seed` is of the base model and of RL, `steps` are those of RL, `stage=base` is
+the base model itself. batch_size.py goes on from these runs.
 """
 
-from configs import common
+from configs import common, quickstart
 from configs.base_models import chains, substrate
 from configs.studies.twenty_questions import twenty_questions
 from rlvr_jax import registry
@@ -29,6 +33,7 @@ SHARES = {
   'share_30': 'hard,scratchpad=0.3,decoy=0.7',
   'share_65': 'hard,scratchpad=0.65,decoy=0.35',
   'reliable': 'reliable',
+  'confident': 'confident',
 }
 PATTERNS = {
   'chain_0': '++++',
@@ -36,21 +41,30 @@ PATTERNS = {
   'chain_2': '++--',
   'chain_3': '+---',
 }
+SMOLLM2 = {'smollm2_9': 9, 'smollm2_20': 20, 'smollm2_99': 99}
 GROUP, PROMPTS = 8, 32
 
 
 def get_config(arg: str = ''):
   arg = common.parse_arg(
     arg,
-    base=('share_12', *SHARES, *PATTERNS, 'questions'),
+    base=('share_12', *SHARES, *PATTERNS, 'questions', *SMOLLM2),
     stage=('rl', 'base'),
     seed=0,
+    steps=80,
   )
   base, seed = arg['base'], arg['seed']
-  if arg['stage'] == 'base':
+  if base in SMOLLM2:
+    if arg['stage'] == 'base':
+      raise ValueError(
+        f'stage=base: {base} is not trained here, it comes whole'
+      )
+    c = smollm2(SMOLLM2[base])
+  elif arg['stage'] == 'base':
     c = base_model(base)
   else:
     c = rl(base)
+    c.total_steps = arg['steps']
     # All chains start from one model.
     first = 'chain_0' if base in PATTERNS else base
     c.model.name = (
@@ -89,10 +103,20 @@ def rl(base: str):
     c.optimizer.learning_rate = 3e-4
     c.eval.samples = 16
   c.groups_per_micro_batch = 4  # the live signal needs several
-  c.total_steps = 80
   c.eval_every = 20
   c.save_every = 5
   c.max_to_keep = 17
+  return c
+
+
+def smollm2(largest: int):
+  c = quickstart.get_config()
+  c.env = registry.spec('arithmetic', max_value=largest, ops='+', test_size=128)
+  c.algo.estimate = 'dr_grpo'
+  c.algo.aggregate = 'seq_mean_token_sum'
+  c.groups_per_micro_batch = 2  # the live signal needs several
+  c.save_every = 4
+  c.max_to_keep = 5
   return c
 
 
@@ -100,4 +124,5 @@ def sweep(add):
   for seed in range(3):
     for base in (*SHARES, *PATTERNS):
       add(arg=f'base={base},seed={seed}')
-  add(arg='base=questions,seed=0')
+  for base in ('questions', *SMOLLM2):
+    add(arg=f'base={base},seed=0')
