@@ -154,9 +154,7 @@ def accumulate(
 
   # Which metrics there are, without tracing the model for it.
   rows0 = jax.eval_shape(part, 0)
-  out0 = token_logprobs.zeros(
-    rows0.mask.shape, model, divergence=teacher is not None
-  )
+  out0 = token_logprobs.zeros(rows0.mask.shape, model)
   shapes0 = jax.eval_shape(loss_and_metrics, out0, rows0)[1]
   metrics0 = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes0)
   # Summed in float32: many small terms would vanish in bfloat16.

@@ -33,16 +33,14 @@ def zeros(
   model: transformer.Decoder,
   *,
   certainty: bool = False,
-  divergence: bool = False,
 ) -> Outputs:
-  """0 for each output that `group_outputs` has for rows [B,T] = `shape`."""
+  """0 for each output that `group_outputs` has without a teacher, [B,T]."""
   some = lambda wanted: jnp.zeros(shape) if wanted else None
   return Outputs(
     some(True),
     some(True),
     value=some(model.value_head),
     certainty=some(certainty),
-    divergence=some(divergence),
   )
 
 
