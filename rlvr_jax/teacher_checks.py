@@ -94,7 +94,7 @@ def rules(c: ml_collections.ConfigDict) -> list[tuple[bool, str]]:
     (
       template is None
       or template.feedback is not None
-      or 'feedback' not in needs,
+      or 'feedback' not in contexts.NEEDS.get(name, ()),
       f'teacher.template={show(t.template)} has no place for the feedback of '
       f"teacher.context={show(t.context)}: take 'sdpo' or 'plain'",
     ),
