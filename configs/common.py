@@ -31,9 +31,27 @@ def base() -> ml_collections.ConfigDict:
   c.method = 'rl'
   c.teacher = ml_collections.ConfigDict()
   c.teacher.name = ''  # as model.name, same vocabulary; '' for none
-  # distill: match the teacher's distribution at each of its tokens, not the
-  # token alone: KL at `temperature`, without a factor T^2.
-  c.teacher.logits = False
+  # With algo.distill a teacher judges each token of a row, having read more
+  # than the student. Whose weights: teacher.name, or where that is '' the
+  # policy's, 'live', 'initial', 'ema' or 'trust_region': learner/teacher.py.
+  c.teacher.weights = 'live'
+  c.teacher.rate = 0.05  # of ema and trust_region: the live weights' share
+  # What it reads before the row: 'none', 'solution' (a right row of the group),
+  # 'feedback' (of the verifier), 'solution_or_feedback', 'both', 'gold',
+  # 'demonstration', 'shortest_right'; controls 'placebo', 'shuffled', 'wrong':
+  # rollouts/context.py. A row for which there is none has no teacher.
+  c.teacher.context = 'none'
+  c.teacher.template = 'sdpo'  # words around it: plain, sdpo, opsd, sdft
+  c.teacher.remove_thinking = True  # of solutions, tell what follows a thought
+  # Tokens that it may add to a prompt; a row whose context has more has no
+  # teacher, and is counted.
+  c.teacher.max_context_length = 256
+  # Rows that it judges: all, wrong, longest_wrong of a group.
+  c.teacher.rows = 'all'
+  c.teacher.skip_tokens = 0  # first tokens of a row that it does not judge
+  # Steps between those in which it answers itself, once for each row, for
+  # teacher/accuracy: what can be taught. 0: never.
+  c.teacher.accuracy_every = 0
 
   c.model = ml_collections.ConfigDict()
   # A Hugging Face folder, a .gguf file, 'smollm2', a hub id, or a preset with
@@ -182,6 +200,13 @@ def base() -> ml_collections.ConfigDict:
   # for (InstructGPT, TRL: 'k1'), besides algo.kl in the loss; '' for none.
   c.algo.reward_kl = ''
   c.algo.reward_beta = 0.0  # gae: weight of reward_kl
+  # How a teacher enters the loss: 'loss', 'add(weight=0.1)', 'advantage',
+  # 'reweight': distill.py. '' for none. method='rl', or 'distill' to match the
+  # distribution of the teacher that wrote the rows.
+  c.algo.distill = ''
+  # What 'loss' and 'add' measure, at `temperature`: 'forward', 'reverse' and
+  # 'jsd', over k tokens or all, 'sampled', 'gated': divergence.py.
+  c.algo.divergence = 'reverse'
   c.algo.whiten = True  # gae: advantages, over the tokens of the batch
   c.algo.value_coef = 0.1  # gae: weight of the value loss
   c.algo.value_clip = 0.2  # gae: range of a value around its old one; 0: any

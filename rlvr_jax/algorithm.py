@@ -16,6 +16,9 @@ from rlvr_jax import config_limits, registry, types
 from rlvr_jax.enums import Verdict
 from rlvr_jax.ops import estimators, masked
 from rlvr_jax.ops import preference as preferences
+from rlvr_jax.ops import surrogate as surrogates
+from rlvr_jax.ops.distill import Distill
+from rlvr_jax.ops.divergence import Divergence
 
 
 class Critic(NamedTuple):
@@ -45,6 +48,8 @@ class Algorithm(NamedTuple):
   reward_loss: Callable | None = None  # loss of scores; all else unused
   reward_kl: Callable | None = None  # divergence that rewards pay for; a critic
   reward_kl_weight: float = 0.0
+  distill: Distill | None = None  # how a teacher enters the loss
+  divergence: Divergence | None = None  # what is measured from it
 
   @property
   def needs_reference(self) -> bool:
@@ -63,19 +68,21 @@ def from_config(c: Any) -> Algorithm:
   """The algorithm of a config's `algo` section.
 
   Uses the specs `credit`, `estimate`, `surrogate`, `aggregate`, `kl`,
-  `reward_kl`, `correction`, `preference` and `reward_loss` ('' for none),
-  `pairs`, and the numbers `beta` and `reward_beta`, the weights of kl in the
-  loss and of reward_kl in the reward, and `entropy_coef`. With a weight of 0 a
-  kl is None and needs no reference. The estimate 'gae(...)' needs a critic,
-  whose settings are `whiten`, `value_coef` and `value_clip`. `turn_statistics`
-  is 'living' or 'padded', see `advantages`. With a preference, the estimate is
-  the score minus the group's mean: pairs have differences of scores.
+  `reward_kl`, `correction`, `preference`, `reward_loss` and `distill` ('' for
+  none), `divergence` for a `distill` that measures one, `pairs`, and the
+  numbers `beta` and `reward_beta`, the weights of kl in the loss and of
+  reward_kl in the reward, and `entropy_coef`. With a weight of 0 a kl is None
+  and needs no reference. The estimate 'gae(...)' needs a critic, whose settings
+  are `whiten`, `value_coef` and `value_clip`. `turn_statistics` is 'living' or
+  'padded', see `advantages`. With a preference, the estimate is the score minus
+  the group's mean: pairs have differences of scores.
 
   Raises:
     ValueError: a spec that the registry refuses; a weight that is negative or
       not finite, or above 0 without its kl; gae with another credit than
       outcome; a reward_kl without gae; a preference with another term of the
-      loss.
+      loss; a distill that leaves a critic or a selection of tokens without the
+      advantages they need.
   """
   numbers = ('beta', 'reward_beta', 'entropy_coef', 'value_coef', 'value_clip')
   config_limits.check(
@@ -121,6 +128,13 @@ def from_config(c: Any) -> Algorithm:
       f'algo.entropy_coef={c.entropy_coef} to 0, algo.correction='
       f"{registry.show(c.correction)} to '' and take no critic as algo.estimate."
     )
+  distill, surrogate = None, get('surrogate', 'surrogate')
+  divergence = Divergence(sampled=True)  # its gap is all that some uses read
+  if c.distill:
+    distill = get('distill', 'distill')()
+    if distill.weight:
+      divergence = get('divergence', 'divergence')()
+    _check_distill(c, distill, with_critic, surrogate)
   critic = Critic(estimate, c.whiten, c.value_coef, c.value_clip)
   correction = get('correction', 'correction') if c.correction else None
   preference = get('preference', 'preference') if c.preference else None
@@ -130,7 +144,7 @@ def from_config(c: Any) -> Algorithm:
   return Algorithm(
     credit=credit,
     estimate=estimate,
-    surrogate=get('surrogate', 'surrogate'),
+    surrogate=surrogate,
     aggregate=get('aggregate', 'aggregate'),
     kl=kl if c.beta > 0 else None,
     kl_weight=float(c.beta),
@@ -143,7 +157,30 @@ def from_config(c: Any) -> Algorithm:
     reward_kl=reward_kl if c.reward_beta > 0 else None,
     reward_kl_weight=float(c.reward_beta),
     pairs=get('pairs', 'pairs'),
+    distill=distill,
+    divergence=None if distill is None else divergence,
   )
+
+
+def _check_distill(c, distill: Distill, with_critic: bool, surrogate) -> None:
+  """ValueError for terms that do not go with this use of a teacher."""
+  said = f'algo.distill={registry.show(c.distill)}'
+  if c.preference:
+    raise ValueError(
+      f'{said} with algo.preference={registry.show(c.preference)}, which is '
+      "the whole loss: set one of them to ''."
+    )
+  if with_critic and not distill.outcome:
+    raise ValueError(
+      f'{said} uses no reward, and algo.estimate={registry.show(c.estimate)} '
+      "is a critic of rewards: take 'add' or 'reweight', or another estimate."
+    )
+  if distill.reshape and surrogates.choose(surrogate) is not None:
+    raise ValueError(
+      f'{said} changes advantages, by which algo.surrogate='
+      f'{registry.show(c.surrogate)} has selected tokens before: take another '
+      "surrogate, or 'add'."
+    )
 
 
 def supervised(algorithm: Algorithm) -> Algorithm:

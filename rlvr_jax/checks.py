@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_limits, enums, registry
+from rlvr_jax import config_limits, enums, registry, teacher_checks
 from rlvr_jax.envs import dialogue
 from rlvr_jax.models import model_config, sharding
 from rlvr_jax.ops import estimators
@@ -109,17 +109,8 @@ def check_config(c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
   if c.method == 'distill':
     rule(c.teacher.name, "method='distill' needs a teacher.name")
   rules += reward_scores.broken_rules(c)
-  if c.method in ('rl', 'sft', 'preference', 'reward_model'):
-    rule(
-      not c.teacher.name,
-      f'teacher.name={show(c.teacher.name)} is not read by '
-      f'method={show(c.method)}: '
-      "set it to '', or method='distill' or 'rejection'",
-    )
-  rule(
-    c.method == 'distill' or not c.teacher.logits,
-    f"teacher.logits needs method='distill', not {show(c.method)}",
-  )
+  for each in teacher_checks.rules(c):
+    rule(*each)
   if rules:
     raise ValueError(f'Config: {"; ".join(rules)}.')
 
@@ -139,6 +130,8 @@ def check_algorithm(c: ml_collections.ConfigDict, algo: Any) -> None:
         'without spread too. Set max_resample_batches=0.'
       )
     return
+  if algo.distill is not None and algo.distill.everywhere:
+    return  # a teacher's word needs no group
   if 'greedy' in estimators.takes(algo.estimate):
     return  # the baseline is a greedy row
   # Both rewards: `nsr` gives 0 to a right row, but not to a wrong one.
@@ -315,6 +308,7 @@ def check_tasks(
   if c.eval.split != 'train' and not dialogue.is_dialogue(tasks[0]):
     _check_disjoint(c, first, eval_tasks)
   task_stream.check_prompts([*first, *eval_tasks], encode, c.max_prompt_length)
+  teacher_checks.check_tasks(c, first, encode)
   if c.method in ('preference', 'reward_model'):
     rows = [*first, *(eval_tasks if c.method == 'reward_model' else ())]
     fields = imitation.fields(c)

@@ -11,28 +11,23 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import checks, digests, registry, resume, types
+from rlvr_jax import checks, digests, registry, resume
 from rlvr_jax.envs import dialogue, labels
 from rlvr_jax.evaluation import evaluate, evaluator
 from rlvr_jax.io import checkpoint, frozen_model
 from rlvr_jax.io import load as load_lib
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import programs as programs_lib
-from rlvr_jax.learner import train_step
+from rlvr_jax.learner import teacher
 from rlvr_jax.models import memory, model_config, sharding, transformer
 from rlvr_jax.rewards import base, judged
 from rlvr_jax.rollouts import (
   branches,
-  collector,
   groups,
   judge_checks,
-  model_judge,
-  oracle,
-  reward_scores,
   single_turn,
 )
 from rlvr_jax.rollouts.task_stream import TaskStream
@@ -125,7 +120,10 @@ class Experiment:
     c = self.config
     with registry.naming('model.name', c.model.name):
       architecture = load_lib.load_config(c.model.name)
-    model_config.check_positions(architecture, frozen_model.policy_lengths(c))
+    # The policy reads what a teacher reads, unless that is another model.
+    other = bool(c.teacher.name)
+    lengths = (frozen_model.teacher_lengths, frozen_model.policy_lengths)[other]
+    model_config.check_positions(architecture, lengths(c))
     if c.judge.name == 'policy':
       model_config.check_positions(architecture, frozen_model.judge_lengths(c))
     checks.check_dialogue(c, self.algorithm, self.is_dialogue, architecture)
@@ -134,7 +132,7 @@ class Experiment:
 
   @functools.cached_property
   def teacher(self) -> FrozenModel | None:
-    """The model of teacher.name, if any: it writes the rows to train on."""
+    """The model of teacher.name, if any: it writes the rows, or judges them."""
     c = self.config
     if not c.teacher.name:
       return None
@@ -143,15 +141,16 @@ class Experiment:
       c.teacher.name,
       c.model,
       self.mesh,
-      lengths=frozen_model.policy_lengths(c),
-      scoring=c.teacher.logits,
+      lengths=frozen_model.teacher_lengths(c),
+      sampling=c.method != 'rl' or bool(c.teacher.accuracy_every),
+      scoring=bool(c.algo.distill),
     )
 
   @functools.cached_property
   def matched(self) -> transformer.Decoder | None:
-    """The teacher's decoder if the loss matches its logits; no weights."""
+    """The decoder of teacher.name if it judges the rows; no weights."""
     c = self.config
-    if not c.teacher.logits:
+    if not (c.algo.distill and c.teacher.name):
       return None
     return transformer.decoder(c.model, load_lib.load_config(c.teacher.name))
 
@@ -216,6 +215,23 @@ class Experiment:
       if self.judged and c.judge.weight
       else 0,
     )
+
+  @property
+  def believes_initially(self) -> bool:
+    """Whether beliefs are those of the policy before training."""
+    return self.is_dialogue and self.config.dialogue.belief == 'initial'
+
+  @property
+  def keeps_initial(self) -> bool:
+    """Whether updates read the weights from before training."""
+    kept = self.config.teacher.weights in teacher.KEEPS_INITIAL
+    teaches = self.algorithm.distill is not None and kept
+    return self.algorithm.needs_reference or teaches
+
+  @property
+  def needs_initial(self) -> bool:
+    """Whether a resumed run needs the weights from before training too."""
+    return self.keeps_initial or self.believes_initially
 
   def checkpoint(
     self,
@@ -290,7 +306,7 @@ def build(
     # A chat template that fails on tasks fails here.
     single_turn.encode_task(x.tasks[0], model.tokenizer, model.system_prompt)
   place = sharding.placer(x.programs.abstract.params)
-  if checkpoint.steps(workdir) and not _needs_initial(x):
+  if checkpoint.steps(workdir) and not x.needs_initial:
     place = lambda path, leaf: None  # the checkpoint has the weights
   loaded = load_lib.load(c.model.name, dtype=c.model.param_dtype, place=place)
   tokenizer = loaded.tokenizer.with_options(c.chat_template_args)
@@ -311,100 +327,3 @@ def build(
       ('model.name', c.model.name, tokenizer),
     )
   return x, Pretrained(policy, read)
-
-
-def _needs_initial(x: Experiment) -> bool:
-  """Whether a resumed run needs the weights from before training too."""
-  return x.algorithm.needs_reference or _initial_belief(x)
-
-
-def _initial_belief(x: Experiment) -> bool:
-  return x.is_dialogue and x.config.dialogue.belief == 'initial'
-
-
-class Run(NamedTuple):
-  """What the loop uses beside the experiment; read-only.
-
-  Attributes:
-    resumed: whether the state comes from a checkpoint.
-    policy: model and tokenizer, without weights.
-    read: digests of tasks and models, see `digests`.
-    reference: model of the KL term or the preference; None without one.
-    collect: makes the rollouts of a step.
-    evaluate: evaluates on the held-out tasks.
-  """
-
-  resumed: bool
-  policy: FrozenModel
-  read: dict[str, str]
-  reference: FrozenModel | None
-  collect: collector.Collector
-  evaluate: evaluator.Evaluator
-
-
-def start(
-  x: Experiment, pretrained: Pretrained, saved: checkpoint.Checkpointer
-) -> tuple[Run, types.TrainState, resume.Progress]:
-  """The run's first state: from a checkpoint, else pretrained, else random.
-
-  Call it within `sharding.use(x.mesh)`. A new state takes over (by donation)
-  the weights of `pretrained`.
-
-  Args:
-    saved: the run's open checkpoints.
-  """
-  c, programs = x.config, x.programs
-  policy = pretrained.policy._replace(params=None)
-  found = saved.restore(programs.abstract)
-  resumed = found is not None
-  initial = None
-  if not resumed or _needs_initial(x):
-    initial = _initial_params(x, pretrained.policy.params)
-  reference = believer = None
-  if x.algorithm.needs_reference:
-    # A copy, where the new state is about to take over the weights.
-    kept = initial if resumed else jax.tree.map(jnp.copy, initial)
-    reference = policy._replace(params=kept)
-  if _initial_belief(x):
-    believer = policy._replace(sampler_params=programs.to_sampler(initial))
-  if resumed:
-    state, extra, _ = found
-    progress = resume.Progress.of(extra)
-  else:
-    state = train_step.new_state(
-      initial,
-      tx=programs.tx,
-      trainable=c.optimizer.trainable,
-      abstract=programs.abstract,
-    )
-    progress = resume.Progress()
-  reply = oracle.make_oracle(c, x.oracle)
-  collect = collector.Collector(
-    config=c,
-    algorithm=x.algorithm,
-    policy=policy,
-    reward=x.reward,
-    stream=x.stream,
-    sampling=collector.training_sampling(c, policy.tokenizer.end_ids, x.mesh),
-    teacher=x.teacher,
-    oracle=reply,
-    initial=believer,
-    forward=programs.forward,
-    attach_scores=reward_scores.attach(c, x.reward_models, x.mesh),
-    judge=None
-    if x.judged is None
-    else model_judge.ModelJudge(c.judge, x.judged, x.judge),
-  )
-  evaluation = evaluator.Evaluator(c, policy, x.eval_tasks, reply, x.mesh)
-  run = Run(resumed, policy, pretrained.read, reference, collect, evaluation)
-  return run, state, progress
-
-
-def _initial_params(x: Experiment, loaded):
-  """The policy's weights before training, in the training layout."""
-  programs = x.programs
-  if loaded is None:
-    key = jax.random.key(x.config.seed)
-    return sharding.init_params(programs.model, key, x.mesh)
-  place = sharding.placer(programs.abstract.params)
-  return transformer.with_value(programs.model, loaded, place)

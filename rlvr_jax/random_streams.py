@@ -15,3 +15,4 @@ class Stream(enum.IntEnum):
   ROUNDING = 4  # then by update: `learner.optimizer.stochastic`, bfloat16
   SIGNAL_MAP = 5  # then by place: `signal_map.samples.stream`
   JUDGMENTS = 6  # within ROLLOUTS, by attempt: `rollouts.model_judge`
+  TEACHER = 7  # then by step: `rollouts.lessons`, what a teacher answers

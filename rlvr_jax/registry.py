@@ -13,8 +13,8 @@ of these, and unions. Another type is refused when the function is looked up,
 and so are NaN, infinities and numbers that float32 has no room for.
 
 A parameter annotated `Spec` takes the spec of another function of its kind, as
-in `inverse(format(boxed))`, one with `*rewards: Spec` one or more of them. They
-reach the function as text, for it to `get`, and are checked with the outer one.
+in `inverse(format(boxed))`; one with `*rewards: Spec` takes several. They reach
+it as text, to `get`; they are checked when the outer one is looked up.
 """
 
 import ast
@@ -74,9 +74,7 @@ def first_stays() -> Iterator[None]:
   """Within it, names that are taken stay with who has them.
 
   For the config file of another run, of which only the model is used: its
-  functions must be there, and must not replace those of the run at hand. A
-  model of the same name must be the same.
-  """
+  functions must be there, and not replace those at hand; models agree."""
   global _first_stays
   before, _first_stays = _first_stays, True
   try:

@@ -8,6 +8,7 @@ import os
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import ml_collections
@@ -27,11 +28,13 @@ from rlvr_jax.experiment import Experiment
 from rlvr_jax.io import checkpoint
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import batches, optimizer
+from rlvr_jax.learner import teacher as teachers
 from rlvr_jax.models import sharding
 from rlvr_jax.reporting import alarms, report, run_lock, run_writer
 from rlvr_jax.resume import Progress
 from rlvr_jax.rollouts import log_records
 from rlvr_jax.rollouts.collector import Collection
+from rlvr_jax.start import Run, start
 
 # Metrics that compare the sampler's log-probs with the trainer's.
 SAMPLER_METRICS = (
@@ -88,7 +91,7 @@ def train(
       ) as saved,
       interrupts.interruptible() as interrupted,
     ):
-      run, state, progress = experiment.start(x, pretrained, saved)
+      run, state, progress = start(x, pretrained, saved)
       # A new state has taken over the pretrained weights, by donation. A
       # resumed run needs them only for its reference, which holds them.
       del pretrained
@@ -105,6 +108,7 @@ def train(
             sampler_params, state.params, step, progress.place, clock
           )
           progress = progress._replace(step=step, place=collection.place)
+          examined = examine(x, run, collection, state, sampler_params, step)
           # The update needs its memory. It is stale after the update anyway.
           del sampler_params
 
@@ -120,7 +124,8 @@ def train(
           clock('update')
 
           ##### metrics and transcripts #####
-          metrics = collection.metrics | metrics | clock.metrics(collection)
+          metrics = collection.metrics | examined | metrics
+          metrics |= clock.metrics(collection)
           alarms.check(log, c, step, metrics)
           progress = progress.after_rewards(c.method, metrics)
           log.metrics(step, metrics)
@@ -175,7 +180,7 @@ def update(
     x: the run's config, algorithm and programs.
     state: donated.
     collection: rollouts and scores, host arrays.
-    reference: model of the KL term or the preference; None without one.
+    reference: the initial policy, where the loss reads it; None without one.
     progress: of this step; counts skipped updates in a row.
 
   Returns:
@@ -183,9 +188,9 @@ def update(
   """
   c, programs = x.config, x.programs
   rollout, score = collection.rollout, collection.score
-  batch = batches.make_batch(c, x.algorithm, rollout, score)
+  batch = batches.make_batch(c, x.algorithm, rollout, score, collection.lesson)
   batch, metrics = sharding.to_mesh(batch), {}
-  if reference is not None:
+  if x.algorithm.needs_reference:
     batch = batch.replace(
       logp_ref=programs.forward(reference.params, batch).logp
     )
@@ -195,7 +200,9 @@ def update(
       state.params, batch, sharding.to_mesh(rewards)
     )
     metrics = {k: float(v) for k, v in prepared.items()}
-  teacher = None if x.teacher is None else x.teacher.params
+  # What a teacher's weights are beside those that the state has.
+  kept = x.teacher or reference
+  kept = kept.params if x.algorithm.distill and kept else None
   # Groups without gradient cost a forward pass for their metrics alone.
   all_tokens = progress.step % c.metrics_every == 0
   trained = [batch]
@@ -204,7 +211,7 @@ def update(
     judged = judged.replace(adv=c.judge.weight * judged.adv)
     trained.append(sharding.to_mesh(judged))
   for _ in range(c.num_iterations):
-    state, result = programs.update(state, tuple(trained), teacher, all_tokens)
+    state, result = programs.update(state, tuple(trained), kept, all_tokens)
     result = {k: float(v) for k, v in result.items()}
     if not all_tokens:  # means that were not computed are NaN
       result = {
@@ -220,6 +227,31 @@ def update(
     progress = progress._replace(skipped=skipped)
     metrics = merge(metrics, result)
   return state, metrics, progress
+
+
+def examine(
+  x: Experiment,
+  run: Run,
+  collection: Collection,
+  state: types.TrainState,
+  sampler_params: Any,
+  step: int,
+) -> dict[str, float]:
+  """What the teacher answers itself, in the steps of teacher.accuracy_every.
+
+  Args:
+    sampler_params: of the policy that sampled.
+  """
+  c = x.config
+  if run.examine is None or step % c.teacher.accuracy_every:
+    return {}
+  weights = None  # of teacher.name, or initial
+  if not c.teacher.name and c.teacher.weights == 'live':
+    weights = sampler_params
+  if c.teacher.weights == 'ema':
+    averaged = teachers.averaged_params(state, c.optimizer.trainable)
+    weights = x.programs.to_sampler(averaged)
+  return run.examine(collection.parts[0], step, weights)
 
 
 def merge(
@@ -244,7 +276,7 @@ def merge(
 
 def open_log(
   x: Experiment,
-  run: experiment.Run,
+  run: Run,
   step: int,
   workdir: pathlib.Path,
   command: str,

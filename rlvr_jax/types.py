@@ -57,6 +57,24 @@ class Score(_Record):
 
 
 @_struct
+class Lesson(_Record):
+  """What a teacher judges in a rollout; beside it, as it is no sample."""
+
+  taught: Array  # bool[P,G,T] sampled tokens that it judges
+  # i32[P,G,T+C] and i32[P,G]: see `TeacherRows`; None: it reads the same rows
+  tokens: Array | None = None
+  shift: Array | None = None
+
+
+@_struct
+class TeacherRows(_Record):
+  """Rows [B] as a teacher reads them: another prompt, the same completion."""
+
+  tokens: Array  # i32[B,T+C], right-padded; C: the most tokens of a context
+  shift: Array  # i32[B] tokens that its prompt has more than the student's
+
+
+@_struct
 class Batch(_Record):
   """Inputs of the loss. B = P*G, the rows of a group adjacent."""
 
@@ -69,6 +87,8 @@ class Batch(_Record):
   value: Array | None = None  # f32[B,T] the critic's, before the update
   returns: Array | None = None  # f32[B,T] the critic's targets
   margin: Array | None = None  # f32[B,T] lead that a row should have (pairs)
+  taught: Array | None = None  # bool[B,T] of the mask, judged by a teacher
+  teacher: TeacherRows | None = None  # None: it reads the same rows
 
 
 @_struct
@@ -78,6 +98,8 @@ class TrainState(_Record):
   step: Array  # i32[]
   params: Any
   opt_state: Any
+  # Moving average of the trained parameters, for teacher.weights='ema'.
+  teacher: Any = None
 
 
 def check_rollout(rollout: Rollout, score: Score) -> None:
@@ -120,6 +142,32 @@ def check_rollout(rollout: Rollout, score: Score) -> None:
   broken = [rule for rule, holds in rules.items() if not holds]
   if broken:
     raise ValueError(f'Rollout or score breaks: {"; ".join(broken)}.')
+
+
+def check_teacher(batch: Batch) -> None:
+  """Raises ValueError unless a teacher reads the completions it judges.
+
+  Token in, token out: each token that is taught stands in the teacher's row
+  `shift` places further on, after the same tokens back to the row's prompt.
+  Takes host arrays.
+  """
+  if batch.teacher is None:
+    return
+  tokens, taught = np.asarray(batch.tokens), np.asarray(batch.taught)
+  theirs, shift = np.asarray(batch.teacher.tokens), batch.teacher.shift
+  mask = np.asarray(batch.mask)
+  for row in np.flatnonzero(taught.any(-1)):
+    first = int(mask[row].argmax())
+    last = int(np.flatnonzero(taught[row])[-1]) + 1
+    at = first + int(shift[row])
+    same = np.array_equal(
+      tokens[row, first:last], theirs[row, max(at, 0) : at + last - first]
+    )
+    if at < 1 or not same:
+      raise ValueError(
+        f'Row {row}: the teacher reads another completion than the student '
+        f'wrote, from token {first} on (shift {int(shift[row])}).'
+      )
 
 
 def flatten(rollout: Rollout, adv: Array) -> Batch:

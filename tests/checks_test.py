@@ -26,7 +26,7 @@ def check_algorithm(spec, size, **changes):
   vars(config).update(changes)
   estimate = registry.get('estimator', spec)
   critic = estimate if spec.startswith('gae') else None
-  algo = types.SimpleNamespace(estimate=estimate, critic=critic)
+  algo = types.SimpleNamespace(estimate=estimate, critic=critic, distill=None)
   checks.check_algorithm(config, algo)
 
 
@@ -76,8 +76,8 @@ BASE = runpy.run_path(
     ({'method': 'distill'}, 'needs a teacher.name'),
     ({'teacher.name': 'smollm2'}, "is not read by method='rl'"),
     (
-      {'method': 'rejection', 'teacher.logits': True},
-      "needs method='distill'",
+      {'method': 'rejection', 'algo.distill': 'loss'},
+      "needs method='rl' or 'distill', not 'rejection'",
     ),
   ],
 )

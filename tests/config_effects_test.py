@@ -77,6 +77,13 @@ WITH_CRITIC = {
   'algo.whiten': 'False',
   'optimizer.value_learning_rate': '1e-2',
 }
+# The same, where there is a teacher.
+WITH_TEACHER = {
+  'algo.distill': 'add(weight=0.5)',
+  'algo.divergence': 'forward',
+  'teacher.rate': '0.5',
+  'teacher.weights': 'live',
+}
 # How evaluations draw differs.
 DRAWING = {
   'eval.branch': 'True',
@@ -155,8 +162,14 @@ ELSEWHERE = {
   'max_skipped_updates': 'train_test.py::a_policy_that_blows_up_stops',
   'metrics_every': 'train_test.py::metrics_of_tokens_come',
   'mesh.shape': 'models/sharding_test.py::parameters_and_moments_are_sharded',
-  'teacher.logits': 'methods_test.py::distillation_from_logits',
   'teacher.name': 'methods_test.py::distillation_from_samples',
+  'teacher.accuracy_every': 'teacher_run_test.py::killed_and_resumed',
+  'teacher.context': 'teacher_run_test.py::killed_and_resumed',
+  'teacher.max_context_length': 'rollouts/lessons_test.py::a_context_too_long',
+  'teacher.remove_thinking': 'rollouts/context_test.py::templates_are_those',
+  'teacher.rows': 'rollouts/lessons_test.py::rows_that_are_judged',
+  'teacher.skip_tokens': 'rollouts/lessons_test.py::rows_that_are_judged',
+  'teacher.template': 'rollouts/context_test.py::templates_are_those',
   'verify_timeout_s': 'verifiers/answer_test.py::a_hostile_batch',
   'verifier.approximate': 'verifiers/meaning_test.py::conventions_on_which',
   'verifier.domain': 'verifiers/meaning_test.py::conventions_on_which',
@@ -172,7 +185,8 @@ ELSEWHERE = {
     'verifiers/extraction/extract_test.py::conventions_can_be_chosen'
   ),
 }
-TABLES = (PROGRAMS, WITH_CRITIC, DRAWING, INPUTS, LOOP, DIALOGUES, ELSEWHERE)
+TABLES = (PROGRAMS, WITH_CRITIC, WITH_TEACHER, DRAWING, INPUTS, LOOP)
+TABLES += (DIALOGUES, ELSEWHERE)
 
 
 def test_every_key_is_in_a_table():
@@ -197,6 +211,8 @@ def traced(*changes):
   batch = types.Batch(
     of(jnp.int32), of(jnp.bool_), of(), of(), of(), value=critic, returns=critic
   )
+  if algo.distill is not None:
+    batch = batch.replace(taught=of(jnp.bool_))
   built = programs.build(c, mesh, algo, load.load_config(c.model.name))
   with sharding.use(mesh):
     texts = [jax.make_jaxpr(built.update)(built.abstract, (batch,))]
@@ -221,6 +237,12 @@ def test_keys_of_programs(key):
 def test_keys_of_a_critic(key):
   ppo = ('algo.estimate=gae', 'algo.reward_kl=k1', 'algo.reward_beta=0.1')
   assert traced(*ppo, f'{key}={WITH_CRITIC[key]}') != plain(*ppo)
+
+
+@pytest.mark.parametrize('key', WITH_TEACHER)
+def test_keys_of_a_teacher(key):
+  taught = ('algo.distill=loss', 'teacher.weights=ema')
+  assert traced(*taught, f'{key}={WITH_TEACHER[key]}') != plain(*taught)
 
 
 def test_the_same_config_makes_the_same_programs():

@@ -19,11 +19,11 @@ FILES = sorted(
 
 
 def test_every_key_is_read_by_a_run(smoke):
-  # Read in dialogues alone, or with a judge, which the run has none of: that
-  # they have an effect there is what config_effects_test shows.
-  alone_in = ('dialogue.', 'judge.')
-  alone = {k for k in smoke[1].unread() if not k.startswith(alone_in)}
-  assert alone <= {'eval.max_turns'}
+  # Read in dialogues alone, or with a judge or a teacher, which the run lacks:
+  # that they have an effect there is what config_effects_test shows.
+  others = ('dialogue.', 'judge.', 'teacher.')
+  alone = {k for k in smoke[1].unread() if not k.startswith(others)}
+  assert alone <= {'eval.max_turns', 'algo.divergence'}
 
 
 def test_a_key_that_nobody_reads_is_noticed(smoke):

@@ -59,7 +59,8 @@ def test_distillation_from_logits_of_itself_has_nothing_to_learn(run, folder):
     'method=distill',
     f'model.name={folder}',
     f'teacher.name={folder}',
-    'teacher.logits=True',
+    'algo.distill=loss',
+    'algo.divergence=forward',
   )
   assert abs(lines[0]['divergence']) < 1e-5
   assert lines[0]['grad_norm'] < 1e-4

@@ -4,6 +4,7 @@ What comes out is a function that works, or a ValueError at start that names
 the option and shows its value in short: no other exception, no long wait.
 """
 
+import functools
 import inspect
 import json
 import pathlib
@@ -18,8 +19,10 @@ from rlvr_jax import algorithm, forms, registry
 from rlvr_jax.envs import guessing
 from rlvr_jax.io import load
 from rlvr_jax.ops import ratio
+from rlvr_jax.ops.distill import reshaped
+from rlvr_jax.ops.divergence import value_and_slope
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import task_sampling
+from rlvr_jax.rollouts import context, task_sampling
 from rlvr_jax.tasks import Task
 
 BASE = runpy.run_path(
@@ -120,6 +123,21 @@ def start(kind, spec):
       a = np.array([1e-6, 1.0, 1.0, 1e5, 3e4])
       logs = made.log_weight(a, a[::-1])
       task_sampling.probabilities(logs, np.ones(5), made.floor)
+  elif kind == 'divergence':
+    made = registry.get(kind, spec)()
+    logp, logq = jnp.log(jnp.array([[[0.5, 0.3, 0.2]], [[0.2, 0.2, 0.6]]]))
+    run = jax.jit(functools.partial(value_and_slope, divergence=made))
+    for leaf in run(logp, logq, jnp.zeros(1, int)):
+      assert jnp.isfinite(leaf).all(), spec
+  elif kind == 'distill':
+    made = registry.get(kind, spec)()
+    x, mask = jnp.array([[-1.0, -2.0]]), jnp.ones((1, 2), bool)
+    assert jnp.isfinite(reshaped(made, x, x, x - 1, mask, mask)).all()
+  elif kind == 'context':
+    task = Task('a', 'q', '1', 'math', {'solution': 's'})
+    rows = [[base.Transcript('x', 1, v, v) for v in (0, 1)]] * 2
+    found = registry.get(kind, spec)([task, task], rows, 0, 0)
+    assert found is None or isinstance(found, context.Context)
   else:
     if kind == 'world':
       spec = f'guessing(world={spec!r})'

@@ -84,7 +84,7 @@ def test_simpo_has_no_reference(run, pairs):
   # Rewards are beta log pi per token, so they are not 0 at the start.
   assert lines[0]['rewards/chosen'] < -1
   x = experiment.create(config_lib.load(TINY, [*SMALL, f'env={pairs}', spec]))
-  assert not experiment._needs_initial(x)
+  assert not x.needs_initial
 
 
 def test_rl_takes_the_pairs_of_each_group(run):

@@ -18,6 +18,7 @@ from rlvr_jax.io import frozen_model
 from rlvr_jax.models import presets, sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.rewards import answer_format, base
+from rlvr_jax.rollouts import context
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [
@@ -27,6 +28,7 @@ DOCUMENTS = [
 REGISTERED = {
   'A reward': answer_format,
   'An estimator': estimators,
+  'A context': context,
   'A task': arithmetic,
   'A model': presets,
 }
@@ -46,7 +48,7 @@ def examples() -> dict[str, list[str]]:
 
 @pytest.fixture(scope='module', autouse=True)
 def registered():
-  kinds = ('reward', 'estimator', 'env', 'model')
+  kinds = ('reward', 'estimator', 'context', 'env', 'model')
   before = {kind: registry.names(kind) for kind in kinds}
   for heading, module in REGISTERED.items():
     exec(examples()[heading][0], vars(module))
@@ -82,6 +84,12 @@ def test_estimator():
   score, valid = np.array([1.0, 3.0, 9.0]), np.array([True, True, False])
   out = registry.get('estimator', 'best_only')(score, valid)
   np.testing.assert_array_equal(out, [0, 1, 0])
+
+
+def test_context():
+  tell = registry.get('context', 'answer_length')
+  task = arithmetic.arithmetic()['train'][0]._replace(answer='12')
+  assert tell([task], [[None]], 0, 0).feedback == '2 characters.'
 
 
 def test_task():

@@ -4,7 +4,7 @@ The teacher, the oracle, the KL reference, the initial policy, a checkpoint
 under evaluation and, while rollouts are sampled, the policy itself. They sample
 by `sample` and score by a `models.micro_batch.scorer`. A model that the config
 names is opened by `load`, a checkpoint by `load_checkpoint`; the reference and
-the initial policy are made of the policy's first weights in `experiment.start`.
+the initial policy are made of the policy's first weights in `start`.
 """
 
 import hashlib
@@ -200,7 +200,7 @@ def check_same_vocabulary(
 
 
 def policy_lengths(c) -> dict[str, int]:
-  """Lengths of the rows that a policy or a teacher reads."""
+  """Lengths of the rows that a policy reads."""
   return {
     'max_prompt_length': c.max_prompt_length,
     'max_completion_length': c.max_completion_length,
@@ -213,6 +213,14 @@ def judge_lengths(c) -> dict[str, int]:
     'judge.max_prompt_length': c.judge.max_prompt_length,
     'judge.max_completion_length': c.judge.max_completion_length,
   }
+
+
+def teacher_lengths(c) -> dict[str, int]:
+  """Lengths of the rows that a teacher reads."""
+  if not c.algo.distill or registry.parse(c.teacher.context)[0] == 'none':
+    return policy_lengths(c)
+  most = {'teacher.max_context_length': c.teacher.max_context_length}
+  return policy_lengths(c) | most
 
 
 def _with_weights(

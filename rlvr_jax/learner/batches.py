@@ -10,6 +10,8 @@ preference chosen and rejected text    1 and -1: only which is higher matters
            of the tasks
 reward_    completions of the tasks    its label, 1 or -1, after its last token:
   model    with a label                see `labelled`
+
+With `algo.distill` a teacher judges rows of 'rl' and 'distill' besides.
 """
 
 import numpy as np
@@ -24,8 +26,13 @@ def make_batch(
   algorithm: algorithms.Algorithm,
   rollout: types.Rollout,
   score: types.Score,
+  lesson: types.Lesson | None = None,
 ) -> types.Batch:
-  """The rows [B,T] of a step's groups, as host arrays; `c` is the config."""
+  """The rows [B,T] of a step's groups, as host arrays; `c` is the config.
+
+  Args:
+    lesson: what a teacher judges; with `algo.distill` alone.
+  """
   if c.method == 'reward_model':
     return labelled(rollout, score)
   weights = algorithms.token_weights(algorithm, c.method, rollout, score)
@@ -39,6 +46,17 @@ def make_batch(
   if c.method != 'rl':
     # Rows of weight 0 leave the denominator of the loss too.
     out = out.replace(mask=out.mask & (out.adv != 0))
+  if lesson is not None:
+    out = out.replace(taught=out.mask & types.rows(lesson.taught))
+    if lesson.tokens is not None:
+      teacher = types.TeacherRows(
+        types.rows(lesson.tokens), np.asarray(lesson.shift).reshape(-1)
+      )
+      out = out.replace(teacher=teacher)
+      types.check_teacher(out)
+    if algorithm.distill is not None and not algorithm.distill.outcome:
+      # Whole rows: a mask begins where the rows of a group part.
+      out = out.replace(mask=out.mask & out.taught.any(-1, keepdims=True))
   return out
 
 

@@ -58,7 +58,7 @@ def accumulate(
   temperature: float,
   trainable: str,
   shapes: micro_batch.Shapes,
-  teacher: tuple[transformer.Decoder, Any] | None = None,
+  teacher: token_logprobs.Teacher | None = None,
   look: jax.Array | bool = True,
 ) -> tuple[jax.Array, dict[str, Ratio], dict[str, jax.Array], Spread]:
   """Loss, metrics and gradient of a batch, accumulated over micro-batches.
@@ -74,7 +74,7 @@ def accumulate(
   the pass that selected tokens.
 
   Args:
-    teacher: (model, params); the loss is then the divergence from it.
+    teacher: of `algorithm.distill`, which judges the tokens of batch.taught.
     look: bool[]; False leaves out the forward pass of skipped groups. If there
       are any, metrics of the policy's outputs then have denominator 0: over
       the trained groups alone they would be biased.
@@ -85,8 +85,9 @@ def accumulate(
   """
   trained, frozen = optimizer.split(params, trainable)
   den = losses.loss_denominator(algorithm, batch, group=shapes.group)
+  scale = losses.taught_scale(algorithm, batch)
   everywhere = losses.reaches_every_token(algorithm)
-  has_gradient = batch.mask if everywhere else batch.mask & (batch.adv != 0)
+  has_gradient = losses.may_have_gradient(algorithm, batch)
   forward = functools.partial(
     micro_batch.forward,
     params,
@@ -110,7 +111,8 @@ def accumulate(
       rows,
       entropy=out.entropy,
       value=out.value,
-      divergence=out.divergence,
+      compared=out.compared,
+      scale=scale,
       group=shapes.group,
     )
     if algorithm.reward_loss is not None:  # none of the tokens is predicted
@@ -127,7 +129,7 @@ def accumulate(
     }
     return loss, (metrics, gap.max())
 
-  def objective(trained, rows, capacity):
+  def objective(trained, rows, states, capacity):
     out = micro_batch.outputs(
       optimizer.join(trained, frozen),
       rows,
@@ -136,15 +138,19 @@ def accumulate(
       temperature=temperature,
       shapes=shapes,
       teacher=teacher,
+      states=states,
     )
     loss, metrics = loss_and_metrics(out, rows)
     return divide(Ratio(loss.num, den)), metrics
 
   def grad(trained, rows):
+    states = ()
+    if teacher is not None:
+      states = micro_batch.teacher_states(teacher, params, rows, shapes)
     run = functools.partial(
-      jax.value_and_grad(objective, has_aux=True), trained, rows
+      jax.value_and_grad(objective, has_aux=True), trained, rows, states
     )
-    return micro_batch.packed(run, rows, shapes)
+    return micro_batch.packed(run, rows.mask, shapes)
 
   def merge(one, other):
     (metrics, gap), (metrics_i, gap_i) = one, other
@@ -152,9 +158,7 @@ def accumulate(
 
   # Which metrics there are, without tracing the model for it.
   rows0 = jax.eval_shape(part, 0)
-  out0 = token_logprobs.zeros(
-    rows0.mask.shape, model, divergence=teacher is not None
-  )
+  out0 = token_logprobs.zeros(rows0.mask.shape, model)
   shapes0 = jax.eval_shape(loss_and_metrics, out0, rows0)[1]
   metrics0 = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes0)
   # Summed in float32: many small terms would vanish in bfloat16.
@@ -178,7 +182,7 @@ def accumulate(
     lambda s: s[0] < count, body, start
   )
   complete = True  # the metrics cover all trained tokens
-  if not everywhere and teacher is None:
+  if not everywhere:
     skipped = micro_batch.left_out(live, shapes)[:, None]
     rest = batch.replace(mask=batch.mask & skipped)
     if outputs is None:

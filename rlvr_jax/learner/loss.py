@@ -8,12 +8,14 @@ import jax.numpy as jnp
 
 from rlvr_jax import types
 from rlvr_jax.algorithm import Algorithm
+from rlvr_jax.ops import distill as distills
 from rlvr_jax.ops import masked
 from rlvr_jax.ops import preference as preferences
 from rlvr_jax.ops import reward_loss as reward_losses
 from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops import value as value_ops
-from rlvr_jax.ops.ratio import Ratio
+from rlvr_jax.ops.distillation import Comparison
+from rlvr_jax.ops.ratio import Ratio, divide
 
 
 def reaches_every_token(algorithm: Algorithm) -> bool:
@@ -25,6 +27,28 @@ def reaches_every_token(algorithm: Algorithm) -> bool:
   )
 
 
+def trained(algorithm: Algorithm, batch: types.Batch) -> types.Array:
+  """bool[B,T]: tokens that the loss is a mean over: of the mask, all.
+
+  Or those with a teacher, where only a teacher says anything.
+  """
+  distill = algorithm.distill
+  everything = distill is None or distill.outcome
+  return batch.mask if everything else batch.mask & batch.taught
+
+
+def may_have_gradient(algorithm: Algorithm, batch: types.Batch) -> types.Array:
+  """bool[B,T]: tokens of the mask whose loss may have a gradient."""
+  if reaches_every_token(algorithm):
+    return trained(algorithm, batch)
+  distill, live = algorithm.distill, batch.mask & (batch.adv != 0)
+  if distill is None:
+    return live
+  if not distill.outcome:
+    return trained(algorithm, batch)
+  return live | (batch.taught & distill.everywhere)
+
+
 def loss(
   algorithm: Algorithm,
   logp: jax.Array,
@@ -32,7 +56,8 @@ def loss(
   *,
   entropy: jax.Array | None = None,
   value: jax.Array | None = None,
-  divergence: jax.Array | None = None,
+  compared: Comparison | None = None,
+  scale: jax.Array | None = None,
   group: int = 1,
 ) -> tuple[Ratio, dict[str, Ratio]]:
   """The loss and its metrics on rows [B,T], as Ratios divided later.
@@ -41,14 +66,20 @@ def loss(
 
   per token, then the aggregate. logp f32[B,T] are the current policy's
   log-probs of `batch.tokens`, entropy its H there, value the critic's values.
-  `divergence`, from a teacher, replaces the surrogate. A preference replaces
-  all of it: see `_of_pairs`; so does a reward loss: see `_of_scores`. They need
-  `group`, the rows of a group. All results
-  add over micro-batches. For the gradient of the whole batch, divide each
-  micro-batch's `num` by `loss_denominator` of the *whole* batch, never by its
-  own `den`, and sum. Metrics are summed likewise and divided at the end by
-  `ratio.divide`. They are the surrogate's and, if the loss has the term, 'kl',
-  'critic/loss', 'divergence': means over trained tokens.
+  With `algorithm.distill` a teacher, with whom the policy was `compared`,
+  changes the advantages or adds its divergence, a mean over the tokens of
+  `batch.taught`: see `ops.distill`; None if no token here is taught. A
+  preference replaces all of it: see `_of_pairs`; so does a reward loss: see
+  `_of_scores`. They need `group`, the rows of a group. All results add over
+  micro-batches. For the gradient of the whole batch, divide each micro-batch's
+  `num` by `loss_denominator` of the *whole* batch, never by its own `den`, and
+  sum. Metrics are summed likewise and divided at the end by `ratio.divide`.
+  They are the surrogate's and, if the loss has the term, 'kl' and
+  'critic/loss': means over trained tokens. With a teacher, over its tokens,
+  'divergence', 'teacher/entropy' and 'teacher/gap', log q - log p.
+
+  Args:
+    scale: `taught_scale` of the whole batch; None: this is all of it.
 
   Raises:
     ValueError: a term whose input is missing.
@@ -57,8 +88,14 @@ def loss(
     return _of_scores(algorithm.reward_loss, value, batch, group)
   if algorithm.preference is not None:
     return _of_pairs(algorithm, logp, batch, group)
-  mask = batch.mask
-  args: tuple[Any, ...] = (logp, batch.logp_old, batch.adv, mask)
+  mask, adv, distill = batch.mask, batch.adv, algorithm.distill
+  taught = batch.taught
+  if distill is not None:
+    if compared is None:
+      zeros = jnp.zeros(mask.shape, jnp.float32)
+      compared, taught = Comparison(zeros, zeros, zeros), zeros > 0
+    adv = distills.reshaped(distill, adv, logp, compared.logq, taught, mask)
+  args: tuple[Any, ...] = (logp, batch.logp_old, adv, mask)
   if surrogates.choose(algorithm.surrogate) is not None:
     args = (*args, batch.chosen)
   per_token, metrics = algorithm.surrogate(*args)
@@ -69,8 +106,10 @@ def loss(
     return weight * x
 
   metrics = dict(metrics)
-  if divergence is not None:
-    per_token = add('divergence', 1.0, masked.keep(divergence, mask))
+  if distill is not None:
+    metrics |= _of_teacher(compared, logp, taught)
+    if not (distill.outcome or distill.reshape):
+      per_token = jnp.zeros_like(per_token)
   if algorithm.kl is not None:
     if batch.logp_ref is None:
       raise ValueError(
@@ -98,7 +137,46 @@ def loss(
       value, batch.value, batch.returns, mask, clip=algorithm.critic.clip
     )
     per_token += add('critic/loss', algorithm.critic.coef, error)
-  return algorithm.aggregate(per_token, mask), metrics
+  out = algorithm.aggregate(per_token, trained(algorithm, batch))
+  if distill is not None and distill.weight:
+    weighted = distills.weighted(
+      distill, compared.divergence, logp, batch.logp_old, taught
+    )
+    scale = taught_scale(algorithm, batch) if scale is None else scale
+    num = algorithm.aggregate(weighted, taught).num
+    out = Ratio(out.num + distill.weight * scale * num, out.den)
+  return out, metrics
+
+
+def _of_teacher(
+  compared: Comparison, logp: jax.Array, taught: types.Array
+) -> dict[str, Ratio]:
+  """Metrics of a teacher's tokens."""
+  tokens = masked.count(taught)
+  mean = lambda x: Ratio(
+    jnp.sum(masked.keep(jax.lax.stop_gradient(x), taught)), tokens
+  )
+  return {
+    'divergence': mean(compared.divergence),
+    'teacher/entropy': mean(compared.entropy),
+    'teacher/gap': mean(compared.logq - logp),
+  }
+
+
+def taught_scale(algorithm: Algorithm, batch: types.Batch) -> jax.Array:
+  """f32[]: the loss's denominator over that of a teacher's tokens alone.
+
+  The two terms of a loss are then divided by one number, that of
+  `loss_denominator`, and each is a mean over its own tokens. 0 without any.
+  """
+  if algorithm.distill is None or not algorithm.distill.weight:
+    return jnp.float32(0)
+  zeros = jnp.zeros(batch.mask.shape, jnp.float32)
+  whole, taught = (
+    algorithm.aggregate(zeros, m).den
+    for m in (trained(algorithm, batch), batch.taught)
+  )
+  return divide(Ratio(whole, taught))
 
 
 def loss_denominator(
@@ -121,7 +199,7 @@ def loss_denominator(
   if algorithm.preference is not None:
     return masked.count(jax.vmap(algorithm.pairs)(*_ranks(batch, group)))
   zeros = jnp.zeros(batch.mask.shape, jnp.float32)
-  return algorithm.aggregate(zeros, batch.mask).den
+  return algorithm.aggregate(zeros, trained(algorithm, batch)).den
 
 
 def _of_pairs(

@@ -11,6 +11,7 @@ import optax
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
 from rlvr_jax.learner import optimizer, train_step
+from rlvr_jax.learner import teacher as teachers
 from rlvr_jax.models import (
   micro_batch,
   model_config,
@@ -26,8 +27,8 @@ class Programs(NamedTuple):
   Attributes:
     abstract: shapes, dtypes and shardings of the training state.
     to_sampler: parameters -> the same in the sampler's layout.
-    update: (state, batches, teacher's parameters or None, look) -> state,
-      metrics: see `train_step.update`. The state is donated.
+    update: (state, batches, kept, look) -> state, metrics: see
+      `train_step.update`; `kept` as in `teacher.models`. The state is donated.
     forward: (parameters, batch) -> outputs of the batch's tokens.
     prepare: (parameters, batch, reward) -> batch, metrics: see
       `train_step.prepare`.
@@ -64,15 +65,17 @@ def build(
   """The programs of run config `c` for the architecture `config`.
 
   Args:
-    teacher: the model whose distribution `update` matches, if any.
-    certainty: whether `forward` computes certainty and gap.
-    judgments: rows of each prompt in a second batch, of the policy's
-      judgments; 0: there is none.
+    teacher: of teacher.name, if it judges the rows.
+  certainty: whether `forward` computes certainty and gap.
+  judgments: rows of each prompt in a second batch, of the policy's
+    judgments; 0: there is none.
   """
   model = transformer.decoder(c.model, config, value_head=algo.value_head)
   updates = c.total_steps * c.num_iterations
   tx = optimizer.make_optimizer(c.optimizer, updates, c.seed)
-  abstract = train_step.abstract_state(model, tx, c.optimizer.trainable, mesh)
+  trainable, weights = c.optimizer.trainable, c.teacher.weights
+  averages = algo.distill is not None and not teacher and weights == 'ema'
+  abstract = train_step.abstract_state(model, tx, trainable, mesh, averages)
   shared = dict(
     model=model,
     temperature=c.temperature,
@@ -93,15 +96,28 @@ def build(
     )
   for_update = shared | {'shapes': tuple(shapes)}
 
-  def update(state, batches, teacher_params=None, look=True):
+  def update(state, batches, kept=None, look=True):
+    taught_by = None
+    if algo.distill is not None:
+      taught_by = teachers.models(
+        weights,
+        c.teacher.rate,
+        state,
+        kept,
+        model=model,
+        other=teacher,
+        trainable=trainable,
+        divergence=algo.divergence,
+      )
     return train_step.update(
       state,
       batches,
       algorithm=algo,
       tx=tx,
       schedule=optimizer.make_schedule(c.optimizer, updates),
-      trainable=c.optimizer.trainable,
-      teacher=None if teacher is None else (teacher, teacher_params),
+      trainable=trainable,
+      teacher=taught_by,
+      teacher_rate=c.teacher.rate,
       look=look,
       **for_update,
     )

@@ -11,7 +11,13 @@ import optax
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import types
 from rlvr_jax.learner import gradients, optimizer
-from rlvr_jax.models import micro_batch, sharding, transformer
+from rlvr_jax.learner import teacher as teachers
+from rlvr_jax.models import (
+  micro_batch,
+  sharding,
+  token_logprobs,
+  transformer,
+)
 from rlvr_jax.ops import masked
 from rlvr_jax.ops.ratio import Ratio, divide
 
@@ -99,7 +105,8 @@ def update(
   temperature: float,
   trainable: str,
   shapes: Sequence[micro_batch.Shapes],
-  teacher: tuple[transformer.Decoder, Any] | None = None,
+  teacher: token_logprobs.Teacher | None = None,
+  teacher_rate: float = 0.0,
   look: jax.Array | bool = True,
 ) -> tuple[types.TrainState, dict[str, jax.Array]]:
   """One optimiser step on one or several batches.
@@ -138,6 +145,8 @@ def update(
     shapes: of each batch.
     tx, schedule: from `optimizer`, for the parameters that match `trainable`.
     teacher, look: see `gradients`.
+    teacher_rate: a of the moving average e of a state that has one, which
+      becomes e + a (parameters - e) when an update is applied.
 
   Returns:
     the new state; f32[] metrics by name. Means over no tokens are NaN.
@@ -195,6 +204,9 @@ def update(
     step=state.step + 1,
     params=optimizer.join(choose(moved, trained), frozen),
     opt_state=choose(opt_state, state.opt_state),
+    teacher=choose(
+      teachers.average(state.teacher, moved, teacher_rate), state.teacher
+    ),
   )
   return state, metrics
 
@@ -249,11 +261,15 @@ def abstract_state(
   tx: optax.GradientTransformation,
   trainable: str,
   mesh: jax.sharding.Mesh,
+  average: bool = False,
 ) -> types.TrainState:
   """Shapes, dtypes and shardings of the training state.
 
   Moments have the sharding of their parameter; everything else that the
   optimiser keeps is replicated.
+
+  Args:
+    average: whether it has a moving average, for a teacher.
   """
   params = sharding.abstract_params(model, mesh)
   trained, _ = optimizer.split(params, trainable)
@@ -272,6 +288,7 @@ def abstract_state(
     step=jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated),
     params=params,
     opt_state=opt_state,
+    teacher=teachers.abstract_average(trained) if average else None,
   )
 
 
@@ -293,10 +310,12 @@ def new_state(
   """
 
   def make(params):
+    trained, _ = optimizer.split(params, trainable)
     return types.TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
-      opt_state=tx.init(optimizer.split(params, trainable)[0]),
+      opt_state=tx.init(trained),
+      teacher=None if abstract.teacher is None else teachers.start(trained),
     )
 
   return jax.jit(make, out_shardings=shardings_of(abstract), donate_argnums=0)(

@@ -31,17 +31,24 @@ def capacities(shapes: Shapes, columns: int) -> tuple[int, ...]:
 
 
 def packed(
-  f: Callable[[int | None], Any], micro: types.Batch, shapes: Shapes
+  f: Callable[[int | None], Any],
+  mask: types.Array,
+  shapes: Shapes,
+  start: jax.Array | None = None,
 ) -> Any:
   """f(capacity) with the smallest capacity that holds the micro-batch.
 
   Take gradients inside f: differentiating the switch would allocate the
   residuals of every branch.
+
+  Args:
+    mask: bool[B,T] of the micro-batch.
+    start: see `token_logprobs.span`.
   """
   if not shapes.pack:
     return f(None)
-  sizes = capacities(shapes, micro.tokens.shape[1] - shapes.max_prompt)
-  span = token_logprobs.span(micro.mask, shapes.group, shapes.max_prompt)
+  sizes = capacities(shapes, mask.shape[1] - shapes.max_prompt)
+  span = token_logprobs.span(mask, shapes.group, shapes.max_prompt, start)
   branch = jnp.searchsorted(jnp.array(sizes), span)
   return jax.lax.switch(branch, [functools.partial(f, n) for n in sizes])
 
@@ -65,6 +72,51 @@ def outputs(
     capacity=capacity,
     **options,
   )
+
+
+def teacher_states(
+  teacher: token_logprobs.Teacher,
+  params: transformer.Params,
+  micro: types.Batch,
+  shapes: Shapes,
+) -> tuple[jax.Array | None, ...]:
+  """Hidden states of each model of a teacher: `group_outputs`'s `states`.
+
+  Its rows have their own prompts, one for each row, and so their own packing.
+  Where it reads the policy's rows by the policy's weights, its states are the
+  policy's: None.
+
+  Args:
+    params: of the policy.
+  """
+  rows, mask, tokens, start = micro.teacher, micro.mask, micro.tokens, None
+  if rows is not None:
+    mask, start = token_logprobs.teacher_start(
+      mask, rows, shapes.group, shapes.max_prompt
+    )
+    tokens = rows.tokens
+    shapes = shapes._replace(
+      group=1,
+      max_prompt=shapes.max_prompt + tokens.shape[1] - micro.tokens.shape[1],
+      groups_per_micro_batch=shapes.groups_per_micro_batch * shapes.group,
+    )
+
+  def states(model, weights):
+    if weights is None and rows is None:
+      return None
+    run = lambda capacity: token_logprobs.states_before(
+      params if weights is None else weights,
+      tokens,
+      mask,
+      model=model,
+      group=shapes.group,
+      max_prompt=shapes.max_prompt,
+      capacity=capacity,
+      start=start,
+    )
+    return jax.lax.stop_gradient(packed(run, mask, shapes, start))
+
+  return tuple(states(*each) for each in teacher.models)
 
 
 def micro_batches(
@@ -148,7 +200,8 @@ def _each(params, batch, select, shapes, *, model, certainty=False, **options):
   """`select` of the outputs of each micro-batch, put together again."""
   # Only tokens and mask are gathered.
   unused = ('adv', 'logp_old', 'logp_ref', 'chosen', 'value', 'returns')
-  batch = batch.replace(**dict.fromkeys((*unused, 'margin')))
+  unused = (*unused, 'margin', 'taught', 'teacher')
+  batch = batch.replace(**dict.fromkeys(unused))
   live = per_group(batch.mask, shapes)
   micro, count = micro_batches(batch, live, shapes)
   order = jnp.argsort(~live, stable=True)
@@ -157,8 +210,8 @@ def _each(params, batch, select, shapes, *, model, certainty=False, **options):
   def run(i):
     part = micro(i)
     kw = options | dict(model=model, shapes=shapes, certainty=certainty)
-    one = lambda n: select(outputs(params, part, n, **kw))
-    return packed(one, part, shapes)
+    of_size = lambda n: select(outputs(params, part, n, **kw))
+    return packed(of_size, part.mask, shapes)
 
   def body(state):
     i, out = state

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from rlvr_jax import types
 from rlvr_jax.models import sharding, transformer
 from rlvr_jax.ops import distillation, logprob
+from rlvr_jax.ops.divergence import Divergence
 
 
 class Outputs(NamedTuple):
@@ -25,7 +26,7 @@ class Outputs(NamedTuple):
   value: jax.Array | None = None  # of the state before the token (critic)
   certainty: jax.Array | None = None  # KL(U || p), nats
   gap: jax.Array | None = None  # of the two largest probabilities
-  divergence: jax.Array | None = None  # KL(teacher || p), nats
+  compared: distillation.Comparison | None = None  # with a teacher
 
 
 def zeros(
@@ -33,9 +34,8 @@ def zeros(
   model: transformer.Decoder,
   *,
   certainty: bool = False,
-  divergence: bool = False,
 ) -> Outputs:
-  """0 for each output that `group_outputs` has for rows [B,T] = `shape`."""
+  """0 for each output that `group_outputs` has without a teacher, [B,T]."""
   some = lambda wanted: jnp.zeros(shape) if wanted else None
   return Outputs(
     some(True),
@@ -43,7 +43,6 @@ def zeros(
     value=some(model.value_head),
     certainty=some(certainty),
     gap=some(certainty),
-    divergence=some(divergence),
   )
 
 
@@ -110,14 +109,22 @@ def _start(mask, group, max_prompt):
   return jnp.clip(first.reshape(-1, group).min(-1), 1, max_prompt)
 
 
-def span(mask: types.Array, group: int, max_prompt: int) -> jax.Array:
+def span(
+  mask: types.Array,
+  group: int,
+  max_prompt: int,
+  start: jax.Array | None = None,
+) -> jax.Array:
   """i32[]: number of positions that `group_outputs` needs with packing.
 
   Per group with a token in the mask: its prompt once, and each row from there
   to its last token in the mask.
+
+  Args:
+    start: i32[P], where the rows of a group part; by default as late as may be.
   """
   t = mask.shape[1]
-  start = _start(mask, group, max_prompt)
+  start = _start(mask, group, max_prompt) if start is None else start
   end = jnp.where(mask.any(-1), t - jnp.argmax(mask[:, ::-1], -1), 0)
   rows = jnp.maximum(end - jnp.repeat(start, group), 0).sum()
   live = mask.reshape(-1, group * t).any(-1)
@@ -133,13 +140,16 @@ class _View(NamedTuple):
   before: Callable  # the model's hidden states -> those before each target
   targets: jax.Array  # the tokens to predict: [B,N], or a packed list [M]
   spread: Callable  # a value per target -> [B,T], 0 outside the mask
+  grid: Callable  # vectors per target -> [B,N,D], N columns from the start on
+  pick: Callable  # the inverse of `grid`
 
 
-def _view(tokens, mask, group, max_prompt, capacity) -> _View:
+def _view(tokens, mask, group, max_prompt, capacity, start=None) -> _View:
   """The `_View` of rows [B,T]; packed if there is a capacity."""
   b, t = tokens.shape
   n = t - max_prompt
-  start = _start(mask, group, max_prompt)  # [P]
+  if start is None:
+    start = _start(mask, group, max_prompt)  # [P]
   prompt = tokens[::group, :max_prompt]
   column = jnp.repeat(start, group)[:, None] + jnp.arange(n)[None]  # [B,N]
   index = jnp.minimum(column, t - 1)
@@ -165,7 +175,8 @@ def _view(tokens, mask, group, max_prompt, capacity) -> _View:
       )
       return nn.with_logical_constraint(hidden, ('batch', None, 'act_embed'))
 
-    return _View(prompt, rows, None, before, targets, back)
+    whole = lambda x: x
+    return _View(prompt, rows, None, before, targets, back, whole, whole)
 
   # A position is needed if any later token of its row is in the mask.
   later = jnp.cumsum(wanted[:, ::-1], -1)[:, ::-1] > 0
@@ -186,11 +197,69 @@ def _view(tokens, mask, group, max_prompt, capacity) -> _View:
   targets = targets.reshape(-1)[jnp.minimum(which, b * n - 1)]
   before = lambda hidden: jnp.take(hidden[0], place, axis=0, mode='clip')
 
-  def unpack(x):
-    x = jnp.zeros((b * n,), x.dtype).at[which].set(x, mode='drop')
-    return back(x.reshape(b, n))
+  def grid(x):
+    out = jnp.zeros((b * n, *x.shape[1:]), x.dtype)
+    return out.at[which].set(x, mode='drop').reshape(b, n, *x.shape[1:])
 
-  return _View(prompt, rows, slot, before, targets, unpack)
+  def pick(x):
+    return jnp.take(x.reshape(b * n, -1), which, axis=0, mode='clip')
+
+  spread = lambda x: back(grid(x))
+  return _View(prompt, rows, slot, before, targets, spread, grid, pick)
+
+
+class Teacher(NamedTuple):
+  """What a policy is compared with: see `ops.distillation.compare`.
+
+  Attributes:
+    models: (model, params) of each; params None: the policy's own, constant.
+    shares: of their logits in the teacher's.
+    divergence: what is measured.
+  """
+
+  models: tuple[tuple[transformer.Decoder, transformer.Params | None], ...]
+  shares: tuple[float, ...]
+  divergence: Divergence
+
+
+def teacher_start(
+  mask: types.Array, rows: types.TeacherRows, group: int, max_prompt: int
+) -> tuple[jax.Array, jax.Array]:
+  """(mask of the teacher's rows bool[B,T+C], start i32[B] of their columns).
+
+  The same tokens as those of `mask` and, counted from the start, in the same
+  columns as in the student's rows.
+  """
+  wide = jnp.arange(rows.tokens.shape[1])[None] - rows.shift[:, None]
+  inside = (wide >= 0) & (wide < mask.shape[1])
+  at = jnp.clip(wide, 0, mask.shape[1] - 1)
+  theirs = jnp.take_along_axis(mask, at, axis=1) & inside
+  start = jnp.repeat(_start(mask, group, max_prompt), group) + rows.shift
+  most = max_prompt + rows.tokens.shape[1] - mask.shape[1]
+  return theirs, jnp.clip(start, 1, most)
+
+
+def states_before(
+  params: transformer.Params,
+  tokens: types.Array,
+  mask: types.Array,
+  *,
+  model: transformer.Decoder,
+  group: int,
+  max_prompt: int,
+  capacity: int | None,
+  start: jax.Array | None = None,
+) -> jax.Array:
+  """Hidden states from which the tokens in the mask are predicted, [B,N,D].
+
+  Column n is of the token at start + n, N = T - max_prompt. Other arguments as
+  for `group_outputs`; `start` as for `span`.
+  """
+  view = _view(tokens, mask, group, max_prompt, capacity, start)
+  states = model.apply(
+    {'params': params}, view.prompt, view.rows, slot=view.slot
+  )
+  return view.grid(view.before(*states))
 
 
 def group_outputs(
@@ -205,7 +274,8 @@ def group_outputs(
   chunk: int = 1024,
   capacity: int | None = None,
   certainty: bool = False,
-  teacher: tuple[transformer.Decoder, transformer.Params] | None = None,
+  teacher: Teacher | None = None,
+  states: tuple[jax.Array | None, ...] = (),
 ) -> Outputs:
   """`token_logprobs` where `mask` holds, 0 elsewhere, with less computation.
 
@@ -221,22 +291,22 @@ def group_outputs(
       their prompt.
     capacity: None, or a number of at least `span(mask, ...)`.
     certainty: whether to compute certainty and gap.
-    teacher: (model, params), whose KL divergence to the policy is computed.
+    teacher: what the policy is compared with.
+    states: of each model of the teacher, from `states_before`; None: the
+      policy's own.
 
   Returns:
     `Outputs`; `value` where the model has a value head.
   """
   view = _view(tokens, mask, group, max_prompt, capacity)
-
-  def states(model, params):
-    run = functools.partial(model.apply, {'params': params})
-    return view.before(*run(view.prompt, view.rows, slot=view.slot))
+  run = functools.partial(model.apply, {'params': params})
+  hidden = view.before(*run(view.prompt, view.rows, slot=view.slot))
+  head = transformer.head_weight(params)
 
   def per_token(f, *args):
     f = functools.partial(f, temperature=temperature)
     return jax.tree.map(view.spread, _by_shards(f, args, chunk))
 
-  hidden, head = states(model, params), transformer.head_weight(params)
   logp, entropy = per_token(logprob.from_hidden, hidden, head, view.targets)
   out = Outputs(logp, entropy)
   if model.value_head:
@@ -245,7 +315,15 @@ def group_outputs(
     kl, gap = per_token(logprob.certainty, hidden, head)
     out = out._replace(certainty=kl, gap=gap)
   if teacher is not None:
-    other = states(*teacher), transformer.head_weight(teacher[1])
-    divergence = per_token(distillation.divergence, hidden, head, *other)
-    out = out._replace(divergence=divergence)
+    args = [hidden, head]
+    for grid, (_, weights) in zip(states, teacher.models, strict=True):
+      args.append(hidden if grid is None else view.pick(grid))
+      weights = params if weights is None else weights
+      args.append(transformer.head_weight(weights))
+    compare = functools.partial(
+      distillation.compare,
+      divergence=teacher.divergence,
+      shares=teacher.shares,
+    )
+    out = out._replace(compared=per_token(compare, *args, view.targets))
   return out

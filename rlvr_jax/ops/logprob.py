@@ -1,4 +1,4 @@
-"""Log-probs, entropy and distillation KL of tokens, in chunks of logits.
+"""Log-probs and entropy of tokens, in chunks of logits.
 
 `models.token_logprobs` pairs hidden states with targets; nothing here shifts.
 """
@@ -42,7 +42,7 @@ def from_hidden(
     )
     return tuple(x.reshape(targets.shape) for x in out)
 
-  keep = _chunks(targets.shape, chunk) == 1  # then logits are not recomputed
+  keep = chunks(targets.shape, chunk) == 1  # then logits are not recomputed
   run = functools.partial(flat, keep=keep)
   return by_chunks(run, (hidden, targets), targets.shape, chunk)
 
@@ -79,7 +79,7 @@ def certainty(
   return by_chunks(both, (hidden,), hidden.shape[:-1], chunk)
 
 
-def _chunks(shape, chunk):
+def chunks(shape: tuple[int, ...], chunk: int) -> int:
   """Number of chunks [*R, size] for [*R, M] with at most `chunk` rows each."""
   *r, m = shape
   return -(-m // max(chunk // max(math.prod(r), 1), 1))
@@ -91,7 +91,7 @@ def by_chunks(f, arrays, shape, chunk):
   f takes chunks [*R,size,...] and returns a tuple of [*R,size].
   """
   *r, m = shape
-  count = _chunks(shape, chunk)
+  count = chunks(shape, chunk)
   if count <= 1:
     return f(*arrays)
   size = -(-m // count)  # equal chunks: the last one is not mostly padding
@@ -127,12 +127,13 @@ def _forward(hidden, head, targets, temperature):
   lse = jnp.log(total) + top[:, 0]
   entropy = lse - (e * z).sum(-1) / total
   # A comparison instead of a gather: it stays local on a sharded vocabulary.
-  hit = _hit(z.shape, targets)
-  logp = jnp.where(hit, z, 0.0).sum(-1) - lse
+  at = hit(z.shape, targets)
+  logp = jnp.where(at, z, 0.0).sum(-1) - lse
   return logp, entropy, lse, z
 
 
-def _hit(shape, targets):
+def hit(shape: tuple[int, ...], targets: Int[Array, 'n']) -> Array:
+  """bool[N,V]: where the column is the row's target."""
   return jax.lax.broadcasted_iota(jnp.int32, shape, 1) == targets[:, None]
 
 
@@ -153,16 +154,26 @@ def _logprob_bwd(temperature, keep, saved, grads):
   z = z if keep else logits_of(hidden, head, temperature)
   logp = z - lse[:, None]
   p = jnp.exp(logp)
-  dz = jnp.where(_hit(p.shape, targets), g_logp[:, None], 0.0)
+  dz = jnp.where(hit(p.shape, targets), g_logp[:, None], 0.0)
   dz = dz - p * (
     g_logp[:, None] + g_entropy[:, None] * (logp + entropy[:, None])
   )
+  return *from_logits(dz, hidden, head, temperature), None
+
+
+def from_logits(
+  dz: Float[Array, 'n v'],
+  hidden: Float[Array, 'n d'],
+  head: Float[Array, 'v d'],
+  temperature: float,
+) -> tuple[Float[Array, 'n d'], Float[Array, 'v d']]:
+  """Gradients by hidden states and head, of dz by the logits / temperature."""
   dz = (dz if temperature == 1.0 else dz / temperature).astype(hidden.dtype)
   d_hidden = jnp.dot(dz, head.astype(hidden.dtype))
   d_head = jax.lax.dot_general(
     dz, hidden, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
   )
-  return d_hidden, d_head.astype(head.dtype), None
+  return d_hidden, d_head.astype(head.dtype)
 
 
 _logprob.defvjp(_logprob_fwd, _logprob_bwd)

@@ -23,9 +23,11 @@ from rlvr_jax.rollouts import (
   episode_scores,
   groups,
   imitation,
+  lessons,
   model_judge,
   single_turn,
 )
+from rlvr_jax.rollouts import context as contexts
 from rlvr_jax.rollouts.task_stream import Place, TaskStream
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
@@ -54,6 +56,7 @@ class Collection(NamedTuple):
     metrics: means over everything that was sampled.
     place: in the stream of tasks, after those of this step.
     judgments: rollout and score of the policy's judgments, if they are trained.
+    lesson: what a teacher judges in the rollout, if there is one.
   """
 
   rollout: types.Rollout
@@ -62,6 +65,7 @@ class Collection(NamedTuple):
   metrics: dict[str, float]
   place: Place
   judgments: tuple[types.Rollout, types.Score] | None = None
+  lesson: types.Lesson | None = None
 
 
 class Collector(NamedTuple):
@@ -129,11 +133,15 @@ class Collector(NamedTuple):
     metrics |= self.stream.metrics(place, step)
     if dialogue.is_dialogue(self.stream.tasks[0]):
       metrics |= episode_scores.metrics(parts)
-    rollout, score = parts[0].rollout, parts[0].score
+    metrics |= lessons.metrics(parts)
+    rollout, score, lesson = parts[0].rollout, parts[0].score, parts[0].lesson
     if c.max_resample_batches:
       metrics['resample_batches'] = len(parts) - 1
-      rollout, score = dynamic_sampling.select(parts, keep, c.train_batch_size)
-    return Collection(rollout, score, parts, metrics, after, parts[0].judgments)
+      rollout, score, lesson = dynamic_sampling.select(
+        parts, keep, c.train_batch_size
+      )
+    judgments = parts[0].judgments
+    return Collection(rollout, score, parts, metrics, after, judgments, lesson)
 
   def collect(
     self,
@@ -151,7 +159,17 @@ class Collector(NamedTuple):
     """
     is_dialogue = dialogue.is_dialogue(tasks[0])
     collect = self._dialogues if is_dialogue else self._single_turn
-    return collect(tasks, policy, key, clock)
+    part = collect(tasks, policy, key, clock)
+    if self.algorithm.distill is None:
+      return part
+    return lessons.teach(self.config, part, self._encode)
+
+  @property
+  def _feedback(self) -> bool:
+    """Whether a teacher is told what the verifier says of a row."""
+    return self.algorithm.distill is not None and (
+      'feedback' in contexts.needs(self.config.teacher.context)
+    )
 
   def _encode(self, task: Task) -> list[int]:
     return single_turn.encode_task(
@@ -205,6 +223,7 @@ class Collector(NamedTuple):
       max_prompt_length=c.max_prompt_length,
       timeout_s=c.verify_timeout_s,
       rules=extract.rules_of(c.verifier),
+      feedback=self._feedback,
       greedy=greedy if c.method == 'rl' and uses_greedy else None,
       policy_outputs=policy_outputs
       if base.needs_signals(c.reward_funcs)
@@ -264,6 +283,7 @@ class Collector(NamedTuple):
       group=c.num_generations,
       max_turns=limits.turns,
       columns=c.max_prompt_length + limits.length,
+      feedback=self._feedback,
     )
     clock('reward')
     return out

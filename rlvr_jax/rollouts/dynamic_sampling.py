@@ -68,7 +68,7 @@ def has_reward_spread(
 
 def select(
   parts: Sequence[groups.Collected], keep: Sequence[np.ndarray], count: int
-) -> tuple[types.Rollout, types.Score]:
+) -> tuple[types.Rollout, types.Score, types.Lesson | None]:
   """The chosen groups of several collections, in order, padded to `count`.
 
   A padding group has length 1, no sampled token and no turn, so it enters
@@ -106,4 +106,12 @@ def select(
     if parts[0].score.greedy is None
     else gather(lambda c: c.score.greedy),
   )
-  return rollout, score
+  lesson = parts[0].lesson
+  if lesson is not None:
+    has_rows = lesson.tokens is not None
+    lesson = types.Lesson(
+      taught=gather(lambda c: c.lesson.taught),
+      tokens=gather(lambda c: c.lesson.tokens) if has_rows else None,
+      shift=gather(lambda c: c.lesson.shift) if has_rows else None,
+    )
+  return rollout, score, lesson

@@ -22,6 +22,7 @@ class Collected(NamedTuple):
     judgments: rollouts of a judge that are trained too, and their scores.
     log_fields: [P][G], further fields of the log records: see `log_records`.
     faults: of branches, of the B rows: see `branches.fault`.
+    lesson: what a teacher judges, if there is one.
   """
 
   tasks: list[Task]  # P
@@ -34,6 +35,7 @@ class Collected(NamedTuple):
   faults: list[str] | None = None
   means: Mapping[str, tuple[float, float]] = {}
   judgments: tuple[types.Rollout, types.Score] | None = None
+  lesson: types.Lesson | None = None
 
 
 def agreed(reward: base.Reward) -> base.Reward:

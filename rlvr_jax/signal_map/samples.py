@@ -55,7 +55,9 @@ def config_for(
     {
       'method': 'sft' if imitates else 'rl',
       'teacher.name': '',
-      'teacher.logits': False,
+      'teacher.weights': 'live',
+      'teacher.context': 'none',
+      'teacher.accuracy_every': 0,
       'env': env or c.env,
       'labels': '',
       'train_tasks': 0 if env else c.train_tasks,
@@ -78,6 +80,7 @@ def config_for(
       'algo.preference': '',
       'algo.reward_kl': '',
       'algo.reward_beta': 0.0,
+      'algo.distill': '',
     }
   )
   if imitates:

@@ -130,6 +130,7 @@ def _parse(text, c, best):
       preference='',
       reward_kl='',
       reward_beta=0.0,
+      distill='',
     )
   algorithm = algorithms.from_config(algo)
   if 'greedy' in estimators.takes(algorithm.estimate):

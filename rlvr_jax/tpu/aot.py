@@ -19,6 +19,8 @@ import numpy as np
 from jax.experimental import topologies
 
 from rlvr_jax import experiment, registry, types
+from rlvr_jax.io import frozen_model
+from rlvr_jax.learner import teacher
 from rlvr_jax.models import dialogue_sampler, sampler, sharding
 from rlvr_jax.rollouts import belief, episode_end
 from rlvr_jax.tpu import hlo
@@ -152,6 +154,14 @@ def programs(
   )
   bare = batch.replace(logp_ref=None, value=None, returns=None)
   prepared = bare.replace(logp_ref=batch.logp_ref)
+  if algo.distill is not None:
+    batch = batch.replace(taught=of((b, t), jnp.bool_))
+    more = sum(frozen_model.teacher_lengths(c).values())
+    more -= sum(frozen_model.policy_lengths(c).values())
+    if more:
+      wide = of((b, t + more), jnp.int32)
+      shift = of((b,), jnp.int32)
+      batch = batch.replace(teacher=types.TeacherRows(wide, shift))
   batches = (batch,)
   if x.judged is not None and c.judge.weight:
     pairs = p * c.num_generations * (c.num_generations - 1) // 2
@@ -181,10 +191,14 @@ def programs(
 
   # The weights from before training: of the reference, or for initial beliefs.
   initial = is_dialogue and c.dialogue.belief == 'initial'
-  kept = nbytes(state.params) if algo.needs_reference or initial else 0
-  teacher = None
+  frozen = None  # what a teacher's weights are beside those of the state
   if x.matched is not None:
-    teacher = sharding.abstract_params(x.matched, mesh)
+    frozen = sharding.abstract_params(x.matched, mesh)
+  elif algo.distill and c.teacher.weights in teacher.KEEPS_INITIAL:
+    frozen, initial = state.params, True
+  read = 0 if frozen is None else nbytes(frozen)
+  kept = nbytes(state.params) if algo.needs_reference or initial else 0
+  kept += 0 if x.matched is None else read
   all_state = nbytes(state)
   out = [
     Program(
@@ -198,7 +212,9 @@ def programs(
       else [Program('sample', sample, all_state + kept, weights)]
     ),
     Program(
-      'update', lambda: built.update.lower(state, batches, teacher), kept
+      'update',
+      lambda: built.update.lower(state, batches, frozen),
+      kept - read,
     ),
   ]
   if algo.critic or algo.correction:
