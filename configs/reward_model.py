@@ -45,8 +45,8 @@ def get_config(arg: str = ''):
   if stage == 'start':
     c.method = 'sft'
     c.num_generations = 1
-    c.total_steps = 100
-    c.eval_every = c.save_every = 50
+    c.total_steps = 60
+    c.eval_every = c.save_every = 30
     return c
   c.model.name = f'{here}:start'
   c.reward_funcs = (registry.spec('reward_model', here),)
