@@ -17,11 +17,12 @@ STEPS = 10
 def get_config(arg: str = ''):
   arg = common.parse_arg(arg, start=0, batch=256, seed=0)
   c = signal_map.rl('share_12')
-  stage = f'steps={arg["start"]}' if arg['start'] else 'stage=base'
-  c.model.name = (
-    f'{common.path(signal_map.__file__)}:base=share_12,seed={arg["seed"]}'
-    f',{stage}'
-  )
+  run = f'base=share_12,seed={arg["seed"]}'
+  if arg['start'] == 0:
+    run = f'stage=base,{run}'
+  elif arg['start'] != signal_map.STEPS:  # those of the map itself
+    run = f'{run},steps={arg["start"]}'
+  c.model.name = f'{common.path(signal_map.__file__)}:{run}'
   c.seed = 100 + arg['seed']  # other rollouts than those before `start`
   c.train_batch_size = arg['batch'] // signal_map.GROUP
   c.total_steps = STEPS
@@ -33,6 +34,6 @@ def get_config(arg: str = ''):
 
 def sweep(add):
   for seed in range(3):
-    for start in (0, 10, 40, 80):
+    for start in (0, 10, 40, signal_map.STEPS):
       for batch in (256, 2048):
         add(arg=f'start={start},batch={batch},seed={seed}')

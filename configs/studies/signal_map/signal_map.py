@@ -42,7 +42,7 @@ PATTERNS = {
   'chain_3': '+---',
 }
 SMOLLM2 = {'smollm2_9': 9, 'smollm2_20': 20, 'smollm2_99': 99}
-GROUP, PROMPTS = 8, 32
+GROUP, PROMPTS, STEPS = 8, 32, 80
 
 
 def get_config(arg: str = ''):
@@ -51,7 +51,7 @@ def get_config(arg: str = ''):
     base=('share_12', *SHARES, *PATTERNS, 'questions', *SMOLLM2),
     stage=('rl', 'base'),
     seed=0,
-    steps=80,
+    steps=STEPS,
   )
   base, seed = arg['base'], arg['seed']
   if base in SMOLLM2:
