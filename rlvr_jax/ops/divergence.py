@@ -251,8 +251,10 @@ def _of_vocabulary(logp, logq, divergence):
     kept = 1.0 - total(drop * q, drop_t * q_t)  # of q's mass
     slope = within(p * kept - jnp.where(drop, 0.0, q))
     if tail is not None:
-      share = jnp.exp(tail[1] - tail[0])  # of tail masses, teacher to student
-      outside = p * (kept - jnp.where(drop_t, 0.0, share))
+      # q's tail, shared out as p's is: p q_t / p_t, where q_t / p_t alone may
+      # overflow.
+      share = jnp.exp(logp + (tail[1] - tail[0]))
+      outside = p * kept - jnp.where(drop_t, 0.0, share)
       slope = jnp.where(inside, slope, outside)
     return value, slope
   # A term's derivative by log p is p (ratio + c), c = 1 for `reverse` and 0 for

@@ -218,7 +218,11 @@ def test_the_sampled_form_is_the_reverse_gradient_in_the_mean():
 
 @pytest.mark.parametrize('spec', ['forward', 'reverse', 'jsd'])
 def test_a_teacher_that_knows_teaches_what_is_never_sampled(spec):
-  """From p = 6e-6, where 64 samples are all wrong: outcome has no gradient."""
+  """From p = 6e-6, where 64 samples are all wrong: outcome has no gradient.
+
+  That of `reverse` and `jsd` is as small as p, but for its direction: steps of
+  one length, as Adam's are.
+  """
   logq = jnp.log(jnp.array([[0.01, 0.01, 0.01, 0.97]]))
   divergence = get(spec)
 
@@ -226,10 +230,10 @@ def test_a_teacher_that_knows_teaches_what_is_never_sampled(spec):
     _, slope = divergences.value_and_slope(
       jax.nn.log_softmax(z), logq, jnp.zeros(1, int), divergence
     )
-    return z - 3.0 * slope, None
+    return z - 0.1 * slope / jnp.linalg.norm(slope), None
 
   start = jnp.array([[5.0, 5.0, 5.0, -6.0]])
-  z, _ = jax.jit(lambda z: jax.lax.scan(step, z, None, 400))(start)
+  z, _ = jax.jit(lambda z: jax.lax.scan(step, z, None, 200))(start)
   assert float(jax.nn.softmax(start)[0, 3]) < 1e-5
   assert float(jax.nn.softmax(z)[0, 3]) > 0.9
 
@@ -335,7 +339,8 @@ def test_chunks_and_temperature_change_nothing(spec):
 
 def test_extreme_logits_stay_finite():
   z = jnp.array([[300.0, -300.0, 0.0, -1e4]])
-  for spec in ('forward', 'reverse(k=3)', 'jsd', 'gated'):
+  # What the student's tail lacks the teacher's may have.
+  for spec in ('forward', 'forward(k=2)', 'reverse(k=3)', 'jsd(k=3)', 'gated'):
     a = jax.nn.log_softmax(jnp.concatenate([z, z, -z]))
     b = jax.nn.log_softmax(jnp.concatenate([-z, z[:, ::-1], z]))
     value, slope = value_and_slope(a, b, jnp.ones(3, int), get(spec))
