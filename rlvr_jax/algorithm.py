@@ -81,8 +81,8 @@ def from_config(c: Any) -> Algorithm:
     ValueError: a spec that the registry refuses; a weight that is negative or
       not finite, or above 0 without its kl; gae with another credit than
       outcome; a reward_kl without gae; a preference with another term of the
-      loss; a distill that leaves a critic or a selection of tokens without the
-      advantages they need.
+      loss; a distill that leaves a critic, a correction or a selection of
+      tokens without the advantages they need.
   """
   numbers = ('beta', 'reward_beta', 'entropy_coef', 'value_coef', 'value_clip')
   config_limits.check(
@@ -174,6 +174,14 @@ def _check_distill(c, distill: Distill, with_critic: bool, surrogate) -> None:
     raise ValueError(
       f'{said} uses no reward, and algo.estimate={registry.show(c.estimate)} '
       "is a critic of rewards: take 'add' or 'reweight', or another estimate."
+    )
+  gaps = distill.reshape is not None and distill.everywhere
+  if c.correction and (gaps or not distill.outcome):
+    raise ValueError(
+      f'{said} with algo.correction={registry.show(c.correction)}, which weighs '
+      "the advantages of rewards and no teacher's word: set algo.correction='', "
+      "and take 'loss(ratio_cap=2.0)', or 'advantage' with a surrogate that has "
+      'a ratio, or the uses that keep the outcome, add and reweight.'
     )
   if distill.reshape and surrogates.choose(surrogate) is not None:
     raise ValueError(

@@ -109,6 +109,8 @@ def train(
           )
           progress = progress._replace(step=step, place=collection.place)
           examined = examine(x, run, collection, state, sampler_params, step)
+          if examined:
+            clock('teacher')
           # The update needs its memory. It is stale after the update anyway.
           del sampler_params
 

@@ -412,6 +412,24 @@ def test_members_whose_dialogue_has_ended_may_count_as_zero():
 
 
 @pytest.mark.parametrize(
+  ('distill', 'changes', 'says'),
+  [
+    ('loss', {'preference': 'dpo', 'estimate': 'grpo'}, 'the whole loss'),
+    ('loss', {'estimate': 'gae'}, 'is a critic of rewards'),
+    ('advantage', {'surrogate': 'kl_cov'}, 'selected tokens before'),
+    ('loss(ratio_cap=2.0)', {'correction': 'truncate'}, "no teacher's word"),
+    ('advantage(outcome=0.5)', {'correction': 'truncate'}, 'no teacher'),
+  ],
+)
+def test_terms_that_do_not_go_with_a_teacher_are_refused(
+  distill, changes, says
+):
+  with pytest.raises(ValueError, match=says):
+    make(distill=distill, **changes)
+  make(distill='add', **(changes | {'preference': ''}))
+
+
+@pytest.mark.parametrize(
   ('key', 'spec', 'option'),
   [
     ('surrogate', 'clip(low=a)', 'low='),

@@ -170,6 +170,14 @@ def test_an_evaluation_may_have_more_turns(whole, tmp_path):
     (('dialogue.max_length=2',), 'the first message'),
     (('dialogue.max_length=100000',), 'positions'),
     (('eval.max_turns=9999', 'dialogue.max_length=0'), 'positions'),
+    (
+      (
+        'algo.distill=add',
+        'teacher.context=feedback',
+        'teacher.max_context_length=900',
+      ),
+      'before its teacher, more than',
+    ),
     (('algo.turn_statistics=dead',), 'living'),
     (
       ("env=guessing(world='attribute()')",),

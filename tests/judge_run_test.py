@@ -89,6 +89,10 @@ def test_another_model_judges(learning, tmp_path):
     (['judge.weight=1.0', 'algo.kl=k3', 'algo.beta=0.1'], 'as SERL does'),
     (['judge.weight=1.0', 'algo.estimate=gae'], 'no values of judgments'),
     (
+      ['judge.weight=1.0', 'algo.distill=loss', 'teacher.context=feedback'],
+      "algo.distill='loss' is not made for judge.weight",
+    ),
+    (
       [
         'judge.weight=1.0',
         'reward_funcs=("judge(format=letter, compare=reference)", "random")',

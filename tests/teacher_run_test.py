@@ -203,6 +203,8 @@ def test_tasks_must_have_what_the_teacher_is_told():
   )
   check(tasks, context='gold')
   check(tasks, context='demonstration')
+  with pytest.raises(ValueError, match='leaves no token to judge'):
+    check(tasks, context='gold', skip_tokens=4)
   with pytest.raises(ValueError, match=r'adds .* tokens to the prompt of task'):
     check(tasks, context='gold', max_context_length=9)
   bare = [Task('x', '1 + 1 =', '2', 'math', {})]

@@ -75,8 +75,9 @@ def loss(
   `num` by `loss_denominator` of the *whole* batch, never by its own `den`, and
   sum. Metrics are summed likewise and divided at the end by `ratio.divide`.
   They are the surrogate's and, if the loss has the term, 'kl' and
-  'critic/loss': means over trained tokens. With a teacher, over its tokens,
-  'divergence', 'teacher/entropy' and 'teacher/gap', log q - log p.
+  'critic/loss': means over trained tokens. With a teacher, over its tokens
+  (with `reweight` those with an advantage), 'divergence', 'teacher/entropy' and
+  'teacher/gap', log q - log p.
 
   Args:
     scale: `taught_scale` of the whole batch; None: this is all of it.
@@ -94,6 +95,10 @@ def loss(
     if compared is None:
       zeros = jnp.zeros(mask.shape, jnp.float32)
       compared, taught = Comparison(zeros, zeros, zeros), zeros > 0
+    elif not distill.everywhere:
+      # The teacher does not judge the groups that are skipped, so metrics of
+      # the others of a micro-batch would depend on which share one.
+      taught = taught & (adv != 0)
     adv = distills.reshaped(distill, adv, logp, compared.logq, taught, mask)
   args: tuple[Any, ...] = (logp, batch.logp_old, adv, mask)
   if surrogates.choose(algorithm.surrogate) is not None:

@@ -87,7 +87,8 @@ def course(group: Group) -> Course | None:
     part = steps.between(end - width + 1, end)
     begin = max(first, int(end) - width + 1)
     windows.append(Window(begin, int(end), part, signal_window.estimate(part)))
-  states = [_state(w) for w in windows]
+  config = group.runs[0].config
+  states = [_state(w, config) for w in windows]
   heard = [i for i, s in enumerate(states) if s == 'heard']
   private = [
     i
@@ -95,7 +96,6 @@ def course(group: Group) -> Course | None:
     if heard and i > heard[-1] and s == 'private'
   ]
   at = lambda found: windows[found[0]] if found else None
-  config = group.runs[0].config
   return Course(
     states[-1],
     _sentence(windows, states, at(heard), config),
@@ -105,7 +105,7 @@ def course(group: Group) -> Course | None:
   )
 
 
-def _state(w: Window) -> str:
+def _state(w: Window, config) -> str:
   """See `Course.state`. The whole band decides, not the estimate.
 
   Not heard is too rare where dead groups outnumber the informative ones, of
@@ -116,18 +116,28 @@ def _state(w: Window) -> str:
     return 'heard'
   if not e.high < 0.5:
     return 'unknown'
-  informative, fail, right = _kinds(w)
+  informative, fail, right = _kinds(w, config)
   return 'too rare' if max(fail, right) > informative else 'private'
 
 
-def _kinds(w: Window) -> tuple[float, float, float]:
+def _rewarded(config) -> bool:
+  """Whether the gradient is that of a reward, and not of imitation alone."""
+  use = config.get('algo.distill', '')
+  taught = use.startswith('loss') or (
+    use.startswith('advantage') and 'outcome' not in use
+  )
+  return config.get('method', 'rl') == 'rl' and not taught
+
+
+def _kinds(w: Window, config) -> tuple[float, float, float]:
   """Mean shares of groups: informative, and without spread: failed, passed.
 
   With shaped rewards a failed group may be informative: it counts as that.
-  Without rewards (sft, distill) the share of live groups is all that is known.
+  Without rewards (sft, a teacher alone) the share of live groups is all that is
+  known.
   """
   s = w.steps
-  if not np.isfinite(s.informative).any():
+  if not (_rewarded(config) and np.isfinite(s.informative).any()):
     return float(s.live.mean() / s.groups), 0.0, 0.0
   informative = float(np.nanmean(s.informative))
   fail, right = (
@@ -142,8 +152,8 @@ def _sentence(windows, states, heard, config) -> str:
   now, state = windows[-1], states[-1]
   e, batch = now.estimate, now.steps.rollouts
   where = f'over steps {now.first} to {now.last}'
-  informative, fail, right = _kinds(now)
-  if config.get('method', 'rl') != 'rl':
+  informative, fail, right = _kinds(now, config)
+  if not _rewarded(config):
     verdict = {
       'heard': 'more signal than noise',
       'unknown': f'not sure to be either: {_unknown(now, config)}',
@@ -260,6 +270,7 @@ def _more_terms(config) -> str:
     for name, on in (
       ('the KL penalty', config.get('algo.beta')),
       ('the entropy bonus', config.get('algo.entropy_coef')),
+      ("a teacher's word", config.get('algo.distill')),
       ('the critic', str(config.get('algo.estimate', '')).startswith('gae')),
     )
     if on

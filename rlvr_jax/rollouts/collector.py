@@ -162,7 +162,9 @@ class Collector(NamedTuple):
     part = collect(tasks, policy, key, clock)
     if self.algorithm.distill is None:
       return part
-    return lessons.teach(self.config, part, self._encode)
+    part = lessons.teach(self.config, part, self._encode)
+    clock('teacher')
+    return part
 
   @property
   def _feedback(self) -> bool:

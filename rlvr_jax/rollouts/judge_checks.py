@@ -80,6 +80,7 @@ def check_config(
       'algo.beta': c.algo.beta,
       'algo.correction': c.algo.correction,
       'algo.preference': c.algo.preference,
+      'algo.distill': c.algo.distill,
       'max_resample_batches': c.max_resample_batches,
     }
     for key, value in beside.items():

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rlvr_jax import enums, registry, types
+from rlvr_jax import enums, hosts, registry, types
 from rlvr_jax.io import frozen_model
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sampler, sharding
@@ -51,20 +51,21 @@ def teach(
   rows = np.asarray(rollout.tokens)
   tokens[..., :t] = rows
   shift = np.zeros((p, g), np.int32)
-  prompts: dict[str, Sequence[int] | None] = {}  # siblings share most of them
+  judges = lambda i, j: told[i][j] is not None and taught[i, j].any()
+  prompts = _prompts(
+    encode,
+    [told[i][j] for i in range(p) for j in range(g) if judges(i, j)],
+  )
   for i in range(p):
     fields.append([])
     for j in range(g):
       task, row = told[i][j], sampled[i, j]
       judged = {}
-      if task is not None and taught[i, j].any():
-        key = repr((task.question, task.data.get('messages')))
-        if key not in prompts:
-          prompts[key] = _encoded(encode, task)
+      if judges(i, j):
         judged = _row(
           rows[i, j, : rollout.length[i, j]],
           int(row.argmax()),
-          prompts[key],
+          prompts[_key(task)],
           most,
         )
       if 'ids' in judged:
@@ -105,16 +106,29 @@ def rows_judged(
   return wrong & (np.arange(wrong.shape[1])[None] == longest[:, None])
 
 
-def _encoded(encode, task: Task) -> Sequence[int] | None:
-  """Ids of a prompt; None for one that the tokenizer refuses.
+def _key(task: Task) -> str:
+  """What the ids of a prompt depend on."""
+  return repr((task.question, task.data.get('messages')))
 
-  The question of the task passed: what is refused is what a model wrote, such
-  as a character that the vocabulary uses as a control token.
+
+def _prompts(encode, tasks: Sequence[Task]) -> dict[str, Sequence[int] | None]:
+  """{key: ids} of the tasks' prompts; None for one that is refused.
+
+  The question of a task passed: what is refused is what a model wrote, such as
+  a character that the vocabulary uses as a control token. Each host encodes its
+  share: a limit on time may refuse a prompt on one host alone.
   """
-  try:
-    return encode(task)
-  except ValueError:
-    return None
+  distinct = {_key(task): task for task in tasks}  # siblings share most of them
+  each = list(distinct.values())
+
+  def ids(task):
+    try:
+      return encode(task)
+    except ValueError:
+      return None
+
+  found = hosts.share(len(each), lambda rows: [ids(each[i]) for i in rows])
+  return dict(zip(distinct, found, strict=True))
 
 
 def _row(

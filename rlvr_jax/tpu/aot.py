@@ -231,7 +231,7 @@ def programs(
       Program(
         'reference',
         lambda: built.forward.lower(state.params, bare),
-        all_state,
+        all_state + (0 if x.matched is None else read),
       )
     )
   return out

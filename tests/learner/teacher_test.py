@@ -242,6 +242,18 @@ def test_rows_without_a_teacher_leave_numerator_and_denominator():
   assert float(ratio.divide(out)) == pytest.approx(0.2)
 
 
+def test_metrics_of_a_reweighting_are_of_tokens_with_an_advantage():
+  """Others may share their micro-batch or not: it must not matter."""
+  compared = Comparison(*[jnp.full((1, 8), 0.2)] * 3)
+  zeros, every = np.zeros((1, 8), np.float32), np.ones((1, 8), bool)
+  adv = np.float32([[1, 1, -1, 0, 0, 0, 0, 0]])
+  rows = types.Batch(zeros.astype(int), every, adv, zeros, None, taught=every)
+  _, metrics = losses.loss(
+    algorithm('reweight'), jnp.asarray(zeros), rows, compared=compared
+  )
+  assert metrics['divergence'].den == 3
+
+
 def test_another_completion_is_refused():
   types.check_teacher(batch())
   tokens = np.array(batch().teacher.tokens)
