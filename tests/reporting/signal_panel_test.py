@@ -64,6 +64,16 @@ def test_heard():
   assert got.windows[-1].estimate.share == pytest.approx(0.75, abs=0.08)
 
 
+def test_a_teacher_alone_is_no_reward():
+  metrics = lines(0.1, 0.375, live=16)
+  alone = signal_panel.course(group(metrics, **{'algo.distill': 'loss'}))
+  assert alone.state == 'private'  # and not too rare: all groups are live
+  assert alone.sentence.startswith('Imitation, without a reward to hear.')
+  both = signal_panel.course(group(metrics, **{'algo.distill': 'add'}))
+  assert both.state == 'too rare'
+  assert "contains a teacher's word too" in both.sentence
+
+
 def test_too_rare():
   got = signal_panel.course(group(lines(0.1, 0.375)))
   assert (got.state, got.heard) == ('too rare', None)

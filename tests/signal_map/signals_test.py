@@ -1,10 +1,14 @@
 """Signals by name."""
 
+import jax
 import pytest
 
 from configs import common
+from rlvr_jax import checks
+from rlvr_jax.models import sharding
 from rlvr_jax.ops import aggregate, credit, estimators
-from rlvr_jax.signal_map import signals
+from rlvr_jax.rollouts import judge_checks
+from rlvr_jax.signal_map import samples, signals
 
 
 def parse(text, **keys):
@@ -40,6 +44,22 @@ def test_rewards_add_up_and_run_is_the_runs_own():
   )
   assert s.rewards == ('outcome', 'format(boxed)', 'random(p=0.5)')
   assert s.weights == (1.0, 0.5, 2.0)
+
+
+def test_runs_are_sampled_without_their_teacher_or_judge():
+  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  judge = {'judge.name': 'policy', 'judge.weight': 1.0}
+  judge |= {'reward_funcs': ('judge(format=letter)',)}
+  teacher = {'algo.distill': 'loss', 'teacher.context': 'both'}
+  teacher |= {'teacher.weights': 'ema', 'teacher.accuracy_every': 2}
+  for changes in (judge, teacher):
+    for imitates in (False, True):
+      c = common.base()
+      c.update_from_flattened_dict(changes)
+      c = samples.config_for(c, 4, 1, imitates=imitates)
+      checks.check_config(c, mesh)
+      judge_checks.check_config(c, None, False)
+      assert not c.algo.distill
 
 
 def test_tasks_of_another_environment_and_imitation():
