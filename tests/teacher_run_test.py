@@ -13,16 +13,18 @@ from rlvr_jax import algorithm, checks, experiment, teacher_checks, train
 from rlvr_jax import config as config_lib
 from rlvr_jax.envs import chain
 from rlvr_jax.io import checkpoint
+from rlvr_jax.learner import optimizer
 from rlvr_jax.models import sharding
 from rlvr_jax.tasks import Task
 
+pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 TINY, FILE = f'{CONFIGS}/tiny.py:smoke', f'{CONFIGS}/self_distillation.py'
 SMALL = (
   'model.name=tiny(layers=1, width=32)',
   'train_batch_size=8',
   'num_generations=2',
-  'groups_per_micro_batch=8',
+  'groups_per_micro_batch=2',  # one packed size, of the teacher's rows too
   'eval.num_tasks=8',
   'eval.batch_size=8',
   'max_completion_length=4',
@@ -60,6 +62,12 @@ def test_killed_and_resumed_with_a_moving_average(tmp_path):
   c = settings(*SDPO, 'total_steps=2', 'save_every=1')
   train.train(c, tmp_path)
   before, state = metrics(tmp_path), load(tmp_path, c)
+  # e + a (w - e), of the step before.
+  first = load(tmp_path, c, 1)
+  trained, _ = optimizer.split(state.params, c.optimizer.trainable)
+  for k, e in state.teacher.items():
+    want = 0.75 * first.teacher[k] + 0.25 * trained[k]
+    np.testing.assert_allclose(e, want, atol=1e-6, err_msg=k)
   shutil.rmtree(tmp_path / 'checkpoints' / '2')
   train.train(c, tmp_path)
   assert metrics(tmp_path) == before
@@ -83,10 +91,10 @@ def test_killed_and_resumed_with_a_moving_average(tmp_path):
   assert row['feedback'] in row['teacher_question']
 
 
-def load(folder, c):
+def load(folder, c, step=2):
   x = experiment.create(c)
-  state, _, step = checkpoint.load(folder, x.programs.abstract)
-  assert step == 2
+  state, _, found = checkpoint.load(folder, x.programs.abstract, step=step)
+  assert found == step
   assert state.teacher is not None
   return state
 
