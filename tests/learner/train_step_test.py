@@ -483,6 +483,48 @@ def test_each_token_pays_for_its_divergence_from_the_reference():
   assert float(metrics['reward_kl']) == pytest.approx(kl, abs=1e-5)
 
 
+def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
+  """The loss is mean KL(teacher || policy): 0, without gradient, for itself."""
+  rows = batch()
+  rows = rows.replace(taught=rows.mask)
+  algo = algorithm(distill='loss', divergence='forward')
+  other = jax.tree.map(lambda x: x * 1.1, params())
+
+  def by_hand(policy):
+    z = transformer.logits(policy, rows.tokens, model=MODEL)[:, :-1]
+    q = transformer.logits(other, rows.tokens, model=MODEL)[:, :-1]
+    p, q = jax.nn.log_softmax(z), jax.nn.log_softmax(q)
+    kl = (jnp.exp(q) * (q - p)).sum(-1)
+    return jnp.where(rows.mask[:, 1:], kl, 0.0).sum() / rows.mask.sum()
+
+  @jax.jit
+  def run(policy, teacher):
+    return gradients.gradients(
+      policy,
+      rows,
+      algorithm=algo,
+      model=MODEL,
+      temperature=1.0,
+      trainable='.*',
+      shapes=shapes(2),
+      teacher=token_logprobs.Teacher(
+        ((MODEL, teacher),), (1.0,), algo.divergence
+      ),
+    )
+
+  loss, metrics, grads = run(params(), other)
+  want, want_grads = jax.jit(jax.value_and_grad(by_hand))(params())
+  assert float(loss) == pytest.approx(float(want), rel=1e-4)
+  assert float(ratio.divide(metrics['divergence'])) == pytest.approx(
+    float(want), rel=1e-4
+  )
+  for name, d in optimizer.split(want_grads, '.*')[0].items():
+    np.testing.assert_allclose(grads[name], d, atol=1e-4 * np.abs(d).max())
+  loss, _, grads = run(other, other)
+  assert abs(float(loss)) < 1e-6
+  assert max(float(jnp.abs(g).max()) for g in grads.values()) < 1e-5
+
+
 ##### update #####
 
 

@@ -216,12 +216,14 @@ def test_the_sampled_form_is_the_reverse_gradient_in_the_mean():
   assert value == pytest.approx(measured('reverse', S, Q)[0], abs=1e-6)
 
 
-@pytest.mark.parametrize('spec', ['forward', 'reverse', 'jsd'])
-def test_a_teacher_that_knows_teaches_what_is_never_sampled(spec):
+@pytest.mark.parametrize(
+  ('spec', 'learns'), [('forward', True), ('reverse', False), ('jsd', False)]
+)
+def test_who_teaches_what_is_never_sampled(spec, learns):
   """From p = 6e-6, where 64 samples are all wrong: outcome has no gradient.
 
-  That of `reverse` and `jsd` is as small as p, but for its direction: steps of
-  one length, as Adam's are.
+  Nor has a divergence whose terms the policy weighs: its slope there is about
+  p log p.
   """
   logq = jnp.log(jnp.array([[0.01, 0.01, 0.01, 0.97]]))
   divergence = get(spec)
@@ -230,12 +232,12 @@ def test_a_teacher_that_knows_teaches_what_is_never_sampled(spec):
     _, slope = divergences.value_and_slope(
       jax.nn.log_softmax(z), logq, jnp.zeros(1, int), divergence
     )
-    return z - 0.1 * slope / jnp.linalg.norm(slope), None
+    return z - 3.0 * slope, None
 
   start = jnp.array([[5.0, 5.0, 5.0, -6.0]])
-  z, _ = jax.jit(lambda z: jax.lax.scan(step, z, None, 200))(start)
+  z, _ = jax.jit(lambda z: jax.lax.scan(step, z, None, 400))(start)
   assert float(jax.nn.softmax(start)[0, 3]) < 1e-5
-  assert float(jax.nn.softmax(z)[0, 3]) > 0.9
+  assert (float(jax.nn.softmax(z)[0, 3]) > 0.9) == learns
 
 
 def test_the_gate_attenuates_what_the_teacher_rejects():
