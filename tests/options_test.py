@@ -143,8 +143,8 @@ def start(kind, spec):
     found = registry.get(kind, spec)([task, task], rows, 0, 0)
     assert found is None or isinstance(found, context.Context)
   elif kind == 'pick':
-    record = {'o': ['5', 'A'], 'a': 'B'}
-    registry.get(kind, spec)('\\boxed{x} #### 5', record)
+    record = {'o': ['5', '6']}
+    registry.get(kind, spec)('A', record)
   else:
     if kind == 'world':
       spec = f'guessing(world={spec!r})'
@@ -188,7 +188,8 @@ def toy():
   """A TFDS builder of two rows."""
   sizes = types.SimpleNamespace(num_examples=1)
   info = types.SimpleNamespace(
-    splits={'train': sizes, 'test': sizes}, features={'question': 0}
+    splits={'train': sizes, 'test': sizes},
+    features={'question': None, 'answer': None},
   )
   source = lambda split: [{'question': split.encode(), 'answer': b'1'}]
   return types.SimpleNamespace(info=info, as_data_source=source, data_dir='')

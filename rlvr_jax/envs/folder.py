@@ -122,9 +122,9 @@ class Files:
 def _by_split(path: str) -> dict[str, list[Path]]:
   """{split: its files in order}. ValueError if there are none, or a mixture."""
   root = Path(os.path.expanduser(path))
-  if path and root.is_file():
+  if path and os.path.isfile(root):
     found, root = [root], root.parent
-  elif path and root.is_dir():
+  elif path and os.path.isdir(root):
     found = [p for p in sorted(root.rglob('*')) if p.is_file()]
     hidden = lambda p: any(x[0] == '.' for x in p.relative_to(root).parts)
     found = [p for p in found if not hidden(p)]

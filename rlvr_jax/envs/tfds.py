@@ -109,7 +109,7 @@ class Prepared:
       ) from e
     for i in rows:
       try:
-        record: Any = _values(source[i])
+        record: Any = _values(source[i], self._builder.info.features)
       except ValueError as e:
         record = e
       yield f'{split} row {i}', record
@@ -177,10 +177,13 @@ def _prepared(root: Path, name: str) -> Path | None:
   match = _NAME.fullmatch(name)
   if match is None:
     return None
-  folder = root / match['dataset']
-  if config := match['config']:
-    # What comes from Hugging Face has its configs in lower case.
-    folder /= config if (folder / config).is_dir() else config.lower()
+  folder = root
+  for word in filter(None, (match['dataset'], match['config'])):
+    # So does TFDS write the names that `huggingface:` has.
+    known = re.sub(r'\W', '_', word.lower())
+    folder /= word if os.path.isdir(folder / word) else known
+  if not os.path.isdir(folder):
+    return None
   infos = folder.glob(f'{match["version"] or "*"}/dataset_info.json')
   versions = {
     tuple(map(int, info.parent.name.split('.'))): info.parent
@@ -203,21 +206,23 @@ def _import_builder(lib: ModuleType, name: str) -> bool:
   return False
 
 
-def _values(value: Any) -> Any:
+def _values(value: Any, feature: Any) -> Any:
   """Plain values of what a data source gives; None for TFDS's sign of null."""
+  feature = getattr(feature, 'feature', feature)  # of a sequence
   if isinstance(value, Mapping):
-    return {k: _values(v) for k, v in value.items()}
+    return {k: _values(v, feature[k]) for k, v in value.items()}
   if isinstance(value, (list, tuple)) or getattr(value, 'ndim', 0) > 0:
-    return [_values(v) for v in value]
+    return [_values(v, feature) for v in value]
   if isinstance(value, bytes):
     return value.decode()
   if isinstance(value, (np.generic, np.ndarray)):
-    kind = value.dtype.kind
-    # `huggingface:` writes null as the least value of the type.
-    if (kind == 'i' and value == np.iinfo(value.dtype).min) or (
-      kind == 'f' and value == np.finfo(value.dtype).min
-    ):
-      return None
+    value = value.item()
+  kind = np.dtype(getattr(feature, 'np_dtype', None) or object)
+  # `huggingface:` writes null as the least value of the type.
+  if type(value) is int and kind.kind == 'i':
+    return None if value == np.iinfo(kind).min else value
+  if type(value) is float and kind.kind == 'f':
     # The shortest float64 that is written like it: 0.1, not 0.10000000149.
-    return float(str(value)) if kind == 'f' else _values(value.item())
+    least = value == np.finfo(kind).min
+    return None if least else float(str(kind.type(value)))
   return value

@@ -115,7 +115,7 @@ def test_slices_and_values(data_dir, caplog):
   with caplog.at_level(logging.WARNING):
     count = get(folder, answer='count', pick='plain')
   assert len(count['train']) == 14
-  assert 'train row 2: answer: count is null' in caplog.text
+  assert "train row 2: answer: 'count' is null" in caplog.text
 
 
 def test_refusals(data_dir):
@@ -152,13 +152,18 @@ def test_old_builders_are_found(data_dir, monkeypatch):
 
 
 def test_newest_version_and_config(tmp_path):
-  for path in ('d/1.9.0', 'd/1.10.0', 'd/2.0.0.incomplete1', 'd/main/1.0.0'):
+  for path in (
+    'd/1.9.0',
+    'd/1.10.0',
+    'd/2.0.0.incomplete1',
+    'd/arc_easy/1.0.0',
+  ):
     (tmp_path / path).mkdir(parents=True)
     (tmp_path / path / 'dataset_info.json').write_text('{}')
   found = lambda name: tfds_env._prepared(tmp_path, name)
   assert found('d') == tmp_path / 'd/1.10.0'
   assert found('d:1.9.0') == tmp_path / 'd/1.9.0'
-  assert found('huggingface:d/Main') == tmp_path / 'd/main/1.0.0'
+  assert found('huggingface:D/ARC-Easy') == tmp_path / 'd/arc_easy/1.0.0'
   for name in ('e', 'd/other', 'd:3.0.0', '', '/', '..', 'd/..', 'd/../d'):
     assert found(name) is None
 
