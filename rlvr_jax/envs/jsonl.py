@@ -307,17 +307,8 @@ def _steps(record: dict) -> tuple[tuple[str, str], ...] | None:
 
 def bad_golds(rows: Sequence[Asked]) -> list[tuple[int, str]]:
   """Returns (line, problem) for gold answers that cannot be parsed."""
-  try:
-    answers.check_golds([row.answer for row in rows])
-    return []
-  except ValueError:
-    problems = []
-  for row in rows:
-    try:
-      answers.check_gold(row.answer)
-    except ValueError as e:
-      problems.append((row.line, str(e)))
-  return problems
+  problems = answers.gold_problems([row.answer for row in rows])
+  return [(rows[i].line, why) for i, why in problems.items()]
 
 
 def contradictions(
