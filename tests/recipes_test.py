@@ -45,11 +45,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # were it ignored
 from rlvr_jax import recipes
 recipes._TRAIN = pathlib.Path('train.py')
 made = types.SimpleNamespace
-names = dict.fromkeys(('model', 'teacher', 'oracle'), '') | {sys.argv[1]: 'base.py'}
+names = dict.fromkeys(('model', 'teacher', 'oracle', 'judge'), '') | {sys.argv[1]: 'base.py'}
 recipes.ensure(made(
   model=made(name=names['model']),
   teacher=made(name=names['teacher']),
   dialogue=made(oracle=names['oracle']),
+  judge=made(name=names['judge']),
+  reward_funcs=(),
 ))
 print('has it', flush=True)
 """
@@ -126,7 +128,7 @@ def test_two_that_want_the_same_train_it_once(place):
   assert len(place.pids()) == 1
 
 
-@pytest.mark.parametrize('key', ['teacher', 'oracle'])
+@pytest.mark.parametrize('key', ['teacher', 'oracle', 'judge'])
 def test_whoever_is_named_by_a_config_is_trained(place, key):
   process, out = place.start('-c', _WANTS, key)
   place.go()

@@ -19,6 +19,8 @@ def get_config(arg=''):
   c.model = dict(name='tiny()')
   c.teacher = dict(name='')
   c.dialogue = dict(oracle='')
+  c.judge = dict(name='')
+  c.reward_funcs = ('outcome',)
   c.algorithm = dict(estimator='grpo')
   return c
 
@@ -40,6 +42,8 @@ values = dict(
   model=dict(name='tiny()'),
   teacher=dict(name=''),
   dialogue=dict(oracle=''),
+  judge=dict(name=''),
+  reward_funcs=['outcome'],
   algorithm=dict(estimator=flags['--config.algorithm.estimator']),
 )
 (folder / 'config.json').write_text(json.dumps(values))

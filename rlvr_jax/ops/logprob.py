@@ -70,7 +70,7 @@ def certainty(
     lse = jax.nn.logsumexp(z, -1)
     kl = lse - z.mean(-1) - math.log(z.shape[-1])
     # Not top_k, which would gather a sharded vocabulary.
-    other = ~_hit(z.shape, jnp.argmax(z, -1))
+    other = ~hit(z.shape, jnp.argmax(z, -1))
     second = jnp.max(z, -1, where=other, initial=-jnp.inf)
     gap = jnp.exp(z.max(-1) - lse) - jnp.exp(second - lse)
     return tuple(x.reshape(hidden.shape[:-1]) for x in (kl, gap))

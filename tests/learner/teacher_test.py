@@ -1,7 +1,6 @@
 """A teacher's rows and weights in an update, against one plain pass by hand."""
 
 import functools
-import types as namespaces
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import common
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import registry, types
 from rlvr_jax.learner import gradients, optimizer, train_step
@@ -29,13 +29,10 @@ MESH = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
 
 @functools.cache
 def algorithm(distill='loss', divergence='reverse', **changes):
-  section = {'credit': 'outcome', 'estimate': 'grpo', 'surrogate': 'reinforce'}
-  section |= {'aggregate': 'token_mean', 'kl': '', 'beta': 0.0}
-  section |= {'entropy_coef': 0.0, 'correction': '', 'whiten': True}
-  section |= {'value_coef': 0.1, 'value_clip': 0.2, 'preference': ''}
-  section |= {'turn_statistics': 'living', 'distill': distill}
-  section |= {'divergence': divergence} | changes
-  return algorithms.from_config(namespaces.SimpleNamespace(**section))
+  section = common.base().algo
+  section.update(distill=distill, divergence=divergence, surrogate='reinforce')
+  section.update(changes)
+  return algorithms.from_config(section)
 
 
 @functools.cache

@@ -486,6 +486,8 @@ def test_each_token_pays_for_its_divergence_from_the_reference():
 def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
   """The loss is mean KL(teacher || policy): 0, without gradient, for itself."""
   rows = batch()
+  rows = rows.replace(taught=rows.mask)
+  algo = algorithm(distill='loss', divergence='forward')
   other = jax.tree.map(lambda x: x * 1.1, params())
 
   def by_hand(policy):
@@ -500,12 +502,14 @@ def test_a_teacher_s_distribution_takes_the_surrogate_s_place():
     return gradients.gradients(
       policy,
       rows,
-      algorithm=algorithm(surrogate='reinforce'),
+      algorithm=algo,
       model=MODEL,
       temperature=1.0,
       trainable='.*',
       shapes=shapes(2),
-      teacher=(MODEL, teacher),
+      teacher=token_logprobs.Teacher(
+        ((MODEL, teacher),), (1.0,), algo.divergence
+      ),
     )
 
   loss, metrics, grads = run(params(), other)

@@ -216,9 +216,15 @@ def test_the_sampled_form_is_the_reverse_gradient_in_the_mean():
   assert value == pytest.approx(measured('reverse', S, Q)[0], abs=1e-6)
 
 
-@pytest.mark.parametrize('spec', ['forward', 'reverse', 'jsd'])
-def test_a_teacher_that_knows_teaches_what_is_never_sampled(spec):
-  """From p = 6e-6, where 64 samples are all wrong: outcome has no gradient."""
+@pytest.mark.parametrize(
+  ('spec', 'learns'), [('forward', True), ('reverse', False), ('jsd', False)]
+)
+def test_who_teaches_what_is_never_sampled(spec, learns):
+  """From p = 6e-6, where 64 samples are all wrong: outcome has no gradient.
+
+  Nor has a divergence whose terms the policy weighs: its slope there is about
+  p log p.
+  """
   logq = jnp.log(jnp.array([[0.01, 0.01, 0.01, 0.97]]))
   divergence = get(spec)
 
@@ -231,7 +237,7 @@ def test_a_teacher_that_knows_teaches_what_is_never_sampled(spec):
   start = jnp.array([[5.0, 5.0, 5.0, -6.0]])
   z, _ = jax.jit(lambda z: jax.lax.scan(step, z, None, 400))(start)
   assert float(jax.nn.softmax(start)[0, 3]) < 1e-5
-  assert float(jax.nn.softmax(z)[0, 3]) > 0.9
+  assert (float(jax.nn.softmax(z)[0, 3]) > 0.9) == learns
 
 
 def test_the_gate_attenuates_what_the_teacher_rejects():

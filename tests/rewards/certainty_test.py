@@ -62,6 +62,7 @@ def test_other_rewards_need_no_signals():
     'length_penalty': '(0.1)',
     'overlong': '(10, 2)',
     'permuted': '(outcome)',
+    'reward_model': "('runs/rm')",
   }
   specs = [name + options.get(name, '') for name in others]
   assert not base.needs_signals(specs)

@@ -50,7 +50,9 @@ def judge(monkeypatch):
   """judge((prompt, sample) -> text, spec, **config) -> ModelJudge."""
 
   def make(reply, spec='judge(format=letter)', **changes):
-    def sample(params, prompt, length, key, *, model, sampling, group):
+    def sample(
+      params, prompt, length, key, *, model, sampling, group, rank=None
+    ):
       assert prompt.shape[0] == changes.get('batch_size', 5)
       n = sampling.max_new_tokens
       tokens = np.zeros((len(prompt) * group, n), np.int32)

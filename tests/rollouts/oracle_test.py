@@ -33,7 +33,7 @@ def oracle(monkeypatch, c, text):
   """An oracle whose model samples `text`, and the list of calls to it."""
   calls = []
 
-  def sample(params, prompt, length, key, *, model, sampling, group):
+  def sample(params, prompt, length, key, *, model, sampling, group, rank=None):
     calls.append((prompt, length, sampling))
     ids = [*BYTES.encode(text), BYTES.end_ids[0]][: sampling.max_new_tokens]
     tokens = np.zeros((len(prompt), sampling.max_new_tokens), np.int32)
@@ -123,7 +123,7 @@ def test_the_winning_turn_moves_the_belief_if_asked(monkeypatch, on_win):
   policy = frozen_model.FrozenModel(None, BYTES)
   collect = collector.Collector(
     config=c,
-    algorithm=None,
+    algorithm=builtin.SimpleNamespace(distill=None),
     policy=policy,
     reward=lambda tasks, turns: [
       builtin.SimpleNamespace(value=0.0, parts={}, refused=False) for _ in turns

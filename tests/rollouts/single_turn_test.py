@@ -310,7 +310,7 @@ ALGORITHM = algorithm.Algorithm(
 def test_select_keeps_the_chosen_groups_in_order():
   one, two = collect('7', '8', '5', '4'), collect('9', '7', '1', '2')
   keep = [np.array([False, True]), np.array([True, True])]
-  got, score = dynamic_sampling.select([one, two], keep, 2)
+  got, score, _ = dynamic_sampling.select([one, two], keep, 2)
   sources = [(one, 1), (two, 0)]  # the third is surplus
   for name in ('tokens', 'length', 'turn', 'logp', 'stop'):
     want = np.stack([getattr(c.rollout, name)[p] for c, p in sources])
@@ -322,7 +322,7 @@ def test_select_keeps_the_chosen_groups_in_order():
 
 def test_select_pads_with_groups_that_weigh_nothing():
   one = collect('7', '8', '5', '4')
-  got, score = dynamic_sampling.select([one], [np.array([True, False])], 4)
+  got, score, _ = dynamic_sampling.select([one], [np.array([True, False])], 4)
   types.check_rollout(got, score)
   assert got.tokens.shape == (4, *one.rollout.tokens.shape[1:])
   assert (got.turn[1:] == -1).all()
@@ -336,12 +336,12 @@ def test_select_pads_with_groups_that_weigh_nothing():
 
 def test_select_of_nothing_is_padding_alone():
   one = collect('7', '7', '4', '4')
-  got, score = dynamic_sampling.select([one], [np.array([False, False])], 2)
+  got, score, _ = dynamic_sampling.select([one], [np.array([False, False])], 2)
   types.check_rollout(got, score)
   assert not score.turns.any()
   assert (got.turn == -1).all()
   # Parts of several collections may be empty too.
-  again, _ = dynamic_sampling.select([one, one], [np.zeros(2, bool)] * 2, 2)
+  again, *_ = dynamic_sampling.select([one, one], [np.zeros(2, bool)] * 2, 2)
   np.testing.assert_array_equal(again.tokens, got.tokens)
 
 
