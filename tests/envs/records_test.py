@@ -88,7 +88,7 @@ def test_bad_slices(spec, message):
 
 
 def test_slices_by_percent_leave_no_row_out():
-  for size in range(2, 40):
+  for size in (2, 3, 7, 10, 39):
     for percent in range(1, 100):
       if 0 < (percent * size + 50) // 100 < size:
         spec = f'a[:{percent}%]+a[{percent}%:]'
