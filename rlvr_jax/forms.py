@@ -29,8 +29,9 @@ MODULES = {
   'env': _modules(
     'envs',
     'arithmetic countdown gsm8k jsonl pairs gym strategies guessing chain '
-    'steps stack_programs comparisons judgment_tasks',
+    'steps stack_programs comparisons judgment_tasks tfds folder',
   ),
+  'pick': _modules('envs', 'gold_picks'),
   'divergence': _modules('ops', 'divergence'),
   'distill': _modules('ops', 'distill'),
   'context': _modules('rollouts', 'context'),
@@ -56,6 +57,7 @@ FORMS = {
   'context': ('tasks', 'transcripts', 'group', 'row'),
   'reward': ('tasks', 'transcripts'),
   'env': (),
+  'pick': ('value', 'record'),
   'judge': (),
   'model': (),
   'task_sampling': (),

@@ -9,6 +9,7 @@ import inspect
 import json
 import pathlib
 import runpy
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import algorithm, forms, registry
-from rlvr_jax.envs import guessing
+from rlvr_jax.envs import guessing, tfds
 from rlvr_jax.io import load
 from rlvr_jax.ops import ratio
 from rlvr_jax.ops.distill import reshaped
@@ -48,6 +49,9 @@ BESIDE = {
   ('aggregate', 'constant'): '8',
   ('env', 'steps'): 'chain',
   ('env', 'jsonl'): "'rows.jsonl'",
+  ('env', 'folder'): "'hub'",
+  ('env', 'tfds'): 'toy',
+  ('pick', 'choice'): 'o',
   ('env', 'pairs'): "'pairs.jsonl'",
   ('env', 'labelled'): "'rows.jsonl'",
   ('env', 'answer_pairs'): 'arithmetic',
@@ -138,6 +142,9 @@ def start(kind, spec):
     rows = [[base.Transcript('x', 1, v, v) for v in (0, 1)]] * 2
     found = registry.get(kind, spec)([task, task], rows, 0, 0)
     assert found is None or isinstance(found, context.Context)
+  elif kind == 'pick':
+    record = {'o': ['5', '6']}
+    registry.get(kind, spec)('A', record)
   else:
     if kind == 'world':
       spec = f'guessing(world={spec!r})'
@@ -177,6 +184,17 @@ def used(made):
   return out, jax.value_and_grad(loss)(x)
 
 
+def toy():
+  """A TFDS builder of two rows."""
+  sizes = types.SimpleNamespace(num_examples=1)
+  info = types.SimpleNamespace(
+    splits={'train': sizes, 'test': sizes},
+    features={'question': None, 'answer': None},
+  )
+  source = lambda split: [{'question': split.encode(), 'answer': b'1'}]
+  return types.SimpleNamespace(info=info, as_data_source=source, data_dir='')
+
+
 @pytest.mark.parametrize(('kind', 'name', 'option'), OPTIONS)
 def test_a_bad_option_is_refused_at_start_by_its_name(
   kind, name, option, tmp_path, monkeypatch
@@ -193,6 +211,11 @@ def test_a_bad_option_is_refused_at_start_by_its_name(
     pathlib.Path(f'{file}.jsonl').write_text(
       ''.join(json.dumps(row | x) + '\n' for x in asked)
     )
+  pathlib.Path('hub').mkdir()
+  for split in ('train', 'test'):
+    row = {'question': split, 'answer': 1}
+    pathlib.Path(f'hub/{split}.jsonl').write_text(json.dumps(row))
+  monkeypatch.setattr(tfds, '_builder', lambda name, data_dir: toy())
   for value in BAD:
     spec = spec_of(kind, name, option, value)
     try:

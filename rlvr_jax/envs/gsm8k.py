@@ -5,7 +5,6 @@ Read from local files, or through a TFDS builder that needs no TensorFlow.
 
 import functools
 import hashlib
-import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from rlvr_jax import registry
-from rlvr_jax.envs import jsonl
+from rlvr_jax.envs import gold_picks, jsonl
+from rlvr_jax.envs import tfds as tfds_lib
 from rlvr_jax.tasks import Env, Lazy, Task
 
 _URL = (
@@ -148,11 +148,7 @@ def gold(text: str) -> str:
   Raises:
     ValueError: no answer after '####'.
   """
-  _, mark, answer = text.rpartition('####')
-  answer = answer.strip().replace(',', '')
-  if not mark or not answer:
-    raise ValueError(f'answer {text[-40:]!r} does not end in "#### NUMBER".')
-  return answer
+  return gold_picks.after_hash(text).replace(',', '')
 
 
 def _rows(files: dict[str, str]) -> dict[str, list[jsonl.Row]]:
@@ -205,15 +201,9 @@ def _text(value: bytes | str) -> str:
 
 
 def _tfds() -> ModuleType:
-  try:
-    # TFDS imports it without declaring it as a requirement.
-    importlib.import_module('importlib_resources')
-    return importlib.import_module('tensorflow_datasets')
-  except ImportError as e:
-    raise ValueError(
-      f"Prepared GSM8K needs TFDS ({e}): pip install 'rlvr_jax[tfds]', or "
-      'give train_file and test_file without data_dir.'
-    ) from e
+  return tfds_lib.package(
+    'Prepared GSM8K', 'give train_file and test_file without data_dir'
+  )
 
 
 @functools.cache

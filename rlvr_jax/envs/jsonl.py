@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from rlvr_jax import enums, registry
@@ -105,10 +105,10 @@ def read(
   )
 
   def more_problems(rows):
-    bad_golds = _bad_golds(rows)
-    bad_lines = {line for line, _ in bad_golds}
+    bad = bad_golds(rows)
+    bad_lines = {line for line, _ in bad}
     good = [row for row in rows if row.line not in bad_lines]
-    return bad_golds + _contradictions(good)
+    return bad + contradictions(good, lambda row: f'line {row.line}')
 
   rule = (
     f'A row needs {registry.show(question_key)}, a string, and '
@@ -180,23 +180,35 @@ def check_disjoint(
   Questions that differ only in case or white space count as one if their
   answers are equal, and as two otherwise ('solve for R', 'solve for r').
   """
-  train_rows: dict[str, list[Asked]] = {}
-  for row in train:
-    train_rows.setdefault(normal(row.question), []).append(row)
-  shared = []
-  for row in test:
-    for other in train_rows.get(normal(row.question), ()):
-      if row.question == other.question or row.answer == other.answer:
-        shared.append((row.line, other.line))
-        break
-  if shared:
-    lines = ', '.join(f'line {a} = line {b}' for a, b in shared[:5])
+  lines = [(row.line, other[0].line) for row, other in shared(train, test)]
+  if lines:
+    shown = ', '.join(f'line {a} = line {b}' for a, b in lines[:5])
     raise ValueError(
-      f'{len(shared)} questions of {registry.show(test_name)} are also in '
+      f'{len(lines)} questions of {registry.show(test_name)} are also in '
       f'{registry.show(train_name)} '
-      f'({lines}{", ..." if len(shared) > 5 else ""}). What is trained on '
+      f'({shown}{", ..." if len(lines) > 5 else ""}). What is trained on '
       'cannot be tested on: remove them from one file.'
     )
+
+
+def shared(train: Iterable[R], test: Iterable[R]) -> list[tuple[R, list[R]]]:
+  """(row of test, rows of train with its question), of those with any.
+
+  When questions are the same: see `check_disjoint`.
+  """
+  by_question: dict[str, list[R]] = {}
+  for row in train:
+    by_question.setdefault(normal(row.question), []).append(row)
+  out = []
+  for row in test:
+    same = [
+      other
+      for other in by_question.get(normal(row.question), ())
+      if row.question == other.question or row.answer == other.answer
+    ]
+    if same:
+      out.append((row, same))
+  return out
 
 
 def normal(question: str) -> str:
@@ -293,24 +305,17 @@ def _steps(record: dict) -> tuple[tuple[str, str], ...] | None:
   return tuple(out)
 
 
-def _bad_golds(rows: list[Row]) -> list[tuple[int, str]]:
+def bad_golds(rows: Sequence[Asked]) -> list[tuple[int, str]]:
   """Returns (line, problem) for gold answers that cannot be parsed."""
-  try:
-    answers.check_golds([row.answer for row in rows])
-    return []
-  except ValueError:
-    problems = []
-  for row in rows:
-    try:
-      answers.check_gold(row.answer)
-    except ValueError as e:
-      problems.append((row.line, str(e)))
-  return problems
+  problems = answers.gold_problems([row.answer for row in rows])
+  return [(rows[i].line, why) for i, why in problems.items()]
 
 
-def _contradictions(rows: list[Row]) -> list[tuple[int, str]]:
+def contradictions(
+  rows: Sequence[R], where: Callable[[R], str]
+) -> list[tuple[int, str]]:
   """Returns (line, problem) for questions answered differently before."""
-  first: dict[str, Row] = {}
+  first: dict[str, R] = {}
   pairs = []
   for row in rows:
     other = first.setdefault(row.question, row)
@@ -324,7 +329,7 @@ def _contradictions(rows: list[Row]) -> list[tuple[int, str]]:
   return [
     (
       row.line,
-      f'answers {registry.show(row.answer, 60)} what line {other.line} answers '
+      f'answers {registry.show(row.answer, 60)} what {where(other)} answers '
       f'{registry.show(other.answer, 60)}.',
     )
     for (row, other), both in zip(pairs, zip(verdicts[::2], verdicts[1::2]))

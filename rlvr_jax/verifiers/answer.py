@@ -185,25 +185,44 @@ def check_gold(gold: str) -> None:
 def check_golds(golds: Sequence[str], *, timeout_s: float = 10.0) -> None:
   """Raises ValueError at the first gold answer that `verify` would refuse.
 
-  For code that builds data sets. Plain numbers and `\\text{...}` are checked in
-  this process, other answers in a worker.
-
   Raises:
     ValueError: names the answer and the remedy.
+    RuntimeError: see `gold_problems`.
+  """
+  for why in gold_problems(golds, timeout_s=timeout_s).values():
+    raise ValueError(why)
+
+
+def gold_problems(
+  golds: Sequence[str], *, timeout_s: float = 10.0
+) -> dict[int, str]:
+  """{index: why, and the remedy} of gold answers that `verify` would refuse.
+
+  For code that builds data sets. Plain numbers and `\\text{...}` are checked in
+  this process, other answers in workers.
+
+  Raises:
+    ValueError: an element is not a string.
     RuntimeError: no worker can be started, so the answers are unchecked.
   """
   _check_strings(golds, 'golds')
-  symbolic = []
-  for gold in golds:
-    parsed = _read_gold(gold)
+  out, symbolic = {}, {}
+  for i, gold in enumerate(golds):
+    try:
+      parsed = _read_gold(gold)
+    except ValueError as e:
+      out[i] = str(e)
+      continue
     if parsed.number is None and parsed.words is None:
-      symbolic.append((gold, {'gold': parsed.latex, 'answer': None}))
-  replies = pool.run('math', [job for _, job in symbolic], timeout_s=timeout_s)
-  for (gold, _), reply in zip(symbolic, replies):
+      symbolic[i] = {'gold': parsed.latex, 'answer': None}
+  replies = pool.run('math', list(symbolic.values()), timeout_s=timeout_s)
+  for i, reply in zip(symbolic, replies):
     if (reply.failure or '').startswith('not started'):
       raise RuntimeError(f'Cannot check gold answers: worker {reply.failure}.')
     if reply.value == 'bad gold' or reply.failure:
-      raise _bad_gold(gold, reply.failure or 'it cannot be read')
+      why = reply.failure or 'it cannot be read'
+      out[i] = str(_bad_gold(golds[i], why))
+  return dict(sorted(out.items()))
 
 
 def canonical(

@@ -1,6 +1,7 @@
 """GSM8K from files and through TFDS gives the same tasks."""
 
 import hashlib
+import importlib
 import json
 import os
 import sys
@@ -118,8 +119,8 @@ def test_missing_tfds_names_the_remedy(tmp_path, monkeypatch):
       raise ImportError(f'No module named {name!r}')
     return real(name, *args, **kwargs)
 
-  real = gsm8k.importlib.import_module
-  monkeypatch.setattr(gsm8k.importlib, 'import_module', refuse)
+  real = importlib.import_module
+  monkeypatch.setattr(importlib, 'import_module', refuse)
   with pytest.raises(ValueError, match=r"pip install 'rlvr_jax\[tfds\]'"):
     get(data_dir=str(tmp_path), download=True)
   assert len(get(data_dir=write(tmp_path / 'd'))['train']) == 3

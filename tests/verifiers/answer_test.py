@@ -176,6 +176,16 @@ def test_a_gold_that_only_the_parser_refuses():
   )
 
 
+def test_all_problems_of_golds_are_named():
+  golds = ['1', '\\frac{1}{', '\\sqrt{2}', '17=18', 'a long story', '(1,2)']
+  problems = answer.gold_problems(golds)
+  assert list(problems) == [1, 3, 4]
+  for i, why in problems.items():
+    with pytest.raises(ValueError) as error:
+      answer.check_gold(golds[i])
+    assert str(error.value) == why
+
+
 def test_lengths_and_types():
   assert answer.verify([], []) == []
   with pytest.raises(ValueError, match='2 golds for 1 completions'):

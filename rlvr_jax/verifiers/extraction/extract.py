@@ -70,17 +70,20 @@ def reply(text: str, rules: Rules = RULES) -> str:
   return text[slice(*_reply(text, rules))]
 
 
-def boxed(text: str) -> str | None:
+def boxed(text: str, *, several: bool = False) -> str | None:
   r"""Returns the content of the last closed and filled `\boxed{...}`.
 
   '' if there are boxes but none is closed and filled, None without any box. Of
   nested boxes, the inner one counts. A placeholder, as in `\boxed{answer}`,
-  does not fill a box.
+  does not fill a box. With `several`, the boxes of a list ('\boxed{1} and
+  \boxed{2}') count together, joined by commas.
 
   Raises:
     TooLong: the last box holds more than `SPAN` characters.
   """
   boxes, opened = boxes_lib.boxes(text, (0, len(text)))
+  if several and (joined := _joined(text, boxes)):
+    return joined.text
   return text[slice(*boxes[0].inner)] if boxes else '' if opened else None
 
 
