@@ -21,7 +21,7 @@ if [ "${1:-}" = fast ]; then
   shift
   set -- tests/{ops,stats,verifiers,rewards,envs} tests/registry_test.py "$@"
 fi
-setup_env 'test,gym'
+setup_env 'test,gym,parquet'
 "$PY" -m ruff check .
 "$PY" -m ruff format --check .
 "$PY" -m mypy
