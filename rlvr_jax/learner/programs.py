@@ -66,9 +66,9 @@ def build(
 
   Args:
     teacher: of teacher.name, if it judges the rows.
-  certainty: whether `forward` computes certainty and gap.
-  judgments: rows of each prompt in a second batch, of the policy's
-    judgments; 0: there is none.
+    certainty: whether `forward` computes certainty and gap.
+    judgments: rows of each prompt in a second batch, of the policy's
+      judgments; 0: there is none.
   """
   model = transformer.decoder(c.model, config, value_head=algo.value_head)
   updates = c.total_steps * c.num_iterations
