@@ -79,6 +79,7 @@ def check_config(
     beside = {
       'algo.beta': c.algo.beta,
       'algo.correction': c.algo.correction,
+      'algo.distill': c.algo.distill,
       'algo.preference': c.algo.preference,
       'max_resample_batches': c.max_resample_batches,
     }
