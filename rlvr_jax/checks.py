@@ -327,14 +327,20 @@ def check_tasks(
 
 def _check_disjoint(c, train: Sequence[Task], held_out: Sequence[Task]) -> None:
   """ValueError if a task of `held_out` is in `train` too."""
-  asked = {(t.question, t.answer): t for t in train}
-  both = [t for t in held_out if (t.question, t.answer) in asked]
+
+  def what(t):
+    # Pairs may share the question, and their answer is the chosen text.
+    other = t.data.get('rejected') if t.verifier == 'pair' else None
+    return t.question, t.answer, other
+
+  asked = {what(t): t for t in train}
+  both = [t for t in held_out if what(t) in asked]
   if both:
     t = both[0]
     raise ValueError(
       f'env={show(c.env)}: {len(both)} of {len(held_out)} tasks of '
       f'{show(c.eval.split)} are in train too, such as {show(t.id)} and '
-      f'{show(asked[t.question, t.answer].id)}, {show(t.question)}. Splits '
+      f'{show(asked[what(t)].id)}, {show(t.question)}. Splits '
       'share no question, else an evaluation measures what was learnt by '
       "heart: give them disjoint parts of the data, or set eval.split='train' "
       'to measure that.'

@@ -173,12 +173,18 @@ def named(kind: str, spec: str) -> dict[str, Callable]:
   Raises:
     ValueError: see `get`.
   """
-  fn, rest, bound = _resolve(kind, spec)
-  out = {parse(spec)[0]: fn}
-  for inner in (*rest, *bound.values()):
-    if isinstance(inner, Spec):
-      out |= named(kind, inner)
-  return out
+  return {parse(s)[0]: _resolve(kind, s)[0] for s in within(kind, spec)}
+
+
+def within(kind: str, spec: str) -> list[str]:
+  """The spec and all specs within it, bare names too.
+
+  Raises:
+    ValueError: see `get`.
+  """
+  _, rest, bound = _resolve(kind, spec)
+  inner = [x for x in (*rest, *bound.values()) if isinstance(x, Spec)]
+  return [spec, *(s for x in inner for s in within(kind, x))]
 
 
 def _resolve(kind: str, spec: str) -> tuple[Callable, list, dict]:

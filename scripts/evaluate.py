@@ -81,6 +81,9 @@ def run(
   settings = judged.settings([best_of]) if best_of else None
   if best_of and settings is None:
     raise ValueError(f"--best_of={best_of!r}: write it as 'judge(...)'.")
+  if settings is not None:  # before anything is sampled
+    best.check(c, settings, x.all_eval_tasks)
+    x.judge  # noqa: B018
   with sharding.use(x.mesh):
     if c.method == 'reward_model':
       model = x.checkpoint(workdir, step, scoring=True, value_head=True)

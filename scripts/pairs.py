@@ -56,11 +56,16 @@ def of_run(records: Iterable[dict], score: str) -> list[Sample]:
 
   Args:
     score: 'reward', 'verdict' (1 for CORRECT), or a part of the reward.
+
+  Raises:
+    ValueError: the rows are dialogues.
   """
   out = []
   for r in records:
     if r.get('split') != 'train':
       continue
+    if 'turns' in r:
+      raise ValueError('The run has dialogues: pairs are of single answers.')
     parts = r.get('parts', {})
     # A refused row has the reward 0 and no part.
     value = r['reward'] if score == 'reward' and parts else parts.get(score)

@@ -204,6 +204,16 @@ def test_questions_of_the_test_split_are_not_trained_on():
   check(tasks, [t._replace(answer='another') for t in tasks])
 
 
+def test_pairs_may_share_a_question():
+  env = registry.get('env', 'comparisons(max_value=9, test_size=5)')()
+  check = lambda held_out: checks.check_tasks(
+    BASE(), env['train'], held_out, lambda task: [1], None
+  )
+  check(list(env['test']))
+  with pytest.raises(ValueError, match='1 of 2 tasks'):
+    check([env['test'][0], env['train'][0]])
+
+
 def test_large_splits_are_compared_where_they_are_read():
   many = Lazy(10**9, lambda i: TASK._replace(id=str(i), question=f'{i}?'))
   with pytest.raises(ValueError, match='1 of 1 tasks'):

@@ -122,6 +122,45 @@ def test_refusals_are_one_clear_line(script, workdir, capsys, flags, message):
   assert len(evals(workdir)) == count
 
 
+def test_best_of_n_as_the_policy_judges(script, workdir):
+  """Random weights write no verdict: all tie, and the mean of all counts."""
+  flags = ['--tasks=2', '--best_of=judge(format=letter)', '--step=0']
+  flags += ['--config.judge.name=policy', '--config.judge.batch_size=8']
+  small = ['--config.judge.max_prompt_length=72']
+  small += ['--config.judge.max_completion_length=2']
+  assert script.main([f'--workdir={workdir}', *flags, *small]) == 0
+  line = evals(workdir)[-1]
+  assert line['eval/best_of@2'] == line['eval/accuracy']
+  assert line['eval/best_of_elo@2_high'] > 0
+
+
+@pytest.mark.parametrize(
+  ('changes', 'says'),
+  [
+    ({'best_of': 'judge(compare=reference)'}, 'is of training'),
+    ({'best_of': 'judge(alpha=0.2)'}, 'alpha=0.2 is not read'),
+    ({'best_of': 'outcome'}, "write it as 'judge"),
+    ({'judge.name': ''}, "judge.name='' must be"),
+    ({'eval.samples': 1}, 'eval.samples=1 must be 2 or more'),
+    ({'method': 'reward_model', 'algo.reward_loss': 'bradley_terry',
+      'num_generations': 2}, 'has no samples to pick from'),
+    ({'env': "guessing(world='attributes()')"}, 'is a dialogue'),
+    ({'judge.max_prompt_length': 9000}, 'positions'),
+  ],
+)  # fmt: skip
+def test_best_of_n_is_refused_before_anything_is_sampled(
+  script, workdir, changes, says
+):
+  usual = {'best_of': 'judge(format=letter)', 'judge.name': 'policy'}
+  changes = usual | changes
+  best_of = changes.pop('best_of')
+  _, c = script.parse([f'--workdir={workdir}'])
+  c.update_from_flattened_dict(changes)
+  with pytest.raises(ValueError, match=says):
+    script.run(c, workdir, 0, best_of=best_of)
+  assert not [*workdir.glob('samples-*')]
+
+
 def test_branches_are_several_without_a_temperature(script, workdir):
   flags = [f'--workdir={workdir}', '--config.eval.temperature=0.0']
   with pytest.raises(ValueError, match='are the same one'):

@@ -6,8 +6,9 @@ import pathlib
 import pytest
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import train
+from rlvr_jax import experiment, train
 
+pytestmark = pytest.mark.usefixtures('no_page')
 TINY = str(pathlib.Path(__file__).parents[1] / 'configs' / 'tiny.py') + ':smoke'
 SMALL = (
   'model.name=tiny(layers=1, width=32)',
@@ -78,10 +79,6 @@ def test_another_model_judges(learning, tmp_path):
     (['judge.control=noise'], 'choose first, flipped'),
     (['judge.name=', 'judge.control=noisy', 'judge.weight=1.0'], 'trains judg'),
     (['reward_funcs=("outcome",)', 'reward_weights=(1.0,)'], 'alone: put it'),
-    (['judge.name=tiny()'], 'without weights'),
-    (['judge.name=nowhere/at/all'], 'judge.name'),
-    (['judge.max_prompt_length=9000'], 'judge.max_prompt_length.*positions'),
-    (['judge.max_prompt_length=20'], 'before any response'),
     (['num_generations=1', 'algo.estimate=reinforce'], 'so 2 or more'),
     (['method=rejection'], 'works on single answers'),
     (['algo.estimate=remax'], 'greedy completion'),
@@ -100,9 +97,25 @@ def test_another_model_judges(learning, tmp_path):
       'by judge.compare=pairwise',
     ),
   ],
-)
-def test_what_cannot_work_is_refused_at_start(tmp_path, changes, says):
+)  # fmt: skip
+def test_settings_that_cannot_work_together_are_refused(changes, says):
   c = config_lib.load(TINY, [*SMALL, *changes])
+  with pytest.raises(ValueError, match=says):
+    experiment.create(c).judged  # noqa: B018
+
+
+@pytest.mark.parametrize(
+  ('change', 'says'),
+  [
+    ('judge.name=', 'needs judge.name'),  # one of those above
+    ('judge.name=tiny()', 'without weights'),
+    ('judge.name=nowhere/at/all', 'judge.name'),
+    ('judge.max_prompt_length=9000', 'judge.max_prompt_length.*positions'),
+    ('judge.max_prompt_length=20', 'before any response'),
+  ],
+)
+def test_what_cannot_work_is_refused_at_start(tmp_path, change, says):
+  c = config_lib.load(TINY, [*SMALL, change])
   with pytest.raises(ValueError, match=says):
     train.train(c, tmp_path / 'run')
   assert not (tmp_path / 'run' / 'metrics.jsonl').exists()

@@ -94,6 +94,11 @@ def test_a_chat_stays_one(tmp_path):
   assert (row['prompt'], row['chosen'], row['rejected']) == (chat, 'a', 'b')
 
 
+def test_rollouts_of_dialogues_are_refused():
+  with pytest.raises(ValueError, match='has dialogues'):
+    make([record('a', 1.0, turns=[])])
+
+
 def test_what_is_no_text_of_a_sample_is_left_out():
   rows = [
     record('a', 1.0),

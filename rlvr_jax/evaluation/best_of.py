@@ -8,15 +8,46 @@ import jax
 import ml_collections
 import numpy as np
 
+from rlvr_jax.enums import Verdict
+from rlvr_jax.envs import dialogue
 from rlvr_jax.evaluation import eval_metrics, evaluate, sample_store
+from rlvr_jax.io import frozen_model
+from rlvr_jax.io import load as load_lib
 from rlvr_jax.io.frozen_model import FrozenModel
+from rlvr_jax.models import model_config
 from rlvr_jax.random_streams import Stream
 from rlvr_jax.rewards import base, judged
-from rlvr_jax.rollouts import model_judge
+from rlvr_jax.rollouts import judge_checks, model_judge
 from rlvr_jax.stats import intervals, tournaments
 from rlvr_jax.tasks import Task
 
 TASKS = 16  # judged together
+
+
+def check(
+  c: ml_collections.ConfigDict,
+  settings: judged.Settings,
+  tasks: Sequence[Task],
+) -> None:
+  """ValueError for what `evaluate_best_of` cannot do, before it samples."""
+  n, rules = c.eval.samples, []
+  if c.method == 'reward_model':
+    rules.append("a run of method='reward_model' has no samples to pick from")
+  if dialogue.is_dialogue(tasks[0]):
+    rules.append(f'env={c.env!r} is a dialogue, and single answers are judged')
+  if settings.compare == 'reference':
+    rules.append('compare=reference is of training: take pairwise or pointwise')
+  if settings.alpha:
+    rules.append(f'alpha={settings.alpha} is not read: leave it out')
+  if n < 2:
+    rules.append(f'eval.samples={n} must be 2 or more')
+  if not c.judge.name:
+    rules.append("judge.name='' must be a model or 'policy'")
+  if rules:
+    raise ValueError(f'Best of n: {"; ".join(rules)}.')
+  if c.judge.name == 'policy':
+    config = load_lib.load_config(c.model.name)
+    model_config.check_positions(config, frozen_model.judge_lengths(c))
 
 
 def evaluate_best_of(
@@ -41,19 +72,17 @@ def evaluate_best_of(
 
   Args:
     policy: from `frozen_model.load_checkpoint`.
-    settings: of the reward `judge`; compare is pairwise or pointwise.
+    settings: of the reward `judge`.
     model: that judges; None: the policy.
 
   Raises:
-    ValueError: compare='reference', fewer than two samples, or no judge.name.
+    ValueError: see `check`; a question that leaves the judge no room for an
+      answer.
   """
+  check(c, settings, tasks)
+  asks = policy.tokenizer if model is None else model.tokenizer
+  judge_checks.check_prompts(c.judge, settings, tasks, asks)
   n = c.eval.samples
-  if settings.compare == 'reference' or n < 2 or not c.judge.name:
-    raise ValueError(
-      f'Best of n: judge(compare={settings.compare}) must be pairwise or '
-      f'pointwise, eval.samples={n} 2 or more, judge.name={c.judge.name!r} a '
-      "model or 'policy'."
-    )
   said: list[list[base.Transcript]] = [[] for _ in tasks]
   encode = evaluate.encoder(c, policy)
   evaluate.run(
@@ -81,7 +110,9 @@ def _judge(judge, tasks, said, key, policy) -> list[dict[str, float]]:
   """{metric: value} of each task."""
   n = len(said[0])
   ks = [k for k in eval_metrics.powers(n) if k > 1]
-  right = np.array([[t.verdict == 0 for t in row] for row in said], float)
+  right = np.array(
+    [[t.verdict == Verdict.CORRECT for t in row] for row in said], float
+  )
   if judge.settings.compare == 'pointwise':
     flat = [t for row in said for t in row]
     of_rows = [task for task in tasks for _ in range(n)]

@@ -50,15 +50,18 @@ def summary(
   - Of rows with labels, the fields of `calibration.Calibration`, with
     sigma(score) as the probability that the label is 1.
 
-  Intervals are bootstraps over prompts, which may have several pairs. Shares
-  have Wilson's where each prompt has one pair, and where they are exactly 0
-  or 1.
+  Intervals are bootstraps over prompts, which may have several pairs; over the
+  pairs where all have the same prompt. Shares have Wilson's where each prompt
+  has one pair, and where they are exactly 0 or 1.
 
   Args:
     score: f32[M,G] of `scores`: of pairs (G = 2) or rows with labels (G = 1).
     tasks: M of them.
   """
   prompts, of = np.unique([t.question for t in tasks], return_inverse=True)
+  asked = len(prompts)
+  if asked == 1:  # nothing to resample but its rows
+    prompts = of = np.arange(len(tasks))
   score = np.asarray(score, np.float64)
   known = ~np.isnan(score).any(-1)
   score = np.where(known[:, None], score, 0.0)
@@ -103,7 +106,7 @@ def summary(
     out[f'eval/{name}'] = float(value)
     for end, x in zip(('low', 'high'), ends):
       out[f'eval/{name}_{end}'] = np.nan if np.isnan(value) else float(x)
-  return out | {'eval/n': len(tasks), 'eval/prompts': len(prompts)}
+  return out | {'eval/n': len(tasks), 'eval/prompts': asked}
 
 
 def possible(c: Any) -> list[str]:

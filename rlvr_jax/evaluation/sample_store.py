@@ -273,7 +273,7 @@ def open(
     ids: names of the M tasks.
     samples: N of each.
     batch_size: samples that were and will be added at a time.
-    tasks: the M tasks, to be written too: for `transcripts`.
+    tasks: the M tasks, to be written too: for `sample_transcripts`.
 
   Raises:
     ValueError: the file has other settings, or another process writes it.

@@ -36,8 +36,8 @@ def serl_rewards(
 
   Args:
     wins: wins[i, j, k] is 1 if judgment k of the pair prefers i, -1 if j, 0 if
-      it is unreadable. Either both sides are given, wins[j, i] = -wins[i, j],
-      or one triangle and zeros. The diagonal is not read.
+      it is unreadable. Of a pair both sides are given, wins[j, i] =
+      -wins[i, j], or one and zeros. The diagonal is not read.
     lengths: of the answers, words in the code; None: no rule on lengths.
     alpha: half the width of the band, in [0, 1].
 
@@ -55,10 +55,7 @@ def serl_rewards(
   off = ~jnp.eye(g, dtype=bool)[:, :, None]
   wins = jnp.where(off, wins, 0)
   swap = lambda x: jnp.swapaxes(x, 0, 1)
-  # One triangle alone holds each judgment once.
-  upper = jnp.triu(jnp.ones((g, g), bool))[:, :, None]
-  one_sided = ~(wins * upper).any() | ~(wins * ~upper).any()
-  wins = jnp.where(one_sided, wins - swap(wins), wins)
+  wins = jnp.where(wins == 0, -swap(wins), wins)  # given on one side alone
   omega = jnp.ones((g, g, 1), jnp.float32)
   if lengths is not None:
     size = jnp.asarray(lengths).astype(jnp.float32)

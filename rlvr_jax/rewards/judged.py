@@ -5,7 +5,7 @@ completions of a step before the rewards do (`rollouts.model_judge`).
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rlvr_jax import registry
 from rlvr_jax.rewards import base
@@ -86,25 +86,16 @@ def settings(reward_funcs: Sequence[str]) -> Settings | None:
 
   None: nothing is judged. ValueError for two that differ.
   """
-  found = {s for spec in reward_funcs for s in _judges(spec)}
+  specs = [s for x in reward_funcs for s in registry.within('reward', x)]
+  judges = [s for s in specs if registry.parse(s)[0] == 'judge']
+  options = [getattr(registry.get('reward', s), 'keywords', {}) for s in judges]
+  found = {Settings(**x) for x in options}
   if len(found) > 1:
     raise ValueError(
       f'reward_funcs={registry.show(tuple(reward_funcs))} has judges of '
       f'{len(found)} different options: a step is judged once. Keep one.'
     )
   return found.pop() if found else None
-
-
-def _judges(spec: str) -> list[Settings]:
-  name, args, kwargs = registry.parse(spec)
-  if name == 'judge':
-    fn = registry.get('reward', spec)
-    options: dict[str, Any] = getattr(fn, 'keywords', {})
-    return [Settings(**options)]
-  inner = [x for x in (*args, *kwargs.values()) if type(x) is registry.Spec]
-  # A reward without options may be written as a bare word.
-  inner += [x for x in args if x == 'judge']
-  return [s for x in inner for s in _judges(x)]
 
 
 def _check(s: Settings) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rlvr_jax import enums, types
 from rlvr_jax.io import frozen_model
+from rlvr_jax.io.encoding import Tokenizer
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sampler, sharding
 from rlvr_jax.rollouts import judge_controls as controls
@@ -23,7 +24,8 @@ class Asked(NamedTuple):
 
   Attributes:
     read: [N][K] judgments, None for unreadable ones.
-    prompt, length: i32[N,S], i32[N]; length 0: too long, and not asked.
+    prompt, length: i32[N,S], i32[N]; length 0: not asked, as it is too long or
+      holds a text that the judge's tokenizer refuses.
     sampled: host arrays, N*K rows.
     seed: of a control's verdicts.
   """
@@ -59,10 +61,10 @@ def ask(
     width = np.zeros((n, 0), np.int32)
     return Asked(read, width, np.ones(n, np.int32), None, seed)
   judge = judgments.format_of(format)
-  ids = [tokenizer.encode_messages(judge.prompt(*x)) for x in items]
   width = c.max_prompt_length
+  ids = [_prompt(tokenizer, judge.prompt(*x), width) for x in items]
   prompt = np.zeros((len(ids), width), np.int32)
-  length = np.array([len(x) if len(x) <= width else 0 for x in ids], np.int32)
+  length = np.array([len(x) for x in ids], np.int32)
   for i in np.flatnonzero(length):
     prompt[i, : length[i]] = ids[i]
   sampling = sampler.Sampling(
@@ -71,13 +73,26 @@ def ask(
   sampled = _sample(model, prompt, length, key, sampling, samples, c.batch_size)
   read = []
   for row in range(len(ids)):
+    # A thought may begin in the prompt: one that never closes is no verdict.
     texts = [
-      tokenizer.decode(sampled.tokens[b, : sampled.length[b]])
+      tokenizer.prefill
+      + tokenizer.decode(sampled.tokens[b, : sampled.length[b]])
       for b in range(row * samples, (row + 1) * samples)
     ]
     n = len(items[row][1])
     read.append([judge.read(t, n) if length[row] else None for t in texts])
   return Asked(read, prompt, length, sampled, seed)
+
+
+def _prompt(
+  tokenizer: Tokenizer, messages: judgments.Messages, most: int
+) -> list[int]:
+  """Ids; none if they are more than `most`, or the tokenizer refuses a text."""
+  try:
+    ids = tokenizer.encode_messages(messages)
+  except ValueError:  # what a policy wrote, which no run may end for
+    return []
+  return ids if len(ids) <= most else []
 
 
 def _sample(

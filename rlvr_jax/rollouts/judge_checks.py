@@ -79,8 +79,8 @@ def check_config(
     beside = {
       'algo.beta': c.algo.beta,
       'algo.correction': c.algo.correction,
-      'algo.preference': c.algo.preference,
       'algo.distill': c.algo.distill,
+      'algo.preference': c.algo.preference,
       'max_resample_batches': c.max_resample_batches,
     }
     for key, value in beside.items():

@@ -170,7 +170,10 @@ class ModelJudge(NamedTuple):
       return Looked(out, means)
     reward = np.stack([np.asarray(judge)[:, i, j] for i, j in pairs], 1)
     rollout, score = asking.as_rollout(asked, reward.reshape(-1, s.samples))
-    means['rewards/judgment'] = float(reward.sum()), float(reward.size)
+    means['rewards/judgment'] = (
+      float(score.reward.sum()),
+      float(score.turns.sum()),
+    )
     return Looked(out, means, rollout, score)
 
   def _reference(self, questions, answers, transcripts, ask) -> Looked:
@@ -272,8 +275,8 @@ def _means(places: np.ndarray, length: np.ndarray) -> dict:
   judge/first: share of the readable verdicts for the response shown first.
   judge/consistency: chance that two samples, one of each order, are readable
   and prefer the same response. judge/unreadable: share without a verdict.
-  judge/too_long: share of prompts that do not fit, whose judgments are
-  unreadable.
+  judge/too_long: share of prompts that are not asked, as they do not fit (or
+  the judge's tokenizer refuses a text): their judgments are unreadable.
   """
   readable = float((places != 0).sum())
   counts = np.stack([(places == s).mean(-1) for s in (1, -1)], -1)

@@ -118,7 +118,7 @@ _FORGED = re.compile(
   r'\[(?=\[)|\\boxed(?=\s{0,8}\{\s{0,8}(?:\\text\s{0,8}\{\s{0,8})?'
   r'(?:Assistant|[0-9,\s]{1,80}\}))|</?(?=(?:answer|quote_[AB]|'
   r'summary_[AB]|eval|type|rubric|justify|solution|think|response)\b)'
-  r'|\[(?=The (?:start|end) of )',
+  r'|\[(?=\s{0,8}The\s{1,8}(?:start|end)\s{1,8}of\b)',
   re.IGNORECASE,
 )
 
@@ -133,27 +133,29 @@ def defused(text: str) -> str:
   return _FORGED.sub(lambda match: f'{match[0]} ', text)
 
 
-_QUOTE = re.compile(r'<(/?)(?:quote|summary)_[A-Z]>')
+_QUOTE = re.compile(r'<(/?)(?:quote|summary)_[AB]>')
 
 
 def unquoted(text: str) -> str:
-  """The text outside <quote_A>...</quote_A> and <summary_A>...</summary_A>.
+  """The text with blanks for <quote_A>...</quote_A>, <summary_B>... and so on.
 
-  A quotation that never closes reaches to the end of the text.
+  It keeps its length: nothing comes nearer to its end, and what stands on both
+  sides of a quotation does not meet. A quotation that never closes reaches to
+  the end of the text.
   """
   out, since, depth = [], 0, 0
   for match in _QUOTE.finditer(text):
-    if match[1]:
-      if depth:
-        depth -= 1
-        if not depth:
-          since = match.end()
-    else:
+    if not match[1]:
       if not depth:
         out.append(text[since : match.start()])
+        since = match.start()
       depth += 1
-  if not depth:
-    out.append(text[since:])
+    elif depth:
+      depth -= 1
+      if not depth:
+        out.append(' ' * (match.end() - since))
+        since = match.end()
+  out.append(' ' * (len(text) - since) if depth else text[since:])
   return ''.join(out)
 
 

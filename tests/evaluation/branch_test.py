@@ -19,7 +19,7 @@ VOCAB, TASKS = 264, 2  # of the model; its tokenizer has 259
 
 
 @pytest.fixture(scope='module')
-def evaluated(smoke, tmp_path_factory):
+def evaluated(smoke, one_device, tmp_path_factory):
   """(table, file, logits of the answer f32[M,V]) of all first tokens.
 
   Answers are one token, so that a branch is a token.

@@ -47,6 +47,14 @@ def test_pairs_of_one_prompt_are_not_independent():
   assert alike['eval/accuracy_high'] == pytest.approx(high)
 
 
+def test_pairs_that_all_have_one_prompt_are_resampled_themselves():
+  tasks = [task('Larger?', chosen='a', rejected='b') for _ in 'abcd']
+  got = reward_accuracy.summary(SCORES, tasks)
+  assert got['eval/prompts'] == 1
+  want = reward_accuracy.summary(SCORES, PAIRS)
+  assert got == want | {'eval/prompts': 1}
+
+
 def test_rows_with_labels():
   labels = (True, True, False, False)
   tasks = [task(q, completion='a', label=x) for q, x in zip('abcd', labels)]

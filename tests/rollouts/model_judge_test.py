@@ -337,6 +337,38 @@ def test_rows_of_a_prompt_that_is_too_long_are_not_trained(judge):
   assert not (looked.rollout.turn >= 0).any()
   assert not looked.score.turns.any()
   assert not looked.score.reward.any()
+  # Nor are they counted in the mean of what is.
+  looked = judge(larger, weight=1.0)(
+    tasks(3), rows('3' * 90, '9', '5'), 3, KEY, None
+  )
+  assert looked.means['rewards/judgment'] == (2, 2)
+
+
+def test_an_answer_that_the_judges_tokenizer_refuses_is_not_judged(
+  judge, monkeypatch
+):
+  encode = type(BYTES).encode_messages
+
+  def refusing(self, messages):
+    if 'bad' in messages[-1]['content']:
+      raise ValueError('holds a control token')
+    return encode(self, messages)
+
+  monkeypatch.setattr(type(BYTES), 'encode_messages', refusing)
+  looked = judge(larger)(tasks(3), rows('3', '9', 'bad'), 3, KEY, None)
+  assert values(looked) == [0, 0.5, 0]
+  assert means(looked)['judge/too_long'] == pytest.approx(2 / 3)
+
+
+def test_a_thought_that_began_in_the_prompt_and_never_closes(
+  judge, monkeypatch
+):
+  monkeypatch.setitem(vars(BYTES), 'prefill', '<think>\n')
+  for text, want in (('A', 1), ('so</think>A', 0)):
+    looked = judge(lambda *_, text=text: text)(
+      tasks(2), rows('3', '9'), 2, KEY, None
+    )
+    assert means(looked)['judge/unreadable'] == want
 
 
 @pytest.mark.parametrize(
@@ -361,7 +393,9 @@ def test_bad_options(spec, says):
 def test_settings_are_found_within_other_rewards():
   assert judged.settings(['outcome', 'judge(format=rrm)']).format == 'rrm'
   assert judged.settings(['inverse(judge(samples=4))']).samples == 4
-  assert judged.settings(['inverse(judge)']) == judged.Settings()
+  for spec in ('inverse(judge)', 'inverse(reward=judge)'):
+    assert judged.settings([spec]) == judged.Settings()
+  assert judged.settings(["contains('judge')"]) is None
   assert judged.settings(['outcome']) is None
   with pytest.raises(ValueError, match='judged once'):
     judged.settings(['judge', 'inverse(judge(samples=4))'])
