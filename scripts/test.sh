@@ -3,8 +3,9 @@
 #
 #   bash scripts/test.sh [fast] [ARGUMENTS OF PYTEST ...]
 #
-# fast: the maths alone, a small part of the time: losses, statistics,
-# verifiers, rewards, tasks and the registry; no model, no run.
+# fast: the maths alone, in a minute and a half: losses, statistics, verifiers,
+# rewards, tasks and the registry; no model, no run, no test that starts
+# processes.
 #
 # ruff and mypy go first, in either case.
 #
@@ -19,7 +20,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [ "${1:-}" = fast ]; then
   shift
-  set -- tests/{ops,stats,verifiers,rewards,envs} tests/registry_test.py "$@"
+  set -- tests/{ops,stats,verifiers,rewards,envs} tests/registry_test.py \
+    -m 'not processes' "$@"
 fi
 setup_env 'test,gym,parquet'
 "$PY" -m ruff check .

@@ -13,6 +13,8 @@ from rlvr_jax.envs import gym
 
 package = pytest.importorskip('reasoning_gym')
 
+pytestmark = pytest.mark.processes
+
 
 def build(spec):
   return registry.get('env', spec)()

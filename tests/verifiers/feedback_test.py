@@ -6,6 +6,8 @@ from rlvr_jax import enums, registry
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import countdown_expression, dispatch, feedback_text
 
+pytestmark = pytest.mark.processes
+
 C, W, N, U = enums.Verdict
 ENVS = [
   'arithmetic',

@@ -20,6 +20,8 @@ from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers import dispatch, gym_scorers, pool
 
 package = pytest.importorskip('reasoning_gym')
+
+pytestmark = pytest.mark.processes
 factory = importlib.import_module('reasoning_gym.factory')
 
 ROOT = pathlib.Path(package.__file__).parent

@@ -16,6 +16,8 @@ TOY = """
 import fcntl, os, resource, signal, socket, subprocess, threading, time
 from rlvr_jax.verifiers import worker
 
+pytestmark = pytest.mark.processes
+
 def burn(seconds):
   end = time.process_time() + seconds
   while time.process_time() < end:
