@@ -147,7 +147,9 @@ def test_role(tmp_path, save_model):
     types.SimpleNamespace(
       config=types.SimpleNamespace(
         model=c.model,
-        judge=types.SimpleNamespace(name=name, max_prompt_length=8),
+        judge=types.SimpleNamespace(
+          name=name, max_prompt_length=8, max_completion_length=8
+        ),
       ),
       mesh=sharding.make_mesh((1, -1, 1)),
     )

@@ -208,7 +208,7 @@ def test_a_stopped_command_is_not_started_again(place):
   )
   steps = place.shared / 'steps-0.txt'
   until(lambda: steps.exists() and len(steps.read_text().split()) == 4)
-  assert place.tpu('stop', '--grace=20').returncode == 0
+  assert place.tpu('stop', '--grace=2').returncode == 0
   out, _ = watcher.communicate(timeout=200)
   assert watcher.returncode == 130, out
   assert place.launch()['attempt'] == 1, out

@@ -76,7 +76,13 @@ one() {  # BASE SEED
     --signals="$(signals "$base" "$pattern")"
   mkdir -p "$RESULTS/$run"
   cp "$RUNS/$run/config.json" "$RESULTS/$run"
-  grep '"bin": "all"' "$RUNS/$run/signal.jsonl" >"$RESULTS/$run/signal.jsonl"
+  "$PY" - "$RUNS/$run/signal.jsonl" >"$RESULTS/$run/signal.jsonl" <<'EOF'
+import json, sys
+short = lambda v: float(f'{v:.5g}') if isinstance(v, float) else v
+for line in map(json.loads, open(sys.argv[1])):
+  if line['bin'] == 'all':
+    print(json.dumps({k: short(v) for k, v in line.items()}))
+EOF
 }
 
 if [ $# -eq 0 ]; then
