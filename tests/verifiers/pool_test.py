@@ -12,11 +12,11 @@ import pytest
 
 from rlvr_jax.verifiers import pool, sandbox
 
+pytestmark = pytest.mark.processes
+
 TOY = """
 import fcntl, os, resource, signal, socket, subprocess, threading, time
 from rlvr_jax.verifiers import worker
-
-pytestmark = pytest.mark.processes
 
 def burn(seconds):
   end = time.process_time() + seconds
