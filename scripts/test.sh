@@ -10,7 +10,7 @@
 # ruff and mypy go first, in either case.
 #
 # Tests run in as many processes as there are cores, at most 4, for each takes
-# up to 4 GB. `-n 0` runs them in one, for a debugger.
+# up to 6 GB. `-n 0` runs them in one, for a debugger.
 #
 # Uses .venv as quickstart.sh does, with the tools for tests in it.
 set -euo pipefail
