@@ -4,8 +4,8 @@
 #   bash scripts/test.sh [fast] [ARGUMENTS OF PYTEST ...]
 #
 # fast: the maths alone, in a minute and a half: losses, statistics, verifiers,
-# rewards, tasks and the registry; no model, no run, no test that starts
-# processes.
+# rewards, tasks and the registry; no model, no run, and none of the files that
+# are marked as being about processes and generators.
 #
 # ruff and mypy go first, in either case.
 #

@@ -1,7 +1,7 @@
 """Which verifier judges each completion of a batch, and what is its verdict?"""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rlvr_jax import enums, registry
 from rlvr_jax.tasks import Task
@@ -266,96 +266,65 @@ def _reasoning_gym(
   return out
 
 
-def _step(
-  tasks: Sequence[Task],
-  completions: Sequence[str],
-  timeout_s: float,
-  late: set[int],
-) -> list[enums.Verdict]:
-  out = []
-  for task, text in zip(tasks, completions):
-    step = step_text.step(text, 'optional')
-    if step is None:
-      out.append(enums.Verdict.NO_ANSWER)
-    elif step.split() == task.answer.split():
-      out.append(enums.Verdict.CORRECT)
-    else:
-      out.append(enums.Verdict.WRONG)
-  return out
+def _each(verdict: Callable[[Task, str], enums.Verdict]):
+  """The verifier of rows whose verdict takes no time: no limit, no worker."""
+
+  def verify(
+    tasks: Sequence[Task],
+    completions: Sequence[str],
+    timeout_s: float,
+    late: set[int],
+  ) -> list[enums.Verdict]:
+    return [verdict(task, text) for task, text in zip(tasks, completions)]
+
+  return verify
 
 
-def _exact(
-  tasks: Sequence[Task],
-  completions: Sequence[str],
-  timeout_s: float,
-  late: set[int],
-) -> list[enums.Verdict]:
-  out = []
-  for task, text in zip(tasks, completions):
-    _, mark, stated = extract.reply(text).rpartition('####')
-    if not mark or not stated.strip():
-      out.append(enums.Verdict.NO_ANSWER)
-    elif stated.split() == task.answer.split():
-      out.append(enums.Verdict.CORRECT)
-    else:
-      out.append(enums.Verdict.WRONG)
-  return out
+def _right(is_right: bool) -> enums.Verdict:
+  return enums.Verdict.CORRECT if is_right else enums.Verdict.WRONG
 
 
-def _program(
-  tasks: Sequence[Task],
-  completions: Sequence[str],
-  timeout_s: float,
-  late: set[int],
-) -> list[enums.Verdict]:
-  return [
-    program_tests.verify(task.data['tests'], text)
-    for task, text in zip(tasks, completions)
-  ]
+def _step(task: Task, text: str) -> enums.Verdict:
+  step = step_text.step(text, 'optional')
+  if step is None:
+    return enums.Verdict.NO_ANSWER
+  return _right(step.split() == task.answer.split())
 
 
-def _pair(
-  tasks: Sequence[Task],
-  completions: Sequence[str],
-  timeout_s: float,
-  late: set[int],
-) -> list[enums.Verdict]:
-  out = []
-  for task, text in zip(tasks, completions):
-    sides = {'rejected': enums.Verdict.WRONG, 'chosen': enums.Verdict.CORRECT}
-    known = {task.data[k]: v for k, v in sides.items() if k in task.data}
-    # Exactly first: the two may differ in white space alone.
-    verdicts = {k.strip(): v for k, v in known.items()} | known
-    other = verdicts.get(text.strip(), enums.Verdict.UNVERIFIABLE)
-    out.append(verdicts.get(text, other))
-  return out
+def _exact(task: Task, text: str) -> enums.Verdict:
+  _, mark, stated = extract.reply(text).rpartition('####')
+  if not mark or not stated.strip():
+    return enums.Verdict.NO_ANSWER
+  return _right(stated.split() == task.answer.split())
 
 
-def _judgment(
-  tasks: Sequence[Task],
-  completions: Sequence[str],
-  timeout_s: float,
-  late: set[int],
-) -> list[enums.Verdict]:
-  out = []
-  for task, text in zip(tasks, completions):
-    judgment = judgments.format_of(task.data['judge']).read(text, 2)
-    if judgment is None:
-      out.append(enums.Verdict.NO_ANSWER)
-    elif judgment.winner == task.data['better']:
-      out.append(enums.Verdict.CORRECT)
-    else:
-      out.append(enums.Verdict.WRONG)
-  return out
+def _program(task: Task, text: str) -> enums.Verdict:
+  return program_tests.verify(task.data['tests'], text)
+
+
+def _pair(task: Task, text: str) -> enums.Verdict:
+  sides = {'rejected': enums.Verdict.WRONG, 'chosen': enums.Verdict.CORRECT}
+  known = {task.data[k]: v for k, v in sides.items() if k in task.data}
+  # Exactly first: the two may differ in white space alone.
+  verdicts = {k.strip(): v for k, v in known.items()} | known
+  other = verdicts.get(text.strip(), enums.Verdict.UNVERIFIABLE)
+  return verdicts.get(text, other)
+
+
+def _judgment(task: Task, text: str) -> enums.Verdict:
+  judgment = judgments.format_of(task.data['judge']).read(text, 2)
+  if judgment is None:
+    return enums.Verdict.NO_ANSWER
+  return _right(judgment.winner == task.data['better'])  # a tie is wrong
 
 
 VERIFIERS = {
   'math': _math,
   'countdown': _countdown,
   'reasoning_gym': _reasoning_gym,
-  'step': _step,
-  'exact': _exact,
-  'program': _program,
-  'pair': _pair,
-  'judgment': _judgment,
+  'step': _each(_step),
+  'exact': _each(_exact),
+  'program': _each(_program),
+  'pair': _each(_pair),
+  'judgment': _each(_judgment),
 }

@@ -3,7 +3,7 @@ r"""When is outcome reward informative? Maps along GRPO from many base models.
   bash configs/studies/signal_map/run.sh
 
 makes README.md's table and the picture: base models, GRPO from each, the map of
-its checkpoints, the prediction test. ARG `base` is
+its checkpoints. ARG `base` is
 
   share_1 ... share_65  sums of letters: that share of the model's solutions, in
               percent, uses a scratchpad that is right 4 times of 5; the others
