@@ -184,18 +184,24 @@ def check_prompts(
 ) -> None:
   """Raises ValueError for a prompt that is empty or does not fit.
 
-  Prompts are never truncated. Encodes every task given: for a long procedural
-  split, pass the tasks of a step.
+  Prompts are never truncated. Encodes every prompt of the tasks given: for a
+  long procedural split, pass the tasks of a step.
 
   Args:
     tasks: the tasks to check.
-    encode: task -> token ids of its whole rendered prompt.
+    encode: task -> token ids of its whole rendered prompt, which its question
+      and its data['messages'] decide.
     max_prompt_length: most tokens that a prompt may have.
   """
   check_int('max_prompt_length', max_prompt_length, low=1)
+  # The games of a world ask the same question.
+  prompts = [(t.question, repr(t.data.get('messages'))) for t in tasks]
+  distinct = dict(zip(prompts, tasks, strict=True))
   # Templates are rendered in other processes, several at a time.
   with futures.ThreadPoolExecutor(8) as threads:
-    lengths = list(threads.map(lambda task: len(encode(task)), tasks))
+    counts = threads.map(lambda task: len(encode(task)), distinct.values())
+    length = dict(zip(distinct, counts, strict=True))
+  lengths = [length[prompt] for prompt in prompts]
   if 0 in lengths:
     name = tasks[lengths.index(0)].id
     raise ValueError(
