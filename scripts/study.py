@@ -2,7 +2,7 @@
 
     python scripts/study.py DIR [--metrics=eval/accuracy,eval/pass@64]
         [--control=ARM] [--over=accuracy,reward] [--split=SPLIT]
-        [--out=DIR/study]
+        [--discovered=1,64,1024] [--out=DIR/study]
 
 DIR holds the runs of scripts/sweep.py; runs whose names differ in `seed=N` only
 are one arm. The tables go into README.md beside OUT, in place of what stands
@@ -16,8 +16,10 @@ training metrics of --over: their mean over the first and the last eighth of the
 steps, and over all of them. With --split, evaluations are the newest ones that
 scripts/evaluate.py made on that split with --config.eval.split=SPLIT, with the
 run's env and temperature, of step 0 (where it was evaluated) and of the last
-step. OUT.png shows pass@k (or the first metric) and the course of each of
---over.
+step. With --discovered, where each run trains on one task, a table of how often
+it was solved within the first n samples of training, and that curve in place of
+the first panel. OUT.png shows pass@k (or the first metric) and the course of
+each of --over.
 """
 
 import argparse
@@ -30,6 +32,7 @@ import numpy as np
 
 from rlvr_jax import config as config_lib
 from rlvr_jax.reporting import plots, run_reader
+from rlvr_jax.stats import discovery
 
 _SEED = re.compile(r',?\bseed=\d+')
 
@@ -205,6 +208,46 @@ def courses(found, overs: list[str]) -> str:
   return markdown(says, ['arm', *overs], rows)
 
 
+def discovered(run: run_reader.Run, budgets) -> np.ndarray:
+  """discovered@n of a run; ValueError if it does not train on one task."""
+  c = run.config
+  if c.get('train_tasks') != 1 or c.get('max_resample_batches'):
+    raise ValueError(
+      f'--discovered: {run.name} has train_tasks={c.get("train_tasks")} and '
+      f'max_resample_batches={c.get("max_resample_batches")}. A run of its own '
+      'for each task is needed: train_tasks=1, max_resample_batches=0.'
+    )
+  rows = c['train_batch_size'] * c['num_generations']
+  right = [round(m['accuracy'] * rows) for m in run.metrics]
+  return discovery.discovered(right, [rows] * len(right), budgets)
+
+
+def discoveries(found, budgets: list[int]) -> str:
+  """Markdown: discovered@n."""
+  rows = []
+  for arm, some in found.items():
+    each = np.array([discovered(run, budgets) for run in some.values()])
+    rows.append([arm, str(len(some)), *(cell(x) for x in each.T)])
+  head = ['arm', 'runs', *(f'discovered@{n}' for n in budgets)]
+  return markdown('Solved within the first n samples of training:', head, rows)
+
+
+def _discovery_curves(found):
+  """discovered@n at powers of 2, up to the samples of the shortest run."""
+  least = min(
+    len(run.metrics)
+    * run.config['train_batch_size']
+    * run.config['num_generations']
+    for some in found.values()
+    for run in some.values()
+  )
+  n = [2**i for i in range(least.bit_length())]
+  return [
+    _band(arm, n, np.array([discovered(r, n) for r in some.values()]).T, i)
+    for i, (arm, some) in enumerate(found.items())
+  ]
+
+
 def curves(some: dict[int, run_reader.Run], at: int) -> tuple[list, list]:
   """(k, [seeds of k]) of pass@k."""
   ks = sorted(
@@ -215,12 +258,15 @@ def curves(some: dict[int, run_reader.Run], at: int) -> tuple[list, list]:
   return ks, [list(values(some, f'eval/pass@{k}', at).values()) for k in ks]
 
 
-def draw(found, names: list[str], overs: list[str], out: pathlib.Path) -> None:
+def draw(
+  found, names: list[str], overs: list[str], out: pathlib.Path, discovers: bool
+) -> None:
   """The plot, a PNG."""
   with plots.sheet(out, 1 + len(overs)) as (left, *rights):
-    lines = _pass_at_k(found)
+    lines = _discovery_curves(found) if discovers else _pass_at_k(found)
     if lines:
-      plots.panel(left, lines, percent=True, across='k', unit='pass@k')
+      across, unit = ('n', 'discovered@n') if discovers else ('k', 'pass@k')
+      plots.panel(left, lines, percent=True, across=across, unit=unit)
     else:
       _first_metric(left, found, names[0])
     for i, (over, right) in enumerate(zip(overs, rights, strict=True)):
@@ -308,6 +354,7 @@ def main(argv) -> int:
   parser.add_argument('--control', default='', metavar='ARM')
   parser.add_argument('--over', default='accuracy', metavar='METRICS')
   parser.add_argument('--split', default='', metavar='SPLIT')
+  parser.add_argument('--discovered', default='', metavar='N,N')
   parser.add_argument('--out', metavar='FILE', help='without suffix')
   flags = parser.parse_args(argv)
   found, problems = arms(flags.dir)
@@ -328,7 +375,10 @@ def main(argv) -> int:
   text = f'{tables(found, names, flags.control)}\n{courses(found, overs)}'
   out = pathlib.Path(flags.out or pathlib.Path(flags.dir) / 'study')
   out.parent.mkdir(parents=True, exist_ok=True)
-  draw(found, names, overs, out.with_suffix('.png'))
+  if flags.discovered:
+    budgets = [int(n) for n in flags.discovered.split(',')]
+    text = f'{discoveries(found, budgets)}\n{text}'
+  draw(found, names, overs, out.with_suffix('.png'), bool(flags.discovered))
   readme = out.with_name('README.md')
   write_block(readme, out.stem, text)
   for problem in problems:

@@ -173,3 +173,22 @@ def test_a_block_that_does_not_end_is_refused(study, sweep, capsys):
     assert study.main([str(sweep)]) == 1
     assert 'Mend or remove' in capsys.readouterr().err
     assert readme.read_text() == text
+
+
+def test_how_soon_a_task_was_solved(study, sweep, capsys):
+  argv = [str(sweep), '--discovered=1,2,4']
+  assert study.main(argv) == 1
+  assert 'train_tasks=None' in capsys.readouterr().err
+  for path in sweep.glob('*/config.json'):
+    c = {'train_tasks': 1, 'train_batch_size': 1, 'num_generations': 2}
+    path.write_text(json.dumps(json.loads(path.read_text()) | c))
+    rows = [{'step': s, 'accuracy': 0.5 * (s == 2)} for s in range(1, 5)]
+    if 'arm=b' in path.parent.name:
+      rows[0]['accuracy'] = 1.0
+    lines = (path.parent / 'metrics.jsonl').read_text().splitlines()
+    text = ''.join(json.dumps(r) + '\n' for r in rows[: len(lines)])
+    (path.parent / 'metrics.jsonl').write_text(text)
+  assert study.main([str(sweep), '--discovered=1,3,4']) == 0
+  out = capsys.readouterr().out
+  assert '| arm=a | 3 | 0.000 ± 0.000 | 0.500 ± 0.000 | 1.000' in out
+  assert '| arm=b | 3 | 1.000 ± 0.000 | 1.000 ± 0.000 | 1.000' in out
