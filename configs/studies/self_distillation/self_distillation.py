@@ -1,0 +1,174 @@
+r"""When every rollout fails, can the policy teach itself from what it is told?
+
+  python scripts/sweep.py --workdir=runs/self_distillation --config=\
+configs/studies/self_distillation/self_distillation.py:SCALE
+  python scripts/study.py runs/self_distillation --over=accuracy,divergence \
+    --metrics='eval/accuracy,eval/pass@64'
+
+Chains of `depth` subtractions, of which the base model guesses every result
+among ten. It has also read: told a right solution it copies it, in `reads`
+percent of the cases; told which step is wrong it writes another result there
+(rlvr_jax/envs/told_chain.py). `task` says how often a guess is right:
+
+  plentiful  depth 1, p = 0.1
+  rare       depth 2, p = 0.01
+  silent     depth 4, p = 0.0001, so that pass@64 is near 0
+
+ARG `arm` is sdpo, sdpo_feedback (no sibling's solution), opsd, sdft, rlsd of
+configs/self_distillation.py, opd (a stronger teacher: the model after imitation
+of right solutions), grpo, or sft (imitation of the solutions that opsd is
+told). `stage=base` is the base model, `stage=strong` the teacher of opd. SCALE
+is tiny (the default), smollm2 (chains of 2 mixed operations by SmolLM2-135M),
+or qwen3_8b with the batch and the rates of SDPO's Table 12 on GSM8K.
+"""
+
+from configs import common, self_distillation
+from rlvr_jax import registry
+
+DEPTHS = {'rare': 2, 'plentiful': 1, 'silent': 4}
+ARMS = {
+  'sdpo': self_distillation.METHODS['sdpo'],
+  'sdpo_feedback': self_distillation.METHODS['sdpo']
+  | {'teacher.context': 'feedback'},
+  'opsd': self_distillation.METHODS['opsd'],
+  'sdft': self_distillation.METHODS['sdft'],
+  'opd': self_distillation.METHODS['opd'],
+  'rlsd': self_distillation.METHODS['rlsd'],
+  'grpo': {},
+  'sft': {'method': 'sft'},
+}
+TRAIN = 800  # questions of two and four operations; all there are of one
+
+
+def get_config(arg: str = ''):
+  arg = common.parse_arg(
+    arg,
+    scale=tuple(SCALES),
+    task=tuple(DEPTHS),
+    arm=tuple(ARMS),
+    reads=100,
+    stage=('rl', 'base', 'strong'),
+    seed=0,
+  )
+  if arg['scale'] != 'tiny':
+    if (arg['stage'], arg['task'], arg['reads']) != ('rl', 'rare', 100):
+      raise ValueError('stage, task and reads are of the scale tiny')
+    c = SCALES[arg['scale']]()
+    stronger = TEACHERS[arg['scale']]
+  elif arg['stage'] == 'rl':
+    c = tiny(arg['task'])
+    one = f'task={arg["task"]},reads={arg["reads"]},seed={arg["seed"]}'
+    c.model.name = f'{common.path(__file__)}:stage=base,{one}'
+    stronger = f'{common.path(__file__)}:stage=strong,{one}'
+  else:
+    c = base_model(arg['task'], arg['reads'])
+    if arg['stage'] == 'strong':
+      c.env = tasks_of(arg['task'])
+      one = f'task={arg["task"]},reads={arg["reads"]},seed={arg["seed"]}'
+      c.model.name = f'{common.path(__file__)}:stage=base,{one}'
+      c.total_steps = 400
+  c.seed = arg['seed']
+  if arg['stage'] != 'rl':
+    return c
+  c.update_from_flattened_dict(ARMS[arg['arm']])
+  if arg['scale'] == 'tiny':
+    c.teacher.template = 'plain'
+  if arg['arm'] == 'opd':
+    c.teacher.name = stronger
+  if arg['arm'] == 'sft':
+    # As many rows as the others draw.
+    c.train_batch_size *= c.num_generations
+    c.groups_per_micro_batch *= c.num_generations
+    c.num_generations = 1
+  elif c.algo.distill and arg['arm'] != 'opd':
+    c.teacher.accuracy_every = max(c.total_steps // 4, 1)
+  return c
+
+
+def tasks_of(task: str, **told):
+  depth = DEPTHS[task]
+  kind = 'told_chain' if told else 'chain'
+  size = 0 if depth == 1 else TRAIN
+  sizes = {'train_size': size, 'test_size': 64} if size else {'test_size': 20}
+  return registry.spec(kind, depth=depth, ops='-', **sizes, **told)
+
+
+def base_model(task: str, reads: int):
+  c = common.base()
+  c.method = 'sft'
+  c.model.name = 'tiny()'
+  c.env = tasks_of(task, unknown='-', reliability=reads / 100)
+  c.train_batch_size = c.groups_per_micro_batch = 64
+  c.num_generations = 1
+  c.max_prompt_length = 160
+  c.max_completion_length = 40
+  c.total_steps = 1500
+  c.optimizer.learning_rate = 5e-3
+  c.optimizer.schedule = 'cosine'
+  c.optimizer.warmup_steps = 50
+  c.eval.num_tasks = 20
+  c.eval.samples = 16
+  c.eval.temperature = 1.0
+  c.eval.batch_size = 256
+  c.eval_every = 0
+  c.log_every = 100
+  c.save_every = 500
+  return c
+
+
+def tiny(task: str):
+  c = common.tiny()
+  c.env = tasks_of(task)
+  c.max_prompt_length = 40
+  c.max_completion_length = 40
+  c.train_batch_size, c.num_generations = 16, 8
+  c.algo.estimate = 'dr_grpo'
+  c.algo.aggregate = 'seq_mean_token_sum'
+  c.teacher.max_context_length = 120
+  c.optimizer.learning_rate = 1e-3
+  c.total_steps = 60
+  c.eval.num_tasks = 20 if task == 'plentiful' else 64
+  c.eval_every = 20
+  c.save_every = 20
+  return c
+
+
+def smollm2():
+  c = common.smollm2()
+  c.env = 'chain(depth=2, train_size=2000, test_size=64)'
+  c.system_prompt = self_distillation.FORM
+  c.max_prompt_length = 128
+  c.max_completion_length = 40
+  c.teacher.max_context_length = 160
+  c.eval.num_tasks = 64
+  return c
+
+
+def qwen():
+  c = common.qwen()
+  c.model.name = 'qwen3_8b'
+  c.train_batch_size, c.num_generations = 32, 8
+  c.optimizer.learning_rate = 1e-5
+  c.optimizer.warmup_steps = 10
+  c.optimizer.weight_decay = 0.01
+  c.teacher.max_context_length = 2048
+  return c
+
+
+def sweep(add):
+  for task in DEPTHS:
+    for arm in ARMS:
+      for seed in range(5):
+        add(arg=f'task={task},arm={arm},seed={seed}')
+  for reads in (0, 50):  # how good the model is in context
+    for arm in ('sdpo', 'opsd'):
+      for seed in range(5):
+        add(arg=f'task=rare,reads={reads},arm={arm},seed={seed}')
+
+
+SCALES = {'tiny': tiny, 'smollm2': smollm2, 'qwen3_8b': qwen}
+TEACHERS = {
+  'smollm2': 'configs/studies/self_distillation/self_distillation.py:'
+  'scale=smollm2,arm=sft',
+  'qwen3_8b': 'Qwen/Qwen3-14B',
+}
