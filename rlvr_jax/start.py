@@ -14,6 +14,7 @@ from rlvr_jax.learner import train_step
 from rlvr_jax.models import sharding, transformer
 from rlvr_jax.rollouts import (
   collector,
+  context,
   lessons,
   model_judge,
   oracle,
@@ -96,6 +97,8 @@ def start(
     judge=None
     if x.judged is None
     else model_judge.ModelJudge(c.judge, x.judged, x.judge),
+    feedback=x.algorithm.distill is not None
+    and 'feedback' in context.needs(c.teacher.context),
   )
   evaluation = evaluator.Evaluator(c, policy, x.eval_tasks, reply, x.mesh)
   examine = None

@@ -27,7 +27,6 @@ from rlvr_jax.rollouts import (
   model_judge,
   single_turn,
 )
-from rlvr_jax.rollouts import context as contexts
 from rlvr_jax.rollouts.task_stream import Place, TaskStream
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
@@ -82,6 +81,7 @@ class Collector(NamedTuple):
       policy's own probabilities.
     attach_scores: from `reward_scores.attach`, for reward models.
     judge: of the completions, if a reward reads what it says.
+    feedback: whether transcripts have the verifier's feedback, for a teacher.
   """
 
   config: Any
@@ -96,6 +96,7 @@ class Collector(NamedTuple):
   forward: Callable[[Any, types.Batch], token_logprobs.Outputs]
   attach_scores: Callable = lambda tasks, transcripts: transcripts
   judge: model_judge.ModelJudge | None = None
+  feedback: bool = False
 
   def __call__(
     self,
@@ -166,13 +167,6 @@ class Collector(NamedTuple):
     clock('teacher')
     return part
 
-  @property
-  def _feedback(self) -> bool:
-    """Whether a teacher is told what the verifier says of a row."""
-    return self.algorithm.distill is not None and (
-      'feedback' in contexts.needs(self.config.teacher.context)
-    )
-
   def _encode(self, task: Task) -> list[int]:
     return single_turn.encode_task(
       task, self.policy.tokenizer, self.config.system_prompt
@@ -225,7 +219,7 @@ class Collector(NamedTuple):
       max_prompt_length=c.max_prompt_length,
       timeout_s=c.verify_timeout_s,
       rules=extract.rules_of(c.verifier),
-      feedback=self._feedback,
+      feedback=self.feedback,
       greedy=greedy if c.method == 'rl' and uses_greedy else None,
       policy_outputs=policy_outputs
       if base.needs_signals(c.reward_funcs)
@@ -285,7 +279,7 @@ class Collector(NamedTuple):
       group=c.num_generations,
       max_turns=limits.turns,
       columns=c.max_prompt_length + limits.length,
-      feedback=self._feedback,
+      feedback=self.feedback,
     )
     clock('reward')
     return out

@@ -20,7 +20,14 @@ from rlvr_jax.models import micro_batch, sharding
 from rlvr_jax.ops import signal as signal_ops
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import groups, task_stream
-from rlvr_jax.signal_map import advantages, measure, samples, signals, vectors
+from rlvr_jax.signal_map import (
+  advantages,
+  distilled,
+  measure,
+  samples,
+  signals,
+  vectors,
+)
 from rlvr_jax.signal_map.signals import Signal
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
@@ -115,6 +122,8 @@ class Cell:
     sources: by (env, whether it imitates).
     gram: [R,R], of all vectors of all sources.
     weighted: {signal of a critic: i[X,n,1], its rows' own vectors}.
+    taught: {signal with a teacher: (i[X,2m,1], its groups' vectors; share of
+      rows that the teacher judges)}.
   """
 
   def __init__(
@@ -133,6 +142,13 @@ class Cell:
     critic = any(s.algorithm.critic is not None for s in chosen)
     check_signals(c, chosen)
     x = self._experiment(settings.samples, chosen)
+    judged = {
+      s.name: self._experiment(settings.group, (), s.env, teacher=s.teacher)
+      for s in chosen
+      if s.teacher is not None
+    }
+    for name, one in judged.items():
+      distilled.check(name, one)
     with sharding.use(self.mesh):
       self.policy = x.checkpoint(workdir, step, scoring=True, value_head=critic)
       self.step = int(self.policy.step or 0)
@@ -152,11 +168,16 @@ class Cell:
         for s in chosen
         if s.algorithm.critic is not None
       }
+      self.taught = {
+        s.name: self._taught(s, judged[s.name])
+        for s in chosen
+        if s.name in judged
+      }
     every = np.concatenate(self._vectors)
     self.gram = every @ every.T
     self._vectors = []
 
-  def _experiment(self, group, chosen, env='', imitates=False):
+  def _experiment(self, group, chosen, env='', imitates=False, teacher=None):
     needed = [
       spec
       for s in chosen
@@ -172,6 +193,7 @@ class Cell:
         env=env,
         imitates=imitates,
         rewards=needed,
+        teacher=teacher,
       ),
       self.mesh,
     )
@@ -215,7 +237,9 @@ class Cell:
       split = x.tasks
       count = min(s.imitate if imitates else s.prompts, len(split))
       tasks = samples.first(split, s.seed + place, count)
-    sampler = samples.Sampler(x, self.policy, self._initial)
+    sampler = samples.Sampler(
+      x, self.policy, self._initial, signals.reads_feedback(chosen, env)
+    )
     name = f'{env or "own tasks"}{", imitated" if imitates else ""}'
     say = evaluate.eta(len(tasks), lambda text: self.say(f'{name}: {text}'))
     say(0)
@@ -300,6 +324,28 @@ class Cell:
     )
     ids = self._vectors_of(rows, f'vectors, {signal.name}')
     return ids.reshape(x, n, 1)
+
+  def _taught(self, signal: Signal, x: experiment.Experiment):
+    """(vectors, share of rows) of a signal with a teacher, see `taught`."""
+    s, collected = self.settings, self.sources[signal.env, False].collected
+    names = [task.id for task in collected.tasks]
+    index = advantages.members(names, s.samples, s.group, s.seed, 0)
+    count = index.shape[1] * index.shape[2]
+    report = lambda text: self.say(f'groups, {signal.name}: {text}')
+    found = distilled.of_groups(
+      x,
+      signal,
+      self.policy,
+      collected,
+      index,
+      workdir=self.folder,
+      size=s.sketch,
+      progress=evaluate.eta(len(names) * count, report),
+    )
+    start = sum(map(len, self._vectors))
+    self._vectors.append(np.concatenate(found.vectors))
+    ids = start + np.arange(len(names) * count).reshape(-1, count, 1)
+    return ids, found.taught
 
   @functools.cached_property
   def right(self) -> np.ndarray:

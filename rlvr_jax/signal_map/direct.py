@@ -12,9 +12,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import flax.traverse_util as traverse
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -24,7 +22,6 @@ from rlvr_jax.evaluation import evaluate
 from rlvr_jax.io import checkpoint
 from rlvr_jax.learner import batches, gradients
 from rlvr_jax.models import micro_batch, sharding
-from rlvr_jax.ops import sketch
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.signal_map import (
   advantages,
@@ -32,6 +29,7 @@ from rlvr_jax.signal_map import (
   measure,
   signal_map,
   signals,
+  vectors,
 )
 from rlvr_jax.signal_map import cell as cells
 from rlvr_jax.signal_map.signals import Signal
@@ -56,7 +54,7 @@ class Direct(NamedTuple):
   batches: int
 
 
-def of_batches(vectors: np.ndarray) -> Direct:
+def of_batches(found: np.ndarray) -> Direct:
   """The `Direct` of gradients f[S,b,M]: S partitions of the rollouts.
 
   Batches of one partition share no rollout, so their products estimate
@@ -66,10 +64,10 @@ def of_batches(vectors: np.ndarray) -> Direct:
   Raises:
     ValueError: fewer than two batches of a partition.
   """
-  s, b, _ = vectors.shape
+  s, b, _ = found.shape
   if b < 2:
     raise ValueError(f'{b} batch has no pair: give at least two.')
-  gram = np.einsum('sim,sjm->sij', vectors, vectors, dtype=np.float64)
+  gram = np.einsum('sim,sjm->sij', found, found, dtype=np.float64)
 
   def sums(keep):
     part = gram[:, keep][:, :, keep]
@@ -113,7 +111,7 @@ def predicted(gram: np.ndarray, estimate: measure.Estimate) -> Direct:
   return Direct(float(mean_sq), float(noise), float(snr), np.nan, 0)
 
 
-def vectors(
+def of_signal(
   cell: cells.Cell,
   signal: Signal,
   count: int,
@@ -165,7 +163,7 @@ def vectors(
           one = index[:, half : half + 1, place : place + 1]
           rollout, score = advantages.scored(signal, c, source.collected, one)
           batch = batches.make_batch(c, signal.algorithm, rollout, score)
-          batch = pad(batch, problems * s.group)
+          batch = vectors.pad(batch, problems * s.group)
           vector = gradient(cell.policy.params, sharding.to_mesh(batch))
           out[-1].append(sharding.to_host(vector))
           done += 1
@@ -188,12 +186,6 @@ def core(
 _surrogate = functools.cache(functools.partial(registry.get, 'surrogate'))
 
 
-def pad(batch: types.Batch, rows: int) -> types.Batch:
-  """Rows without a trained token at the end, which no aggregate counts."""
-  more = rows - len(batch.tokens)
-  return jax.tree.map(lambda x: np.pad(x, ((0, more), (0, 0))), batch)
-
-
 @functools.partial(
   jax.jit,
   static_argnames=(
@@ -208,11 +200,7 @@ def pad(batch: types.Batch, rows: int) -> types.Batch:
 def _gradient(params: Any, batch: types.Batch, *, size: int, **options: Any):
   """f32[M]: minus the gradient of the loss, sketched; whole if size is 0."""
   _, _, grads = gradients.gradients(params, batch, look=False, **options)
-  grads = jax.tree.map(jnp.negative, grads)
-  if size:
-    return sketch.sketch(grads, size)
-  leaves = traverse.flatten_dict(grads, sep='/')
-  return jnp.concatenate([leaves[k].ravel() for k in sorted(leaves)])
+  return vectors.of_gradient(grads, size)
 
 
 def why_not(signal: Signal) -> str:
@@ -221,6 +209,8 @@ def why_not(signal: Signal) -> str:
     return 'one solution a problem: fixed problems have no noise'
   if signal.algorithm.critic is not None:
     return 'its advantages are of a critic'
+  if signal.teacher is not None:
+    return "its groups' vectors are gradients of training already"
   return ''
 
 
@@ -241,7 +231,7 @@ def measured(
   best = lines.best_baseline(cell.facts)
   signal = signals.parse(signal.name, cell.config, best)
   report = evaluate.eta(count, lambda text: say(f'direct: {text}'))
-  direct = of_batches(vectors(cell, signal, count, surrogate, report))
+  direct = of_batches(of_signal(cell, signal, count, surrogate, report))
   estimate, _ = lines.estimate(cell, signal)
   gram = predicted(cell.gram, estimate)
   return {

@@ -33,6 +33,7 @@ def lines(cell: Cell, signal: Signal) -> list[dict[str, Any]]:
   d2, f_right, f_wrong, best_baseline, known_problems
                  `ops.signal.Facts` of the problems with two right and two
                  wrong rollouts
+  taught_frac    of a signal with a teacher: share of rows that it judges
   """
   facts = cell.facts
   resolved = signals.parse(signal.name, cell.config, best_baseline(facts))
@@ -71,6 +72,13 @@ def estimate(cell: Cell, signal: Signal) -> tuple[measure.Estimate, dict]:
     ids = source.ids[:, 0]
     return measure.of_rows(cell.gram, ids, source.tokens), {}
   s, c = cell.settings, source.sampler.x.config
+  if signal.name in cell.taught:
+    ids, taught = cell.taught[signal.name]
+    x, count, _ = ids.shape
+    groups = np.arange(count).reshape(1, 2, -1, 1).repeat(x, 0)
+    ones = np.ones((*groups.shape, 1))
+    found = measure.of_groups(cell.gram, ids, [(groups, ones)], source.tokens)
+    return found._replace(group=s.group), {'taught_frac': taught}
   partitions, rewards = [], []
   names = [task.id for task in source.collected.tasks]
   for number in range(s.partitions):
@@ -167,6 +175,7 @@ def _coefficients(
   if (
     signal.rewards != ('outcome',)
     or signal.env
+    or signal.teacher is not None
     or estimators.takes(signal.algorithm.estimate)
     or np.ptp(weights[mask.any(-1)]) > 1e-6 * weights.max()
   ):

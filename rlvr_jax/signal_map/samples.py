@@ -1,8 +1,8 @@
 """The rollouts of a cell: problems chosen by a pilot, many samples of each."""
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -36,6 +36,7 @@ def config_for(
   env: str = '',
   imitates: bool = False,
   rewards: Sequence[str] = (),
+  teacher: Mapping[str, Any] | None = None,
 ) -> ml_collections.ConfigDict:
   """The config of a run that samples `group` rollouts of each task.
 
@@ -47,6 +48,7 @@ def config_for(
     shards: batch shards of the mesh.
     env: of other tasks; '' for the run's own.
     imitates: for the solutions of the tasks, one each.
+    teacher: of a signal with one, `Signal.teacher`.
   """
   rows = max(c.train_batch_size * c.num_generations, c.eval.batch_size)
   group = 1 if imitates else group
@@ -84,6 +86,7 @@ def config_for(
       'algo.reward_kl': '',
       'algo.reward_beta': 0.0,
       'algo.distill': '',
+      **(teacher or {}),
     }
   )
   if imitates:
@@ -98,11 +101,13 @@ class Sampler(NamedTuple):
     x: experiment of `config_for`.
     policy: the checkpoint, in both layouts.
     initial: the policy before training, for dialogue.belief='initial'.
+    feedback: see `Collector`.
   """
 
   x: Experiment
   policy: FrozenModel
   initial: FrozenModel | None
+  feedback: bool = False
 
   def __call__(
     self,
@@ -131,6 +136,7 @@ class Sampler(NamedTuple):
       initial=self.initial,
       forward=self.x.programs.forward,
       attach_scores=reward_scores.attach(c, self.x.reward_models, self.x.mesh),
+      feedback=self.feedback,
     )
     parts, size = [], c.train_batch_size
     for start in range(0, len(tasks), size):

@@ -1,6 +1,7 @@
 """What may stand on the map? A signal: a reward, and what makes credit of it.
 
   REWARD[+REWARD ...][|ESTIMATOR][|AGGREGATE][|CREDIT][ on ENV]
+  distill(OPTION=VALUE, ...)[|ESTIMATOR][|AGGREGATE][ on ENV]
   sft[ on ENV]
 
 Each part is a spec of the registry; which kind a part after the reward has is
@@ -9,11 +10,17 @@ The reward `run` stands for the run's own reward_funcs and weights. A signal
 `on ENV` is computed from samples on that environment's tasks, such as the
 single steps of `steps(...)`; `sft` is imitation of the worked solutions of the
 tasks. '{best}' in a part stands for the best constant baseline of the cell.
+
+`distill` is the word of a teacher on each token, such as
+`distill(context=solution, divergence=reverse)`. Its options are keys of the
+config's `teacher`, and `divergence` of `algo`, by default as the run has them;
+and `use`, which is algo.distill, 'loss' if left out. A use that keeps the
+outcome's advantages has an estimator.
 """
 
 import copy
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import ml_collections
 
@@ -21,13 +28,14 @@ from rlvr_jax import algorithm as algorithms
 from rlvr_jax import registry
 from rlvr_jax.ops import estimators
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import groups
+from rlvr_jax.rollouts import context, groups
 
 KINDS = ('estimator', 'aggregate', 'credit')
 DEFAULTS = ('dr_grpo', 'seq_mean_token_sum', 'outcome')
 BEST = '{best}'
 OWN = 'run'  # the reward of the run's config
 IMITATION = 'sft'
+DISTILLATION = 'distill'
 
 
 class Signal(NamedTuple):
@@ -40,6 +48,7 @@ class Signal(NamedTuple):
     estimate, credit: their specs.
     env: of the tasks; '' for the run's own.
     imitates: whether it is the imitation of solutions.
+    teacher: {config key: value} of a signal with a teacher; None without one.
   """
 
   name: str
@@ -50,6 +59,7 @@ class Signal(NamedTuple):
   credit: str
   env: str
   imitates: bool
+  teacher: Mapping[str, Any] | None = None
 
   @property
   def reward(self) -> base.Reward:
@@ -107,6 +117,9 @@ def _parse(text, c, best):
     )
   for spec in env:
     registry.named('env', spec)
+  teacher = None
+  if registry.parse(reward)[0] == DISTILLATION:
+    teacher, reward = _teacher(reward, c), 'outcome'
   chosen: dict[str, str] = {}
   for part in rest:
     kind = _kind(part)
@@ -131,6 +144,13 @@ def _parse(text, c, best):
       reward_kl='',
       reward_beta=0.0,
       distill='',
+    )
+    algo.update(
+      {
+        key.removeprefix('algo.'): value
+        for key, value in (teacher or {}).items()
+        if key.startswith('algo.')
+      }
     )
   algorithm = algorithms.from_config(algo)
   if 'greedy' in estimators.takes(algorithm.estimate):
@@ -158,7 +178,35 @@ def _parse(text, c, best):
     credit=parts['credit'],
     env=env[0] if env else '',
     imitates=imitates,
+    teacher=teacher,
   )
+
+
+def _teacher(text: str, c: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The config keys that `distill(...)` names, and those of the run."""
+  _, args, options = registry.parse(text)
+  free = sorted({*c.teacher, 'divergence', 'use'} - {'accuracy_every'})
+  wrong = sorted({*map(repr, args), *options} - {*free})
+  if wrong:
+    raise ValueError(
+      f'{DISTILLATION} has no option {", ".join(wrong)}: write '
+      f'{DISTILLATION}(OPTION=VALUE, ...) with {", ".join(free)}.'
+    )
+  out = {f'teacher.{key}': c.teacher[key] for key in c.teacher}
+  out |= {
+    'teacher.accuracy_every': 0,
+    'algo.divergence': c.algo.divergence,
+    'algo.distill': options.pop('use', 'loss'),
+  }
+  section = lambda key: 'algo' if key == 'divergence' else 'teacher'
+  out |= {f'{section(key)}.{key}': v for key, v in options.items()}
+  if not out['teacher.name'] and out['teacher.weights'] == 'ema':
+    raise ValueError(
+      "weights=ema is a moving average over a run's updates, which a "
+      'checkpoint of another run lacks: take live, initial or trust_region, '
+      'between which it lies.'
+    )
+  return out
 
 
 def parse_all(text: str, c: ml_collections.ConfigDict) -> list[Signal]:
@@ -187,6 +235,15 @@ def _kind(part: str) -> str:
       f'{", ".join(known["aggregate"])}. Credits: {", ".join(known["credit"])}.'
     )
   return found[0]
+
+
+def reads_feedback(signals: Sequence[Signal], env: str) -> bool:
+  """Whether the teacher of a signal on `env` reads the verifier's feedback."""
+  return any(
+    'feedback' in context.needs(s.teacher['teacher.context'])
+    for s in signals
+    if s.teacher is not None and s.env == env
+  )
 
 
 def needs(signals: Sequence[Signal], *names: str) -> bool:

@@ -28,6 +28,7 @@ from rlvr_jax.signal_map import (
   prediction,
   samples,
   signals,
+  vectors,
 )
 from rlvr_jax.signal_map.signals import Signal
 from rlvr_jax.tasks import Task
@@ -100,6 +101,11 @@ class Trial:
     settings: Settings,
     surrogate: str,
   ):
+    taught = [s.name for s in arms if s.teacher is not None]
+    if taught:
+      raise ValueError(
+        f'--predict takes no arm with a teacher, such as {taught[0]!r}.'
+      )
     self.measured, self.settings = measured, settings
     self.length = (
       settings.length or prediction.GAIN / prediction.reference_norm(measured)
@@ -276,7 +282,7 @@ class Trial:
     for number in range(self.updates(name)):
       collected = self._rollouts_of(signal, policy, seed, number)
       batch, rewards = self._batch(signal, collected)
-      batch = sharding.to_mesh(direct.pad(batch, rows))
+      batch = sharding.to_mesh(vectors.pad(batch, rows))
       if signal.algorithm.critic is not None:
         batch, _ = _prepare(
           state.params,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlvr_jax import types
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import optimizer
 from rlvr_jax.models import sharding, token_logprobs, transformer
@@ -66,14 +67,31 @@ def _vectors(
 
     def vector(one):
       (grads,) = back(one)
-      if size:
-        return sketch.sketch(grads, size)
-      leaves = traverse.flatten_dict(grads, sep='/')
-      return jnp.concatenate([leaves[k].ravel() for k in sorted(leaves)])
+      return flat(grads, size)
 
     return jax.vmap(vector)(jnp.eye(len(weights), dtype=jnp.float32))
 
   return jax.vmap(row)(tokens, weights)
+
+
+def flat(grads: Any, size: int) -> jax.Array:
+  """f32[M]: the gradient, sketched to M = size; whole if size is 0."""
+  if size:
+    return sketch.sketch(grads, size)
+  leaves = traverse.flatten_dict(grads, sep='/')
+  return jnp.concatenate([leaves[k].ravel() for k in sorted(leaves)])
+
+
+def of_gradient(grads: Any, size: int) -> jax.Array:
+  """f32[M]: minus the gradient of a loss, as `flat`."""
+  return flat(jax.tree.map(jnp.negative, grads), size)
+
+
+def pad(batch: types.Batch, rows: int) -> types.Batch:
+  """Rows without a trained token at the end, which no aggregate counts."""
+  more = rows - len(batch.tokens)
+  wide = lambda x: np.pad(x, [(0, more)] + [(0, 0)] * (np.ndim(x) - 1))
+  return jax.tree.map(wide, batch)
 
 
 def distinct(rows: Rows) -> tuple[Rows, np.ndarray]:

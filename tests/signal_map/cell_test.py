@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rlvr_jax import config, train
-from rlvr_jax.models import sharding, token_logprobs
-from rlvr_jax.signal_map import cell, lines, signals, vectors
+from rlvr_jax.models import sharding, token_logprobs, transformer
+from rlvr_jax.signal_map import advantages, cell, lines, signals, vectors
 
 pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 ROOT = pathlib.Path(__file__).parents[2]
@@ -210,3 +210,68 @@ def test_the_runs_config_stays_as_it_is(sums):
   before = config.to_json(c)
   measured(c, folder, 'outcome|grpo,sft on chain(depth=1)')
   assert config.to_json(c) == before
+
+
+def test_a_teacher_gives_each_group_a_vector(sums):
+  c, folder = sums
+  text = (
+    'distill(weights=initial),distill(context=feedback, template=plain),'
+    'distill(context=feedback, template=plain, use=add(weight=0.5))|rloo,'
+    'outcome'
+  )
+  made, out = measured(c, folder, text, sketch=0)
+  old, read, added, none = out.values()
+  assert (old['taught_frac'], old['group']) == (1.0, 2)
+  assert none['second'] == 0  # nothing is right, so the term that is added
+  # is half of the loss alone, where both have all tokens.
+  assert read['taught_frac'] == added['taught_frac'] == 1.0
+  np.testing.assert_allclose(added['second'], read['second'] / 4, rtol=1e-4)
+  # The vectors of one group: minus the gradient of KL(policy || initial).
+  source = made.sources['', False]
+  index = advantages.members(
+    [t.id for t in source.collected.tasks], 8, 2, SETTINGS.seed, 0
+  )
+  rows = jnp.asarray(source.collected.rollout.tokens)[1, index[1, 1, 0]]
+  turn = np.asarray(source.collected.rollout.turn)[1, index[1, 1, 0]]
+  x = source.sampler.x
+  kept = x.checkpoint(folder, 0, scoring=True).params
+
+  def kl(params):
+    p, q = (
+      jax.nn.log_softmax(
+        transformer.logits(w, rows, model=made.policy.model)[:, :-1]
+      )
+      for w in (params, kept)
+    )
+    each = (jnp.exp(p) * (p - q)).sum(-1)
+    return jnp.where(turn[:, 1:] >= 0, each, 0.0).sum() / len(rows)
+
+  with sharding.use(made.mesh), nn.logical_axis_rules(()):
+    grads = jax.jit(jax.grad(kl))(made.policy.params)
+  square = sum(float((g**2).sum()) for g in jax.tree.leaves(grads))
+  ids, _ = made.taught['distill(weights=initial)']
+  at = ids[1, 2, 0]  # the first group of the second half
+  assert square > 0
+  np.testing.assert_allclose(made.gram[at, at], square, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+  ('text', 'match'),
+  [
+    ('distill', 'loss and gradient are 0'),
+    ('distill(contexts=gold)', 'no option contexts: .*context, divergence'),
+    ('distill(weights=ema, context=gold)', 'moving average'),
+    ('distill(context=gold, use=lose)', "distill.*'lose'"),
+    ('distill(context=gold)|boxed', 'no estimator, aggregate or credit'),
+  ],
+)
+def test_a_teacher_that_cannot_judge(sums, text, match):
+  c, folder = sums
+  with pytest.raises(ValueError, match=match):
+    measured(c, folder, text)
+
+
+def test_a_teacher_judges_single_answers(games):
+  c, folder = games
+  with pytest.raises(ValueError, match='single answers'):
+    measured(c, folder, 'distill(context=gold)')

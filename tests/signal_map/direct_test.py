@@ -86,11 +86,11 @@ def test_a_gradient_is_the_weighted_sum_of_vectors(measured, config):
   """Batch by batch, and so is that of every estimator and sketch."""
   name = 'odd|grpo|seq_mean_token_mean'
   signal = signals.parse(name, config)
-  found = direct.vectors(measured, signal, 8, CLIP)[0]
+  found = direct.of_signal(measured, signal, 8, CLIP)[0]
   estimate, _ = lines.estimate(measured, signal)
   # All batches of all partitions have the rollouts of the halves.
   mean = estimate.mean.mean(0)
-  both = direct.vectors(measured, signal, 16, CLIP).mean((0, 1))
+  both = direct.of_signal(measured, signal, 16, CLIP).mean((0, 1))
   assert both @ both == pytest.approx(mean @ measured.gram @ mean, rel=1e-4)
   assert found.shape == (8, 512)
 
