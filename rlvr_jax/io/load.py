@@ -8,12 +8,21 @@ import pathlib
 import re
 from typing import NamedTuple
 
+import flax.traverse_util as traverse
 import jax
 import numpy as np
 
 from rlvr_jax import config_file, digests, registry
-from rlvr_jax.io import checkpoint, gguf, safetensors, tokenizer, weight_names
+from rlvr_jax.io import (
+  adapters,
+  checkpoint,
+  gguf,
+  safetensors,
+  tokenizer,
+  weight_names,
+)
 from rlvr_jax.io.tokenizer import Tokenizer
+from rlvr_jax.models import lora, sharding, transformer
 from rlvr_jax.models.model_config import ModelConfig
 
 PACKAGED = 'smollm2'
@@ -211,8 +220,8 @@ def _is_dir(path: pathlib.Path) -> bool:
 
 
 def _run_model(folder: pathlib.Path) -> dict:
-  """{name, param_dtype, keep_best, method, system_prompt, chat_template_args}
-  from the config of a run.
+  """{name, param_dtype, lora, keep_best, method, system_prompt, seed,
+  chat_template_args} from the config of a run.
 
   Raises:
     ValueError: config.json is missing or is not the config of a run.
@@ -223,8 +232,10 @@ def _run_model(folder: pathlib.Path) -> dict:
     model = {key: config['model'][key] for key in ('name', 'param_dtype')}
     for key in ('keep_best', 'method', 'system_prompt', 'chat_template_args'):
       model[key] = config.get(key, '')
+    model['lora'] = config['model'].get('lora', '')
     if not all(isinstance(value, str) for value in model.values()):
       raise TypeError(f'these must be strings: {registry.show(model)}')
+    model['seed'] = int(config.get('seed', 0))
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise ValueError(
       f'{folder} holds checkpoints but no config.json of a run beside them '
@@ -250,6 +261,9 @@ def _load_run(
   Leaves are cast to `dtype` on the host.
   """
   model = _run_model(folder)
+  best = checkpoint.best(folder, 'score') if model['keep_best'] else None
+  if model['lora']:
+    return _load_adapted(folder, model, best, dtype, place, value_head)
   start = read(model['name'], place=lambda path, x: None)
   leaves = weight_names.leaves(start.config, value_head=value_head)
   abstract: dict = {}
@@ -262,7 +276,6 @@ def _load_run(
     branch[last] = jax.ShapeDtypeStruct(
       stacked + leaf.shape, model['param_dtype']
     )
-  best = checkpoint.best(folder, 'score') if model['keep_best'] else None
   restored = checkpoint.load(
     folder, {'params': abstract}, step=best, partial=True
   )
@@ -284,6 +297,38 @@ def _load_run(
     params,
     start.tokenizer,
     f'{folder} at step {step}, as {dtype}',
+  )
+
+
+def _load_adapted(
+  folder, model, step, dtype, place, value_head: bool
+) -> Loaded:
+  """A run with adapters: its base with those of checkpoint `step` merged."""
+  kinds, config = lora.of(model['lora']), load_config(model['name'])
+  own, extra, step = adapters.of_run(
+    folder, config, kinds, step=step, value_head=value_head
+  )
+  found = adapters.Adapters(kinds, lora.adapters(own), '')
+  merging = adapters.merging(place, found, dtype)
+  base = load(model['name'], dtype=model['param_dtype'], place=merging)
+  adapters.check_base(folder, model['name'], extra, base.weights)
+  params = base.params
+  if params is None:  # random weights, of the run's seed
+    decoder = transformer.Decoder(
+      config, param_dtype=np.dtype(model['param_dtype'])
+    )
+    mesh = sharding.make_mesh((1, 1, 1), jax.local_devices()[:1])
+    params = sharding.init_params(decoder, jax.random.key(model['seed']), mesh)
+    params = traverse.path_aware_map(
+      lambda path, x: merging(path, np.asarray(x)), params
+    )
+  for name in ('value_kernel', 'value_bias') if value_head else ():
+    params = params | {name: place((name,), own[name].astype(dtype))}
+  return Loaded(
+    config,
+    params,
+    base.tokenizer,
+    f'{folder} at step {step}, merged with {model["name"]}, as {dtype}',
   )
 
 
