@@ -16,8 +16,8 @@ GSM8K is downloaded once into data/gsm8k; data=math reads Parquet or JSON-lines
 files with the fields `problem` and `solution` in data/math, whose gold answer
 is the last box of the solution.
 
-v5e8_aot.md has the memory of a chip, compiled ahead of time for v5e:2x4; none
-was run, so no accuracy and no speed is claimed.
+v5e8_aot.md has the memory of a chip, compiled ahead of time for v5e:2x4 by
+scripts/aot_table.py; none was run, so no accuracy and no speed is claimed.
 """
 
 from configs import common
@@ -26,6 +26,10 @@ SCALES = ('smollm2_360m', 'qwen2.5_1.5b', 'qwen2.5_7b', 'qwen3_8b')
 # The size of tensor divides the key-value heads: 5, 2, 4 and 8 of them.
 TENSOR = dict(zip(SCALES, (1, 2, 4, 4), strict=True))
 ADAPTED = SCALES[2:]  # more weights than eight chips can train
+# What v5e8_aot.md holds: see scripts/aot_table.py.
+AOT = tuple(
+  scale + more for scale in SCALES for more in ('', ',data=math,tokens=4096')
+)
 MATH = (
   "folder(path='data/math', question=problem, answer=solution, pick=boxed, "
   'solution=solution)'

@@ -235,7 +235,7 @@ def read_for(c, config: ModelConfig) -> Adapters | None:
     if asked and asked != found.lora:
       raise ValueError(
         f'it is {lora.spec_of(found.lora)}, and model.lora is '
-        f'{registry.show(c.lora)}: set model.lora to the former, or to \'\', '
+        f"{registry.show(c.lora)}: set model.lora to the former, or to '', "
         'which merges it into the weights.'
       )
   return found

@@ -48,6 +48,7 @@ class Loaded(NamedTuple):
     source: what was read, for logs.
     weights: digest of the parameters, see `digests.Weights`.
     system_prompt: of a reward model: what its prompts were trained with.
+    step: of a run's checkpoint; None for other models.
   """
 
   config: ModelConfig
@@ -56,6 +57,7 @@ class Loaded(NamedTuple):
   source: str
   weights: str = ''
   system_prompt: str = ''
+  step: int | None = None
 
 
 def load(
@@ -101,6 +103,7 @@ def read(
   *,
   dtype: str = 'float32',
   place: weight_names.Place = weight_names.keep,
+  step: int | None = None,
 ) -> Loaded:
   """A model's config, parameters and tokenizer.
 
@@ -120,6 +123,7 @@ def read(
     place: (path in the tree, numpy array) -> the leaf. Called once per leaf,
       layers stacked, so that a leaf can go to its devices before the next is
       read.
+    step: of a run's checkpoint; None: as above.
 
   Raises:
     ValueError: a spec that is none of these, files that are missing, corrupt
@@ -139,7 +143,7 @@ def read(
     params = gguf.read_params(file, config, dtype=dtype, place=place)
     return Loaded(config, params, tok, f'{value}, dequantised to {dtype}')
   if kind == 'run':
-    return _load_run(value, dtype, place)
+    return _load_run(value, dtype, place, step=step)
   folder = _download_model(value) if kind == 'hub' else value
   config = safetensors.read_config(folder)
   tok = tokenizer.from_folder(folder)
@@ -254,16 +258,22 @@ def _run_model(folder: pathlib.Path) -> dict:
 
 
 def _load_run(
-  folder: pathlib.Path, dtype: str, place, value_head: bool = False
+  folder: pathlib.Path,
+  dtype: str,
+  place,
+  *,
+  value_head: bool = False,
+  step: int | None = None,
 ) -> Loaded:
-  """A run's best checkpoint if it has keep_best, else its newest.
+  """A run's checkpoint: of `step`, else its best with keep_best, else newest.
 
   Leaves are cast to `dtype` on the host.
   """
   model = _run_model(folder)
-  best = checkpoint.best(folder, 'score') if model['keep_best'] else None
+  if step is None and model['keep_best']:
+    step = checkpoint.best(folder, 'score')
   if model['lora']:
-    return _load_adapted(folder, model, best, dtype, place, value_head)
+    return _load_adapted(folder, model, step, dtype, place, value_head)
   start = read(model['name'], place=lambda path, x: None)
   leaves = weight_names.leaves(start.config, value_head=value_head)
   abstract: dict = {}
@@ -277,7 +287,7 @@ def _load_run(
       stacked + leaf.shape, model['param_dtype']
     )
   restored = checkpoint.load(
-    folder, {'params': abstract}, step=best, partial=True
+    folder, {'params': abstract}, step=step, partial=True
   )
   if restored is None:
     raise ValueError(
@@ -297,6 +307,7 @@ def _load_run(
     params,
     start.tokenizer,
     f'{folder} at step {step}, as {dtype}',
+    step=step,
   )
 
 
@@ -329,6 +340,7 @@ def _load_adapted(
     params,
     base.tokenizer,
     f'{folder} at step {step}, merged with {model["name"]}, as {dtype}',
+    step=step,
   )
 
 

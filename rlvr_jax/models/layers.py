@@ -214,7 +214,7 @@ class Linear(nn.Module):
       x.astype(self.dtype).reshape(-1, size),
       a.astype(self.dtype).reshape(rank, size),
     )
-    high = product(low, b.astype(self.dtype).reshape(-1, rank))
+    high = product(low, b.astype(self.dtype).reshape(math.prod(self.out), rank))
     return self.lora.scale * high
 
 

@@ -61,7 +61,9 @@ def lora(*, rank: int = 16, alpha: float = 32.0, on: str = 'all') -> Lora:
       f"rank={rank} must be in 1..{MOST}. Without adapters, model.lora is ''."
     )
   if not alpha > 0:
-    raise ValueError(f'alpha={alpha:g} must be above 0: it scales the adapters.')
+    raise ValueError(
+      f'alpha={alpha:g} must be above 0: it scales the adapters.'
+    )
   known = (*PLACES, *PLACES['all'])
   names = on.split('|')
   for name in names:
@@ -72,7 +74,9 @@ def lora(*, rank: int = 16, alpha: float = 32.0, on: str = 'all') -> Lora:
         "in quotes with | between them, 'q|v'."
       )
   chosen = {p for name in names for p in PLACES.get(name, (name,))}
-  return Lora(rank, float(alpha), tuple(p for p in PLACES['all'] if p in chosen))
+  return Lora(
+    rank, float(alpha), tuple(p for p in PLACES['all'] if p in chosen)
+  )
 
 
 def of(spec: str) -> Lora | None:
