@@ -1,11 +1,11 @@
 r"""GRPO on one v5e host of eight chips: GSM8K, or problems like those of MATH.
 
-  python scripts/train.py --config=configs/v5e8.py:SCALE[,data=math][,tokens=N] \
-    --workdir=DIR --config.model.name=WEIGHTS
+  python scripts/train.py --workdir=DIR --config.model.name=WEIGHTS \
+    --config=configs/v5e8.py:SCALE[,data=math][,tokens=N]
 
 | SCALE | trains | WEIGHTS, such as |
 |---|---|---|
-| smollm2_360m (the default) | all weights | HuggingFaceTB/SmolLM2-360M-Instruct |
+| smollm2_360m (default) | all weights | HuggingFaceTB/SmolLM2-360M-Instruct |
 | qwen2.5_1.5b | all weights | Qwen/Qwen2.5-1.5B-Instruct |
 | qwen2.5_7b | adapters: LoRA | Qwen/Qwen2.5-7B-Instruct |
 | qwen3_8b | adapters: LoRA | Qwen/Qwen3-8B |

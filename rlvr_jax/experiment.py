@@ -14,7 +14,7 @@ import jax
 import ml_collections
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import checks, digests, registry, resume
+from rlvr_jax import checks, registry, resume
 from rlvr_jax.envs import dialogue, labels
 from rlvr_jax.evaluation import evaluate, evaluator
 from rlvr_jax.io import adapters as adapters_lib

@@ -6,10 +6,10 @@
 merged: a Hugging Face folder with config, weights and tokenizer; adapters of
 model.lora are added to the weights. peft: adapter_config.json and
 adapter_model.safetensors of a run with model.lora, as
-`peft.PeftModel.from_pretrained(base, FOLDER)` loads them; --config.model.adapter
-=FOLDER starts from them. Without --step it is the best checkpoint of a run with
-keep_best, else the newest. The value head of a critic or reward model is in
-neither.
+`peft.PeftModel.from_pretrained(base, FOLDER)` loads them; a run starts from
+them with --config.model.adapter=FOLDER. Without --step it is the best
+checkpoint of a run with keep_best, else the newest. The value head of a critic
+or reward model is in neither.
 """
 
 import argparse

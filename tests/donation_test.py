@@ -39,8 +39,8 @@ def copies(monkeypatch):
   return counts
 
 
-# Parameters, two moments, the reference, the frozen belief model; with adapters
-# the parameters alone, of which the others are the base. And the sampler's copy.
+# Held: parameters, two moments, the reference, the frozen belief model; with
+# adapters the parameters alone, of which the others are the base.
 @pytest.mark.parametrize(
   ('lora', 'held'), [('', 5), ('lora(rank=2)', 1)], ids=['full', 'lora']
 )
@@ -72,4 +72,4 @@ def test_the_update_donates_its_state(copies, save_model, tmp_path, lora, held):
     )
     train.train(c, tmp_path / 'run')
   assert copies['update'] == [held, held]
-  assert copies['rollouts'] == [held + 1, held + 1]
+  assert copies['rollouts'] == [held + 1, held + 1]  # and the sampler's copy

@@ -1,4 +1,4 @@
-"""Adapters: the base exactly at first, merged equal to apart, their gradient."""
+"""Adapters: the base at first, merged equal to apart, their gradient."""
 
 import functools
 
@@ -179,7 +179,7 @@ def test_only_adapters_and_a_value_head_are_trained():
   assert not any(map(lora.is_own, frozen))
   some, _ = optimizer.split(tree, 'block/(q|v)/')
   assert {k.split('/')[2] for k in some} == {'q', 'v'}
-  with pytest.raises(ValueError, match='no parameter. Parameters: layers/'):
+  with pytest.raises(ValueError, match=r'no parameter\. Parameters: layers/'):
     optimizer.split(tree, 'embedding')
   same(optimizer.join(every, frozen), tree)
 
