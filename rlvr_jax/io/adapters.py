@@ -294,7 +294,10 @@ def of_run(
       f'{workdir} is a run without a checkpoint: let it train to its first one '
       '(save_every).'
     )
-  return jax.tree.map(np.asarray, found[0]['params']), found[1], found[2]
+  own = jax.tree.map(np.asarray, found[0]['params'])
+  for name, x in traverse.flatten_dict(own, sep='/').items():
+    weight_names.check_finite(x, f'{workdir}: {name}', 'float32')
+  return own, found[1], found[2]
 
 
 def start(
