@@ -172,14 +172,11 @@ def test_an_adapter_to_start_from(run, tmp_path):
 
 METHODS = {
   'critic': ('algo.estimate=gae', *KL),
-  'initial': ('algo.distill=loss', 'teacher.weights=initial'),
   'trust_region': ('algo.distill=loss', 'teacher.weights=trust_region'),
-  'ema': ('algo.distill=loss', 'teacher.weights=ema'),
   'reward_model': (
     'method=reward_model',
     'algo.reward_loss=bradley_terry',
   ),
-  'preference': ('method=preference', 'algo.preference=dpo(beta=0.1)'),
 }
 
 

@@ -47,8 +47,11 @@ def trained():
   return traverse.unflatten_dict(flat, sep='/')
 
 
+_logits = jax.jit(transformer.logits, static_argnames='model')
+
+
 def logits(params, model=MODEL):
-  return transformer.logits(params, TOKENS, model=model)
+  return _logits(params, TOKENS, model=model)
 
 
 def same(a, b):
