@@ -16,8 +16,12 @@ GSM8K is downloaded once into data/gsm8k; data=math reads Parquet or JSON-lines
 files with the fields `problem` and `solution` in data/math, whose gold answer
 is the last box of the solution.
 
-v5e8_aot.md has the memory of a chip, compiled ahead of time for v5e:2x4 by
-scripts/aot_table.py; none was run, so no accuracy and no speed is claimed.
+Sizes are chosen by arithmetic; what a chip then holds, the compiler says:
+
+  python scripts/aot_table.py --config=configs/v5e8.py --topology=v5e:2x4 \
+    --out=configs/v5e8_aot.md
+
+None was run, so no accuracy and no speed is claimed.
 """
 
 from configs import common
@@ -26,7 +30,7 @@ SCALES = ('smollm2_360m', 'qwen2.5_1.5b', 'qwen2.5_7b', 'qwen3_8b')
 # The size of tensor divides the key-value heads: 5, 2, 4 and 8 of them.
 TENSOR = dict(zip(SCALES, (1, 2, 4, 4), strict=True))
 ADAPTED = SCALES[2:]  # more weights than eight chips can train
-# What v5e8_aot.md holds: see scripts/aot_table.py.
+# What scripts/aot_table.py compiles.
 AOT = tuple(
   scale + more for scale in SCALES for more in ('', ',data=math,tokens=4096')
 )
