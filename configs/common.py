@@ -63,6 +63,14 @@ def base() -> ml_collections.ConfigDict:
   # average and noisier. Prefer float32 where it fits.
   c.model.param_dtype = 'float32'
   c.model.remat = False  # recompute layers in the backward pass
+  # Train low-rank adapters instead of the weights: 'lora(rank=16, alpha=32,
+  # on=all)', on=attention, mlp, all: models/lora.py. Weights stay as they are,
+  # in param_dtype; adapters and their moments are float32. '' trains all.
+  c.model.lora = ''
+  # An adapter to start from, a folder in PEFT's format. With model.lora it is
+  # trained on, and must have its rank, alpha and projections; without, it is
+  # merged into the weights. '' for none.
+  c.model.adapter = ''
   c.mesh = ml_collections.ConfigDict()
   c.mesh.shape = (1, -1, 1)  # data, fsdp, tensor; -1: the devices left
 
@@ -224,7 +232,8 @@ def base() -> ml_collections.ConfigDict:
   c.optimizer.eps = 1e-8  # added to Adam's root of squares; above 0, up to 1
   c.optimizer.weight_decay = 0.0  # on matrices, not on norms and biases
   c.optimizer.max_grad_norm = 1.0  # 0: no clipping
-  c.optimizer.trainable = '.*'  # regular expression on parameter paths
+  # Regular expression on parameter paths; of adapters, if there are any.
+  c.optimizer.trainable = '.*'
 
   # Prompts; cannot change the result, nor metrics but signal/cross and /pairs,
   # which need two micro-batches a step. In equal parts for data*fsdp devices:

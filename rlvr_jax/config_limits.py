@@ -123,6 +123,8 @@ RULES = {
   'model.dtype': DTYPE,
   'model.param_dtype': DTYPE,
   'model.remat': FLAG,
+  'model.lora': SPEC_OR_NONE,
+  'model.adapter': PATH,
   'mesh.shape': several(whole(1, 10**6, -1), 3),
   'env': SPEC,
   'train_tasks': whole(0, 10**9),

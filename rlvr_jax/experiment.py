@@ -14,9 +14,10 @@ import jax
 import ml_collections
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import checks, digests, registry, resume
+from rlvr_jax import checks, registry, resume
 from rlvr_jax.envs import dialogue, labels
 from rlvr_jax.evaluation import evaluate, evaluator
+from rlvr_jax.io import adapters as adapters_lib
 from rlvr_jax.io import checkpoint, frozen_model
 from rlvr_jax.io import load as load_lib
 from rlvr_jax.io.frozen_model import FrozenModel
@@ -231,7 +232,8 @@ class Experiment:
   @property
   def needs_initial(self) -> bool:
     """Whether a resumed run needs the weights from before training too."""
-    return self.keeps_initial or self.believes_initially
+    adapted = bool(self.config.model.lora)  # a checkpoint lacks the base
+    return self.keeps_initial or self.believes_initially or adapted
 
   def checkpoint(
     self,
@@ -270,10 +272,12 @@ class Pretrained(NamedTuple):
     policy: model and tokenizer; `params` are None for a model without weights,
       and where a checkpoint has all weights that the run needs.
     read: digests of tasks and models, see `digests`.
+    adapters: of model.adapter; None without.
   """
 
   policy: FrozenModel
   read: dict[str, str]
+  adapters: adapters_lib.Adapters | None = None
 
 
 def build(
@@ -308,9 +312,10 @@ def build(
   place = sharding.placer(x.programs.abstract.params)
   if checkpoint.steps(workdir) and not x.needs_initial:
     place = lambda path, leaf: None  # the checkpoint has the weights
-  loaded = load_lib.load(c.model.name, dtype=c.model.param_dtype, place=place)
+  found = adapters_lib.read_for(c.model, x.architecture)
+  loaded = frozen_model.load_policy(c, found, place)
   tokenizer = loaded.tokenizer.with_options(c.chat_template_args)
-  read |= digests.of_model('model.name', loaded.weights, tokenizer)
+  read |= frozen_model.policy_read(loaded, tokenizer, found)
   labels.check_model(c.labels, c, read)
   resume.check_content(c, workdir, saved, read)
   policy = FrozenModel(
@@ -326,4 +331,4 @@ def build(
       ('teacher.name', c.teacher.name, x.teacher.tokenizer),
       ('model.name', c.model.name, tokenizer),
     )
-  return x, Pretrained(policy, read)
+  return x, Pretrained(policy, read, found)

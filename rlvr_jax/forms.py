@@ -37,6 +37,7 @@ MODULES = {
   'context': _modules('rollouts', 'context'),
   'judge': _modules('verifiers', 'judge_formats'),
   'model': _modules('models', 'model_config presets'),
+  'lora': _modules('models', 'lora'),
   'task_sampling': _modules('rollouts', 'task_sampling'),
 }
 
@@ -60,6 +61,7 @@ FORMS = {
   'pick': ('value', 'record'),
   'judge': (),
   'model': (),
+  'lora': (),
   'task_sampling': (),
 }
 # Further data, which a function gets if it has a parameter of that name.

@@ -16,3 +16,4 @@ class Stream(enum.IntEnum):
   SIGNAL_MAP = 5  # then by place: `signal_map.samples.stream`
   JUDGMENTS = 6  # within ROLLOUTS, by attempt: `rollouts.model_judge`
   TEACHER = 7  # then by step: `rollouts.lessons`, what a teacher answers
+  ADAPTERS = 8  # `io.adapters.start`: their values before training

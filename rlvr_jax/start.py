@@ -1,6 +1,7 @@
 """The state and the parts with which a run starts, or goes on."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,10 @@ import jax.numpy as jnp
 from rlvr_jax import resume, types
 from rlvr_jax.evaluation import evaluator
 from rlvr_jax.experiment import Experiment, Pretrained
-from rlvr_jax.io import checkpoint
+from rlvr_jax.io import checkpoint, frozen_model
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import train_step
-from rlvr_jax.models import sharding, transformer
+from rlvr_jax.models import lora, transformer
 from rlvr_jax.rollouts import (
   collector,
   context,
@@ -22,6 +23,31 @@ from rlvr_jax.rollouts import (
 )
 
 
+class Initial(NamedTuple):
+  """The weights of the policy before training.
+
+  A policy with adapters has them still: they are its base, with the adapters
+  of that time or none. No second copy is kept, and none may be: an update takes
+  the arrays over, by donation.
+
+  Attributes:
+    model: the policy's.
+    kept: a copy of all parameters; with adapters, of those of model.adapter,
+      None without it.
+  """
+
+  model: transformer.Decoder
+  kept: Any
+
+  def params(self, now: Any) -> Any:
+    """The parameters before training.
+
+    Args:
+      now: the policy's parameters, not donated yet.
+    """
+    return lora.swap(now, self.kept) if self.model.lora else self.kept
+
+
 class Run(NamedTuple):
   """What the loop uses beside the experiment; read-only.
 
@@ -29,7 +55,7 @@ class Run(NamedTuple):
     resumed: whether the state comes from a checkpoint.
     policy: model and tokenizer, without weights.
     read: digests of tasks and models, see `digests`.
-    reference: the initial policy, of the KL term, the preference or the
+    initial: the policy before training, of the KL term, the preference or the
       teacher; None without one.
     examine: lets the teacher answer; None if it never does.
     collect: makes the rollouts of a step.
@@ -39,7 +65,7 @@ class Run(NamedTuple):
   resumed: bool
   policy: FrozenModel
   read: dict[str, str]
-  reference: FrozenModel | None
+  initial: Initial | None
   examine: lessons.Examiner | None
   collect: collector.Collector
   evaluate: evaluator.Evaluator
@@ -58,24 +84,35 @@ def start(
   """
   c, programs = x.config, x.programs
   policy = pretrained.policy._replace(params=None)
-  found = saved.restore(programs.abstract)
+  found = saved.restore(train_step.saved(programs.abstract))
   resumed = found is not None
-  initial = None
+  first = None
   if not resumed or x.needs_initial:
-    initial = _initial_params(x, pretrained.policy.params)
-  reference = believer = None
-  if x.keeps_initial:
+    first = frozen_model.starting_params(
+      c,
+      programs.model,
+      pretrained.policy.params,
+      pretrained.adapters,
+      x.mesh,
+    )
+  initial = believer = None
+  if programs.model.lora:
+    before = lora.adapters(first) if pretrained.adapters else None
+    initial = Initial(programs.model, jax.tree.map(jnp.copy, before))
+  elif x.keeps_initial:
     # A copy, where the new state is about to take over the weights.
-    kept = initial if resumed else jax.tree.map(jnp.copy, initial)
-    reference = policy._replace(params=kept)
+    kept = first if resumed else jax.tree.map(jnp.copy, first)
+    initial = Initial(programs.model, kept)
   if x.believes_initially:
-    believer = policy._replace(sampler_params=programs.to_sampler(initial))
+    believer = _believer(x, policy, initial, first)
   if resumed:
     state, extra, _ = found
+    if programs.model.lora:
+      state = train_step.restored(state, first)
     progress = resume.Progress.of(extra)
   else:
     state = train_step.new_state(
-      initial,
+      first,
       tx=programs.tx,
       trainable=c.optimizer.trainable,
       abstract=programs.abstract,
@@ -104,21 +141,26 @@ def start(
   examine = None
   if c.teacher.accuracy_every:
     one = x.teacher or policy
-    if c.teacher.weights == 'initial':
-      one = policy._replace(
-        sampler_params=programs.to_sampler(reference.params)
-      )
     examine = lessons.Examiner(c, one, policy.tokenizer, collect.sampling)
   read = pretrained.read
-  run = Run(resumed, policy, read, reference, examine, collect, evaluation)
+  run = Run(resumed, policy, read, initial, examine, collect, evaluation)
   return run, state, progress
 
 
-def _initial_params(x: Experiment, loaded):
-  """The policy's weights before training, in the training layout."""
-  programs = x.programs
-  if loaded is None:
-    key = jax.random.key(x.config.seed)
-    return sharding.init_params(programs.model, key, x.mesh)
-  place = sharding.placer(programs.abstract.params)
-  return transformer.with_value(programs.model, loaded, place)
+def _believer(
+  x: Experiment, policy: FrozenModel, initial: Initial | None, first: Any
+) -> Callable[[Any], FrozenModel]:
+  """(the policy's parameters) -> the policy before training, to sample.
+
+  With adapters it is made anew for each step, and gone after it.
+
+  Args:
+    first: the parameters before training.
+  """
+  convert = x.programs.to_sampler
+  if x.programs.model.lora:
+    return lambda now: policy._replace(
+      sampler_params=convert(initial.params(now))
+    )
+  believer = policy._replace(sampler_params=convert(first))
+  return lambda now: believer

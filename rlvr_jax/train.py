@@ -26,15 +26,14 @@ from rlvr_jax import (
 )
 from rlvr_jax.experiment import Experiment
 from rlvr_jax.io import checkpoint
-from rlvr_jax.io.frozen_model import FrozenModel
-from rlvr_jax.learner import batches, optimizer
+from rlvr_jax.learner import batches, optimizer, train_step
 from rlvr_jax.learner import teacher as teachers
 from rlvr_jax.models import sharding
 from rlvr_jax.reporting import alarms, report, run_lock, run_writer
 from rlvr_jax.resume import Progress
 from rlvr_jax.rollouts import log_records
 from rlvr_jax.rollouts.collector import Collection
-from rlvr_jax.start import Run, start
+from rlvr_jax.start import Initial, Run, start
 
 # Metrics that compare the sampler's log-probs with the trainer's.
 SAMPLER_METRICS = (
@@ -117,7 +116,7 @@ def train(
           ##### update #####
           # `state` is donated: the old one must not be used after this line.
           state, metrics, progress = update(
-            x, state, collection, run.reference, progress
+            x, state, collection, run.initial, progress
           )
           sampler_params = x.programs.to_sampler(state.params)
           # Dispatch is asynchronous; without this the next rollout would be
@@ -154,7 +153,9 @@ def train(
             # those before it, so they must be on disk first.
             log.sync()
             saved.save(
-              step, state, progress.to_json() | resume.remember(c, run.read)
+              step,
+              train_step.saved(state),
+              progress.to_json() | resume.remember(c, run.read),
             )
           if stop and not last:
             saved.wait()
@@ -173,7 +174,7 @@ def update(
   x: Experiment,
   state: types.TrainState,
   collection: Collection,
-  reference: FrozenModel | None,
+  initial: Initial | None,
   progress: Progress,
 ) -> tuple[types.TrainState, dict[str, float], Progress]:
   """Runs c.num_iterations updates on the rollouts of one step.
@@ -182,7 +183,7 @@ def update(
     x: the run's config, algorithm and programs.
     state: donated.
     collection: rollouts and scores, host arrays.
-    reference: the initial policy, where the loss reads it; None without one.
+    initial: the policy before training, where the loss reads it.
     progress: of this step; counts skipped updates in a row.
 
   Returns:
@@ -194,7 +195,7 @@ def update(
   batch, metrics = sharding.to_mesh(batch), {}
   if x.algorithm.needs_reference:
     batch = batch.replace(
-      logp_ref=programs.forward(reference.params, batch).logp
+      logp_ref=programs.forward(initial.params(state.params), batch).logp
     )
   if x.algorithm.critic or x.algorithm.correction:
     rewards = types.rows(algorithms.turn_rewards(rollout, score))
@@ -203,8 +204,9 @@ def update(
     )
     metrics = {k: float(v) for k, v in prepared.items()}
   # What a teacher's weights are beside those that the state has.
-  kept = x.teacher or reference
-  kept = kept.params if x.algorithm.distill and kept else None
+  kept = None
+  if x.algorithm.distill and (x.teacher or initial):
+    kept = x.teacher.params if x.teacher else initial.kept
   # Groups without gradient cost a forward pass for their metrics alone.
   all_tokens = progress.step % c.metrics_every == 0
   trained = [batch]
@@ -247,9 +249,11 @@ def examine(
   c = x.config
   if run.examine is None or step % c.teacher.accuracy_every:
     return {}
-  weights = None  # of teacher.name, or initial
+  weights = None  # of teacher.name
   if not c.teacher.name and c.teacher.weights == 'live':
     weights = sampler_params
+  if c.teacher.weights == 'initial':
+    weights = x.programs.to_sampler(run.initial.params(state.params))
   if c.teacher.weights == 'ema':
     averaged = teachers.averaged_params(state, c.optimizer.trainable)
     weights = x.programs.to_sampler(averaged)
@@ -297,13 +301,22 @@ def open_log(
     source=source,
   )
   log.say(f'model: {run.policy.source}; mesh {dict(x.mesh.shape)}')
-  if c.model.param_dtype == 'bfloat16':
+  if c.model.lora:
+    log.say(f'{c.model.lora}: {_adapter_count(x):,} parameters are trained')
+  elif c.model.param_dtype == 'bfloat16':
     log.say(optimizer.NARROW.format(c.optimizer.learning_rate))
   if c.labels:
     log.say(f'labels: {len(x.tasks)} tasks have one to train on')
   if step:
     log.say(f'resuming after step {step}')
   return log
+
+
+def _adapter_count(x: Experiment) -> int:
+  trained, _ = optimizer.split(
+    x.programs.abstract.params, x.config.optimizer.trainable
+  )
+  return sum(leaf.size for leaf in trained.values())
 
 
 class Clock:

@@ -11,7 +11,9 @@ a loop once.
 """
 
 import argparse
+import json
 import os
+import pathlib
 import sys
 import time
 from collections.abc import Sequence
@@ -112,6 +114,23 @@ def memory_table(chip: aot.Chip, reports: Sequence[aot.Report]) -> str:
   return 'GiB per device\n' + align(rows, left=1)
 
 
+def summary(
+  c: ml_collections.ConfigDict,
+  chip: aot.Chip,
+  mesh: jax.sharding.Mesh,
+  reports: Sequence[aot.Report],
+) -> dict:
+  """What --json holds: a program's total in GiB, None where it was refused."""
+  return {
+    'mesh': list(mesh.shape.values()),
+    'micro_batch': programs.prompts_per_micro_batch(c, mesh),
+    'usable': chip.usable,
+    'programs': {
+      r.name: r.memory and r.memory.total / aot.GIB for r in reports
+    },
+  }
+
+
 def collectives_table(reports: Sequence[aot.Report]) -> str:
   """Number and size of the collectives, per program and kind."""
   rows = [('program', 'collective', 'count', 'MiB', 'in loops', 'MiB')]
@@ -149,6 +168,9 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument(
     '--only', choices=tuple(_REMEDY), help='compile only this program'
   )
+  parser.add_argument(
+    '--json', metavar='FILE', help='write the totals there too, GiB a device'
+  )
   flags = parser.parse_args(rest)
   c = config_lib.load(flags.config, overrides)
   chip, devices = aot.topology(flags.topology)
@@ -166,6 +188,9 @@ def main(argv: Sequence[str]) -> int:
       decodes = report
       moved = hlo.weight_moves(report.collectives, program.weights, mesh)
     reports.append(report)
+    if flags.json:
+      text = json.dumps(summary(c, chip, mesh, reports))
+      pathlib.Path(flags.json).write_text(text, 'utf-8')
   print(f'\n{memory_table(chip, reports)}\n\n{collectives_table(reports)}\n')
   if decodes is not None and decodes.memory and not moved:
     print('The decode loop moves no weights between chips.')

@@ -53,6 +53,7 @@ PROGRAMS = {
   'max_prompt_length': '60',
   'model.dtype': 'bfloat16',
   'model.param_dtype': 'bfloat16',
+  'model.lora': 'lora(rank=2)',
   'model.remat': 'True',
   'num_generations': '4',
   'num_iterations': '2',  # the schedule is longer
@@ -162,6 +163,7 @@ ELSEWHERE = {
   'max_skipped_updates': 'train_test.py::a_policy_that_blows_up_stops',
   'metrics_every': 'train_test.py::metrics_of_tokens_come',
   'mesh.shape': 'models/sharding_test.py::parameters_and_moments_are_sharded',
+  'model.adapter': 'lora_run_test.py::an_adapter_to_start_from',
   'teacher.name': 'methods_test.py::distillation_from_samples',
   'teacher.accuracy_every': 'teacher_run_test.py::killed_and_resumed',
   'teacher.context': 'teacher_run_test.py::killed_and_resumed',

@@ -39,7 +39,12 @@ def copies(monkeypatch):
   return counts
 
 
-def test_the_update_donates_its_state(copies, save_model, tmp_path):
+# Held: parameters, two moments, the reference, the frozen belief model; with
+# adapters the parameters alone, of which the others are the base.
+@pytest.mark.parametrize(
+  ('lora', 'held'), [('', 5), ('lora(rank=2)', 1)], ids=['full', 'lora']
+)
+def test_the_update_donates_its_state(copies, save_model, tmp_path, lora, held):
   """Pretrained, then resumed; with a reference and a frozen belief model."""
   spec = 'tiny(layers=1, vocab={}, width={})'.format(*EMBEDDING)
   folder = save_model(tmp_path / 'model', spec=spec)
@@ -58,6 +63,7 @@ def test_the_update_donates_its_state(copies, save_model, tmp_path):
     'eval.batch_size=8',
     'eval.max_turns=0',
     'save_every=1',
+    f'model.lora={lora}',
   )
   for total_steps in (1, 2):
     c = config.load(
@@ -65,6 +71,5 @@ def test_the_update_donates_its_state(copies, save_model, tmp_path):
       [*overrides, f'total_steps={total_steps}'],
     )
     train.train(c, tmp_path / 'run')
-  # Parameters, two moments, the reference, the frozen belief model.
-  assert copies['update'] == [5, 5]
-  assert copies['rollouts'] == [6, 6]  # and the sampler's copy
+  assert copies['update'] == [held, held]
+  assert copies['rollouts'] == [held + 1, held + 1]  # and the sampler's copy

@@ -142,6 +142,10 @@ def start(kind, spec):
     rows = [[base.Transcript('x', 1, v, v) for v in (0, 1)]] * 2
     found = registry.get(kind, spec)([task, task], rows, 0, 0)
     assert found is None or isinstance(found, context.Context)
+  elif kind == 'lora':
+    made = registry.get(kind, spec)()
+    assert made.scale > 0
+    assert made.on
   elif kind == 'pick':
     record = {'o': ['5', '6']}
     registry.get(kind, spec)('A', record)

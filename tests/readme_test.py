@@ -99,7 +99,7 @@ def test_task():
 
 
 def test_model():
-  assert registry.get('model', 'smollm2_360m')().num_params == 361_821_120
+  assert registry.get('model', 'smollm2_1.7b')().num_params == 1_711_376_384
 
 
 def test_world(monkeypatch):

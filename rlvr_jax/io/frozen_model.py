@@ -16,10 +16,16 @@ import jax
 import numpy as np
 
 from rlvr_jax import digests, registry
-from rlvr_jax.io import checkpoint
+from rlvr_jax.io import adapters, checkpoint
 from rlvr_jax.io import load as load_lib
 from rlvr_jax.io.tokenizer import Tokenizer
-from rlvr_jax.models import model_config, sampler, sharding, transformer
+from rlvr_jax.models import (
+  lora,
+  model_config,
+  sampler,
+  sharding,
+  transformer,
+)
 
 
 class FrozenModel(NamedTuple):
@@ -147,7 +153,9 @@ def load_checkpoint(
   """
   config = load_lib.load_config(c.model.name)
   model_config.check_positions(config, policy_lengths(c))
-  model = transformer.decoder(c.model, config, value_head=value_head)
+  model = transformer.decoder(
+    c.model, config, value_head=value_head, lora=lora.of(c.model.lora)
+  )
   abstract = sharding.abstract_params(model, mesh)
   steps = checkpoint.steps(workdir)
   if step != 0 and (not steps or step not in (None, *steps)):
@@ -157,20 +165,25 @@ def load_checkpoint(
       f'{", ".join(map(str, steps)) or "none"}. Take one of these, or step 0 '
       'for the model it started from.'
     )
-  place = sharding.placer(abstract) if step == 0 else lambda path, x: None
-  loaded = load_lib.load(c.model.name, dtype=c.model.param_dtype, place=place)
+  found = adapters.read_for(c.model, config) if step == 0 else None
+  place = sharding.placer(abstract)
+  if step != 0 and not model.lora:
+    place = lambda path, x: None
+  loaded = load_policy(c, found, place)
   tokenizer = loaded.tokenizer.with_options(c.chat_template_args)
   if step == 0:
-    params = loaded.params
-    if params is None:
-      params = sharding.init_params(model, jax.random.key(c.seed), mesh)
-    params = transformer.with_value(model, params, sharding.placer(abstract))
-    read = digests.of_model('model.name', loaded.weights, tokenizer)
+    params = starting_params(c, model, loaded.params, found, mesh)
+    read = policy_read(loaded, tokenizer, found)
   else:
-    tree, _, step = checkpoint.load(
-      workdir, {'params': abstract}, step=step, partial=True
+    wanted = lora.own(abstract) if model.lora else abstract
+    tree, extra, step = checkpoint.load(
+      workdir, {'params': wanted}, step=step, partial=True
     )
     params = tree['params']
+    if model.lora:
+      adapters.check_base(workdir, c.model.name, extra, loaded.weights)
+      base = starting_params(c, model, loaded.params, None, mesh)
+      params = lora.join(base, params)
     # The weights are identified by the checkpoint, not by model.name.
     read = digests.of_model('model.name', '', tokenizer)
     read[f'checkpoint of step {step}'] = _checksum(workdir, step)
@@ -178,6 +191,57 @@ def load_checkpoint(
     model, tokenizer, read=read, source=loaded.source, step=step
   )
   return _with_weights(policy, params, mesh, True, scoring)
+
+
+def load_policy(
+  c, found: adapters.Adapters | None, place: Any
+) -> load_lib.Loaded:
+  """model.name of a run, as it is before training but for adapters and head.
+
+  The adapters of model.adapter are merged where there is no model.lora.
+
+  Args:
+    found: from `adapters.read_for`.
+    place: of the loader.
+  """
+  merged = None if c.model.lora else found
+  dtype = c.model.param_dtype
+  return load_lib.load(
+    c.model.name, dtype=dtype, place=adapters.merging(place, merged, dtype)
+  )
+
+
+def policy_read(
+  loaded: load_lib.Loaded, tokenizer: Tokenizer, found: adapters.Adapters | None
+) -> dict[str, str]:
+  """Digests of what `load_policy` read, by config key."""
+  read = digests.of_model('model.name', loaded.weights, tokenizer)
+  return read | ({'model.adapter: weights': found.digest} if found else {})
+
+
+def starting_params(
+  c,
+  model: transformer.Decoder,
+  loaded: Any,
+  found: adapters.Adapters | None,
+  mesh: jax.sharding.Mesh,
+) -> transformer.Params:
+  """A policy's parameters before training, in the training layout.
+
+  Args:
+    c: the run's config.
+    loaded: parameters of model.name; None: an architecture without weights,
+      which are then random.
+    found: from `adapters.read_for`.
+  """
+  params = loaded
+  if params is None:
+    params = sharding.init_params(model, jax.random.key(c.seed), mesh)
+  place = sharding.placer(sharding.abstract_params(model, mesh))
+  params = transformer.with_value(model, params, place)
+  if model.lora:
+    params = lora.join(params, adapters.start(model, found, c.seed, mesh))
+  return params
 
 
 def check_same_vocabulary(

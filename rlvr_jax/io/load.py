@@ -8,12 +8,21 @@ import pathlib
 import re
 from typing import NamedTuple
 
+import flax.traverse_util as traverse
 import jax
 import numpy as np
 
 from rlvr_jax import config_file, digests, registry
-from rlvr_jax.io import checkpoint, gguf, safetensors, tokenizer, weight_names
+from rlvr_jax.io import (
+  adapters,
+  checkpoint,
+  gguf,
+  safetensors,
+  tokenizer,
+  weight_names,
+)
 from rlvr_jax.io.tokenizer import Tokenizer
+from rlvr_jax.models import lora, sharding, transformer
 from rlvr_jax.models.model_config import ModelConfig
 
 PACKAGED = 'smollm2'
@@ -39,6 +48,7 @@ class Loaded(NamedTuple):
     source: what was read, for logs.
     weights: digest of the parameters, see `digests.Weights`.
     system_prompt: of a reward model: what its prompts were trained with.
+    step: of a run's checkpoint; None for other models.
   """
 
   config: ModelConfig
@@ -47,6 +57,7 @@ class Loaded(NamedTuple):
   source: str
   weights: str = ''
   system_prompt: str = ''
+  step: int | None = None
 
 
 def load(
@@ -92,6 +103,7 @@ def read(
   *,
   dtype: str = 'float32',
   place: weight_names.Place = weight_names.keep,
+  step: int | None = None,
 ) -> Loaded:
   """A model's config, parameters and tokenizer.
 
@@ -111,6 +123,7 @@ def read(
     place: (path in the tree, numpy array) -> the leaf. Called once per leaf,
       layers stacked, so that a leaf can go to its devices before the next is
       read.
+    step: of a run's checkpoint; None: as above.
 
   Raises:
     ValueError: a spec that is none of these, files that are missing, corrupt
@@ -130,7 +143,7 @@ def read(
     params = gguf.read_params(file, config, dtype=dtype, place=place)
     return Loaded(config, params, tok, f'{value}, dequantised to {dtype}')
   if kind == 'run':
-    return _load_run(value, dtype, place)
+    return _load_run(value, dtype, place, step=step)
   folder = _download_model(value) if kind == 'hub' else value
   config = safetensors.read_config(folder)
   tok = tokenizer.from_folder(folder)
@@ -211,8 +224,8 @@ def _is_dir(path: pathlib.Path) -> bool:
 
 
 def _run_model(folder: pathlib.Path) -> dict:
-  """{name, param_dtype, keep_best, method, system_prompt, chat_template_args}
-  from the config of a run.
+  """{name, param_dtype, lora, keep_best, method, system_prompt, seed,
+  chat_template_args} from the config of a run.
 
   Raises:
     ValueError: config.json is missing or is not the config of a run.
@@ -223,8 +236,10 @@ def _run_model(folder: pathlib.Path) -> dict:
     model = {key: config['model'][key] for key in ('name', 'param_dtype')}
     for key in ('keep_best', 'method', 'system_prompt', 'chat_template_args'):
       model[key] = config.get(key, '')
+    model['lora'] = config['model'].get('lora', '')
     if not all(isinstance(value, str) for value in model.values()):
       raise TypeError(f'these must be strings: {registry.show(model)}')
+    model['seed'] = int(config.get('seed', 0))
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise ValueError(
       f'{folder} holds checkpoints but no config.json of a run beside them '
@@ -243,13 +258,22 @@ def _run_model(folder: pathlib.Path) -> dict:
 
 
 def _load_run(
-  folder: pathlib.Path, dtype: str, place, value_head: bool = False
+  folder: pathlib.Path,
+  dtype: str,
+  place,
+  *,
+  value_head: bool = False,
+  step: int | None = None,
 ) -> Loaded:
-  """A run's best checkpoint if it has keep_best, else its newest.
+  """A run's checkpoint: of `step`, else its best with keep_best, else newest.
 
   Leaves are cast to `dtype` on the host.
   """
   model = _run_model(folder)
+  if step is None and model['keep_best']:
+    step = checkpoint.best(folder, 'score')
+  if model['lora']:
+    return _load_adapted(folder, model, step, dtype, place, value_head)
   start = read(model['name'], place=lambda path, x: None)
   leaves = weight_names.leaves(start.config, value_head=value_head)
   abstract: dict = {}
@@ -262,9 +286,8 @@ def _load_run(
     branch[last] = jax.ShapeDtypeStruct(
       stacked + leaf.shape, model['param_dtype']
     )
-  best = checkpoint.best(folder, 'score') if model['keep_best'] else None
   restored = checkpoint.load(
-    folder, {'params': abstract}, step=best, partial=True
+    folder, {'params': abstract}, step=step, partial=True
   )
   if restored is None:
     raise ValueError(
@@ -284,6 +307,40 @@ def _load_run(
     params,
     start.tokenizer,
     f'{folder} at step {step}, as {dtype}',
+    step=step,
+  )
+
+
+def _load_adapted(
+  folder, model, step, dtype, place, value_head: bool
+) -> Loaded:
+  """A run with adapters: its base with those of checkpoint `step` merged."""
+  kinds, config = lora.of(model['lora']), load_config(model['name'])
+  own, extra, step = adapters.of_run(
+    folder, config, kinds, step=step, value_head=value_head
+  )
+  found = adapters.Adapters(kinds, lora.adapters(own), '')
+  merging = adapters.merging(place, found, dtype)
+  base = load(model['name'], dtype=model['param_dtype'], place=merging)
+  adapters.check_base(folder, model['name'], extra, base.weights)
+  params = base.params
+  if params is None:  # random weights, of the run's seed
+    decoder = transformer.Decoder(
+      config, param_dtype=np.dtype(model['param_dtype'])
+    )
+    mesh = sharding.make_mesh((1, 1, 1), jax.local_devices()[:1])
+    params = sharding.init_params(decoder, jax.random.key(model['seed']), mesh)
+    params = traverse.path_aware_map(
+      lambda path, x: merging(path, np.asarray(x)), params
+    )
+  for name in ('value_kernel', 'value_bias') if value_head else ():
+    params = params | {name: place((name,), own[name].astype(dtype))}
+  return Loaded(
+    config,
+    params,
+    base.tokenizer,
+    f'{folder} at step {step}, merged with {model["name"]}, as {dtype}',
+    step=step,
   )
 
 

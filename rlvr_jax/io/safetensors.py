@@ -146,7 +146,7 @@ def weight_map(folder: pathlib.Path) -> dict[str, str]:
 def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
   """{name: (open file, slice)} of all tensors. Reads headers only."""
   if (folder / SINGLE).is_file():
-    file = _open_file(folder / SINGLE, stack)
+    file = open_file(folder / SINGLE, stack)
     return {n: (file, file.get_slice(n)) for n in file.keys()}  # noqa: SIM118
   if not (folder / INDEX).is_file():
     pickled = sorted(p.name for p in folder.glob('*.bin'))
@@ -165,7 +165,7 @@ def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
       f'{folder / INDEX} names files that are not there: '
       f'{weight_names.listed(absent)}. Download them again.'
     )
-  files = {s: _open_file(folder / s, stack) for s in shards}
+  files = {s: open_file(folder / s, stack) for s in shards}
   held = {s: set(file.keys()) for s, file in files.items()}
   lost = [f'{n} in {s}' for n, s in where.items() if n not in held[s]]
   if lost:
@@ -176,7 +176,8 @@ def _open(folder: pathlib.Path, stack: contextlib.ExitStack) -> dict:
   return {n: (files[s], files[s].get_slice(n)) for n, s in where.items()}
 
 
-def _open_file(path: pathlib.Path, stack: contextlib.ExitStack):
+def open_file(path: pathlib.Path, stack: contextlib.ExitStack):
+  """An open safetensors file. ValueError if it is none, or cut short."""
   # The package checks the header: its size, offsets, and the file's length.
   try:
     return stack.enter_context(safetensors.safe_open(path, 'numpy'))

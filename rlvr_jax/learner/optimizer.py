@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from rlvr_jax import config_limits, registry
-from rlvr_jax.models import sharding
+from rlvr_jax.models import lora, sharding
 from rlvr_jax.random_streams import Stream
 
 _KEYS = (
@@ -160,7 +160,8 @@ def split(
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
   """(trained, frozen) parameters: flat dicts 'path/of/leaf' -> array.
 
-  Gradients and optimiser state exist for the trained ones only.
+  Gradients and optimiser state exist for the trained ones only. Of parameters
+  with adapters, these and a value head are trained: `models.lora`.
 
   Args:
     trainable: a regular expression, searched in each path.
@@ -171,12 +172,12 @@ def split(
   flat = traverse.flatten_dict(params, sep='/')
   config_limits.check({'optimizer.trainable': trainable})
   pattern = re.compile(trainable)
-  trained = {k: v for k, v in flat.items() if pattern.search(k)}
+  able = [k for k in flat if lora.is_own(k)] if lora.present(flat) else flat
+  trained = {k: flat[k] for k in able if pattern.search(k)}
   if not trained:
     raise ValueError(
       f'optimizer.trainable={registry.show(trainable)} matches no parameter. '
-      'Parameters: '
-      f'{", ".join(sorted(flat))}.'
+      f'Parameters: {", ".join(sorted(able))}.'
     )
   return trained, {k: v for k, v in flat.items() if k not in trained}
 

@@ -13,6 +13,7 @@ from rlvr_jax import types
 from rlvr_jax.learner import optimizer, train_step
 from rlvr_jax.learner import teacher as teachers
 from rlvr_jax.models import (
+  lora,
   micro_batch,
   model_config,
   sharding,
@@ -28,7 +29,8 @@ class Programs(NamedTuple):
     abstract: shapes, dtypes and shardings of the training state.
     to_sampler: parameters -> the same in the sampler's layout.
     update: (state, batches, kept, look) -> state, metrics: see
-      `train_step.update`; `kept` as in `teacher.models`. The state is donated.
+      `train_step.update`; `kept` as in `teacher.models`, or of a policy with
+      adapters those before training (None: off). The state is donated.
     forward: (parameters, batch) -> outputs of the batch's tokens.
     prepare: (parameters, batch, reward) -> batch, metrics: see
       `train_step.prepare`.
@@ -70,7 +72,9 @@ def build(
     judgments: rows of each prompt in a second batch, of the policy's
       judgments; 0: there is none.
   """
-  model = transformer.decoder(c.model, config, value_head=algo.value_head)
+  model = transformer.decoder(
+    c.model, config, value_head=algo.value_head, lora=lora.of(c.model.lora)
+  )
   updates = c.total_steps * c.num_iterations
   tx = optimizer.make_optimizer(c.optimizer, updates, c.seed)
   trainable, weights = c.optimizer.trainable, c.teacher.weights
@@ -99,6 +103,8 @@ def build(
   def update(state, batches, kept=None, look=True):
     taught_by = None
     if algo.distill is not None:
+      if model.lora and not teacher:  # kept are adapters, or none
+        kept = lora.swap(state.params, kept)
       taught_by = teachers.models(
         weights,
         c.teacher.rate,

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import flax.traverse_util as traverse
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,6 +14,7 @@ from rlvr_jax import types
 from rlvr_jax.learner import gradients, optimizer
 from rlvr_jax.learner import teacher as teachers
 from rlvr_jax.models import (
+  lora,
   micro_batch,
   sharding,
   token_logprobs,
@@ -290,6 +292,21 @@ def abstract_state(
     opt_state=opt_state,
     teacher=teachers.abstract_average(trained) if average else None,
   )
+
+
+def saved(state: types.TrainState) -> types.TrainState:
+  """What a checkpoint holds: all; with adapters, not the base that they have.
+
+  `restored` is the inverse.
+  """
+  if not lora.present(traverse.flatten_dict(state.params, sep='/')):
+    return state
+  return state.replace(params=lora.own(state.params))
+
+
+def restored(state: types.TrainState, params: Any) -> types.TrainState:
+  """The state of a checkpoint, with what it does not hold from `params`."""
+  return state.replace(params=lora.join(params, state.params))
 
 
 def shardings_of(abstract: types.TrainState) -> types.TrainState:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax.models import kv_cache
+from rlvr_jax.models import lora as lora_lib
 from rlvr_jax.models.model_config import ModelConfig, Rope
 
 FEW_ROWS = 128  # see `product`
@@ -152,7 +153,8 @@ class RMSNorm(nn.Module):
 class Linear(nn.Module):
   """y = kernel x (+ bias) over the last `num_in` axes of x.
 
-  The kernel is [*out, *in], as in Hugging Face's files.
+  The kernel is [*out, *in], as in Hugging Face's files. With an adapter in the
+  parameters, plus (alpha/r) B (A x): see `lora`.
   """
 
   out: tuple[int, ...]
@@ -162,6 +164,7 @@ class Linear(nn.Module):
   init_std: float
   num_in: int = 1
   use_bias: bool = False
+  lora: lora_lib.Lora | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -182,7 +185,37 @@ class Linear(nn.Module):
       )
       bias = self.param('bias', zeros, self.out, self.param_dtype)
       y = y + bias.astype(self.dtype).reshape((1,) * len(rows) + self.out)
+    made = self.is_initializing() and self.lora and self.name in self.lora.on
+    if made or self.has_variable('params', lora_lib.A):
+      y = y + self._adapter(x, inputs).reshape(y.shape)
     return y
+
+  def _adapter(self, x: jax.Array, inputs: tuple[int, ...]) -> jax.Array:
+    """(alpha/r) B (A x): [rows, outputs]."""
+    rank, size = self.lora.rank, math.prod(inputs)
+    axes = self.axes[: len(self.out)], self.axes[len(self.out) :]
+    uniform = lambda key, shape, dtype: jax.random.uniform(
+      key, shape, dtype, -(size**-0.5), size**-0.5
+    )
+    named = nn.with_logical_partitioning
+    a = self.param(
+      lora_lib.A,
+      named(uniform, ('lora', *axes[1])),
+      (rank, *inputs),
+      jnp.float32,
+    )
+    b = self.param(
+      lora_lib.B,
+      named(nn.initializers.zeros_init(), (*axes[0], 'lora')),
+      (*self.out, rank),
+      jnp.float32,
+    )
+    low = product(
+      x.astype(self.dtype).reshape(-1, size),
+      a.astype(self.dtype).reshape(rank, size),
+    )
+    high = product(low, b.astype(self.dtype).reshape(math.prod(self.out), rank))
+    return self.lora.scale * high
 
 
 def product(
@@ -221,6 +254,7 @@ class Block(nn.Module):
   config: ModelConfig
   dtype: jnp.dtype
   param_dtype: jnp.dtype
+  lora: lora_lib.Lora | None = None
 
   def setup(self) -> None:
     c = self.config
@@ -234,6 +268,7 @@ class Block(nn.Module):
         c.init_std,
         num_in=num_in,
         use_bias=use_bias,
+        lora=self.lora,
       )
 
     q, kv = (c.num_heads, c.head_dim), (c.num_kv_heads, c.head_dim)

@@ -13,6 +13,14 @@ def smollm2_135m() -> ModelConfig:
   )
 
 
+@registry.register('model', 'smollm2_360m')
+def smollm2_360m() -> ModelConfig:
+  """HuggingFaceTB/SmolLM2-360M(-Instruct)."""
+  return model(
+    'llama', 32, 960, 2560, 15, 5, 49_152, max_position=8192, theta=100_000.0
+  )
+
+
 @registry.register('model', 'llama3.2_1b')
 def llama32_1b() -> ModelConfig:
   """meta-llama/Llama-3.2-1B(-Instruct)."""
@@ -81,6 +89,25 @@ def qwen3_17b() -> ModelConfig:
     max_position=40_960,
     theta=1_000_000.0,
     norm_eps=1e-6,
+  )
+
+
+@registry.register('model', 'qwen3_8b')
+def qwen3_8b() -> ModelConfig:
+  """Qwen/Qwen3-8B."""
+  return model(
+    'qwen3',
+    36,
+    4096,
+    12_288,
+    32,
+    8,
+    151_936,
+    head_dim=128,
+    max_position=40_960,
+    theta=1_000_000.0,
+    norm_eps=1e-6,
+    tied=False,
   )
 
 

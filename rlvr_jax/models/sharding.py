@@ -20,7 +20,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rlvr_jax import hosts
-from rlvr_jax.models import transformer
+from rlvr_jax.models import lora, transformer
 
 AXES = ('data', 'fsdp', 'tensor')
 BATCH = ('data', 'fsdp')  # mesh axes that shard the rows
@@ -36,6 +36,7 @@ RULES = {
   'layers': None,
   'head_dim': None,
   'norm': None,
+  'lora': None,
   'act_embed': None,
 }
 SAMPLER_RULES = RULES | {'embed': None}
@@ -167,9 +168,19 @@ def abstract_params(
 def init_params(
   model: transformer.Decoder, key: jax.Array, mesh: Mesh
 ) -> transformer.Params:
-  """Random parameters in the training layout, created sharded."""
+  """Random parameters in the training layout, created sharded; no adapters."""
+  model = model.clone(lora=None)
   _, shardings = params_shardings(model, mesh)
   make = lambda k: _plain(transformer.init(model, k))
+  return jax.jit(make, out_shardings=shardings)(key)
+
+
+def init_adapters(
+  model: transformer.Decoder, key: jax.Array, mesh: Mesh
+) -> transformer.Params:
+  """The adapters before training, a tree without other leaves: see `lora`."""
+  shardings = lora.adapters(params_shardings(model, mesh)[1])
+  make = lambda k: lora.adapters(_plain(transformer.init(model, k)))
   return jax.jit(make, out_shardings=shardings)(key)
 
 
@@ -187,12 +198,13 @@ def to_sampler(
 ) -> Callable[[transformer.Params], transformer.Params]:
   """The jitted function from training parameters to the sampler's layout.
 
+  Adapters are merged in float32, so that decoding costs what it costs without.
   Layers become a tuple of trees, matrices are cast to the compute dtype, and
   fsdp shards are gathered. Norm scales and biases keep their dtype, as in
   training; they are recognised by name, since stacked ones have two axes.
   """
   n = model.config.num_layers
-  _, spec, _ = _specs(model, SAMPLER_RULES)
+  _, spec, _ = _specs(model.clone(lora=None), SAMPLER_RULES)
   block = jax.tree.map(lambda s: PartitionSpec(*s[1:]), spec['layers']['block'])
   spec = {**spec, 'layers': (block,) * n}
   out = jax.tree.map(
@@ -202,6 +214,7 @@ def to_sampler(
   )
 
   def reshape(params):
+    params = lora.merge(params, model.lora)
     flat = traverse.flatten_dict(params, sep='/')
     matrix = lambda k, a: a.ndim > 1 and is_matrix(k)
     cast = {

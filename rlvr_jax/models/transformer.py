@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlvr_jax.models import kv_cache, layers
+from rlvr_jax.models.lora import Lora
 from rlvr_jax.models.model_config import ModelConfig
 
 Params = Mapping[str, Any]  # nested, leaves are arrays
@@ -68,6 +69,7 @@ class Decoder(nn.Module):
     param_dtype: of parameters.
     remat: recompute each layer in the backward pass, matrix products included.
     value_head: adds the parameters that `value` uses, initialised to 0.
+    lora: adds adapters; applied where the parameters have them.
   """
 
   config: ModelConfig
@@ -75,6 +77,12 @@ class Decoder(nn.Module):
   param_dtype: jnp.dtype = jnp.float32
   remat: bool = False
   value_head: bool = False
+  lora: Lora | None = None
+
+  @property
+  def value_dtype(self) -> jnp.dtype:
+    """Of the value head: float32 beside adapters, which are trained in it."""
+    return self.param_dtype if self.lora is None else jnp.dtype('float32')
 
   def setup(self) -> None:
     c = self.config
@@ -98,13 +106,13 @@ class Decoder(nn.Module):
         'value_kernel',
         nn.with_logical_partitioning(zeros, ('embed',)),
         (c.width,),
-        self.param_dtype,
+        self.value_dtype,
       )
       self.value_bias = self.param(
         'value_bias',
         nn.with_logical_partitioning(zeros, ()),
         (),
-        self.param_dtype,
+        self.value_dtype,
       )
     self.final_norm = layers.RMSNorm(c.norm_eps, self.param_dtype)
     # Cheap operations are always recomputed in the backward pass: storing and
@@ -121,7 +129,7 @@ class Decoder(nn.Module):
       # It traces the body twice. Random weights depend on how often it is.
       check_constancy_invariants=self.is_initializing(),
       metadata_params={nn.PARTITION_NAME: 'layers'},
-    )(c, self.dtype, self.param_dtype)
+    )(c, self.dtype, self.param_dtype, self.lora)
 
   def embed(self, tokens: jax.Array) -> jax.Array:
     """Token embeddings [...,T,D] in the compute dtype."""
@@ -188,11 +196,12 @@ class _Layer(nn.Module):
   config: ModelConfig
   dtype: jnp.dtype
   param_dtype: jnp.dtype
+  lora: Lora | None
 
   @nn.compact
   def __call__(self, x, tables, lengths, slot, shapes):
     block = layers.Block(
-      self.config, self.dtype, self.param_dtype, name='block'
+      self.config, self.dtype, self.param_dtype, self.lora, name='block'
     )
     qkv = [block.project(a, t) for a, t in zip(x, tables, strict=True)]
     if slot is not None:
@@ -236,7 +245,7 @@ def with_value(
   if not model.value_head or 'value_kernel' in params:
     return params
   zeros = lambda name, *of: place(
-    (name,), np.zeros(of, jnp.dtype(model.param_dtype))
+    (name,), np.zeros(of, jnp.dtype(model.value_dtype))
   )
   return {
     **params,

@@ -76,7 +76,8 @@ class Collector(NamedTuple):
     teacher: samples in place of the policy for methods 'distill' and
       'rejection'; may be None.
     oracle: from `oracle.make_oracle`, for dialogues.
-    initial: the policy before training, for dialogue.belief='initial'.
+    initial: (the policy's parameters) -> the policy before training, for
+      dialogue.belief='initial'.
     forward: (parameters, batch) -> Outputs, for rewards that read the
       policy's own probabilities.
     attach_scores: from `reward_scores.attach`, for reward models.
@@ -92,7 +93,7 @@ class Collector(NamedTuple):
   sampling: sampler.Sampling
   teacher: FrozenModel | None
   oracle: episode.Oracle
-  initial: FrozenModel | None
+  initial: Callable[[Any], FrozenModel] | None
   forward: Callable[[Any, types.Batch], token_logprobs.Outputs]
   attach_scores: Callable = lambda tasks, transcripts: transcripts
   judge: model_judge.ModelJudge | None = None
@@ -263,9 +264,11 @@ class Collector(NamedTuple):
       oracle=self.oracle,
     )
     clock('rollout')
-    beliefs, elicit = None, belief.make_belief_fn(c, policy, self.initial)
+    initial = self.initial(policy.params) if self.initial else None
+    beliefs, elicit = None, belief.make_belief_fn(c, policy, initial)
     if elicit is not None:
       beliefs = elicit(episodes, cache, bounds)
+      del initial, elicit  # weights that may be made for this alone
       if not c.dialogue.belief_on_win:
         for row, e in enumerate(episodes):
           if e.won:

@@ -133,7 +133,7 @@ class Sampler(NamedTuple):
       ),
       teacher=None,
       oracle=oracle.make_oracle(c, self.x.oracle),
-      initial=self.initial,
+      initial=lambda params: self.initial,
       forward=self.x.programs.forward,
       attach_scores=reward_scores.attach(c, self.x.reward_models, self.x.mesh),
       feedback=self.feedback,

@@ -21,7 +21,7 @@ from jax.experimental import topologies
 from rlvr_jax import experiment, registry, types
 from rlvr_jax.io import frozen_model
 from rlvr_jax.learner import teacher
-from rlvr_jax.models import dialogue_sampler, sampler, sharding
+from rlvr_jax.models import dialogue_sampler, lora, sampler, sharding
 from rlvr_jax.rollouts import belief, episode_end
 from rlvr_jax.tpu import hlo
 
@@ -196,8 +196,13 @@ def programs(
     frozen = sharding.abstract_params(x.matched, mesh)
   elif algo.distill and c.teacher.weights in teacher.KEEPS_INITIAL:
     frozen, initial = state.params, True
+  before = state.params  # those from before training
+  if built.model.lora:  # the policy's own base: nothing is kept
+    before, initial = lora.swap(state.params, None), False
+    frozen = None if x.matched is None else frozen
+  keeps = initial or (algo.needs_reference and not built.model.lora)
   read = 0 if frozen is None else nbytes(frozen)
-  kept = nbytes(state.params) if algo.needs_reference or initial else 0
+  kept = nbytes(state.params) if keeps else 0
   kept += 0 if x.matched is None else read
   all_state = nbytes(state)
   out = [
@@ -227,11 +232,12 @@ def programs(
     )
   if algo.needs_reference:
     # Its argument is the reference's weights, so the state is resident.
+    rest = all_state - (nbytes(before) if built.model.lora else 0)
     out.append(
       Program(
         'reference',
-        lambda: built.forward.lower(state.params, bare),
-        all_state + (0 if x.matched is None else read),
+        lambda: built.forward.lower(before, bare),
+        rest + (0 if x.matched is None else read),
       )
     )
   return out
@@ -295,7 +301,10 @@ def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:
     Program('turn', turn, resident, weights),
   ]
   if c.dialogue.belief:
-    out.append(Program('belief', measure_belief, resident))
+    # By a base whose weights are made for it, beside the policy's.
+    both = model.lora and c.dialogue.belief == 'initial'
+    more = nbytes(weights) if both else 0
+    out.append(Program('belief', measure_belief, resident + more))
   return out
 
 

@@ -1,6 +1,7 @@
 """Ahead-of-time compilation for TPU slices, on a machine without TPUs."""
 
 import importlib.util
+import json
 import os
 import pathlib
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import config_file, experiment
 from rlvr_jax.models import sharding
 from rlvr_jax.tpu import aot, hlo
 
@@ -149,6 +151,58 @@ def test_dialogues_are_programs_of_their_own(small):
 
 
 @needs_libtpu
+def test_adapters_need_no_second_copy_of_the_weights(small):
+  c, mesh, _ = small()
+  c.algo.kl, c.algo.beta = 'k3', 0.1
+  resident = lambda: {p.name: p.resident for p in aot.programs(c, mesh)}
+  full = resident()
+  c.model.lora = 'lora(rank=4)'
+  programs = {p.name: p for p in aot.programs(c, mesh)}
+  assert full['update'] > 0  # the reference
+  assert programs['update'].resident == 0
+  assert programs['to_sampler'].resident < full['to_sampler'] / 10
+  # Both are sampled alike: merged weights, and no more of them.
+  sample = programs['sample']
+  report = aot.compile_program(sample, mesh)
+  assert hlo.weight_moves(report.collectives, sample.weights, mesh) == []
+  assert aot.nbytes(sample.weights) == aot.nbytes(small()[2]['sample'].weights)
+  update = aot.compile_program(programs['update'], mesh)
+  moments = programs['to_sampler'].resident
+  assert update.memory.outputs < moments  # the base is donated, not copied
+
+
+PRESETS = config_file.module(str(ROOT / 'configs' / 'v5e8.py'))
+
+
+@pytest.mark.parametrize('arg', PRESETS.AOT)
+def test_presets_of_one_host_can_start(arg):
+  """Eight devices: batch, micro-batch and heads divide."""
+  c = config_lib.load(f'{ROOT}/configs/v5e8.py:{arg}', ())
+  x = experiment.Experiment(c, experiment.mesh_of(c))
+  assert x.mesh.size == 8
+  assert x.architecture.num_kv_heads % x.mesh.shape['tensor'] == 0
+  assert c.groups_per_micro_batch == sharding.batch_shards(x.mesh)
+  assert bool(c.model.lora) == (x.architecture.num_params > 5e9)
+
+
+@needs_libtpu
+@pytest.mark.timeout(1800)
+def test_the_smallest_preset_fits_one_host(tmp_path):
+  out = tmp_path / 'report.json'
+  done = run(
+    '--config=configs/v5e8.py',
+    '--topology=v5e:2x4',
+    f'--json={out}',
+    timeout=1800,
+  )
+  assert done.returncode == 0, done.stderr
+  report = json.loads(out.read_text())
+  assert report['mesh'] == [1, 8, 1]
+  assert report['programs'].keys() == {'to_sampler', 'sample', 'update'}
+  assert max(report['programs'].values()) < report['usable'] == 15.75
+
+
+@needs_libtpu
 def test_weights_gathered_in_the_decode_loop_are_found(small, monkeypatch):
   monkeypatch.setattr(sharding, 'SAMPLER_RULES', sharding.RULES)
   _, mesh, programs = small()
@@ -158,14 +212,14 @@ def test_weights_gathered_in_the_decode_loop_are_found(small, monkeypatch):
   assert any('layers/*/' in line for line in moves)
 
 
-def run(*args):
+def run(*args, timeout=300):
   return subprocess.run(
     [sys.executable, 'scripts/aot_compile.py', *args],
     cwd=ROOT,
     env=dict(os.environ, JAX_NUM_CPU_DEVICES='1'),
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=timeout,
     check=False,
   )
 
