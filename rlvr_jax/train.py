@@ -29,7 +29,7 @@ from rlvr_jax.io import checkpoint
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import batches, optimizer
 from rlvr_jax.learner import teacher as teachers
-from rlvr_jax.models import sharding
+from rlvr_jax.models import attention, sharding
 from rlvr_jax.reporting import alarms, report, run_lock, run_writer
 from rlvr_jax.resume import Progress
 from rlvr_jax.rollouts import log_records
@@ -297,6 +297,8 @@ def open_log(
     source=source,
   )
   log.say(f'model: {run.policy.source}; mesh {dict(x.mesh.shape)}')
+  if slow := attention.warning(c.model.attention):
+    log.say(slow)
   if c.model.param_dtype == 'bfloat16':
     log.say(optimizer.NARROW.format(c.optimizer.learning_rate))
   if c.labels:

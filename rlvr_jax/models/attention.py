@@ -66,6 +66,16 @@ def chosen(kind: str, columns: int) -> str:
   return 'dense' if columns <= DENSE_COLUMNS else 'blocked'
 
 
+def warning(kind: str) -> str:
+  """What to tell of a kind on the mesh in use; '' for nothing."""
+  if kind != 'splash' or platform() == 'tpu':
+    return ''
+  return (
+    f"model.attention='splash' on a {platform()}: the kernel for TPUs is "
+    "interpreted here, which is slow. '' takes what suits the device."
+  )
+
+
 def attend(
   q: jax.Array,
   k: jax.Array,

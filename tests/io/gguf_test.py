@@ -147,6 +147,14 @@ def _scored(**change):
   } | {f'tokenizer.ggml.{k}': v for k, v in change.items()}
 
 
+def test_a_file_without_a_template_has_a_plain_one():
+  tok = tokenizer.from_gguf(_scored(bos_token_id=1), 'm')
+  line = tok.encode('ab\n')
+  assert tok.encode_chat('ab') == [1, *line]
+  assert tok.encode_answer('abc') == [*tok.encode('abc'), 1]
+  assert tok.encode_reply('ab', ended=True) == line
+
+
 def test_tokens_merge_by_their_scores():
   tok = tokenizer.from_gguf(_scored(), 'm')
   texts = lambda text: [tok.backend.id_to_token(i) for i in tok.encode(text)]

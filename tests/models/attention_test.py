@@ -125,6 +125,8 @@ def test_the_kind_follows_the_platform_and_the_length():
   assert attention.chosen('', attention.DENSE_COLUMNS) == 'dense'
   assert attention.chosen('', attention.DENSE_COLUMNS + 1) == 'blocked'
   assert attention.chosen('splash', 8) == 'splash'
+  assert 'interpreted' in attention.warning('splash')
+  assert not attention.warning('') + attention.warning('blocked')
   x = jnp.zeros((1, 2, 1, 2))
   with pytest.raises(ValueError, match='dense, blocked, splash'):
     attention.attend(x, x, x, kind='flash')
