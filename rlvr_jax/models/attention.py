@@ -57,12 +57,13 @@ def platform() -> str:
 def chosen(kind: str, columns: int) -> str:
   """The kind for rows of so many columns: `kind`, or where it is '' the best.
 
-  splash on a TPU; elsewhere dense, and blocked beyond DENSE_COLUMNS.
+  On a TPU splash, of rows of a single block (prompts) dense, which is the same
+  there and compiles faster; elsewhere dense, and blocked beyond DENSE_COLUMNS.
   """
   if kind:
     return kind
   if platform() == 'tpu':
-    return 'splash'
+    return 'dense' if columns <= BLOCK else 'splash'
   return 'dense' if columns <= DENSE_COLUMNS else 'blocked'
 
 
