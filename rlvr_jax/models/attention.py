@@ -46,6 +46,7 @@ class Prefix(NamedTuple):
   k: jax.Array  # [P,S,K,C]
   v: jax.Array  # [P,S,K,C]
   length: jax.Array  # i32[P], at least 1; row n is at position length + n
+  laid_out: kv_cache.Pair | None = None  # k and v, from `kv_cache.lay_out`
 
 
 def platform() -> str:
@@ -86,6 +87,7 @@ def attend(
   kind: str = 'dense',
   window: int = 0,
   sliding: jax.Array | None = None,
+  laid_out: kv_cache.Pair | None = None,
 ) -> jax.Array:
   """Causal attention of rows to their prompts and themselves: [B,T,H,C].
 
@@ -96,6 +98,7 @@ def attend(
     kind: see the module; '' for the best.
     window: W; 0 for none.
     sliding: bool[], whether this layer has the window; None: yes.
+    laid_out: k and v, from `kv_cache.lay_out`; None: `dense` makes it.
   """
   columns = q.shape[1] + (0 if prefix is None else prefix.k.shape[1])
   kind = chosen(kind, columns)
@@ -110,7 +113,8 @@ def attend(
   if window and sliding is not None:
     window = jnp.where(sliding, window, columns)
   if kind == 'dense':
-    return _dense(q, k, v, prefix, window)
+    own = laid_out or kv_cache.lay_out(k, v)
+    return _dense(q, own, prefix, window)
   if kind == 'blocked':
     width = jnp.asarray(columns if window is None else window, jnp.int32)
     run = lambda q, k, v, first, shape: blocked(q, k, v, first, width, shape)
@@ -118,7 +122,7 @@ def attend(
   raise ValueError(f'No attention {kind!r}. Known: {", ".join(KINDS)}.')
 
 
-def _dense(q, k, v, prefix, window):
+def _dense(q, own, prefix, window):
   t, sources = q.shape[1], ()
   if prefix is not None:
     column = jnp.arange(prefix.k.shape[1])[None]
@@ -127,9 +131,9 @@ def _dense(q, k, v, prefix, window):
       position = prefix.length[:, None] + jnp.arange(t)[None]  # [P,T]
       near = position[:, :, None] - column[:, None] < window
       seen = seen & near[:, None]
-    kv = kv_cache.lay_out(prefix.k, prefix.v)
+    kv = prefix.laid_out or kv_cache.lay_out(prefix.k, prefix.v)
     sources = (layers.KeysValues(*kv, seen),)
-  own = layers.KeysValues(*kv_cache.lay_out(k, v), layers.causal(t, window))
+  own = layers.KeysValues(*own, layers.causal(t, window))
   return layers.attend(q, (*sources, own))
 
 

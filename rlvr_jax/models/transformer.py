@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax.models import attention, layers
+from rlvr_jax.models import attention, kv_cache, layers
 from rlvr_jax.models.model_config import ModelConfig
 
 Params = Mapping[str, Any]  # nested, leaves are arrays
@@ -173,6 +173,7 @@ class Decoder(nn.Module):
     x = tuple(self.embed(i) for i in ids)
     tables = tuple(layers.rope_tables(i, self.config) for i in positions)
     slides = jnp.array(self.config.sliding) if self.config.sliding else None
+    x = tuple(map(_residual, x))
     x, _ = self.layers(x, tables, lengths, slot, shapes, slides)
     x = tuple(map(_whole, x))
     return tuple(self.final_norm(a) for a in x)
@@ -209,7 +210,7 @@ class _Layer(nn.Module):
     block = layers.Block(
       self.config, self.dtype, self.param_dtype, name='block'
     )
-    x = tuple(map(_whole, x))
+    x = tuple(_whole(_residual(a)) for a in x)
     tables = [
       whole
       if slides is None
@@ -224,6 +225,7 @@ class _Layer(nn.Module):
     # Shapes are traced with a token or two, without a mesh.
     kind = 'dense' if self.is_initializing() else self.attention
     for q, k, v in qkv:
+      kv = kv_cache.lay_out(k, v)  # once, for both that attend to prompts
       y.append(
         attention.attend(
           q,
@@ -233,10 +235,11 @@ class _Layer(nn.Module):
           kind=kind,
           window=self.config.window if slides is not None else 0,
           sliding=slides,
+          laid_out=kv,
         )
       )
       if lengths is not None:
-        prefix = attention.Prefix(k, v, lengths)
+        prefix = attention.Prefix(k, v, lengths, kv)
     if slot is not None:
       y = [packing.pack(*y)]
     return tuple(map(_residual, map(block.finish, x, y))), None
