@@ -71,6 +71,10 @@ def base() -> ml_collections.ConfigDict:
   # trained on, and must have its rank, alpha and projections; without, it is
   # merged into the weights. '' for none.
   c.model.adapter = ''
+  # 'dense', all scores at once; 'blocked', in blocks, for long rows; 'splash',
+  # the kernel for TPUs (elsewhere it is interpreted, for tests: slow). '': on a
+  # TPU splash, else dense, and blocked for rows of more than 1024 tokens.
+  c.model.attention = ''
   c.mesh = ml_collections.ConfigDict()
   c.mesh.shape = (1, -1, 1)  # data, fsdp, tensor; -1: the devices left
 
@@ -239,6 +243,10 @@ def base() -> ml_collections.ConfigDict:
   # which need two micro-batches a step. In equal parts for data*fsdp devices:
   # the least common multiple of both numbers is taken.
   c.groups_per_micro_batch = 1
+  # Cuts each group's rows into so many parts, and a micro-batch takes parts in
+  # place of groups: for rows so long that a group does not fit. Each part
+  # computes the prompt anew. Changes no result; signal/cross is unknown then.
+  c.parts_per_group = 1
   c.logits_chunk = 1024  # rows of logits in memory at a time
 
   c.log_every = 1  # steps between console lines

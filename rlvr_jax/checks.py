@@ -86,6 +86,16 @@ def check_config(c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
     f'train_batch_size={c.train_batch_size} must be a multiple of '
     f'groups_per_micro_batch={c.groups_per_micro_batch}',
   )
+  rule(
+    c.num_generations % c.parts_per_group == 0,
+    f'parts_per_group={c.parts_per_group} must divide '
+    f'num_generations={c.num_generations}: parts have equally many rows',
+  )
+  rule(
+    c.parts_per_group == 1 or not (c.algo.preference or c.algo.reward_loss),
+    f'parts_per_group={c.parts_per_group} must be 1 with algo.preference or '
+    'algo.reward_loss, which compare all rows of a group',
+  )
   if c.method == 'sft':
     rule(
       c.num_generations == 1,

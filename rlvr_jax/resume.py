@@ -32,8 +32,10 @@ MAY_CHANGE = (
   # Devices and memory: results are the same up to rounding.
   'mesh.shape',
   'groups_per_micro_batch',
+  'parts_per_group',
   'logits_chunk',
   'model.remat',
+  'model.attention',
   'eval.batch_size',
   'dialogue.oracle_batch_size',
   'judge.batch_size',

@@ -28,7 +28,7 @@ from rlvr_jax.experiment import Experiment
 from rlvr_jax.io import checkpoint
 from rlvr_jax.learner import batches, optimizer, train_step
 from rlvr_jax.learner import teacher as teachers
-from rlvr_jax.models import sharding
+from rlvr_jax.models import attention, sharding
 from rlvr_jax.reporting import alarms, report, run_lock, run_writer
 from rlvr_jax.resume import Progress
 from rlvr_jax.rollouts import log_records
@@ -301,6 +301,8 @@ def open_log(
     source=source,
   )
   log.say(f'model: {run.policy.source}; mesh {dict(x.mesh.shape)}')
+  if slow := attention.warning(c.model.attention):
+    log.say(slow)
   if c.model.lora:
     log.say(f'{c.model.lora}: {_adapter_count(x):,} parameters are trained')
   elif c.model.param_dtype == 'bfloat16':

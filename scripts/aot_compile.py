@@ -46,7 +46,7 @@ _REMEDY = {
   'belief': 'a smaller train_batch_size, num_generations or logits_chunk, a '
   'larger tensor in mesh.shape, or a larger slice',
   'update': 'a smaller groups_per_micro_batch or '
-  'logits_chunk, model.remat=True, a larger tensor in mesh.shape, or a larger '
+  'logits_chunk, a larger parts_per_group, model.remat=True, a larger tensor in mesh.shape, or a larger '
   'slice',
   'prepare': 'a smaller groups_per_micro_batch or '
   'logits_chunk, or a larger slice',
@@ -89,11 +89,15 @@ def header(
   """The lines on config and slice, above the tables."""
   axes = ', '.join(f'{k} {v}' for k, v in mesh.shape.items())
   device = 'chips' if chip.per_chip == 1 else 'half chips'
+  of_parts = ''
+  if c.parts_per_group > 1:
+    of_parts = f', each with 1/{c.parts_per_group} of its group'
   return (
     f'{c.model.name} on {topology}: {mesh.size} {device}; mesh {axes}\n'
     f'{c.train_batch_size} prompts x {c.num_generations} samples, '
     f'{c.max_prompt_length} + {c.max_completion_length} tokens; '
-    f'{programs.prompts_per_micro_batch(c, mesh)} prompts per micro-batch; '
+    f'{programs.prompts_per_micro_batch(c, mesh)} prompts per micro-batch'
+    f'{of_parts}; attention {c.model.attention or "splash"}; '
     f'beta {c.algo.beta}\n'
     f'{chip.hbm} GiB HBM per chip; the compiler can allocate {chip.usable} GiB '
     'per device'

@@ -3,10 +3,11 @@
   pip install torch transformers
   python scripts/make_golden_logits.py [FOLDER]
 
-Each folder is a Hugging Face model of two layers in bfloat16, with tokens and
-float32 logits in golden.npz. Every parameter is random, norms and biases too,
-so that a dropped or swapped one changes the logits. Tests compare the decoder
-with these files, and with fresh ones if torch and transformers are installed.
+Each folder is a Hugging Face model of two or three layers in bfloat16, with
+tokens and float32 logits in golden.npz. Every parameter is random, norms and
+biases too, so that a dropped or swapped one changes the logits. Tests compare
+the decoder with these files, and with fresh ones if torch and transformers are
+installed.
 """
 
 import pathlib
@@ -79,6 +80,29 @@ CASES = {
     'Olmo2',
     {'tie_word_embeddings': True, 'num_key_value_heads': 4},
   ),
+  # Layers that slide and one that does not, with a RoPE of their own.
+  'gemma3': (
+    'Gemma3Text',
+    {
+      'num_hidden_layers': 3,
+      'layer_types': [
+        'sliding_attention',
+        'full_attention',
+        'sliding_attention',
+      ],
+      'sliding_window': 6,
+      'head_dim': 16,
+      'query_pre_attn_scalar': 24,
+      'rope_parameters': {
+        'sliding_attention': {'rope_type': 'default', 'rope_theta': 100.0},
+        'full_attention': {
+          'rope_type': 'linear',
+          'rope_theta': 10_000.0,
+          'factor': 4.0,
+        },
+      },
+    },
+  ),
 }
 
 
@@ -89,7 +113,8 @@ def build(name: str, seed: int, **extra):
 
   family, options = CASES[name]
   config = getattr(transformers, f'{family}Config')(**SHAPE | options | extra)
-  model = getattr(transformers, f'{family}ForCausalLM')(config)
+  name = f'{family.removesuffix("Text")}ForCausalLM'
+  model = getattr(transformers, name)(config)
   generator = torch.Generator().manual_seed(seed)
   with torch.no_grad():
     for key, p in sorted(model.named_parameters()):

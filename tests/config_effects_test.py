@@ -51,6 +51,7 @@ PROGRAMS = {
   'groups_per_micro_batch': '4',
   'logits_chunk': '8',
   'max_prompt_length': '60',
+  'model.attention': 'blocked',
   'model.dtype': 'bfloat16',
   'model.param_dtype': 'bfloat16',
   'model.lora': 'lora(rank=2)',
@@ -66,6 +67,7 @@ PROGRAMS = {
   'optimizer.trainable': 'layers',
   'optimizer.warmup_steps': '1',
   'optimizer.weight_decay': '0.1',
+  'parts_per_group': '2',
   'temperature': '0.5',
 }
 # The same, where there is a critic or a correction.

@@ -73,6 +73,8 @@ def test_values_that_no_word_flag_or_tuple_accepts(key):
     ('optimizer.trainable', ('.*', 'a|b'), ('(', '*', '[')),
     ('method', ('rl', 'sft'), ('RL', '')),
     ('model.remat', (True, False), (0, 1, 'true')),
+    ('model.attention', ('', 'dense', 'splash'), ('flash', None)),
+    ('parts_per_group', (1, 8), (0, 1.0)),
   ],
 )  # fmt: skip
 def test_ends_of_the_rules(key, good, bad):

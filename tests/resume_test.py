@@ -104,6 +104,8 @@ def test_every_key_of_the_table_is_a_key():
     'groups_per_micro_batch=2',
     'logits_chunk=7',
     'model.remat=True',
+    'model.attention=blocked',
+    'parts_per_group=2',
     'eval.batch_size=2',
     'max_skipped_updates=9',
   ],

@@ -32,6 +32,13 @@ CHATML = (
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
+# For base models in a single file, which has no room for one beside it: texts,
+# a line each, after the start token.
+PLAIN = (
+  "{{ bos_token }}{% for message in messages %}{{ message['content'] "
+  "+ (eos_token if message['role'] == 'assistant' else '\n') }}{% endfor %}"
+)
+
 # The date that templates see; Llama 3's template falls back on it. If prompts
 # changed with the calendar, runs could not be resumed or compared.
 TODAY = datetime.date(2024, 7, 26)

@@ -15,10 +15,17 @@ from typing import NamedTuple
 import numpy as np
 
 from rlvr_jax.io import weight_names
-from rlvr_jax.models import config_values, layers
+from rlvr_jax.models import config_values, gemma_config
+from rlvr_jax.models import layers as layers_lib
 from rlvr_jax.models.model_config import FAMILIES, ModelConfig, Rope
 
-FAMILIES_READ = ('llama', 'qwen2', 'qwen3')
+# Names of architectures in files -> families.
+FAMILIES_READ = {
+  'llama': 'llama',
+  'qwen2': 'qwen2',
+  'qwen3': 'qwen3',
+  'gemma3': 'gemma3_text',
+}
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), 'BbHhIif?Qqd'))
 _STRING, _ARRAY = 8, 9
 _ALIGNMENT = 32
@@ -145,21 +152,20 @@ def config(file: Gguf) -> ModelConfig:
       or missing keys.
   """
   meta = file.meta
-  family = meta.get('general.architecture')
-  if family not in FAMILIES_READ:
+  name = meta.get('general.architecture')
+  if not isinstance(name, str) or name not in FAMILIES_READ:
     raise ValueError(
-      f'{file.path} has architecture {family!r:.60}; GGUF files are read for '
+      f'{file.path} has architecture {name!r:.60}; GGUF files are read for '
       f'{", ".join(FAMILIES_READ)}.'
     )
+  family = FAMILIES_READ[name]
 
   def size(key, most, default=0):
-    return config_values.whole(
-      meta, f'{family}.{key}', most, default, file.path
-    )
+    return config_values.whole(meta, f'{name}.{key}', most, default, file.path)
 
   def real(key, default, low, high):
     return config_values.real(
-      meta, f'{family}.{key}', default, low, high, file.path
+      meta, f'{name}.{key}', default, low, high, file.path
     )
 
   needed = (
@@ -170,24 +176,28 @@ def config(file: Gguf) -> ModelConfig:
     'context_length',
     'attention.layer_norm_rms_epsilon',
   )
-  lacking = [k for k in needed if f'{family}.{k}' not in meta]
+  lacking = [k for k in needed if f'{name}.{k}' not in meta]
   if lacking:
-    raise ValueError(
-      f'{file.path} lacks {family}.{f", {family}.".join(lacking)}.'
-    )
+    raise ValueError(f'{file.path} lacks {name}.{f", {name}.".join(lacking)}.')
   width = size('embedding_length', 'width')
   heads = size('attention.head_count', 'heads')
   head_dim = size('attention.key_length', 'width', width // heads)
+  gemma = family == 'gemma3_text'
   refused = [
-    f'{family}.{key}={meta[f"{family}.{key}"]!r:.60}'
+    f'{name}.{key}={meta[f"{name}.{key}"]!r:.60}'
     for key, only in (
       ('rope.scaling.type', ('none',)),
       ('expert_count', (0,)),
-      ('attention.sliding_window', (0,)),
+      *((('attention.sliding_window', (0,)),) if not gemma else ()),
+      # What llama.cpp takes, and what files of it were made with.
+      ('attention.sliding_window_pattern', (gemma_config.PATTERN,)),
+      ('rope.local.freq_base', (gemma_config.LOCAL_THETA,)),
+      ('attn_logit_softcapping', (0.0,)),
+      ('final_logit_softcapping', (0.0,)),
       ('rope.dimension_count', (head_dim,)),
       ('attention.value_length', (head_dim,)),
     )
-    if f'{family}.{key}' in meta and meta[f'{family}.{key}'] not in only
+    if f'{name}.{key}' in meta and meta[f'{name}.{key}'] not in only
   ]
   if refused:
     raise ValueError(
@@ -204,13 +214,20 @@ def config(file: Gguf) -> ModelConfig:
   if not (embedding := file.tensors['token_embd.weight'].shape):
     raise ValueError(f'{file.path}: token_embd.weight is a single number.')
   rope = Rope(theta=real('rope.freq_base', 10_000.0, 1.001, 1e30))
+  layers = size('block_count', 'layers')
+  if gemma:
+    fixed |= {
+      'sliding': gemma_config.pattern(layers),
+      'window': size('attention.sliding_window', 'positions'),
+      'local_rope': Rope(theta=gemma_config.LOCAL_THETA),
+    }
   try:
     return ModelConfig(
       family=family,
       vocab_size=config_values.whole(
         {'tokens': embedding[0]}, 'tokens', 'vocabulary', where=file.path
       ),
-      num_layers=size('block_count', 'layers'),
+      num_layers=layers,
       width=width,
       mlp_width=size('feed_forward_length', 'width'),
       num_heads=heads,
@@ -240,7 +257,7 @@ def _scaled(file: Gguf, rope: Rope, head_dim: int) -> Rope:
     ValueError: the factors are not those of a Llama 3 scaling.
   """
   factors = _dequantised(file, _FACTORS).ravel()
-  plain, _ = layers.rope_frequencies(rope, head_dim)
+  plain, _ = layers_lib.rope_frequencies(rope, head_dim)
   if factors.shape == plain.shape and np.isfinite(factors).all():
     for original in (8192, *(2**n for n in range(10, 21))):
       factor = float(f'{factors.max():.6g}')
@@ -249,7 +266,7 @@ def _scaled(file: Gguf, rope: Rope, head_dim: int) -> Rope:
       scaled = dataclasses.replace(
         rope, kind='llama3', factor=factor, original_max_position=original
       )
-      frequencies, _ = layers.rope_frequencies(scaled, head_dim)
+      frequencies, _ = layers_lib.rope_frequencies(scaled, head_dim)
       if np.allclose(plain / factors, frequencies, rtol=1e-5, atol=0):
         return scaled
   raise ValueError(
@@ -268,7 +285,8 @@ def read_params(
   """The parameter tree, dequantised.
 
   Files of architecture llama permute Q and K for rotary embedding of adjacent
-  pairs; they are permuted back to that of split halves.
+  pairs; they are permuted back to that of split halves. Those of gemma3 hold
+  1 + scale of norms.
 
   Args:
     file: from `read`.
@@ -290,6 +308,8 @@ def read_params(
 
   def tensor(leaf, i):
     x = _dequantised(file, leaf.gguf.format(i))
+    if config.unit_offset and leaf.path[-1] == 'scale':
+      x = x - 1  # files hold what is multiplied by
     if config.family == 'llama' and leaf.path[2:3] in (('q',), ('k',)):
       heads = config.num_heads if leaf.path[2] == 'q' else config.num_kv_heads
       x = unpermute(x, heads)

@@ -66,7 +66,10 @@ def from_folder(folder: pathlib.Path) -> Tokenizer:
 
 
 def from_gguf(meta: dict, source: str) -> Tokenizer:
-  """The tokenizer of GGUF metadata: see `vocabulary.of_gguf`."""
+  """The tokenizer of GGUF metadata: see `vocabulary.of_gguf`.
+
+  Of a file without a chat template, `chat_template.PLAIN`.
+  """
   backend = vocabulary.of_gguf(meta, source)
 
   def ids(*names):
@@ -80,7 +83,8 @@ def from_gguf(meta: dict, source: str) -> Tokenizer:
     ends=ids('eos', 'eot'),
     pads=ids('padding'),
     bos=ids('bos'),
-    template=_template(meta.get(key), f'{source}: {key}'),
+    template=_template(meta.get(key), f'{source}: {key}')
+    or chat_template.PLAIN,
   )
 
 

@@ -66,29 +66,24 @@ def of_folder(folder: pathlib.Path) -> tokenizers.Tokenizer:
 
 
 def of_gguf(meta: dict, source: str) -> tokenizers.Tokenizer:
-  """The byte-level BPE ('gpt2') of GGUF metadata.
+  """The tokens of GGUF metadata: byte-level BPE, or sentencepiece's ('llama').
 
   Raises:
     ValueError: another kind of vocabulary or of splitting, keys that are
       missing or have values of a wrong type.
   """
   kind, pre = meta.get('tokenizer.ggml.model'), meta.get('tokenizer.ggml.pre')
+  if kind == 'llama':
+    return _of_scores(meta, source)
   if kind != 'gpt2' or not isinstance(pre, str) or pre not in PRE:
     raise ValueError(
       f'{source} has tokenizer {kind!r:.60} with splitting {pre!r:.60}; GGUF '
-      f"tokenizers are read for 'gpt2' with {', '.join(PRE)}. Use the model's "
+      f"tokenizers are read for 'llama', and for 'gpt2' with {', '.join(PRE)}. Use the model's "
       'Hugging Face folder.'
     )
-  keys = [f'tokenizer.ggml.{k}' for k in ('tokens', 'token_type', 'merges')]
-  if lacking := [k for k in keys if k not in meta]:
-    raise ValueError(f'{source} lacks {", ".join(lacking)}.')
-  tokens, types, merges = (meta[k] for k in keys)
-  for key, item_type in zip(keys, (str, int, str), strict=True):
-    _check_list(item_type, meta[key], f'{source}: {key}')
-  if len(tokens) != len(types):
-    raise ValueError(
-      f'{source} has {len(tokens)} tokens and {len(types)} token types.'
-    )
+  tokens, types, merges = _lists(
+    meta, source, tokens=str, token_type=int, merges=str
+  )
   normalizer, splits, ignore_merges = PRE[pre]
   with reading(f'{source}: its tokenizer'):
     backend = tokenizers.Tokenizer(
@@ -102,6 +97,82 @@ def of_gguf(meta: dict, source: str) -> tokenizers.Tokenizer:
     backend.normalizer = normalizer
   backend.pre_tokenizer = pre_tokenizers.Sequence(splits)
   backend.decoder = decoders.ByteLevel()
+  _add(backend, tokens, types)
+  return backend
+
+
+def _of_scores(meta: dict, source: str) -> tokenizers.Tokenizer:
+  """A sentencepiece BPE, of tokens with scores and without merges (Gemma).
+
+  A pair of tokens merges if their concatenation is one; those with the highest
+  score first, and of equal ones the longer left part (as `transformers`
+  converts them). Spaces are '▁'; characters without a token become bytes.
+  """
+  tokens, types, scores = _lists(
+    meta, source, tokens=str, token_type=int, scores=float
+  )
+  if len(scores) != len(tokens):
+    raise ValueError(
+      f'{source} has {len(tokens)} tokens and {len(scores)} scores.'
+    )
+  if meta.get('tokenizer.ggml.add_space_prefix', True):
+    raise ValueError(
+      f'{source} has a tokenizer that writes a space before every text, which '
+      "is not supported in GGUF files: use the model's Hugging Face folder."
+    )
+  vocab = {token: i for i, token in enumerate(tokens)}
+  plain = {t for t, kind in zip(tokens, types, strict=True) if kind == 1}
+  merges = []
+  for token in plain:
+    score = scores[vocab[token]]
+    for i in range(1, len(token)):
+      left, right = token[:i], token[i:]
+      if left in plain and right in plain:
+        merges.append((-score, -i, left, right))
+  merges.sort()
+  unknown = meta.get('tokenizer.ggml.unknown_token_id')
+  if type(unknown) is not int or not 0 <= unknown < len(tokens):
+    raise ValueError(
+      f'{source} has tokenizer.ggml.unknown_token_id={unknown!r:.60}, which '
+      'must be the number of a token.'
+    )
+  with reading(f'{source}: its tokenizer'):
+    backend = tokenizers.Tokenizer(
+      models.BPE(
+        vocab=vocab,
+        merges=[(left, right) for *_, left, right in merges],
+        unk_token=tokens[unknown],
+        fuse_unk=True,
+        byte_fallback=True,
+      )
+    )
+  backend.normalizer = normalizers.Replace(' ', '▁')
+  backend.decoder = decoders.Sequence(
+    [decoders.Replace('▁', ' '), decoders.ByteFallback(), decoders.Fuse()]
+  )
+  _add(backend, tokens, types)
+  return backend
+
+
+def _lists(meta: dict, source: str, **kinds: type) -> list[list]:
+  """The lists of metadata with these names. ValueError for other values."""
+  keys = {f'tokenizer.ggml.{name}': kind for name, kind in kinds.items()}
+  if lacking := [k for k in keys if k not in meta]:
+    raise ValueError(f'{source} lacks {", ".join(lacking)}.')
+  for key, kind in keys.items():
+    _check_list(kind, meta[key], f'{source}: {key}')
+  tokens, types = (
+    meta[f'tokenizer.ggml.{k}'] for k in ('tokens', 'token_type')
+  )
+  if len(tokens) != len(types):
+    raise ValueError(
+      f'{source} has {len(tokens)} tokens and {len(types)} token types.'
+    )
+  return [meta[key] for key in keys]
+
+
+def _add(backend: tokenizers.Tokenizer, tokens: list, types: list) -> None:
+  """Makes tokens that texts are split at of those that the types say are."""
   for number, special in ((3, True), (4, False)):  # control, user-defined
     added = [
       tokenizers.AddedToken(t, special=special, normalized=False)
@@ -109,7 +180,6 @@ def of_gguf(meta: dict, source: str) -> tokenizers.Tokenizer:
       if token_type == number
     ]
     (backend.add_special_tokens if special else backend.add_tokens)(added)
-  return backend
 
 
 def of_bytes(specials: list[str]) -> tokenizers.Tokenizer:

@@ -83,6 +83,11 @@ def leaves(
   norms = ('input_layernorm', 'post_attention_layernorm')
   if c.post_norm:
     norms = ('post_attention_layernorm', 'post_feedforward_layernorm')
+  if c.sandwich_norm:
+    norms = (norms[0], 'pre_feedforward_layernorm')
+    after = 'post_attention_layernorm', 'post_feedforward_layernorm'
+    layer('attn_out_norm', 'scale', (d,), after[0], 'post_attention_norm')
+    layer('mlp_out_norm', 'scale', (d,), after[1], 'post_ffw_norm')
   layer('attn_norm', 'scale', (d,), norms[0], 'attn_norm')
   layer('mlp_norm', 'scale', (d,), norms[1], 'ffn_norm')
   for name, heads in (

@@ -212,7 +212,14 @@ def _step_sq(new, old) -> jax.Array:
 
 
 def _spread(squares, live, shapes) -> Spread:
-  """`Spread` where live groups, bool[P], come first: all but one are full."""
+  """`Spread` where live groups, bool[P], come first: all but one are full.
+
+  Of groups in parts: parts of one group are no independent samples, so nothing
+  is known of pairs.
+  """
+  if shapes.parts > 1:
+    groups = live.reshape(-1, shapes.parts).any(-1).sum()
+    return Spread(squares, groups.astype(jnp.float32), jnp.float32(jnp.nan))
   size, total = shapes.groups_per_micro_batch, live.sum()
   full, rest = jnp.divmod(total, size)
   sizes = full * size**2 + rest**2

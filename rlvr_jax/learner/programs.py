@@ -48,6 +48,8 @@ class Programs(NamedTuple):
 def prompts_per_micro_batch(c, mesh: jax.sharding.Mesh) -> int:
   """Prompts in a micro-batch, a multiple of the number of batch shards.
 
+  With parts_per_group, parts of groups, each with its prompt.
+
   The least common multiple of groups_per_micro_batch and data*fsdp. Both
   divide train_batch_size, so it does too.
   """
@@ -84,18 +86,19 @@ def build(
     model=model,
     temperature=c.temperature,
     shapes=micro_batch.Shapes(
-      group=c.num_generations,
+      group=c.num_generations // c.parts_per_group,
       max_prompt=c.max_prompt_length,
       groups_per_micro_batch=prompts_per_micro_batch(c, mesh),
       chunk=c.logits_chunk,
       pack=mesh.size == 1,
+      parts=c.parts_per_group,
     ),
   )
   shapes = [shared['shapes']]
   if judgments:
     shapes.append(
       shared['shapes']._replace(
-        group=judgments, max_prompt=c.judge.max_prompt_length
+        group=judgments, max_prompt=c.judge.max_prompt_length, parts=1
       )
     )
   for_update = shared | {'shapes': tuple(shapes)}

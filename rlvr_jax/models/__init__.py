@@ -1,1 +1,1 @@
-"""One flax.linen decoder for four model families; samplers and log-probs."""
+"""One flax.linen decoder for five model families; samplers and log-probs."""

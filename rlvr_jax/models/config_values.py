@@ -57,11 +57,16 @@ def real(
   return float(value)
 
 
-def flag(source: Mapping, key: str, where: str = 'config.json') -> bool:
-  """The bool at `key`; False if absent."""
+def flag(
+  source: Mapping,
+  key: str,
+  where: str = 'config.json',
+  default: bool = False,
+) -> bool:
+  """The bool at `key`; the default if absent."""
   value = source.get(key)
   if value is None:
-    return False
+    return default
   if not isinstance(value, bool):
     raise ValueError(f'{where} has {key}={value!r:.60}: not true or false.')
   return value

@@ -22,7 +22,7 @@ class DialogueCache(NamedTuple):
 
   prefix: list  # per layer, keys and values of the prompts [P,...]
   seen: jax.Array  # bool[P,1,1,S]: the prompt's tokens but the last
-  cache: list  # per layer, keys [B,kv heads,C,M] and values [B,kv heads,M,C]
+  cache: list  # per layer, the blocks of `kv_cache`, of M columns together
   written: jax.Array  # bool[B,M]: the column holds a token of the row
   count: jax.Array  # i32[B]: tokens in the cache, with the prompt
   used: jax.Array  # i32[]: columns in use
@@ -31,10 +31,8 @@ class DialogueCache(NamedTuple):
 def _placed(cache: DialogueCache) -> DialogueCache:
   """The cache sharded by rows; new arrays of zeros would be replicated."""
   constrain = nn.with_logical_constraint
-  pairs = lambda layers: [
-    tuple(constrain(x, ('batch', 'kv_heads', None, None)) for x in pair)
-    for pair in layers
-  ]
+  place = lambda x: constrain(x, ('batch', 'kv_heads', None, None))
+  pairs = lambda layers: jax.tree.map(place, layers)
   return cache._replace(
     prefix=pairs(cache.prefix),
     cache=pairs(cache.cache),
@@ -62,12 +60,11 @@ def prefill(
   """
   c = model.config
   p, s = prompt.shape
-  block = layers.Block(c, model.dtype, model.param_dtype)
   positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
-  table = layers.rope_table(positions, c)
+  tables = layers.rope_tables(positions, c)
   x, kv = sampler.embed_tokens(params, model, prompt), []
-  for layer in params['layers']:
-    x, pair = block.apply({'params': layer}, x, table, layers.causal(s))
+  for i, layer in enumerate(params['layers']):
+    x, pair = sampler.prefill(model, i, layer, x, tables)
     kv.append(pair)
   b = p * group
   cache = DialogueCache(
@@ -98,22 +95,44 @@ def forward_with_cache(
     sees: bool, broadcastable to [B,1,F,M]: mask over the cache's columns.
     own: bool, broadcastable to [B,1,F,F]: mask over x itself.
   """
-  block = layers.Block(model.config, model.dtype, model.param_dtype)
-  table, pairs = layers.rope_table(positions, model.config), []
-  for layer, prefix, turns in zip(
-    params['layers'], cache.prefix, cache.cache, strict=True
-  ):
-    q, k, v = block.apply({'params': layer}, x, table, method='project')
+  config = model.config
+  block = layers.Block(config, model.dtype, model.param_dtype)
+  tables, pairs = layers.rope_tables(positions, config), []
+  masks = cache.seen, sees, own
+  masks = masks, _near(masks, positions, cache, config.window)
+  for i, layer in enumerate(params['layers']):
+    slides = bool(config.window_of(i))
+    seen_here, sees_here, own_here = masks[slides]
+    q, k, v = block.apply(
+      {'params': layer}, x, tables[slides], method='project'
+    )
     kv = kv_cache.lay_out(k, v)
     sources = (
-      layers.KeysValues(*prefix, cache.seen),
-      layers.KeysValues(*turns, sees),
-      layers.KeysValues(*kv, own),
+      layers.KeysValues(*cache.prefix[i], seen_here),
+      *kv_cache.sources(cache.cache[i], sees_here, cache.used),
+      layers.KeysValues(*kv, own_here),
     )
     y = layers.attend(q, sources)
     x = block.apply({'params': layer}, x, y, method='finish')
     pairs.append(kv)
   return x, pairs
+
+
+def _near(masks, positions, cache, window):
+  """The masks of `forward_with_cache` for layers that slide."""
+  seen, sees, own = masks
+  prompts = len(seen)
+  before = positions.reshape(prompts, -1, positions.shape[1])[..., None]
+  column = jnp.arange(seen.shape[-1])[None, None, None]
+  # Of a column with a token, the row's tokens up to there are written.
+  at = cache.seen.sum((1, 2, 3)).repeat(len(positions) // prompts)[:, None]
+  at = at + jnp.cumsum(cache.written, -1) - 1
+  distance = lambda to: positions[:, None, :, None] - to[:, None, None]
+  return (
+    seen & (before - column < window),
+    sees & (distance(at) < window),
+    own & (distance(positions) < window),
+  )
 
 
 def _read(params, model, cache, inputs, length):

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax.models import kv_cache
 from rlvr_jax.models import lora as lora_lib
 from rlvr_jax.models.model_config import ModelConfig, Rope
 
@@ -30,6 +29,7 @@ class KeysValues(NamedTuple):
   k: jax.Array  # [R,K,C,S]
   v: jax.Array  # [R,K,S,C]
   mask: jax.Array  # bool, broadcastable to [R,B/R,T,S]
+  live: jax.Array | None = None  # bool[]; False: nothing is seen, nor read
 
 
 def rope_frequencies(rope: Rope, head_dim: int) -> tuple[np.ndarray, float]:
@@ -65,11 +65,24 @@ def rope_frequencies(rope: Rope, head_dim: int) -> tuple[np.ndarray, float]:
   return freq.astype(np.float32), 1.0
 
 
-def rope_table(
+Table = tuple[jax.Array, jax.Array]
+
+
+def rope_tables(
   positions: jax.Array, config: ModelConfig
-) -> tuple[jax.Array, jax.Array]:
-  """cos and sin, f32[B,T,1,C/2], of positions i32[B,T]."""
-  freq, scale = rope_frequencies(config.rope, config.head_dim)
+) -> tuple[Table, Table]:
+  """Tables of positions i32[B,T] for layers that do not slide, and that do."""
+  table = rope_table(positions, config)
+  if not config.sliding:
+    return table, table
+  return table, rope_table(positions, config, config.local_rope)
+
+
+def rope_table(
+  positions: jax.Array, config: ModelConfig, rope: Rope | None = None
+) -> Table:
+  """cos and sin, f32[B,T,1,C/2], of positions i32[B,T]; `rope` the config's."""
+  freq, scale = rope_frequencies(rope or config.rope, config.head_dim)
   angle = (
     positions[..., None, None].astype(jnp.float32) * freq[None, None, None]
   )
@@ -83,9 +96,13 @@ def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-def causal(n: int) -> jax.Array:
-  """Causal mask bool[1,1,n,n]: position t attends to s <= t."""
-  return jnp.tril(jnp.ones((n, n), bool))[None, None]
+def causal(n: int, window: int | jax.Array | None = None) -> jax.Array:
+  """Causal mask bool[1,1,n,n]: t attends to t - window < s <= t."""
+  mask = jnp.tril(jnp.ones((n, n), bool))
+  if window is not None:
+    at = jnp.arange(n)
+    mask = mask & (at[:, None] - at[None] < window)
+  return mask[None, None]
 
 
 def attend(q: jax.Array, sources: tuple[KeysValues, ...]) -> jax.Array:
@@ -95,32 +112,14 @@ def attend(q: jax.Array, sources: tuple[KeysValues, ...]) -> jax.Array:
   are merged, as in split (flash-decoding) attention: keys that rows share, such
   as a group's prompt, are read once, in one product. Returns [B,T,H,C].
   """
-  b, t, h, c = q.shape
   parts = []
-  for k, v, mask in sources:
-    r, heads, _, s = k.shape
-    fold, per = b // r, h // heads
-    q_ = q.reshape(r, fold * t, heads, per, c).swapaxes(1, 2)
-    q_ = q_.reshape(r, heads, fold * t * per, c)
-    score = jnp.einsum(
-      'rkqc,rkcs->rkqs', q_, k, preferred_element_type=jnp.float32
-    ) * (c**-0.5)
-    mask = jnp.broadcast_to(mask, (r, fold, t, s)).reshape(r, 1, fold * t, s)
-    score = jnp.where(jnp.repeat(mask, per, axis=2), score, NEG)
-    top = jax.lax.stop_gradient(score.max(-1, keepdims=True))
-    weight = jnp.exp(score - top)
-    out = jnp.einsum(
-      'rkqs,rksc->rkqc',
-      weight.astype(v.dtype),
-      v,
-      preferred_element_type=jnp.float32,
-    )
-
-    def per_row(x, r=r, heads=heads, fold=fold, per=per):
-      x = x.reshape(r, heads, fold * t, per, -1).swapaxes(1, 2)
-      return x.reshape(b, t, h, -1)
-
-    parts.append(tuple(map(per_row, (out, weight.sum(-1, keepdims=True), top))))
+  for source in sources:
+    part = functools.partial(_reduced, q, source)
+    if source.live is None:
+      parts.append(part())
+    else:
+      nothing = functools.partial(_nothing, q.shape)
+      parts.append(jax.lax.cond(source.live, part, nothing))
   if len(parts) == 1:
     out, total, _ = parts[0]
     return (out / total).astype(q.dtype)
@@ -131,23 +130,69 @@ def attend(q: jax.Array, sources: tuple[KeysValues, ...]) -> jax.Array:
   return (num / den).astype(q.dtype)
 
 
+def _reduced(q, source):
+  """(weighted values, sum of weights, largest score): f32[B,T,H,C or 1]."""
+  b, t, h, c = q.shape
+  k, v, mask, _ = source
+  r, heads, _, s = k.shape
+  fold, per = b // r, h // heads
+  q_ = q.reshape(r, fold * t, heads, per, c).swapaxes(1, 2)
+  q_ = q_.reshape(r, heads, fold * t * per, c)
+  score = jnp.einsum(
+    'rkqc,rkcs->rkqs', q_, k, preferred_element_type=jnp.float32
+  ) * (c**-0.5)
+  mask = jnp.broadcast_to(mask, (r, fold, t, s)).reshape(r, 1, fold * t, s)
+  score = jnp.where(jnp.repeat(mask, per, axis=2), score, NEG)
+  top = jax.lax.stop_gradient(score.max(-1, keepdims=True))
+  weight = jnp.exp(score - top)
+  out = jnp.einsum(
+    'rkqs,rksc->rkqc',
+    weight.astype(v.dtype),
+    v,
+    preferred_element_type=jnp.float32,
+  )
+
+  def per_row(x):
+    x = x.reshape(r, heads, fold * t, per, -1).swapaxes(1, 2)
+    return x.reshape(b, t, h, -1)
+
+  return per_row(out), per_row(weight.sum(-1, keepdims=True)), per_row(top)
+
+
+def _nothing(shape):
+  """`_reduced` of a source that no query sees."""
+  zeros = lambda last: jnp.zeros((*shape[:3], last), jnp.float32)
+  return zeros(shape[3]), zeros(1), zeros(1) + NEG
+
+
 class RMSNorm(nn.Module):
-  """x / rms(x) * scale over the last axis, in float32."""
+  """x / rms(x) * scale over the last axis, in float32.
+
+  With `unit_offset` times 1 + scale.
+  """
 
   eps: float
   param_dtype: jnp.dtype
   axis_name: str | None = 'norm'
+  unit_offset: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    init = nn.with_logical_partitioning(
-      nn.initializers.ones_init(), (self.axis_name,)
-    )
+    one = nn.initializers.zeros if self.unit_offset else nn.initializers.ones
+    init = nn.with_logical_partitioning(one, (self.axis_name,))
     scale = self.param('scale', init, (x.shape[-1],), self.param_dtype)
     y = x.astype(jnp.float32)
     y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.eps)
     scale = scale.reshape((1,) * (x.ndim - 1) + scale.shape)
-    return (y * scale.astype(jnp.float32)).astype(x.dtype)
+    scale = scale.astype(jnp.float32)
+    if self.unit_offset:
+      scale = 1.0 + scale
+    return (y * scale).astype(x.dtype)
+
+
+def final_norm(config: ModelConfig, param_dtype: jnp.dtype) -> RMSNorm:
+  """The norm after the last layer; within a layer there are more of them."""
+  return RMSNorm(config.norm_eps, param_dtype, unit_offset=config.unit_offset)
 
 
 class Linear(nn.Module):
@@ -249,7 +294,7 @@ def product(
 
 
 class Block(nn.Module):
-  """One decoder layer. Pre-norm, or OLMo 2's post-norm."""
+  """One decoder layer. Pre-norm, OLMo 2's post-norm, or Gemma's both."""
 
   config: ModelConfig
   dtype: jnp.dtype
@@ -281,8 +326,10 @@ class Block(nn.Module):
     self.gate = linear((c.mlp_width,), ('mlp', 'embed'), use_bias=c.mlp_bias)
     self.up = linear((c.mlp_width,), ('mlp', 'embed'), use_bias=c.mlp_bias)
     self.down = linear((c.width,), ('embed', 'mlp'), use_bias=c.mlp_bias)
-    norm = lambda: RMSNorm(c.norm_eps, self.param_dtype)
+    norm = lambda: final_norm(c, self.param_dtype)
     self.attn_norm, self.mlp_norm = norm(), norm()
+    if c.sandwich_norm:
+      self.attn_out_norm, self.mlp_out_norm = norm(), norm()
     if c.qk_norm:
       self.q_norm, self.k_norm = norm(), norm()
 
@@ -305,23 +352,24 @@ class Block(nn.Module):
     q = nn.with_logical_constraint(q, ('batch', None, 'heads', None))
     k = nn.with_logical_constraint(k, ('batch', None, 'kv_heads', None))
     v = nn.with_logical_constraint(v, ('batch', None, 'kv_heads', None))
-    return rotate(q, table), rotate(k, table), v
+    q = rotate(q, table)
+    if c.query_size not in (0, c.head_dim):  # attention divides by head_dim^0.5
+      q = q * jnp.asarray((c.head_dim / c.query_size) ** 0.5, q.dtype)
+    return q, rotate(k, table), v
 
   def finish(self, x: jax.Array, y: jax.Array) -> jax.Array:
     """The rest of the layer, from the attention output y [B,T,H,C]."""
     c = self.config
     y = self.out(y)
+    if c.sandwich_norm:
+      y = self.attn_out_norm(y)
     x = x + (self.attn_norm(y) if c.post_norm else y)
     y = x if c.post_norm else self.mlp_norm(x)
-    y = nn.silu(self.gate(y)) * self.up(y)
+    gate = self.gate(y)
+    gate = nn.silu(gate) if c.activation == 'silu' else nn.gelu(gate)
+    y = gate * self.up(y)
     y = self.down(nn.with_logical_constraint(y, ('batch', None, 'mlp')))
+    if c.sandwich_norm:
+      y = self.mlp_out_norm(y)
     x = x + (self.mlp_norm(y) if c.post_norm else y)
     return nn.with_logical_constraint(x, ('batch', None, 'act_embed'))
-
-  def __call__(
-    self, x: jax.Array, table: tuple[jax.Array, jax.Array], mask: jax.Array
-  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The layer with self-attention under `mask`, and its `KeysValues` k, v."""
-    q, k, v = self.project(x, table)
-    kv = kv_cache.lay_out(k, v)
-    return self.finish(x, attend(q, (KeysValues(*kv, mask),))), kv

@@ -15,11 +15,12 @@ from rlvr_jax.models import sharding, token_logprobs, transformer
 class Shapes(NamedTuple):
   """Static sizes of an update."""
 
-  group: int  # rows per prompt
+  group: int  # rows per prompt, or of a part of a group
   max_prompt: int  # columns of the prompt; the rest are the completion's
   groups_per_micro_batch: int
   chunk: int  # rows of logits at a time
   pack: bool  # skip padding inside a micro-batch (one device only)
+  parts: int = 1  # of each group; each has the prompt anew, as if a group
 
 
 def capacities(shapes: Shapes, columns: int) -> tuple[int, ...]:

@@ -5,40 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlvr_jax import registry
-from rlvr_jax.models import config_values
-
-
-@dataclasses.dataclass(frozen=True)
-class Rope:
-  """Rotary embedding (RoPE). `kind`: default, linear, llama3, yarn."""
-
-  theta: float = 10_000.0
-  kind: str = 'default'
-  factor: float = 1.0
-  original_max_position: int = 0  # llama3, yarn: context of pretraining
-  low_freq_factor: float = 1.0  # llama3
-  high_freq_factor: float = 4.0  # llama3
-  beta_fast: float = 32.0  # yarn
-  beta_slow: float = 1.0  # yarn
-  attention_factor: float = 0.0  # yarn; 0: 0.1 ln(factor) + 1
-
-  def __post_init__(self):
-    for low, high in (
-      ('low_freq_factor', 'high_freq_factor'),
-      ('beta_slow', 'beta_fast'),
-    ):
-      if not getattr(self, low) < getattr(self, high):
-        raise ValueError(
-          f'RoPE has {low}={getattr(self, low)}, which must be below '
-          f'{high}={getattr(self, high)}.'
-        )
+from rlvr_jax.models import config_values, gemma_config, rope_config
+from rlvr_jax.models.rope_config import Rope
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """A decoder of one of four families. Hashable: a static argument of jit."""
+  """A decoder of one of five families. Hashable: a static argument of jit."""
 
-  family: str  # llama | qwen2 | qwen3 | olmo2
+  family: str  # llama | qwen2 | qwen3 | olmo2 | gemma3_text
   vocab_size: int
   num_layers: int
   width: int
@@ -56,9 +31,27 @@ class ModelConfig:
   qk_norm: str = ''  # '' | head (Qwen3: per head) | full (OLMo 2: all heads)
   post_norm: bool = False  # OLMo 2: norms after attention and MLP
   init_std: float = 0.02
+  activation: str = 'silu'  # of the MLP's gate: silu | gelu (tanh)
+  # Gemma: norms before and after attention and MLP; they multiply by 1 + scale.
+  sandwich_norm: bool = False
+  unit_offset: bool = False
+  scaled_embedding: bool = False  # Gemma: by sqrt(width)
+  query_size: int = 0  # scores are divided by its root; 0: head_dim
+  # Gemma: whether each layer slides, which sees `window` tokens, itself and
+  # those before it, and has its own RoPE; (): none does.
+  sliding: tuple[bool, ...] = ()
+  window: int = 0
+  local_rope: Rope | None = None
 
   def __post_init__(self):
     _family(self.family)
+    if self.sliding and (
+      len(self.sliding) != self.num_layers or self.window < 1
+    ):
+      raise ValueError(
+        f'{len(self.sliding)} layers slide or not over window={self.window}: '
+        f'there must be num_layers={self.num_layers}, and a window of 1 or more.'
+      )
     if self.num_heads % self.num_kv_heads:
       raise ValueError(
         f'num_heads (heads)={self.num_heads} is no multiple of '
@@ -67,12 +60,17 @@ class ModelConfig:
     if self.head_dim % 2:
       raise ValueError(f'head_dim={self.head_dim} must be even (RoPE).')
 
+  def window_of(self, layer: int) -> int:
+    """Tokens that a layer sees; 0: all."""
+    return self.window if self.sliding and self.sliding[layer] else 0
+
   @property
   def num_params(self) -> int:
     """Number of parameters, embeddings counted once if tied."""
     d, f, q = self.width, self.mlp_width, self.num_heads * self.head_dim
     kv = self.num_kv_heads * self.head_dim
-    layer = 2 * d * q + 2 * d * kv + 3 * d * f + 2 * d
+    layer = 2 * d * q + 2 * d * kv + 3 * d * f
+    layer += (4 if self.sandwich_norm else 2) * d
     layer += (q + 2 * kv) * self.qkv_bias + d * self.out_bias
     layer += (2 * f + d) * self.mlp_bias
     layer += {'': 0, 'head': 2 * self.head_dim, 'full': q + kv}[self.qk_norm]
@@ -85,6 +83,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
   'qwen2': {'qkv_bias': True},
   'qwen3': {'qk_norm': 'head'},
   'olmo2': {'qk_norm': 'full', 'post_norm': True},
+  'gemma3_text': {
+    'qk_norm': 'head',
+    'sandwich_norm': True,
+    'unit_offset': True,
+    'scaled_embedding': True,
+    'activation': 'gelu',
+  },
 }
 
 
@@ -195,10 +200,12 @@ def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
     raise ValueError(f'config.json lacks {", ".join(missing)}.')
   heads = config_values.whole(hf, 'num_attention_heads', 'heads')
   width = config_values.whole(hf, 'hidden_size', 'width')
+  gemma = family == 'gemma3_text'
+  of_gemma = gemma_config.from_hf(hf) if gemma else {}
   refused = [
     f'{key}={hf[key]!r:.60}'
     for key, only in (
-      ('hidden_act', ('silu',)),
+      ('hidden_act', (gemma_config.GELU if gemma else 'silu',)),
       ('partial_rotary_factor', (1.0, None)),
       ('clip_qkv', (None,)),
       ('quantization_config', (None,)),
@@ -208,9 +215,13 @@ def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
   if config_values.flag(hf, 'use_sliding_window'):
     refused.append('use_sliding_window=True')
   layer_types = hf.get('layer_types')
-  if layer_types is not None and (
-    not isinstance(layer_types, list)
-    or any(t != 'full_attention' for t in layer_types)
+  if (
+    layer_types is not None
+    and not gemma
+    and (
+      not isinstance(layer_types, list)
+      or any(t != 'full_attention' for t in layer_types)
+    )
   ):
     refused.append(f'layer_types={layer_types!r:.60}')
   if refused:
@@ -233,19 +244,22 @@ def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
       num_kv_heads=config_values.whole(
         hf, 'num_key_value_heads', 'heads', heads
       ),
-      head_dim=config_values.whole(hf, 'head_dim', 'width', width // heads),
+      head_dim=config_values.whole(
+        hf, 'head_dim', 'width', 256 if gemma else width // heads
+      ),
       max_position=config_values.whole(
         hf, 'max_position_embeddings', 'positions', 2048
       ),
-      rope=_rope(hf),
+      rope=of_gemma.pop('rope', None) or rope_config.from_hf(hf),
       # The default of transformers for an absent key.
       norm_eps=config_values.real(
         hf, 'rms_norm_eps', 1e-5 if family == 'olmo2' else 1e-6, 1e-30, 1.0
       ),
-      tied=config_values.flag(hf, 'tie_word_embeddings'),
+      tied=config_values.flag(hf, 'tie_word_embeddings', default=gemma),
       mlp_bias=config_values.flag(hf, 'mlp_bias'),
       init_std=config_values.real(hf, 'initializer_range', 0.02, 0.0, 10.0),
       **fixed,
+      **of_gemma,
     )
   except ValueError as e:
     prefix = '' if 'config.json' in str(e) else 'config.json: '
@@ -259,6 +273,7 @@ def to_hf(c: ModelConfig) -> dict[str, Any]:
     'qwen2': 'Qwen2',
     'qwen3': 'Qwen3',
     'olmo2': 'Olmo2',
+    'gemma3_text': 'Gemma3',
   }[c.family]
   hf: dict[str, Any] = {
     'architectures': [f'{name}ForCausalLM'],
@@ -275,91 +290,13 @@ def to_hf(c: ModelConfig) -> dict[str, Any]:
     'tie_word_embeddings': c.tied,
     'initializer_range': c.init_std,
     'hidden_act': 'silu',
-    'rope_theta': c.rope.theta,
-    'rope_scaling': None,
+    **rope_config.to_hf(c.rope),
   }
   if c.family != 'qwen2':
     hf['attention_bias'] = c.qkv_bias
   if c.family == 'llama':
     hf['mlp_bias'] = c.mlp_bias
-  if c.rope.kind != 'default':
-    hf['rope_scaling'] = {
-      'rope_type': c.rope.kind,
-      **{key: getattr(c.rope, key) for key in _SCALING[c.rope.kind]},
-    }
-    original = c.rope.original_max_position
-    if original:
-      hf['rope_scaling']['original_max_position_embeddings'] = original
-    if not hf['rope_scaling'].get('attention_factor', True):
-      del hf['rope_scaling']['attention_factor']
-  return hf
-
-
-_SCALING = {
-  'default': (),
-  'linear': ('factor',),
-  'llama3': ('factor', 'low_freq_factor', 'high_freq_factor'),
-  'yarn': ('factor', 'beta_fast', 'beta_slow', 'attention_factor'),
-}
-
-
-def _rope(hf: Mapping[str, Any]) -> Rope:
-  # transformers 5 writes rope_parameters; older files write two keys.
-  keys = [
-    k for k in ('rope_parameters', 'rope_scaling') if hf.get(k) is not None
-  ]
-  scaling: Any = next((hf[k] for k in keys if hf[k] != {}), {})
-  if not isinstance(scaling, dict) or any(
-    isinstance(v, dict) for v in scaling.values()
-  ):
-    raise ValueError(
-      f'config.json has RoPE {scaling!r:.60}; expected one for all layers.'
-    )
-  kind = scaling.get('rope_type') or scaling.get('type') or 'default'
-  if not isinstance(kind, str) or kind not in _SCALING:
-    raise ValueError(
-      f'config.json has RoPE type {kind!r:.60}; known: {", ".join(_SCALING)}.'
-    )
-  unsupported = [
-    f'{key}={scaling[key]!r:.60}'
-    for key, only in (
-      ('partial_rotary_factor', (None, 1.0)),
-      ('truncate', (None, True)),
-      ('mscale', (None,)),
-      ('mscale_all_dim', (None,)),
-    )
-    if key in scaling and scaling[key] not in only
-  ]
-  if unsupported:
-    raise ValueError(
-      f'config.json has RoPE with {", ".join(unsupported)}, which this decoder '
-      'does not implement.'
-    )
-  needed = {
-    'default': (),
-    'linear': ('factor',),
-    'llama3': ('factor', 'low_freq_factor', 'high_freq_factor'),
-    'yarn': ('factor',),
-  }[kind]
-  if lacking := [key for key in needed if scaling.get(key) is None]:
-    raise ValueError(f'config.json: RoPE {kind!r} lacks {", ".join(lacking)}.')
-  bounds = {'factor': (1.0, 1e6), 'attention_factor': (1e-3, 1e3)}
-  extra: dict[str, Any] = {
-    key: config_values.real(scaling, key, 0.0, *bounds.get(key, (1e-6, 1e6)))
-    for key in _SCALING[kind]
-    if scaling.get(key) is not None
-  }
-  if kind in ('llama3', 'yarn'):
-    extra['original_max_position'] = config_values.whole(
-      scaling,
-      'original_max_position_embeddings',
-      'positions',
-      config_values.whole(hf, 'max_position_embeddings', 'positions', 2048),
-    )
-  # With theta <= 1, frequencies would not decrease.
-  theta = config_values.real(hf, 'rope_theta', 10_000.0, 1.001, 1e30)
-  theta = config_values.real(scaling, 'rope_theta', theta, 1.001, 1e30)
-  return Rope(theta=theta, kind=kind, **extra)
+  return hf | (gemma_config.to_hf(c) if c.sandwich_norm else {})
 
 
 def check_positions(

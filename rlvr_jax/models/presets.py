@@ -1,6 +1,7 @@
 """Architectures of known models by name, without weights."""
 
 from rlvr_jax import registry
+from rlvr_jax.models import gemma_config
 from rlvr_jax.models.model_config import ModelConfig, Rope
 from rlvr_jax.models.model_config import _model as model
 
@@ -127,3 +128,35 @@ def olmo2_1b() -> ModelConfig:
     norm_eps=1e-6,
     tied=False,
   )
+
+
+def _gemma3(layers, width, mlp) -> ModelConfig:
+  return model(
+    'gemma3_text',
+    layers,
+    width,
+    mlp,
+    4,
+    1,
+    262_144,
+    head_dim=256,
+    query_size=256,
+    max_position=32_768,
+    theta=1_000_000.0,
+    norm_eps=1e-6,
+    sliding=gemma_config.pattern(layers),
+    window=512,
+    local_rope=Rope(theta=gemma_config.LOCAL_THETA),
+  )
+
+
+@registry.register('model', 'gemma3_270m')
+def gemma3_270m() -> ModelConfig:
+  """google/gemma-3-270m(-it)."""
+  return _gemma3(18, 640, 2048)
+
+
+@registry.register('model', 'gemma3_1b')
+def gemma3_1b() -> ModelConfig:
+  """google/gemma-3-1b-pt, -it."""
+  return _gemma3(26, 1152, 6912)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax.enums import Stop
-from rlvr_jax.models import kv_cache, layers, transformer
+from rlvr_jax.models import attention, kv_cache, layers, transformer
 
 
 class Sampling(NamedTuple):
@@ -165,18 +165,41 @@ def branch(
   return token.astype(jnp.int32), written - jax.nn.logsumexp(z, -1)
 
 
+def prefill(
+  model: transformer.Decoder,
+  i: int,
+  layer: transformer.Params,
+  x: jax.Array,
+  tables: tuple[layers.Table, layers.Table],
+) -> tuple[jax.Array, kv_cache.Pair]:
+  """Layer i on prompts: x [P,S,D], and keys and values for the cache.
+
+  Args:
+    layer: its parameters.
+    tables: from `layers.rope_tables`.
+  """
+  window = model.config.window_of(i)
+  block = layers.Block(model.config, model.dtype, model.param_dtype)
+  table = tables[bool(window)]
+  q, k, v = block.apply({'params': layer}, x, table, method='project')
+  y = attention.attend(q, k, v, kind=model.attention, window=window)
+  x = block.apply({'params': layer}, x, y, method='finish')
+  return x, kv_cache.lay_out(k, v)
+
+
 def embed_tokens(
   params: transformer.Params, model: transformer.Decoder, tokens: jax.Array
 ) -> jax.Array:
   """Token embeddings [...,D] in the compute dtype."""
-  return jnp.take(params['embedding'], tokens, axis=0).astype(model.dtype)
+  x = jnp.take(params['embedding'], tokens, axis=0).astype(model.dtype)
+  return transformer.scaled(x, model.config)
 
 
 def final_logits(
   params: transformer.Params, model: transformer.Decoder, x: jax.Array
 ) -> jax.Array:
   """Logits f32[M,V] of the last block's output [M,D]."""
-  norm = layers.RMSNorm(model.config.norm_eps, model.param_dtype)
+  norm = layers.final_norm(model.config, model.param_dtype)
   x = norm.apply({'params': params['final_norm']}, x)
   head = transformer.head_weight(params).astype(x.dtype)
   return layers.product(x, head, jnp.float32)
@@ -279,36 +302,42 @@ def sample(
 
   # Prefill: each prompt once.
   positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
-  table = layers.rope_table(positions, c)
+  tables = layers.rope_tables(positions, c)
   x, kv = embed(prompt), []
-  for layer in params['layers']:
-    x, pair = block.apply({'params': layer}, x, table, layers.causal(s))
+  for i, layer in enumerate(params['layers']):
+    x, pair = prefill(model, i, layer, x, tables)
     kv.append(pair)
   last = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
   logits = jnp.repeat(final(last), group, axis=0)
-  seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
   u = uniforms(key, p, group, n)
   next_token = functools.partial(sample_step, sampling=sampling)
 
   def step(prefix, state):
-    kv, seen = prefix
+    kv, length = prefix
     i = state['i'] - 1  # index of the input token
-    table = layers.rope_table(state['start'][:, None] + i, c)
-    mask = (jnp.arange(n) <= i)[None, None, None]
+    tables = layers.rope_tables(state['start'][:, None] + i, c)
+    prompt_at, at = jnp.arange(s)[None], jnp.arange(n)
+    seen = prompt_at < length[:, None]  # [P,S]
+    mask = at <= i
     x = embed(state['last'][:, None])
     caches = []
-    for layer, (pk, pv), (ck, cv) in zip(
-      params['layers'], kv, state['cache'], strict=True
-    ):
+    for l, layer in enumerate(params['layers']):
+      (pk, pv), cache, window = kv[l], state['cache'][l], c.window_of(l)
+      seen_here, mask_here, first = seen, mask, 0
+      if window:
+        first = i - window + 1
+        seen_here = seen & (prompt_at - length[:, None] >= first)
+        mask_here = mask & (at >= first)
+      table = tables[bool(window)]
       q, k, v = block.apply({'params': layer}, x, table, method='project')
-      ck, cv = kv_cache.write((ck, cv), kv_cache.lay_out(k, v), i)
+      cache = kv_cache.write(cache, kv_cache.lay_out(k, v), i)
       sources = (
-        layers.KeysValues(pk, pv, seen),
-        layers.KeysValues(ck, cv, mask),
+        layers.KeysValues(pk, pv, seen_here[:, None, None]),
+        *kv_cache.sources(cache, mask_here[None, None, None], i + 1, first),
       )
       y = layers.attend(q, sources)
       x = block.apply({'params': layer}, x, y, method='finish')
-      caches.append((ck, cv))
+      caches.append(cache)
     return next_token(final(x[:, 0]), state | {'cache': caches})
 
   state: dict[str, Any] = initial_state(u) | {
@@ -318,7 +347,7 @@ def sample(
   }
   if sampling.branch and rank is None:
     rank = jnp.tile(jnp.arange(group), p)
-  state, prefix = next_token(logits, state, rank=rank), (kv, seen)
+  state, prefix = next_token(logits, state, rank=rank), (kv, length)
   out: dict[str, jax.Array] = {}
   for size in (*sizes(b, sampling)[1:], 0):
     state = jax.lax.while_loop(
@@ -337,6 +366,6 @@ def sample(
       take = lambda tree, at: jax.tree.map(lambda x: jnp.take(x, at, 0), tree)
       i = state.pop('i')
       state = take(state, keep) | {'i': i}
-      prefix = take((kv, seen), state['row'] // group)  # one prompt per row
+      prefix = take((kv, length), state['row'] // group)  # one prompt per row
   stop = jnp.where(out['done'], Stop.END, Stop.LENGTH).astype(jnp.int32)
   return Sampled(out['tokens'], out['logp'], out['length'], stop)

@@ -38,6 +38,9 @@ RULES = {
   'norm': None,
   'lora': None,
   'act_embed': None,
+  # Of an activation between two layers: one for each layer is kept for the
+  # backward pass, so it is cut where a layer gathers it anyway.
+  'residual': 'tensor',
 }
 SAMPLER_RULES = RULES | {'embed': None}
 
@@ -148,6 +151,8 @@ def params_shardings(
         )
 
   jax.tree.map(check, shapes, spec, logical)
+  stream = jax.ShapeDtypeStruct((model.config.width,), model.dtype)
+  check(stream, (RULES['residual'],), ('residual',))
   if problems:
     raise ValueError(
       f'mesh.shape does not fit the model: {"; ".join(sorted(problems))}.'

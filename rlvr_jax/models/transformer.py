@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlvr_jax.models import kv_cache, layers
+from rlvr_jax.models import attention, kv_cache, layers
 from rlvr_jax.models.lora import Lora
 from rlvr_jax.models.model_config import ModelConfig
 
@@ -68,6 +68,7 @@ class Decoder(nn.Module):
     dtype: of computation. Softmax, norms and logits are always float32.
     param_dtype: of parameters.
     remat: recompute each layer in the backward pass, matrix products included.
+    attention: its kind, see `models.attention`; '' for the best.
     value_head: adds the parameters that `value` uses, initialised to 0.
     lora: adds adapters; applied where the parameters have them.
   """
@@ -76,6 +77,7 @@ class Decoder(nn.Module):
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
   remat: bool = False
+  attention: str = ''
   value_head: bool = False
   lora: Lora | None = None
 
@@ -114,29 +116,37 @@ class Decoder(nn.Module):
         (),
         self.value_dtype,
       )
-    self.final_norm = layers.RMSNorm(c.norm_eps, self.param_dtype)
+    self.final_norm = layers.final_norm(c, self.param_dtype)
     # Cheap operations are always recomputed in the backward pass: storing and
     # loading them takes as long, and half as much memory again.
-    keep = None if self.remat else jax.checkpoint_policies.dots_saveable
+    policies = jax.checkpoint_policies
+    keep = (
+      None
+      if self.remat
+      else policies.save_from_both_policies(
+        policies.dots_saveable,
+        policies.save_only_these_names(attention.SAVED),
+      )
+    )
     # Argument 5 of _Layer.__call__, with self as 0, is `shapes`.
     body = nn.remat(_Layer, policy=keep, prevent_cse=False, static_argnums=(5,))
     self.layers = nn.scan(
       body,
       variable_axes={'params': 0},
       split_rngs={'params': True},
-      in_axes=(nn.broadcast,) * 4,
+      in_axes=(*(nn.broadcast,) * 4, 0),
       length=c.num_layers,
       # It traces the body twice. Random weights depend on how often it is.
       check_constancy_invariants=self.is_initializing(),
       metadata_params={nn.PARTITION_NAME: 'layers'},
-    )(c, self.dtype, self.param_dtype, self.lora)
+    )(c, self.dtype, self.param_dtype, self.attention, self.lora)
 
   def embed(self, tokens: jax.Array) -> jax.Array:
     """Token embeddings [...,T,D] in the compute dtype."""
     # Gathered over fsdp first: a lookup in a table with sharded columns would
     # lose the sharding of the rows.
     table = nn.with_logical_constraint(self.embedding, ('vocab', 'act_embed'))
-    x = jnp.take(table, tokens, axis=0).astype(self.dtype)
+    x = scaled(jnp.take(table, tokens, axis=0).astype(self.dtype), self.config)
     return nn.with_logical_constraint(x, ('batch', None, 'act_embed'))
 
   def __call__(
@@ -169,16 +179,20 @@ class Decoder(nn.Module):
       packing = Packing(slot, *shapes)
       ids, positions = [packing.pack(*ids)], [packing.pack(*positions)]
     x = tuple(self.embed(i) for i in ids)
-    tables = tuple(layers.rope_table(i, self.config) for i in positions)
-    x, _ = self.layers(x, tables, lengths, slot, shapes)
+    tables = tuple(layers.rope_tables(i, self.config) for i in positions)
+    slides = jnp.array(self.config.sliding) if self.config.sliding else None
+    x = tuple(map(_residual, x))
+    x, _ = self.layers(x, tables, lengths, slot, shapes, slides)
+    x = tuple(map(_whole, x))
     return tuple(self.final_norm(a) for a in x)
 
 
 def decoder(settings: Any, config: ModelConfig, **fields: Any) -> Decoder:
-  """The `Decoder` of an architecture, with the dtypes and remat of `settings`.
+  """The `Decoder` of an architecture, computed as `settings` say.
 
   Args:
-    settings: has `dtype`, `param_dtype` and `remat`, as the config's `model`.
+    settings: has `dtype`, `param_dtype`, `remat` and `attention`, as the
+      config's `model`.
     fields: other fields of `Decoder`.
   """
   return Decoder(
@@ -186,6 +200,7 @@ def decoder(settings: Any, config: ModelConfig, **fields: Any) -> Decoder:
     dtype=jnp.dtype(settings.dtype),
     param_dtype=jnp.dtype(settings.param_dtype),
     remat=settings.remat,
+    attention=settings.attention,
     **fields,
   )
 
@@ -196,28 +211,64 @@ class _Layer(nn.Module):
   config: ModelConfig
   dtype: jnp.dtype
   param_dtype: jnp.dtype
+  attention: str
   lora: Lora | None
 
   @nn.compact
-  def __call__(self, x, tables, lengths, slot, shapes):
+  def __call__(self, x, tables, lengths, slot, shapes, slides):
     block = layers.Block(
       self.config, self.dtype, self.param_dtype, self.lora, name='block'
     )
+    x = tuple(_whole(_residual(a)) for a in x)
+    tables = [
+      whole
+      if slides is None
+      else jax.tree.map(functools.partial(jnp.where, slides), local, whole)
+      for whole, local in tables
+    ]
     qkv = [block.project(a, t) for a, t in zip(x, tables, strict=True)]
     if slot is not None:
       packing = Packing(slot, *shapes)
       qkv = zip(*map(packing.unpack, qkv[0]), strict=True)
-    y, prefix = [], ()
+    y, prefix = [], None
+    # Shapes are traced with a token or two, without a mesh.
+    kind = 'dense' if self.is_initializing() else self.attention
     for q, k, v in qkv:
-      kv, t = kv_cache.lay_out(k, v), q.shape[1]
-      own = layers.KeysValues(*kv, layers.causal(t))
-      y.append(layers.attend(q, (*prefix, own)))
+      kv = kv_cache.lay_out(k, v)  # once, for both that attend to prompts
+      y.append(
+        attention.attend(
+          q,
+          k,
+          v,
+          prefix,
+          kind=kind,
+          window=self.config.window if slides is not None else 0,
+          sliding=slides,
+          laid_out=kv,
+        )
+      )
       if lengths is not None:
-        seen = jnp.arange(t)[None] < lengths[:, None]
-        prefix = (layers.KeysValues(*kv, seen[:, None, None]),)
+        prefix = attention.Prefix(k, v, lengths, kv)
     if slot is not None:
       y = [packing.pack(*y)]
-    return tuple(map(block.finish, x, y)), None
+    return tuple(map(_residual, map(block.finish, x, y))), None
+
+
+def _whole(x):
+  """The residual stream [B,T,D] as a layer needs it: each row's, whole."""
+  return nn.with_logical_constraint(x, ('batch', None, 'act_embed'))
+
+
+def _residual(x):
+  """The same between layers, where the backward pass keeps it."""
+  return nn.with_logical_constraint(x, ('batch', None, 'residual'))
+
+
+def scaled(x: jax.Array, config: ModelConfig) -> jax.Array:
+  """Embeddings as the first layer takes them: Gemma's times sqrt(width)."""
+  if not config.scaled_embedding:
+    return x
+  return x * jnp.asarray(config.width**0.5, x.dtype)
 
 
 def head_weight(params: Params) -> jax.Array:

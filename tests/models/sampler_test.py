@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -8,7 +9,13 @@ import pytest
 
 from rlvr_jax import registry
 from rlvr_jax.enums import Stop
-from rlvr_jax.models import sampler, token_logprobs, transformer
+from rlvr_jax.models import (
+  kv_cache,
+  model_config,
+  sampler,
+  token_logprobs,
+  transformer,
+)
 
 VOCAB, S, N, GROUP = 64, 6, 7, 4
 MODEL = transformer.Decoder(
@@ -217,7 +224,11 @@ def test_a_row_does_not_depend_on_the_other_rows(grouped):
 
 
 def test_rows_continue_in_smaller_batches(grouped, monkeypatch):
-  """The same samples, in 8 rows, then 7, then 4, each with its own prompt."""
+  """The same samples, in 8 rows, then 7, then 4, each with its own prompt.
+
+  Their cache is in blocks of 2, 2 and 3 columns, read once they are written.
+  """
+  monkeypatch.setattr(kv_cache, 'FIRST', 2)
   hows, outs = grouped
   want = outs[1.0]
   live = (want.length[:, None] > np.arange(N)[None]).sum(0)
@@ -227,6 +238,40 @@ def test_rows_continue_in_smaller_batches(grouped, monkeypatch):
   np.testing.assert_allclose(got.logp, want.logp, atol=1e-5)
   for name in ('tokens', 'length', 'stop'):
     np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+
+
+def test_sliding_layers_sample_as_they_train(monkeypatch):
+  """Log-probs of a Gemma; windows cross prompt and blocks of the cache."""
+  monkeypatch.setattr(kv_cache, 'FIRST', 2)
+  spec = f"tiny(width=32, vocab={VOCAB}, family='gemma3_text')"
+  config = dataclasses.replace(
+    registry.get('model', spec)(),
+    sliding=(True, False),
+    window=4,
+    local_rope=model_config.Rope(theta=10.0),
+  )
+  model = transformer.Decoder(config)
+  boxed = jax.eval_shape(lambda: transformer.init(model, jax.random.key(0)))
+  rng = np.random.default_rng(2)
+  weights = jax.tree.map(
+    lambda x: jnp.asarray(0.3 * rng.standard_normal(x.shape, np.float32)),
+    nn.meta.unbox(boxed),
+  )
+  out = program(
+    transformer.unstack(weights, 2), PROMPT, LENGTH, KEY, model=model,
+    sampling=FREE, group=2,
+  )  # fmt: skip
+  tokens = rows(jax.tree.map(np.asarray, out), 2)
+  # A window of all columns is no window, which must give something else.
+  for window, equal in ((4, True), (99, False)):
+    m = transformer.Decoder(dataclasses.replace(config, window=window))
+    f = functools.partial(token_logprobs.token_logprobs, model=m)
+    want = np.asarray(jax.jit(f)(weights, tokens)[0])
+    gap = [
+      np.abs(out.logp[b] - want[b, n : n + N]).max()
+      for b, n in enumerate(np.repeat(LENGTH, 2))
+    ]
+    assert (max(gap) < 1e-4) == equal, gap
 
 
 def test_only_long_rows_on_one_device_shrink():

@@ -274,3 +274,19 @@ def test_host_arrays_survive_a_round_trip():
   back = sharding.to_host(there)
   for k in x:
     np.testing.assert_array_equal(back[k], x[k])
+
+
+def test_what_is_kept_between_layers_is_cut_over_tensor():
+  """Of 3 layers, 2 of 4 rows, 12 tokens, width 32 over tensor=4."""
+  config = registry.get('model', 'tiny(layers=3, width=32, kv_heads=4)')()
+  model = transformer.Decoder(config, remat=True)
+  mesh = sharding.make_mesh((1, 2, 4))
+  tokens = jax.ShapeDtypeStruct(
+    (4, 12), jnp.int32, sharding=sharding.rows(mesh)
+  )
+  f = lambda p, t: model.apply({'params': p}, t)[0].sum()
+  with sharding.use(mesh):
+    params = sharding.abstract_params(model, mesh)
+    text = jax.jit(jax.grad(f)).lower(params, tokens).compile().as_text()
+  assert 'f32[3,2,12,8]' in text
+  assert 'f32[3,2,12,32]' not in text

@@ -1,5 +1,6 @@
 """Cells of real runs of tiny models."""
 
+import functools
 import pathlib
 
 import flax.linen as nn
@@ -214,44 +215,45 @@ def test_the_runs_config_stays_as_it_is(sums):
 
 def test_a_teacher_gives_each_group_a_vector(sums):
   c, folder = sums
+  told = 'context=feedback, template=plain'
   text = (
-    'distill(weights=initial),distill(context=feedback, template=plain),'
-    'distill(context=feedback, template=plain, use=add(weight=0.5))|rloo,'
-    'outcome'
+    f'distill({told}),distill({told}, use=add(weight=0.5))|rloo,'
+    'distill(weights=initial),outcome'
   )
   made, out = measured(c, folder, text, sketch=0)
-  old, read, added, none = out.values()
-  assert (old['taught_frac'], old['group']) == (1.0, 2)
+  read, added, same, none = out.values()
+  assert (read['taught_frac'], read['group']) == (1.0, 2)
   assert none['second'] == 0  # nothing is right, so the term that is added
   # is half of the loss alone, where both have all tokens.
-  assert read['taught_frac'] == added['taught_frac'] == 1.0
   np.testing.assert_allclose(added['second'], read['second'] / 4, rtol=1e-4)
-  # The vectors of one group: minus the gradient of KL(policy || initial).
+  assert same['second'] == 0  # the step had no reward: weights are the initial
+  # The vector of one group: minus the gradient of KL(policy || teacher).
   source = made.sources['', False]
-  index = advantages.members(
-    [t.id for t in source.collected.tasks], 8, 2, SETTINGS.seed, 0
-  )
-  rows = jnp.asarray(source.collected.rollout.tokens)[1, index[1, 1, 0]]
-  turn = np.asarray(source.collected.rollout.turn)[1, index[1, 1, 0]]
-  x = source.sampler.x
-  kept = x.checkpoint(folder, 0, scoring=True).params
+  names = [t.id for t in source.collected.tasks]
+  members = advantages.members(names, 8, 2, SETTINGS.seed, 0)[1, 1, 0]
+  rollout = jax.tree.map(lambda x: np.asarray(x)[1], source.collected.rollout)
+  logits = functools.partial(transformer.logits, model=made.policy.model)
 
   def kl(params):
-    p, q = (
-      jax.nn.log_softmax(
-        transformer.logits(w, rows, model=made.policy.model)[:, :-1]
-      )
-      for w in (params, kept)
-    )
-    each = (jnp.exp(p) * (p - q)).sum(-1)
-    return jnp.where(turn[:, 1:] >= 0, each, 0.0).sum() / len(rows)
+    total = 0.0
+    for i in members:
+      said = source.collected.transcripts[1][i].feedback
+      question = f'{source.collected.tasks[1].question}\n\n{said}'
+      prompt = made.policy.tokenizer.encode_chat(question)
+      row = rollout.tokens[i, : rollout.length[i]]
+      start = (rollout.turn[i] >= 0).argmax()
+      longer = np.concatenate([prompt, row[start:]])[None]
+      p = logits(params, row[None])[0, start - 1 : -1]
+      q = logits(made.policy.params, longer)[0, len(prompt) - 1 : -1]
+      p, q = jax.nn.log_softmax(p), jax.nn.log_softmax(q)
+      total += (jnp.exp(p) * (p - q)).sum()
+    return total / len(members)
 
   with sharding.use(made.mesh), nn.logical_axis_rules(()):
     grads = jax.jit(jax.grad(kl))(made.policy.params)
   square = sum(float((g**2).sum()) for g in jax.tree.leaves(grads))
-  ids, _ = made.taught['distill(weights=initial)']
+  ids, _ = made.taught[f'distill({told})']
   at = ids[1, 2, 0]  # the first group of the second half
-  assert square > 0
   np.testing.assert_allclose(made.gram[at, at], square, rtol=1e-3)
 
 
