@@ -26,6 +26,9 @@ MAY_CHANGE = (
   'max_to_keep',
   'metrics_every',
   'log_transcripts',
+  'log_to',
+  'profile_steps',
+  'compilation_cache',
   # Alarms.
   'max_logp_diff',
   'max_skipped_updates',

@@ -6,12 +6,12 @@ config -> tasks -> sample -> reward -> credit -> estimate -> update -> report
 import math
 import os
 import pathlib
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import config as config_lib
@@ -22,12 +22,14 @@ from rlvr_jax import (
   hosts,
   interrupts,
   resume,
+  speed,
   types,
 )
 from rlvr_jax.experiment import Experiment
 from rlvr_jax.io import checkpoint
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import batches, optimizer
+from rlvr_jax.learner import loss as losses
 from rlvr_jax.learner import teacher as teachers
 from rlvr_jax.models import sharding
 from rlvr_jax.reporting import alarms, report, run_lock, run_writer
@@ -37,12 +39,8 @@ from rlvr_jax.rollouts.collector import Collection
 from rlvr_jax.start import Run, start
 
 # Metrics that compare the sampler's log-probs with the trainer's.
-SAMPLER_METRICS = (
-  'sampler_trainer/logp_diff_mean',
-  'sampler_trainer/logp_diff_max',
-  'ratio',
-  'clip_ratio',
-)
+GAPS = 'sampler_trainer/logp_diff_'
+SAMPLER_METRICS = (GAPS, 'ratio', 'clip_ratio')  # GAPS: what starts so
 # Metrics of predicted tokens, of which a reward model has none.
 TOKEN_METRICS = ('entropy', 'advantage/nonzero_frac')
 # Metrics of the gradient of on-policy rows, in each step.
@@ -78,6 +76,7 @@ def train(
       saved.
   """
   c, workdir = config, config_lib.folder(workdir)
+  speed.use_cache(c.compilation_cache, workdir)
   hosts.must_agree('configs', config_lib.to_json(c))
   with run_lock.hold(workdir):
     config_file.check(workdir, source)
@@ -90,6 +89,7 @@ def train(
         keep_best='score' if c.keep_best else None,
       ) as saved,
       interrupts.interruptible() as interrupted,
+      speed.Profile(workdir, c.profile_steps) as profile,
     ):
       run, state, progress = start(x, pretrained, saved)
       # A new state has taken over the pretrained weights, by donation. A
@@ -98,36 +98,42 @@ def train(
       # The sampler has its own layout, made once per update: no weight is
       # gathered inside the decode loop.
       sampler_params = x.programs.to_sampler(state.params)
+      meter = speed.Meter(x.architecture, x.mesh)
       with open_log(x, run, progress.step, workdir, command, source) as log:
         if not run.resumed:
-          run.evaluate(0, sampler_params, state.params, log)
+          with meter.aside('eval'):
+            run.evaluate(0, sampler_params, state.params, log)
         for step in range(progress.step + 1, c.total_steps + 1):
           ##### rollouts #####
-          clock = Clock()
+          profile.before(step)
+          meter.start()
           collection = run.collect(
-            sampler_params, state.params, step, progress.place, clock
+            sampler_params, state.params, step, progress.place, meter
           )
           progress = progress._replace(step=step, place=collection.place)
           examined = examine(x, run, collection, state, sampler_params, step)
           if examined:
-            clock('teacher')
+            meter('teacher')
           # The update needs its memory. It is stale after the update anyway.
           del sampler_params
 
           ##### update #####
           # `state` is donated: the old one must not be used after this line.
           state, metrics, progress = update(
-            x, state, collection, run.reference, progress
+            x, state, collection, run.reference, progress, meter
           )
           sampler_params = x.programs.to_sampler(state.params)
           # Dispatch is asynchronous; without this the next rollout would be
           # charged with the time of the update.
           jax.block_until_ready(sampler_params)
-          clock('update')
+          meter('update')
+          profile.after(step)
 
           ##### metrics and transcripts #####
           metrics = collection.metrics | examined | metrics
-          metrics |= clock.metrics(collection)
+          rollouts = [part.rollout for part in collection.parts]
+          meter.sampled(rollouts, by=run.collect.writes)
+          metrics |= meter.metrics()
           alarms.check(log, c, step, metrics)
           progress = progress.after_rewards(c.method, metrics)
           log.metrics(step, metrics)
@@ -137,7 +143,8 @@ def train(
           )
           last = step == c.total_steps
           if last or (c.eval_every and step % c.eval_every == 0):
-            score = run.evaluate(step, sampler_params, state.params, log)
+            with meter.aside('eval'):
+              score = run.evaluate(step, sampler_params, state.params, log)
             progress = progress._replace(score=score)
 
           ##### stop, save #####
@@ -153,9 +160,9 @@ def train(
             # A resumed run drops the lines after its checkpoint and trusts
             # those before it, so they must be on disk first.
             log.sync()
-            saved.save(
-              step, state, progress.to_json() | resume.remember(c, run.read)
-            )
+            extra = progress.to_json() | resume.remember(c, run.read)
+            with meter.aside('checkpoint'):
+              saved.save(step, state, extra)
           if stop and not last:
             saved.wait()
             log.say(
@@ -175,6 +182,7 @@ def update(
   collection: Collection,
   reference: FrozenModel | None,
   progress: Progress,
+  meter: speed.Meter,
 ) -> tuple[types.TrainState, dict[str, float], Progress]:
   """Runs c.num_iterations updates on the rollouts of one step.
 
@@ -184,14 +192,22 @@ def update(
     collection: rollouts and scores, host arrays.
     reference: the initial policy, where the loss reads it; None without one.
     progress: of this step; counts skipped updates in a row.
+    meter: is told what is trained on.
 
   Returns:
     the new state, the metrics of the updates, merged, and the progress.
   """
   c, programs = x.config, x.programs
   rollout, score = collection.rollout, collection.score
+
+  def trained_on(batch, rollout):
+    live = np.asarray(losses.may_have_gradient(x.algorithm, batch))
+    live = live.reshape(len(rollout.tokens), -1).any(-1)
+    meter.trained(rollout, live, c.num_iterations)
+    return sharding.to_mesh(batch)
+
   batch = batches.make_batch(c, x.algorithm, rollout, score, collection.lesson)
-  batch, metrics = sharding.to_mesh(batch), {}
+  batch, metrics = trained_on(batch, rollout), {}
   if x.algorithm.needs_reference:
     batch = batch.replace(
       logp_ref=programs.forward(reference.params, batch).logp
@@ -201,20 +217,21 @@ def update(
     batch, prepared = programs.prepare(
       state.params, batch, sharding.to_mesh(rewards)
     )
-    metrics = {k: float(v) for k, v in prepared.items()}
+    metrics = known({k: float(v) for k, v in prepared.items()})
   # What a teacher's weights are beside those that the state has.
   kept = x.teacher or reference
   kept = kept.params if x.algorithm.distill and kept else None
   # Groups without gradient cost a forward pass for their metrics alone.
   all_tokens = progress.step % c.metrics_every == 0
+  look = sharding.on_all(np.bool_(all_tokens))
   trained = [batch]
   if collection.judgments is not None:
     judged = batches.make_batch(c, x.algorithm, *collection.judgments)
     judged = judged.replace(adv=c.judge.weight * judged.adv)
-    trained.append(sharding.to_mesh(judged))
+    trained.append(trained_on(judged, collection.judgments[0]))
   for _ in range(c.num_iterations):
-    state, result = programs.update(state, tuple(trained), kept, all_tokens)
-    result = {k: float(v) for k, v in result.items()}
+    state, result = programs.update(state, tuple(trained), kept, look)
+    result = known({k: float(v) for k, v in result.items()})
     if not all_tokens:  # means that were not computed are NaN
       result = {
         k: v
@@ -222,13 +239,22 @@ def update(
         if k in SIGNAL_METRICS or not math.isnan(v)
       }
     if c.method != 'rl':  # the rows are not the policy's samples
-      result = {k: v for k, v in result.items() if k not in SAMPLER_METRICS}
+      result = {
+        k: v for k, v in result.items() if not k.startswith(SAMPLER_METRICS)
+      }
     if c.method == 'reward_model':
       result = {k: v for k, v in result.items() if k not in TOKEN_METRICS}
     skipped = progress.skipped + 1 if result['update_skipped'] > 0 else 0
     progress = progress._replace(skipped=skipped)
     metrics = merge(metrics, result)
   return state, metrics, progress
+
+
+def known(metrics: Mapping[str, float]) -> dict[str, float]:
+  """Without the mean gaps at positions that no row reaches."""
+  gaps = f'{GAPS}by_position/'
+  unknown = lambda k, v: k.startswith(gaps) and math.isnan(v)
+  return {k: v for k, v in metrics.items() if not unknown(k, v)}
 
 
 def examine(
@@ -264,13 +290,9 @@ def merge(
   logp_diff_* and signal/* keep the first value (later updates are off-policy by
   design), update_skipped adds up, all others take the last value.
   """
-  first = (
-    'sampler_trainer/logp_diff_mean',
-    'sampler_trainer/logp_diff_max',
-    *SIGNAL_METRICS,
-  )
+  first = (GAPS, *SIGNAL_METRICS)
   merged = {**metrics, **result}
-  merged |= {k: metrics[k] for k in first if k in metrics}
+  merged |= {k: v for k, v in metrics.items() if k.startswith(first)}
   if 'update_skipped' in metrics:
     merged['update_skipped'] += metrics['update_skipped']
   return merged
@@ -304,28 +326,3 @@ def open_log(
   if step:
     log.say(f'resuming after step {step}')
   return log
-
-
-class Clock:
-  """Seconds by stage of a step: call it with the stage that just ended."""
-
-  def __init__(self):
-    self.seconds = {}
-    self._began = self._last = time.perf_counter()
-
-  def __call__(self, stage: str) -> None:
-    now = time.perf_counter()
-    self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-    self._last = now
-
-  def metrics(self, collection: Collection) -> dict[str, float]:
-    """Times of the step up to now, and its sampled tokens per second."""
-    total = time.perf_counter() - self._began
-    tokens = sum(
-      t.num_tokens
-      for part in collection.parts
-      for group in part.transcripts
-      for t in group
-    )
-    times = {f'timing_s/{k}': v for k, v in self.seconds.items()}
-    return times | {'step_time': total, 'perf/tokens_per_s': tokens / total}

@@ -18,7 +18,7 @@ from rlvr_jax.models import (
   token_logprobs,
   transformer,
 )
-from rlvr_jax.ops import masked
+from rlvr_jax.ops import masked, positions
 from rlvr_jax.ops.ratio import Ratio, divide
 
 # Largest magnitude that an update may give a parameter. An MLP multiplies three
@@ -90,6 +90,9 @@ def prepare(
       'sampler_trainer/logp_diff_mean': jnp.sum(gap) / tokens,
       'sampler_trainer/logp_diff_max': jnp.max(gap) + 0 * tokens,
     }
+    for k, mean in positions.means(gap, mask).items():
+      mean = jnp.where(mean.den == 0, jnp.nan, divide(mean))
+      metrics[f'{gradients.BY_POSITION}{k}'] = mean
     batch = batch.replace(adv=batch.adv * weight, logp_old=out.logp)
   return batch, metrics
 

@@ -241,6 +241,116 @@ def sample_step(
   }
 
 
+class Decoding(NamedTuple):
+  """A batch between its first token and its last, on the devices.
+
+  `prefix`: keys and values of the prompts, a pair for each layer, and
+  bool[P,1,1,S], their tokens. `state`: of `sample_step`, with the KV cache, of
+  the rows that are in the batch. `out`: of all B rows, once some have left it.
+  """
+
+  prefix: tuple[list, jax.Array]
+  state: dict[str, Any]
+  out: dict[str, jax.Array] | None = None
+
+
+_OUT = ('tokens', 'logp', 'length', 'done')
+
+
+def begin(params, prompt, length, key, *, model, sampling, group, rank):
+  """Prefill, each prompt once, and the first token: a `Decoding`."""
+  c = model.config
+  p, s = prompt.shape
+  b, n = p * group, sampling.max_new_tokens
+  block = layers.Block(c, model.dtype, model.param_dtype)
+  positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
+  table = layers.rope_table(positions, c)
+  x, kv = embed_tokens(params, model, prompt), []
+  for layer in params['layers']:
+    x, pair = block.apply({'params': layer}, x, table, layers.causal(s))
+    kv.append(pair)
+  last = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
+  logits = jnp.repeat(final_logits(params, model, last), group, axis=0)
+  seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
+  u = uniforms(key, p, group, n)
+  state: dict[str, Any] = initial_state(u) | {
+    'row': jnp.arange(b),
+    'start': jnp.repeat(length, group),
+    'cache': kv_cache.allocate(c, b, n, model.dtype),
+  }
+  if sampling.branch and rank is None:
+    rank = jnp.tile(jnp.arange(group), p)
+  state = sample_step(logits, state, sampling=sampling, rank=rank)
+  return Decoding((kv, seen), state)
+
+
+def decode(params, at: Decoding, live, *, model, sampling) -> Decoding:
+  """Goes on while more than `live` rows have not ended."""
+  c, n = model.config, sampling.max_new_tokens
+  block = layers.Block(c, model.dtype, model.param_dtype)
+  kv, seen = at.prefix
+
+  def step(state):
+    i = state['i'] - 1  # index of the input token
+    table = layers.rope_table(state['start'][:, None] + i, c)
+    mask = (jnp.arange(n) <= i)[None, None, None]
+    x = embed_tokens(params, model, state['last'][:, None])
+    caches = []
+    for layer, (pk, pv), (ck, cv) in zip(
+      params['layers'], kv, state['cache'], strict=True
+    ):
+      q, k, v = block.apply({'params': layer}, x, table, method='project')
+      ck, cv = kv_cache.write((ck, cv), kv_cache.lay_out(k, v), i)
+      sources = (
+        layers.KeysValues(pk, pv, seen),
+        layers.KeysValues(ck, cv, mask),
+      )
+      y = layers.attend(q, sources)
+      x = block.apply({'params': layer}, x, y, method='finish')
+      caches.append((ck, cv))
+    logits = final_logits(params, model, x[:, 0])
+    return sample_step(logits, state | {'cache': caches}, sampling=sampling)
+
+  state = jax.lax.while_loop(
+    lambda t: (t['i'] < n) & ((~t['done']).sum() > live), step, at.state
+  )
+  return at._replace(state=state)
+
+
+def _rows(at: Decoding) -> dict[str, jax.Array]:
+  """What has been sampled, of all B rows."""
+  part = {k: at.state[k] for k in _OUT}
+  if at.out is None:
+    return part
+  row = at.state['row']
+  return jax.tree.map(lambda to, x: to.at[row].set(x), at.out, part)
+
+
+def compact(at: Decoding, size: int, group: int) -> Decoding:
+  """The `size` rows that go on, in a smaller batch.
+
+  Args:
+    group: rows of a prompt.
+  """
+  out, state = _rows(at), dict(at.state)
+  keep = jnp.argsort(state['done'], stable=True)[:size]
+  take = lambda tree, at: jax.tree.map(lambda x: jnp.take(x, at, 0), tree)
+  i = state.pop('i')
+  state = take(state, keep) | {'i': i}
+  # One prompt per row: a row of the first batch has that of its group.
+  prompt = keep if at.out is not None else state['row'] // group
+  return Decoding(take(at.prefix, prompt), state, out)
+
+
+def completions(at: Decoding, sampling: Sampling) -> Sampled:
+  """The completions so far; Stop.NONE in rows that have not ended."""
+  out = _rows(at)
+  cut = at.state['i'] >= sampling.max_new_tokens
+  going = jnp.where(cut, Stop.LENGTH, Stop.NONE)
+  stop = jnp.where(out['done'], Stop.END, going).astype(jnp.int32)
+  return Sampled(out['tokens'], out['logp'], out['length'], stop)
+
+
 @functools.partial(jax.jit, static_argnames=('model', 'sampling', 'group'))
 def sample(
   params: transformer.Params,
@@ -269,74 +379,8 @@ def sample(
   Returns:
     `Sampled` with B = P*group rows, those of a prompt adjacent.
   """
-  c = model.config
-  p, s = prompt.shape
-  b, n = p * group, sampling.max_new_tokens
-  block = layers.Block(c, model.dtype, model.param_dtype)
-
-  embed = functools.partial(embed_tokens, params, model)
-  final = functools.partial(final_logits, params, model)
-
-  # Prefill: each prompt once.
-  positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
-  table = layers.rope_table(positions, c)
-  x, kv = embed(prompt), []
-  for layer in params['layers']:
-    x, pair = block.apply({'params': layer}, x, table, layers.causal(s))
-    kv.append(pair)
-  last = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
-  logits = jnp.repeat(final(last), group, axis=0)
-  seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
-  u = uniforms(key, p, group, n)
-  next_token = functools.partial(sample_step, sampling=sampling)
-
-  def step(prefix, state):
-    kv, seen = prefix
-    i = state['i'] - 1  # index of the input token
-    table = layers.rope_table(state['start'][:, None] + i, c)
-    mask = (jnp.arange(n) <= i)[None, None, None]
-    x = embed(state['last'][:, None])
-    caches = []
-    for layer, (pk, pv), (ck, cv) in zip(
-      params['layers'], kv, state['cache'], strict=True
-    ):
-      q, k, v = block.apply({'params': layer}, x, table, method='project')
-      ck, cv = kv_cache.write((ck, cv), kv_cache.lay_out(k, v), i)
-      sources = (
-        layers.KeysValues(pk, pv, seen),
-        layers.KeysValues(ck, cv, mask),
-      )
-      y = layers.attend(q, sources)
-      x = block.apply({'params': layer}, x, y, method='finish')
-      caches.append((ck, cv))
-    return next_token(final(x[:, 0]), state | {'cache': caches})
-
-  state: dict[str, Any] = initial_state(u) | {
-    'row': jnp.arange(b),
-    'start': jnp.repeat(length, group),
-    'cache': kv_cache.allocate(c, b, n, model.dtype),
-  }
-  if sampling.branch and rank is None:
-    rank = jnp.tile(jnp.arange(group), p)
-  state, prefix = next_token(logits, state, rank=rank), (kv, seen)
-  out: dict[str, jax.Array] = {}
-  for size in (*sizes(b, sampling)[1:], 0):
-    state = jax.lax.while_loop(
-      lambda t, size=size: (t['i'] < n) & ((~t['done']).sum() > size),
-      functools.partial(step, prefix),
-      state,
-    )
-    part = {k: state[k] for k in ('tokens', 'logp', 'length', 'done')}
-    if out:
-      write = lambda to, x, row=state['row']: to.at[row].set(x)
-      out = jax.tree.map(write, out, part)
-    else:
-      out = part
-    if size:
-      keep = jnp.argsort(state['done'], stable=True)[:size]
-      take = lambda tree, at: jax.tree.map(lambda x: jnp.take(x, at, 0), tree)
-      i = state.pop('i')
-      state = take(state, keep) | {'i': i}
-      prefix = take((kv, seen), state['row'] // group)  # one prompt per row
-  stop = jnp.where(out['done'], Stop.END, Stop.LENGTH).astype(jnp.int32)
-  return Sampled(out['tokens'], out['logp'], out['length'], stop)
+  options: dict[str, Any] = {'model': model, 'sampling': sampling}
+  at = begin(params, prompt, length, key, group=group, rank=rank, **options)
+  for size in sizes(prompt.shape[0] * group, sampling)[1:]:
+    at = compact(decode(params, at, size, **options), size, group)
+  return completions(decode(params, at, 0, **options), sampling)

@@ -35,7 +35,7 @@ def samples(*texts):
     inside = np.arange(NEW) < length[:, None]
     logp = np.where(inside, -np.arange(NEW) / 8, 0).astype(np.float32)
     stop = [enums.Stop.END if r[-1] == END else enums.Stop.LENGTH for r in rows]
-    return sampler.Sampled(tokens, logp, length, np.array(stop))
+    return [sampler.Sampled(tokens, logp, length, np.array(stop))]
 
   return sample
 
