@@ -32,7 +32,7 @@ from rlvr_jax.learner import batches, optimizer
 from rlvr_jax.learner import loss as losses
 from rlvr_jax.learner import teacher as teachers
 from rlvr_jax.models import sharding
-from rlvr_jax.reporting import alarms, report, run_lock, run_writer
+from rlvr_jax.reporting import alarms, report, run_lock, run_writer, sinks
 from rlvr_jax.resume import Progress
 from rlvr_jax.rollouts import log_records
 from rlvr_jax.rollouts.collector import Collection
@@ -76,6 +76,7 @@ def train(
       saved.
   """
   c, workdir = config, config_lib.folder(workdir)
+  sinks.check(c.log_to)
   speed.use_cache(c.compilation_cache, workdir)
   hosts.must_agree('configs', config_lib.to_json(c))
   with run_lock.hold(workdir):
@@ -317,6 +318,7 @@ def open_log(
     console_every=c.log_every,
     command=command,
     source=source,
+    log_to=c.log_to,
   )
   log.say(f'model: {run.policy.source}; mesh {dict(x.mesh.shape)}')
   if c.model.param_dtype == 'bfloat16':
