@@ -55,10 +55,7 @@ def _placed(at: sampler.Decoding) -> sampler.Decoding:
     names = axes.get(x.ndim, ('batch', *(None,) * (x.ndim - 1)))
     return nn.with_logical_constraint(x, names)
 
-  (kv, seen), state, out = at
-  seen = nn.with_logical_constraint(seen, ('batch', None, None, None))
-  kv, state, out = jax.tree.map(place, (kv, state, out))
-  return sampler.Decoding((kv, seen), state, out)
+  return jax.tree.map(place, at)
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'sampling', 'group'))

@@ -244,12 +244,12 @@ def sample_step(
 class Decoding(NamedTuple):
   """A batch between its first token and its last, on the devices.
 
-  `prefix`: keys and values of the prompts, a pair for each layer, and
-  bool[P,1,1,S], their tokens. `state`: of `sample_step`, with the KV cache, of
-  the rows that are in the batch. `out`: of all B rows, once some have left it.
+  `prefix`: keys and values of the prompts, a pair for each layer, and their
+  lengths i32[P]. `state`: of `sample_step`, with the KV cache, of the rows that
+  are in the batch. `out`: of all B rows, once some have left it.
   """
 
-  prefix: tuple[list, jax.Array]
+  prefix: tuple[list[kv_cache.Pair], jax.Array]
   state: dict[str, Any]
   out: dict[str, jax.Array] | None = None
 
@@ -271,7 +271,6 @@ def begin(params, prompt, length, key, *, model, sampling, group, rank):
     kv.append(pair)
   last = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
   logits = jnp.repeat(final_logits(params, model, last), group, axis=0)
-  seen = (jnp.arange(s)[None] < length[:, None])[:, None, None]  # [P,1,1,S]
   u = uniforms(key, p, group, n)
   state: dict[str, Any] = initial_state(u) | {
     'row': jnp.arange(b),
@@ -281,14 +280,16 @@ def begin(params, prompt, length, key, *, model, sampling, group, rank):
   if sampling.branch and rank is None:
     rank = jnp.tile(jnp.arange(group), p)
   state = sample_step(logits, state, sampling=sampling, rank=rank)
-  return Decoding((kv, seen), state)
+  return Decoding((kv, length), state)
 
 
 def decode(params, at: Decoding, live, *, model, sampling) -> Decoding:
   """Goes on while more than `live` rows have not ended."""
   c, n = model.config, sampling.max_new_tokens
   block = layers.Block(c, model.dtype, model.param_dtype)
-  kv, seen = at.prefix
+  kv, length = at.prefix
+  columns = jnp.arange(kv[0][1].shape[2])
+  seen = (columns < length[:, None])[:, None, None]  # [P,1,1,S]
 
   def step(state):
     i = state['i'] - 1  # index of the input token
