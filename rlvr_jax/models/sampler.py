@@ -288,7 +288,7 @@ def decode(params, at: Decoding, live, *, model, sampling) -> Decoding:
   c, n = model.config, sampling.max_new_tokens
   block = layers.Block(c, model.dtype, model.param_dtype)
   kv, length = at.prefix
-  columns = jnp.arange(kv[0][1].shape[2])
+  columns = jnp.arange(kv[0][1].shape[2])[None]
   seen = (columns < length[:, None])[:, None, None]  # [P,1,1,S]
 
   def step(state):
