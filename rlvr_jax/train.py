@@ -39,8 +39,8 @@ from rlvr_jax.rollouts.collector import Collection
 from rlvr_jax.start import Run, start
 
 # Metrics that compare the sampler's log-probs with the trainer's.
-GAPS = 'sampler_trainer/logp_diff_'
-SAMPLER_METRICS = (GAPS, 'ratio', 'clip_ratio')  # GAPS: what starts so
+GAPS = 'sampler_trainer/logp_diff_'  # what starts so
+SAMPLER_METRICS = ('ratio', 'clip_ratio')
 # Metrics of predicted tokens, of which a reward model has none.
 TOKEN_METRICS = ('entropy', 'advantage/nonzero_frac')
 # Metrics of the gradient of on-policy rows, in each step.
@@ -241,7 +241,9 @@ def update(
       }
     if c.method != 'rl':  # the rows are not the policy's samples
       result = {
-        k: v for k, v in result.items() if not k.startswith(SAMPLER_METRICS)
+        k: v
+        for k, v in result.items()
+        if k not in SAMPLER_METRICS and not k.startswith(GAPS)
       }
     if c.method == 'reward_model':
       result = {k: v for k, v in result.items() if k not in TOKEN_METRICS}
