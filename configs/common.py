@@ -238,6 +238,9 @@ def base() -> ml_collections.ConfigDict:
   # gradient pass forward for them: a third of what training them would take.
   # Steps in which every group has a gradient tell them in any case.
   c.metrics_every = 1
+  # Steps between those with sampler_trainer/logp_diff_by_position, which take
+  # a forward pass more. 0: never. method='rl'.
+  c.positions_every = 10
   # Where metrics go besides metrics.jsonl and eval.jsonl: 'tensorboard',
   # 'wandb', 'trackio', each of which must be installed.
   c.log_to = ()

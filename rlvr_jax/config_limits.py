@@ -207,6 +207,7 @@ RULES = {
   'logits_chunk': whole(1, 2**30),
   'log_every': STEPS,
   'metrics_every': STEPS,
+  'positions_every': whole(0, 10**9),
   'log_to': several(choice('tensorboard', 'wandb', 'trackio'), least=0),
   'log_transcripts': whole(0, 10**6),
   'save_every': STEPS,

@@ -25,6 +25,7 @@ MAY_CHANGE = (
   'save_every',
   'max_to_keep',
   'metrics_every',
+  'positions_every',
   'log_transcripts',
   'log_to',
   'profile_steps',

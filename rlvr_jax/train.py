@@ -39,8 +39,12 @@ from rlvr_jax.rollouts.collector import Collection
 from rlvr_jax.start import Run, start
 
 # Metrics that compare the sampler's log-probs with the trainer's.
-GAPS = 'sampler_trainer/logp_diff_'  # what starts so
-SAMPLER_METRICS = ('ratio', 'clip_ratio')
+SAMPLER_METRICS = (
+  'sampler_trainer/logp_diff_mean',
+  'sampler_trainer/logp_diff_max',
+  'ratio',
+  'clip_ratio',
+)
 # Metrics of predicted tokens, of which a reward model has none.
 TOKEN_METRICS = ('entropy', 'advantage/nonzero_frac')
 # Metrics of the gradient of on-policy rows, in each step.
@@ -209,6 +213,10 @@ def update(
 
   batch = batches.make_batch(c, x.algorithm, rollout, score, collection.lesson)
   batch, metrics = trained_on(batch, rollout), {}
+  every = c.positions_every
+  if c.method == 'rl' and every and progress.step % every == 0:
+    found = programs.gaps(state.params, batch)
+    metrics = {k: float(v) for k, v in found.items() if not math.isnan(v)}
   if x.algorithm.needs_reference:
     batch = batch.replace(
       logp_ref=programs.forward(reference.params, batch).logp
@@ -218,7 +226,7 @@ def update(
     batch, prepared = programs.prepare(
       state.params, batch, sharding.to_mesh(rewards)
     )
-    metrics = known({k: float(v) for k, v in prepared.items()})
+    metrics |= {k: float(v) for k, v in prepared.items()}
   # What a teacher's weights are beside those that the state has.
   kept = x.teacher or reference
   kept = kept.params if x.algorithm.distill and kept else None
@@ -232,7 +240,7 @@ def update(
     trained.append(trained_on(judged, collection.judgments[0]))
   for _ in range(c.num_iterations):
     state, result = programs.update(state, tuple(trained), kept, look)
-    result = known({k: float(v) for k, v in result.items()})
+    result = {k: float(v) for k, v in result.items()}
     if not all_tokens:  # means that were not computed are NaN
       result = {
         k: v
@@ -240,24 +248,13 @@ def update(
         if k in SIGNAL_METRICS or not math.isnan(v)
       }
     if c.method != 'rl':  # the rows are not the policy's samples
-      result = {
-        k: v
-        for k, v in result.items()
-        if k not in SAMPLER_METRICS and not k.startswith(GAPS)
-      }
+      result = {k: v for k, v in result.items() if k not in SAMPLER_METRICS}
     if c.method == 'reward_model':
       result = {k: v for k, v in result.items() if k not in TOKEN_METRICS}
     skipped = progress.skipped + 1 if result['update_skipped'] > 0 else 0
     progress = progress._replace(skipped=skipped)
     metrics = merge(metrics, result)
   return state, metrics, progress
-
-
-def known(metrics: Mapping[str, float]) -> dict[str, float]:
-  """Without the mean gaps at positions that no row reaches."""
-  gaps = f'{GAPS}by_position/'
-  unknown = lambda k, v: k.startswith(gaps) and math.isnan(v)
-  return {k: v for k, v in metrics.items() if not unknown(k, v)}
 
 
 def examine(
@@ -293,9 +290,13 @@ def merge(
   logp_diff_* and signal/* keep the first value (later updates are off-policy by
   design), update_skipped adds up, all others take the last value.
   """
-  first = (GAPS, *SIGNAL_METRICS)
+  first = (
+    'sampler_trainer/logp_diff_mean',
+    'sampler_trainer/logp_diff_max',
+    *SIGNAL_METRICS,
+  )
   merged = {**metrics, **result}
-  merged |= {k: v for k, v in metrics.items() if k.startswith(first)}
+  merged |= {k: metrics[k] for k in first if k in metrics}
   if 'update_skipped' in metrics:
     merged['update_skipped'] += metrics['update_skipped']
   return merged

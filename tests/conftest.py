@@ -167,6 +167,7 @@ def smoke(tmp_path_factory):
     'eval.temperature=1.0',
     'eval.samples=2',
     'profile_steps=(2, 2)',
+    'positions_every=2',
   ]
   recorded = config.Recorder(config.load(f'{path}:smoke', overrides))
   workdir = tmp_path_factory.mktemp('smoke')

@@ -11,12 +11,9 @@ from rlvr_jax import types
 from rlvr_jax.learner import loss as losses
 from rlvr_jax.learner import optimizer
 from rlvr_jax.models import micro_batch, token_logprobs, transformer
-from rlvr_jax.ops import masked, positions
+from rlvr_jax.ops import masked
 from rlvr_jax.ops import surrogate as surrogates
 from rlvr_jax.ops.ratio import Ratio, divide
-
-# Mean |log p - logp_old| by the place of a token among its row's sampled ones.
-BY_POSITION = 'sampler_trainer/logp_diff_by_position/'
 
 
 class Spread(NamedTuple):
@@ -125,13 +122,10 @@ def accumulate(
     out = jax.lax.stop_gradient(out)
     tokens = masked.count(rows.mask)
     gap = jnp.abs(masked.keep(out.logp - rows.logp_old, rows.mask))
-    # Behind a barrier: how XLA fuses, and so rounds, the rest stays as it is.
-    where = positions.means(jax.lax.optimization_barrier(gap), rows.mask)
     entropy = masked.keep(out.entropy, rows.mask)
     metrics = metrics | {
       'entropy': Ratio(entropy.sum(), tokens),
       'sampler_trainer/logp_diff_mean': Ratio(gap.sum(), tokens),
-      **{f'{BY_POSITION}{k}': mean for k, mean in where.items()},
     }
     return loss, (metrics, gap.max())
 

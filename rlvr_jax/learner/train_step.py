@@ -90,11 +90,34 @@ def prepare(
       'sampler_trainer/logp_diff_mean': jnp.sum(gap) / tokens,
       'sampler_trainer/logp_diff_max': jnp.max(gap) + 0 * tokens,
     }
-    for k, mean in positions.means(gap, mask).items():
-      mean = jnp.where(mean.den == 0, jnp.nan, divide(mean))
-      metrics[f'{gradients.BY_POSITION}{k}'] = mean
     batch = batch.replace(adv=batch.adv * weight, logp_old=out.logp)
   return batch, metrics
+
+
+def gaps(
+  params: Any,
+  batch: types.Batch,
+  *,
+  model: transformer.Decoder,
+  temperature: float,
+  shapes: micro_batch.Shapes,
+) -> dict[str, jax.Array]:
+  """Mean |log p - logp_old| by the place of a token in its row, nats.
+
+  Metrics by the names of `positions.means`; NaN where no row has a token. By a
+  forward pass of its own: within an update, XLA would round gradients
+  otherwise.
+  """
+  out = micro_batch.forward(
+    params, batch, model=model, temperature=temperature, shapes=shapes
+  )
+  gap = jnp.abs(masked.keep(out.logp - batch.logp_old, batch.mask))
+  return {
+    f'sampler_trainer/logp_diff_by_position/{name}': jnp.where(
+      mean.den == 0, jnp.nan, divide(mean)
+    )
+    for name, mean in positions.means(gap, batch.mask).items()
+  }
 
 
 def update(
