@@ -143,7 +143,7 @@ def test_a_run_says_how_fast_it_is(smoke):
     assert 0 < line['perf/goodput'] < 1
   by = 'sampler_trainer/logp_diff_by_position/'
   places = {k for k in second if k.startswith(by)}
-  assert f'{by}0-15' in places  # the row has no later token
+  assert f'{by}0-15' in places
   assert (
     max(second[k] for k in places)
     <= second['sampler_trainer/logp_diff_max'] + 1e-6
