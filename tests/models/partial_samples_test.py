@@ -12,15 +12,16 @@ MODEL = transformer.Decoder(
 P, GROUP = 4, 4
 
 
-@pytest.mark.parametrize(
-  ('devices', 'tokens'), [((1, 1, 1), 130), ((1, 2, 2), 20)]
-)
-def test_parts_end_with_what_one_program_samples(devices, tokens):
+@pytest.mark.parametrize('devices', [(1, 1, 1), (1, 2, 2)])
+def test_parts_end_with_what_one_program_samples(devices, monkeypatch):
   """Bit for bit, in a batch that shrinks and in one over several devices."""
   mesh = sharding.make_mesh(devices, jax.devices()[: np.prod(devices)])
   rng = np.random.default_rng(0)
   prompt = rng.integers(1, 64, (P, 5)).astype(np.int32)
-  sampling = sampler.Sampling(tokens, (1, 2, 3), compact_batch=mesh.size == 1)
+  compact = mesh.size == 1
+  if compact:  # as of longer rows, with one size less to compile
+    monkeypatch.setattr(sampler, 'sizes', lambda rows, _: (rows, rows // 2))
+  sampling = sampler.Sampling(20, (1, 2, 3), compact_batch=compact)
   with sharding.use(mesh):
     params = sharding.init_params(MODEL, jax.random.key(1), mesh)
     args = (
