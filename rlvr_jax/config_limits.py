@@ -66,16 +66,17 @@ def choice(*words: str) -> Rule:
   )
 
 
-def several(rule: Rule, size: int = 0) -> Rule:
-  """A tuple of `size` values (0: one to a hundred), each under `rule`."""
+def several(rule: Rule, size: int = 0, least: int = 1) -> Rule:
+  """A tuple of `size` values (0: `least` to a hundred), each under `rule`."""
 
   def holds(x):
     if not isinstance(x, (tuple, list)):
       return False
-    fits = len(x) == size if size else 1 <= len(x) <= 100
+    fits = len(x) == size if size else least <= len(x) <= 100
     return fits and all(map(rule.holds, x))
 
-  return Rule(holds, f'a tuple of {size or "one or more"}, each {rule.text}')
+  many = 'one or more' if least else 'any number'
+  return Rule(holds, f'a tuple of {size or many}, each {rule.text}')
 
 
 def _is_pattern(x) -> bool:
@@ -210,10 +211,14 @@ RULES = {
   'logits_chunk': whole(1, 2**30),
   'log_every': STEPS,
   'metrics_every': STEPS,
+  'positions_every': whole(0, 10**9),
+  'log_to': several(choice('tensorboard', 'wandb', 'trackio'), least=0),
   'log_transcripts': whole(0, 10**6),
   'save_every': STEPS,
   'max_to_keep': whole(1, 10**6),
   'keep_best': text(200),
+  'profile_steps': several(whole(0, 10**9), 2),
+  'compilation_cache': text(4096, empty=False),
   'max_logp_diff': real(0, 1000),
   'max_skipped_updates': STEPS,
   'eval_every': whole(0, 10**9),

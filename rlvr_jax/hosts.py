@@ -252,18 +252,30 @@ def share(
     number: the same on all hosts.
     work: indices of items -> their results, which JSON can hold.
   """
-  failures.alive()
-  hosts = count()
+  rows, hosts = shared(number), count()
   if hosts == 1:
-    return list(work(range(number)))
-  parts = gather(list(work(range(jax.process_index(), number, hosts))))
+    return list(work(rows))
+  parts = gather(list(work(rows)))
   return [parts[i % hosts][i // hosts] for i in range(number)]
 
 
+def shared(number: int) -> Sequence[int]:
+  """Which of `number` items `share` gives to this host."""
+  failures.alive()
+  return range(jax.process_index(), number, count())
+
+
 def whole(tree: Any) -> Any:
-  """Whole arrays as NumPy, on every host."""
+  """Whole arrays as NumPy, on every host.
+
+  Of arrays that are whole on each device, without a collective.
+  """
   if count() == 1:
     return jax.tree.map(np.asarray, tree)
-  return jax.tree.map(
-    lambda x: multihost_utils.process_allgather(x, tiled=True), tree
-  )
+
+  def of(x):
+    if getattr(x, 'is_fully_replicated', False):
+      return np.asarray(x)
+    return multihost_utils.process_allgather(x, tiled=True)
+
+  return jax.tree.map(of, tree)

@@ -25,7 +25,11 @@ MAY_CHANGE = (
   'save_every',
   'max_to_keep',
   'metrics_every',
+  'positions_every',
   'log_transcripts',
+  'log_to',
+  'profile_steps',
+  'compilation_cache',
   # Alarms.
   'max_logp_diff',
   'max_skipped_updates',

@@ -6,12 +6,12 @@ config -> tasks -> sample -> reward -> credit -> estimate -> update -> report
 import math
 import os
 import pathlib
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from rlvr_jax import algorithm as algorithms
 from rlvr_jax import config as config_lib
@@ -22,14 +22,16 @@ from rlvr_jax import (
   hosts,
   interrupts,
   resume,
+  speed,
   types,
 )
 from rlvr_jax.experiment import Experiment
 from rlvr_jax.io import checkpoint
 from rlvr_jax.learner import batches, optimizer, train_step
+from rlvr_jax.learner import loss as losses
 from rlvr_jax.learner import teacher as teachers
 from rlvr_jax.models import attention, sharding
-from rlvr_jax.reporting import alarms, report, run_lock, run_writer
+from rlvr_jax.reporting import alarms, report, run_lock, run_writer, sinks
 from rlvr_jax.resume import Progress
 from rlvr_jax.rollouts import log_records
 from rlvr_jax.rollouts.collector import Collection
@@ -77,6 +79,8 @@ def train(
       saved.
   """
   c, workdir = config, config_lib.folder(workdir)
+  sinks.check(c.log_to)
+  speed.use_cache(c.compilation_cache, workdir)
   hosts.must_agree('configs', config_lib.to_json(c))
   with run_lock.hold(workdir):
     config_file.check(workdir, source)
@@ -89,6 +93,7 @@ def train(
         keep_best='score' if c.keep_best else None,
       ) as saved,
       interrupts.interruptible() as interrupted,
+      speed.Profile(workdir, c.profile_steps) as profile,
     ):
       run, state, progress = start(x, pretrained, saved)
       # A new state has taken over the pretrained weights, by donation. A
@@ -97,36 +102,42 @@ def train(
       # The sampler has its own layout, made once per update: no weight is
       # gathered inside the decode loop.
       sampler_params = x.programs.to_sampler(state.params)
+      meter = speed.Meter(x.architecture, x.mesh)
       with open_log(x, run, progress.step, workdir, command, source) as log:
         if not run.resumed:
-          run.evaluate(0, sampler_params, state.params, log)
+          with meter.aside('eval'):
+            run.evaluate(0, sampler_params, state.params, log)
         for step in range(progress.step + 1, c.total_steps + 1):
           ##### rollouts #####
-          clock = Clock()
+          profile.before(step)
+          meter.start()
           collection = run.collect(
-            sampler_params, state.params, step, progress.place, clock
+            sampler_params, state.params, step, progress.place, meter
           )
           progress = progress._replace(step=step, place=collection.place)
           examined = examine(x, run, collection, state, sampler_params, step)
           if examined:
-            clock('teacher')
+            meter('teacher')
           # The update needs its memory. It is stale after the update anyway.
           del sampler_params
 
           ##### update #####
           # `state` is donated: the old one must not be used after this line.
           state, metrics, progress = update(
-            x, state, collection, run.initial, progress
+            x, state, collection, run.initial, progress, meter
           )
           sampler_params = x.programs.to_sampler(state.params)
           # Dispatch is asynchronous; without this the next rollout would be
           # charged with the time of the update.
           jax.block_until_ready(sampler_params)
-          clock('update')
+          meter('update')
+          profile.after(step)
 
           ##### metrics and transcripts #####
           metrics = collection.metrics | examined | metrics
-          metrics |= clock.metrics(collection)
+          rollouts = [part.rollout for part in collection.parts]
+          meter.sampled(rollouts, by=run.collect.writes)
+          metrics |= meter.metrics()
           alarms.check(log, c, step, metrics)
           progress = progress.after_rewards(c.method, metrics)
           log.metrics(step, metrics)
@@ -136,7 +147,8 @@ def train(
           )
           last = step == c.total_steps
           if last or (c.eval_every and step % c.eval_every == 0):
-            score = run.evaluate(step, sampler_params, state.params, log)
+            with meter.aside('eval'):
+              score = run.evaluate(step, sampler_params, state.params, log)
             progress = progress._replace(score=score)
 
           ##### stop, save #####
@@ -152,11 +164,9 @@ def train(
             # A resumed run drops the lines after its checkpoint and trusts
             # those before it, so they must be on disk first.
             log.sync()
-            saved.save(
-              step,
-              train_step.saved(state),
-              progress.to_json() | resume.remember(c, run.read),
-            )
+            extra = progress.to_json() | resume.remember(c, run.read)
+            with meter.aside('checkpoint'):
+              saved.save(step, train_step.saved(state), extra)
           if stop and not last:
             saved.wait()
             log.say(
@@ -176,6 +186,7 @@ def update(
   collection: Collection,
   initial: Initial | None,
   progress: Progress,
+  meter: speed.Meter,
 ) -> tuple[types.TrainState, dict[str, float], Progress]:
   """Runs c.num_iterations updates on the rollouts of one step.
 
@@ -185,14 +196,26 @@ def update(
     collection: rollouts and scores, host arrays.
     initial: the policy before training, where the loss reads it.
     progress: of this step; counts skipped updates in a row.
+    meter: is told what is trained on.
 
   Returns:
     the new state, the metrics of the updates, merged, and the progress.
   """
   c, programs = x.config, x.programs
   rollout, score = collection.rollout, collection.score
+
+  def trained_on(batch, rollout):
+    live = np.asarray(losses.may_have_gradient(x.algorithm, batch))
+    live = live.reshape(len(rollout.tokens), -1).any(-1)
+    meter.trained(rollout, live, c.num_iterations)
+    return sharding.to_mesh(batch)
+
   batch = batches.make_batch(c, x.algorithm, rollout, score, collection.lesson)
-  batch, metrics = sharding.to_mesh(batch), {}
+  batch, metrics = trained_on(batch, rollout), {}
+  every = c.positions_every
+  if c.method == 'rl' and every and progress.step % every == 0:
+    found = programs.gaps(state.params, batch)
+    metrics = {k: float(v) for k, v in found.items() if not math.isnan(v)}
   if x.algorithm.needs_reference:
     batch = batch.replace(
       logp_ref=programs.forward(initial.params(state.params), batch).logp
@@ -202,20 +225,21 @@ def update(
     batch, prepared = programs.prepare(
       state.params, batch, sharding.to_mesh(rewards)
     )
-    metrics = {k: float(v) for k, v in prepared.items()}
+    metrics |= {k: float(v) for k, v in prepared.items()}
   # What a teacher's weights are beside those that the state has.
   kept = None
   if x.algorithm.distill and (x.teacher or initial):
     kept = x.teacher.params if x.teacher else initial.kept
   # Groups without gradient cost a forward pass for their metrics alone.
   all_tokens = progress.step % c.metrics_every == 0
+  look = sharding.on_all(np.bool_(all_tokens))
   trained = [batch]
   if collection.judgments is not None:
     judged = batches.make_batch(c, x.algorithm, *collection.judgments)
     judged = judged.replace(adv=c.judge.weight * judged.adv)
-    trained.append(sharding.to_mesh(judged))
+    trained.append(trained_on(judged, collection.judgments[0]))
   for _ in range(c.num_iterations):
-    state, result = programs.update(state, tuple(trained), kept, all_tokens)
+    state, result = programs.update(state, tuple(trained), kept, look)
     result = {k: float(v) for k, v in result.items()}
     if not all_tokens:  # means that were not computed are NaN
       result = {
@@ -299,6 +323,7 @@ def open_log(
     console_every=c.log_every,
     command=command,
     source=source,
+    log_to=c.log_to,
   )
   log.say(f'model: {run.policy.source}; mesh {dict(x.mesh.shape)}')
   if slow := attention.warning(c.model.attention):
@@ -319,28 +344,3 @@ def _adapter_count(x: Experiment) -> int:
     x.programs.abstract.params, x.config.optimizer.trainable
   )
   return sum(leaf.size for leaf in trained.values())
-
-
-class Clock:
-  """Seconds by stage of a step: call it with the stage that just ended."""
-
-  def __init__(self):
-    self.seconds = {}
-    self._began = self._last = time.perf_counter()
-
-  def __call__(self, stage: str) -> None:
-    now = time.perf_counter()
-    self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-    self._last = now
-
-  def metrics(self, collection: Collection) -> dict[str, float]:
-    """Times of the step up to now, and its sampled tokens per second."""
-    total = time.perf_counter() - self._began
-    tokens = sum(
-      t.num_tokens
-      for part in collection.parts
-      for group in part.transcripts
-      for t in group
-    )
-    times = {f'timing_s/{k}': v for k, v in self.seconds.items()}
-    return times | {'step_time': total, 'perf/tokens_per_s': tokens / total}

@@ -133,6 +133,10 @@ DIALOGUES = {
 }
 # Tests elsewhere in which the key decides.
 ELSEWHERE = {
+  'compilation_cache': 'speed_test.py::where_compiled_programs_are_kept',
+  'log_to': 'reporting/sinks_test.py::tensorboard_has_what_the_files_have',
+  'positions_every': 'speed_test.py::a_run_says_how_fast_it_is',
+  'profile_steps': 'speed_test.py::a_trace_of_the_steps',
   'eval.split': 'checks_test.py::the_split_to_evaluate_on',
   'keep_best': 'methods_test.py::the_best_checkpoint',
   'task_sampling': 'train_test.py::killed_again_and_again',

@@ -144,6 +144,18 @@ def _functions_of_config_files():
 def smoke(tmp_path_factory):
   """(workdir, its config that knows what was read) of a whole small run."""
   from rlvr_jax import config, train
+  from rlvr_jax.learner import programs
+
+  build = programs.build
+
+  def guarded(*args, **options):
+    made = build(*args, **options)
+
+    def update(*args):
+      with jax.transfer_guard('disallow'):  # all that it needs is there
+        return made.update(*args)
+
+    return made._replace(update=update)
 
   path = pathlib.Path(__file__).parents[1] / 'configs' / 'tiny.py'
   sizes = ('train_batch_size', 'eval.num_tasks', 'eval.batch_size')
@@ -154,8 +166,12 @@ def smoke(tmp_path_factory):
     'total_steps=2',
     'eval.temperature=1.0',
     'eval.samples=2',
+    'profile_steps=(2, 2)',
+    'positions_every=2',
   ]
   recorded = config.Recorder(config.load(f'{path}:smoke', overrides))
   workdir = tmp_path_factory.mktemp('smoke')
-  train.train(recorded, workdir)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(programs, 'build', guarded)
+    train.train(recorded, workdir)
   return workdir, recorded

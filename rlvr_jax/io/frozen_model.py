@@ -9,7 +9,7 @@ the initial policy are made of the policy's first weights in `start`.
 
 import hashlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +22,7 @@ from rlvr_jax.io.tokenizer import Tokenizer
 from rlvr_jax.models import (
   lora,
   model_config,
+  partial_samples,
   sampler,
   sharding,
   transformer,
@@ -335,3 +336,32 @@ def sample(
     group=group,
     rank=None if rank is None else sharding.to_mesh(rank),
   )
+
+
+def sample_in_parts(
+  frozen: FrozenModel,
+  prompt: np.ndarray,
+  length: np.ndarray,
+  key: jax.Array,
+  sampling: sampler.Sampling,
+  *,
+  group: int = 1,
+) -> Iterator[sampler.Sampled]:
+  """`sample` while it goes on, as host arrays: `partial_samples.sample`.
+
+  When an item comes, the devices are at the next one already.
+  """
+  parts = partial_samples.sample(
+    frozen.sampler_params,
+    sharding.to_mesh(prompt),
+    sharding.to_mesh(length),
+    key,
+    model=frozen.model,
+    sampling=sampling,
+    group=group,
+  )
+  before = next(parts)
+  for part in parts:
+    yield sharding.to_host(before)
+    before = part
+  yield sharding.to_host(before)

@@ -34,6 +34,7 @@ class Programs(NamedTuple):
     forward: (parameters, batch) -> outputs of the batch's tokens.
     prepare: (parameters, batch, reward) -> batch, metrics: see
       `train_step.prepare`.
+    gaps: (parameters, batch) -> metrics: see `train_step.gaps`.
   """
 
   model: transformer.Decoder
@@ -43,6 +44,7 @@ class Programs(NamedTuple):
   update: Callable[..., tuple[types.TrainState, dict[str, jax.Array]]]
   forward: Callable[[Any, types.Batch], token_logprobs.Outputs]
   prepare: Callable[..., tuple[types.Batch, dict[str, jax.Array]]]
+  gaps: Callable[[Any, types.Batch], dict[str, jax.Array]]
 
 
 def prompts_per_micro_batch(c, mesh: jax.sharding.Mesh) -> int:
@@ -147,4 +149,5 @@ def build(
       functools.partial(train_step.prepare, algorithm=algo, **shared),
       out_shardings=(rows, None),
     ),
+    gaps=jax.jit(functools.partial(train_step.gaps, **shared)),
   )

@@ -20,7 +20,7 @@ from rlvr_jax.models import (
   token_logprobs,
   transformer,
 )
-from rlvr_jax.ops import masked
+from rlvr_jax.ops import masked, positions
 from rlvr_jax.ops.ratio import Ratio, divide
 
 # Largest magnitude that an update may give a parameter. An MLP multiplies three
@@ -94,6 +94,32 @@ def prepare(
     }
     batch = batch.replace(adv=batch.adv * weight, logp_old=out.logp)
   return batch, metrics
+
+
+def gaps(
+  params: Any,
+  batch: types.Batch,
+  *,
+  model: transformer.Decoder,
+  temperature: float,
+  shapes: micro_batch.Shapes,
+) -> dict[str, jax.Array]:
+  """Mean |log p - logp_old| by the place of a token in its row, nats.
+
+  Metrics by the names of `positions.means`; NaN where no row has a token. By a
+  forward pass of its own: within an update, XLA would round gradients
+  otherwise.
+  """
+  out = micro_batch.forward(
+    params, batch, model=model, temperature=temperature, shapes=shapes
+  )
+  gap = jnp.abs(masked.keep(out.logp - batch.logp_old, batch.mask))
+  return {
+    f'sampler_trainer/logp_diff_by_position/{name}': jnp.where(
+      mean.den == 0, jnp.nan, divide(mean)
+    )
+    for name, mean in positions.means(gap, batch.mask).items()
+  }
 
 
 def update(

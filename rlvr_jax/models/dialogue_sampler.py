@@ -14,7 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax.enums import Stop
-from rlvr_jax.models import kv_cache, layers, sampler, transformer
+from rlvr_jax.models import (
+  kv_cache,
+  layers,
+  sampler,
+  sampler_layers,
+  transformer,
+)
 
 
 class DialogueCache(NamedTuple):
@@ -62,9 +68,9 @@ def prefill(
   p, s = prompt.shape
   positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
   tables = layers.rope_tables(positions, c)
-  x, kv = sampler.embed_tokens(params, model, prompt), []
+  x, kv = sampler_layers.embed_tokens(params, model, prompt), []
   for i, layer in enumerate(params['layers']):
-    x, pair = sampler.prefill(model, i, layer, x, tables)
+    x, pair = sampler_layers.prefill(model, i, layer, x, tables)
     kv.append(pair)
   b = p * group
   cache = DialogueCache(
@@ -142,7 +148,7 @@ def _read(params, model, cache, inputs, length):
   x, pairs = forward_with_cache(
     params,
     model,
-    sampler.embed_tokens(params, model, inputs),
+    sampler_layers.embed_tokens(params, model, inputs),
     cache.count[:, None] + jnp.arange(f)[None],
     cache,
     cache.written[:, None, None],
@@ -196,7 +202,7 @@ def decode_turn(
   cache, x = _read(params, model, cache, inputs, length)
   used = cache.used
   last = jnp.maximum(length - 1, 0)[:, None, None]
-  final = functools.partial(sampler.final_logits, params, model)
+  final = functools.partial(sampler_layers.final_logits, params, model)
   next_token = functools.partial(sampler.sample_step, sampling=sampling)
   prompts = len(cache.seen)
   u = sampler.uniforms(key, prompts, b // prompts, n)
@@ -211,7 +217,7 @@ def decode_turn(
     x, pairs = forward_with_cache(
       params,
       model,
-      sampler.embed_tokens(params, model, state['last'][:, None]),
+      sampler_layers.embed_tokens(params, model, state['last'][:, None]),
       start[:, None] + i,
       cache,
       cache.written[:, None, None],

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rlvr_jax.enums import Stop
-from rlvr_jax.models import attention, kv_cache, layers, transformer
+from rlvr_jax.models import kv_cache, layers, sampler_layers, transformer
 
 
 class Sampling(NamedTuple):
@@ -165,46 +165,6 @@ def branch(
   return token.astype(jnp.int32), written - jax.nn.logsumexp(z, -1)
 
 
-def prefill(
-  model: transformer.Decoder,
-  i: int,
-  layer: transformer.Params,
-  x: jax.Array,
-  tables: tuple[layers.Table, layers.Table],
-) -> tuple[jax.Array, kv_cache.Pair]:
-  """Layer i on prompts: x [P,S,D], and keys and values for the cache.
-
-  Args:
-    layer: its parameters.
-    tables: from `layers.rope_tables`.
-  """
-  window = model.config.window_of(i)
-  block = layers.Block(model.config, model.dtype, model.param_dtype)
-  table = tables[bool(window)]
-  q, k, v = block.apply({'params': layer}, x, table, method='project')
-  y = attention.attend(q, k, v, kind=model.attention, window=window)
-  x = block.apply({'params': layer}, x, y, method='finish')
-  return x, kv_cache.lay_out(k, v)
-
-
-def embed_tokens(
-  params: transformer.Params, model: transformer.Decoder, tokens: jax.Array
-) -> jax.Array:
-  """Token embeddings [...,D] in the compute dtype."""
-  x = jnp.take(params['embedding'], tokens, axis=0).astype(model.dtype)
-  return transformer.scaled(x, model.config)
-
-
-def final_logits(
-  params: transformer.Params, model: transformer.Decoder, x: jax.Array
-) -> jax.Array:
-  """Logits f32[M,V] of the last block's output [M,D]."""
-  norm = layers.final_norm(model.config, model.param_dtype)
-  x = norm.apply({'params': params['final_norm']}, x)
-  head = transformer.head_weight(params).astype(x.dtype)
-  return layers.product(x, head, jnp.float32)
-
-
 def uniforms(key: jax.Array, prompts: int, group: int, n: int) -> jax.Array:
   """Uniform numbers f32[B,n] of one key, or of keys [P] (see `sample`)."""
   if key.ndim:
@@ -264,6 +224,124 @@ def sample_step(
   }
 
 
+class Decoding(NamedTuple):
+  """A batch between its first token and its last, on the devices.
+
+  `prefix`: keys and values of the prompts, a pair for each layer, and their
+  lengths i32[P]. `state`: of `sample_step`, with the KV cache, of the rows that
+  are in the batch. `out`: of all B rows, once some have left it.
+  """
+
+  prefix: tuple[list[kv_cache.Pair], jax.Array]
+  state: dict[str, Any]
+  out: dict[str, jax.Array] | None = None
+
+
+_OUT = ('tokens', 'logp', 'length', 'done')
+
+
+def begin(params, prompt, length, key, *, model, sampling, group, rank):
+  """Prefill, each prompt once, and the first token: a `Decoding`."""
+  c = model.config
+  p, s = prompt.shape
+  b, n = p * group, sampling.max_new_tokens
+  positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
+  tables = layers.rope_tables(positions, c)
+  x, kv = sampler_layers.embed_tokens(params, model, prompt), []
+  for i, layer in enumerate(params['layers']):
+    x, pair = sampler_layers.prefill(model, i, layer, x, tables)
+    kv.append(pair)
+  last = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
+  logits = jnp.repeat(
+    sampler_layers.final_logits(params, model, last), group, axis=0
+  )
+  u = uniforms(key, p, group, n)
+  state: dict[str, Any] = initial_state(u) | {
+    'row': jnp.arange(b),
+    'start': jnp.repeat(length, group),
+    'cache': kv_cache.allocate(c, b, n, model.dtype),
+  }
+  if sampling.branch and rank is None:
+    rank = jnp.tile(jnp.arange(group), p)
+  state = sample_step(logits, state, sampling=sampling, rank=rank)
+  return Decoding((kv, length), state)
+
+
+def decode(params, at: Decoding, live, *, model, sampling) -> Decoding:
+  """Goes on while more than `live` rows have not ended."""
+  c, n = model.config, sampling.max_new_tokens
+  block = layers.Block(c, model.dtype, model.param_dtype)
+  kv, length = at.prefix
+  prompt_at = jnp.arange(kv[0][1].shape[2])[None]
+  seen = prompt_at < length[:, None]  # [P,S]
+
+  def step(state):
+    i = state['i'] - 1  # index of the input token
+    tables = layers.rope_tables(state['start'][:, None] + i, c)
+    at = jnp.arange(n)
+    mask = at <= i
+    x = sampler_layers.embed_tokens(params, model, state['last'][:, None])
+    caches = []
+    for l, layer in enumerate(params['layers']):
+      (pk, pv), cache, window = kv[l], state['cache'][l], c.window_of(l)
+      seen_here, mask_here, first = seen, mask, 0
+      if window:
+        first = i - window + 1
+        seen_here = seen & (prompt_at - length[:, None] >= first)
+        mask_here = mask & (at >= first)
+      table = tables[bool(window)]
+      q, k, v = block.apply({'params': layer}, x, table, method='project')
+      cache = kv_cache.write(cache, kv_cache.lay_out(k, v), i)
+      sources = (
+        layers.KeysValues(pk, pv, seen_here[:, None, None]),
+        *kv_cache.sources(cache, mask_here[None, None, None], i + 1, first),
+      )
+      y = layers.attend(q, sources)
+      x = block.apply({'params': layer}, x, y, method='finish')
+      caches.append(cache)
+    logits = sampler_layers.final_logits(params, model, x[:, 0])
+    return sample_step(logits, state | {'cache': caches}, sampling=sampling)
+
+  state = jax.lax.while_loop(
+    lambda t: (t['i'] < n) & ((~t['done']).sum() > live), step, at.state
+  )
+  return at._replace(state=state)
+
+
+def _rows(at: Decoding) -> dict[str, jax.Array]:
+  """What has been sampled, of all B rows."""
+  part = {k: at.state[k] for k in _OUT}
+  if at.out is None:
+    return part
+  row = at.state['row']
+  return jax.tree.map(lambda to, x: to.at[row].set(x), at.out, part)
+
+
+def compact(at: Decoding, size: int, group: int) -> Decoding:
+  """The `size` rows that go on, in a smaller batch.
+
+  Args:
+    group: rows of a prompt.
+  """
+  out, state = _rows(at), dict(at.state)
+  keep = jnp.argsort(state['done'], stable=True)[:size]
+  take = lambda tree, at: jax.tree.map(lambda x: jnp.take(x, at, 0), tree)
+  i = state.pop('i')
+  state = take(state, keep) | {'i': i}
+  # One prompt per row: a row of the first batch has that of its group.
+  prompt = keep if at.out is not None else state['row'] // group
+  return Decoding(take(at.prefix, prompt), state, out)
+
+
+def completions(at: Decoding, sampling: Sampling) -> Sampled:
+  """The completions so far; Stop.NONE in rows that have not ended."""
+  out = _rows(at)
+  cut = at.state['i'] >= sampling.max_new_tokens
+  going = jnp.where(cut, Stop.LENGTH, Stop.NONE)
+  stop = jnp.where(out['done'], Stop.END, going).astype(jnp.int32)
+  return Sampled(out['tokens'], out['logp'], out['length'], stop)
+
+
 @functools.partial(jax.jit, static_argnames=('model', 'sampling', 'group'))
 def sample(
   params: transformer.Params,
@@ -292,80 +370,8 @@ def sample(
   Returns:
     `Sampled` with B = P*group rows, those of a prompt adjacent.
   """
-  c = model.config
-  p, s = prompt.shape
-  b, n = p * group, sampling.max_new_tokens
-  block = layers.Block(c, model.dtype, model.param_dtype)
-
-  embed = functools.partial(embed_tokens, params, model)
-  final = functools.partial(final_logits, params, model)
-
-  # Prefill: each prompt once.
-  positions = jnp.broadcast_to(jnp.arange(s)[None], (p, s))
-  tables = layers.rope_tables(positions, c)
-  x, kv = embed(prompt), []
-  for i, layer in enumerate(params['layers']):
-    x, pair = prefill(model, i, layer, x, tables)
-    kv.append(pair)
-  last = jnp.take_along_axis(x, (length - 1)[:, None, None], axis=1)[:, 0]
-  logits = jnp.repeat(final(last), group, axis=0)
-  u = uniforms(key, p, group, n)
-  next_token = functools.partial(sample_step, sampling=sampling)
-
-  def step(prefix, state):
-    kv, length = prefix
-    i = state['i'] - 1  # index of the input token
-    tables = layers.rope_tables(state['start'][:, None] + i, c)
-    prompt_at, at = jnp.arange(s)[None], jnp.arange(n)
-    seen = prompt_at < length[:, None]  # [P,S]
-    mask = at <= i
-    x = embed(state['last'][:, None])
-    caches = []
-    for l, layer in enumerate(params['layers']):
-      (pk, pv), cache, window = kv[l], state['cache'][l], c.window_of(l)
-      seen_here, mask_here, first = seen, mask, 0
-      if window:
-        first = i - window + 1
-        seen_here = seen & (prompt_at - length[:, None] >= first)
-        mask_here = mask & (at >= first)
-      table = tables[bool(window)]
-      q, k, v = block.apply({'params': layer}, x, table, method='project')
-      cache = kv_cache.write(cache, kv_cache.lay_out(k, v), i)
-      sources = (
-        layers.KeysValues(pk, pv, seen_here[:, None, None]),
-        *kv_cache.sources(cache, mask_here[None, None, None], i + 1, first),
-      )
-      y = layers.attend(q, sources)
-      x = block.apply({'params': layer}, x, y, method='finish')
-      caches.append(cache)
-    return next_token(final(x[:, 0]), state | {'cache': caches})
-
-  state: dict[str, Any] = initial_state(u) | {
-    'row': jnp.arange(b),
-    'start': jnp.repeat(length, group),
-    'cache': kv_cache.allocate(c, b, n, model.dtype),
-  }
-  if sampling.branch and rank is None:
-    rank = jnp.tile(jnp.arange(group), p)
-  state, prefix = next_token(logits, state, rank=rank), (kv, length)
-  out: dict[str, jax.Array] = {}
-  for size in (*sizes(b, sampling)[1:], 0):
-    state = jax.lax.while_loop(
-      lambda t, size=size: (t['i'] < n) & ((~t['done']).sum() > size),
-      functools.partial(step, prefix),
-      state,
-    )
-    part = {k: state[k] for k in ('tokens', 'logp', 'length', 'done')}
-    if out:
-      write = lambda to, x, row=state['row']: to.at[row].set(x)
-      out = jax.tree.map(write, out, part)
-    else:
-      out = part
-    if size:
-      keep = jnp.argsort(state['done'], stable=True)[:size]
-      take = lambda tree, at: jax.tree.map(lambda x: jnp.take(x, at, 0), tree)
-      i = state.pop('i')
-      state = take(state, keep) | {'i': i}
-      prefix = take((kv, length), state['row'] // group)  # one prompt per row
-  stop = jnp.where(out['done'], Stop.END, Stop.LENGTH).astype(jnp.int32)
-  return Sampled(out['tokens'], out['logp'], out['length'], stop)
+  options: dict[str, Any] = {'model': model, 'sampling': sampling}
+  at = begin(params, prompt, length, key, group=group, rank=rank, **options)
+  for size in sizes(prompt.shape[0] * group, sampling)[1:]:
+    at = compact(decode(params, at, size, **options), size, group)
+  return completions(decode(params, at, 0, **options), sampling)

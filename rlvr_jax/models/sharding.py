@@ -251,6 +251,12 @@ def to_mesh(tree: Any) -> Any:
   return from_host(tree, rows(mesh))
 
 
+def on_all(x: Any) -> Any:
+  """Moves a host array whole to each device of the mesh of `use`."""
+  mesh = jax.sharding.get_mesh()
+  return jnp.asarray(x) if mesh.empty else from_host(x, replicated(mesh))
+
+
 def placer(
   abstract: transformer.Params,
 ) -> Callable[[tuple[str, ...], np.ndarray], jax.Array]:

@@ -9,6 +9,8 @@ import numpy as np
 from rlvr_jax.reporting import pages, plots
 from rlvr_jax.reporting.run_reader import series
 
+_PLACES = 'sampler_trainer/logp_diff_by_position/'
+
 
 def curve(group: Any, name: str, label: str, color: int) -> list[plots.Line]:
   """The line of a metric over the steps; none where no run has it.
@@ -42,6 +44,10 @@ def panels(groups: Sequence[Any]) -> Iterator[pages.Figure]:
     k for g in groups for r in g.runs for x in r.metrics for k in x
   )
   rewards = sorted(k for k in names if k.startswith('rewards/'))
+  places = sorted(
+    (k for k in names if k.startswith(_PLACES)),
+    key=lambda k: int(k.removeprefix(_PLACES).partition('-')[0]),
+  )
   share: dict[str, Any] = {'percent': True}
   panels: list[tuple[str, list[str], dict[str, Any]]] = [
     ('Reward', ['reward'], {}),
@@ -63,8 +69,18 @@ def panels(groups: Sequence[Any]) -> Iterator[pages.Figure]:
       {'log': True, 'unit': 'nats'},
     ),
     (
+      'Sampler against trainer, mean difference by token of the row',
+      places,
+      {'log': True, 'unit': 'nats'},
+    ),
+    (
       'Time per step',
-      ['timing_s/rollout', 'timing_s/reward', 'timing_s/update'],
+      [
+        'timing_s/rollout',
+        'timing_s/overlap',
+        'timing_s/reward',
+        'timing_s/update',
+      ],
       {'unit': 'seconds', 'stacked': True},
     ),
   ]

@@ -24,6 +24,8 @@ import rich.progress
 from rlvr_jax import config as config_lib
 from rlvr_jax import config_file, hosts
 from rlvr_jax.io import manifest
+from rlvr_jax.reporting import sinks
+from rlvr_jax.reporting.goodput import RUN, Goodput, Start
 
 _log = logging.getLogger(__name__)
 
@@ -63,11 +65,14 @@ def open(
   console_every: int = 1,
   command: str = '',
   source: config_file.Source | None = None,
+  log_to: Sequence[str] = (),
 ) -> 'Writer':
   """The writer of a run that starts, or resumes after `step`.
 
   Lines later than `step`, which a killed run wrote after its last checkpoint,
   are dropped, so that the files become those of a run that was never killed.
+  Sinks had those lines already. A resumed run makes equal ones, which are not
+  sent again: a sink gets each step once.
   The caller holds the directory: see `run_lock.hold`.
 
   Args:
@@ -79,6 +84,7 @@ def open(
     console_every: steps per console line, if the output is no terminal.
     command: the command line, kept in `command.txt` for the report.
     source: the config file, kept for those who read the run.
+    log_to: names of `sinks`.
 
   Raises:
     OSError: a file cannot be written; names it.
@@ -97,9 +103,31 @@ def open(
   if step is None or not all((folder / name).exists() for name in kept):
     for name, text in kept.items():
       _replace(folder / name, [text])
+  start = None if step is None else Start.read(folder)
+  if start is None:
+    start = Start.now(step or 0)
+    _replace(folder / RUN, [start.to_json()])
+  sent = {}
   for name in _FILES:
+    if step is not None:
+      sent[name] = max((x['step'] for x in read(folder / name)), default=-1)
     _drop_after(folder / name, -1 if step is None else step)
-  return Writer(folder, step or 0, total_steps, transcripts, console_every)
+  return Writer(
+    folder,
+    step or 0,
+    total_steps,
+    transcripts,
+    console_every,
+    goodput=Goodput(start, read(folder / METRICS)),
+    outlets=sinks.open(
+      log_to,
+      folder,
+      start.id,
+      max(sent.values(), default=-1),
+      config_lib.flatten(config),
+    ),
+    sent=sent,
+  )
 
 
 class Writer:
@@ -112,8 +140,13 @@ class Writer:
     total: int,
     transcripts: int,
     every: int,
+    goodput: Goodput | None = None,
+    outlets: Sequence[sinks.Sink] = (),
+    sent: Mapping[str, int] | None = None,
   ):
     self._folder = folder
+    self._goodput, self._outlets = goodput, outlets
+    self._sent = {} if sent is None else sent  # last step, by file
     self._total, self._transcripts, self._every = total, transcripts, every
     self._times, self._last = [], time.perf_counter()
     self._bar = _bar(step, total) if folder and sys.stdout.isatty() else None
@@ -128,7 +161,10 @@ class Writer:
     """Writes the line of a training step; values may be JAX scalars."""
     if self._folder is None:
       return
+    if self._goodput is not None:
+      values = {**values, **self._goodput.after(values)}
     line = append(self._folder / METRICS, step, values)
+    self._send(METRICS, line)
     now = time.perf_counter()
     self._times = [*self._times[-19:], now - self._last]
     self._last = now
@@ -154,6 +190,7 @@ class Writer:
     if self._folder is None:
       return
     line = append(self._folder / EVAL, step, values)
+    self._send(EVAL, line)
     numbers = ' '.join(
       f'{k} {float(v):.3g}'
       for k, v in line.items()
@@ -162,6 +199,11 @@ class Writer:
       and isinstance(v, (int, float))
     )
     self.say(f'eval at step {step}: {numbers}')
+
+  def _send(self, name: str, line: Mapping) -> None:
+    if line['step'] > self._sent.get(name, -1):
+      for sink in self._outlets:
+        sink.log(line['step'], sinks.numbers(line))
 
   def rollouts(self, step: int, transcripts: Sequence[Mapping]) -> None:
     """Writes the first `transcripts` (see `open`) of these records."""
@@ -196,9 +238,12 @@ class Writer:
       print(text, flush=True)
 
   def close(self) -> None:
-    """Ends the progress bar; later calls do nothing."""
+    """Ends the progress bar and the sinks; later calls do nothing."""
     if self._bar is not None:
       self._bar.stop()
+    for sink in self._outlets:
+      sink.close()
+    self._outlets = ()
     self._folder = self._bar = None
 
 

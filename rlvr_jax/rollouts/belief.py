@@ -21,7 +21,7 @@ from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import (
   dialogue_sampler,
   layers,
-  sampler,
+  sampler_layers,
   sharding,
   transformer,
 )
@@ -59,7 +59,7 @@ def measure(
     chunk: rows of logits at a time.
   """
   e, m = probe.shape[1], cache.written.shape[1]
-  embedded = sampler.embed_tokens(params, model, probe)
+  embedded = sampler_layers.embed_tokens(params, model, probe)
 
   def at(moment):
     bound, alive_now = moment

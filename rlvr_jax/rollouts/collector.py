@@ -31,6 +31,9 @@ from rlvr_jax.rollouts.task_stream import Place, TaskStream
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
 
+# Methods that train on texts of the tasks: nothing is sampled.
+GIVEN = ('sft', 'preference', 'reward_model')
+
 
 def training_sampling(
   c, end_ids: tuple[int, ...], mesh: jax.sharding.Mesh
@@ -168,6 +171,13 @@ class Collector(NamedTuple):
     clock('teacher')
     return part
 
+  @property
+  def writes(self) -> str:
+    """Who samples the rows: 'policy' or 'teacher'; '' if texts are given."""
+    if self.config.method in GIVEN:
+      return ''
+    return 'teacher' if self._writer(self.policy) is self.teacher else 'policy'
+
   def _encode(self, task: Task) -> list[int]:
     return single_turn.encode_task(
       task, self.policy.tokenizer, self.config.system_prompt
@@ -183,24 +193,25 @@ class Collector(NamedTuple):
     c, writer = self.config, self._writer(policy)
     uses_greedy = 'greedy' in estimators.takes(self.algorithm.estimate)
 
-    def sample(prompt, length, sampling=self.sampling, group=c.num_generations):
-      out = frozen_model.sample(
-        writer, prompt, length, key, sampling, group=group
+    def sample(prompt, length):
+      return frozen_model.sample_in_parts(
+        writer, prompt, length, key, self.sampling, group=c.num_generations
       )
-      return sharding.to_host(out)
 
     def given(prompt, length):
       del prompt, length
-      return imitation.targets(
+      targets = imitation.targets(
         tasks,
         policy.tokenizer,
         c.max_completion_length,
         imitation.fields(c),
       )
+      return [targets]
 
     def greedy(prompt, length):
       one = self.sampling._replace(temperature=0.0, branch=0)
-      return sample(prompt, length, one, 1)
+      out = frozen_model.sample(writer, prompt, length, key, one)
+      return sharding.to_host(out)
 
     def judge(row_tasks, transcripts):
       return self.judge(row_tasks, transcripts, c.num_generations, key, policy)
@@ -212,7 +223,7 @@ class Collector(NamedTuple):
 
     out = single_turn.collect(
       tasks,
-      given if c.method in ('sft', 'preference', 'reward_model') else sample,
+      given if c.method in GIVEN else sample,
       encode=self._encode,
       tokenizer=policy.tokenizer,
       reward=self.reward,

@@ -4,7 +4,7 @@ Host code around one device program. Letters as in `types`; S prompt columns,
 N completion columns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -94,13 +94,83 @@ def to_rollout(
   )
 
 
+class Verifier:
+  """Verifies rows as they end; each host its share of them.
+
+  Args:
+    tasks: of each of B rows.
+    tokenizer: that decodes them.
+    timeout_s: seconds that the verification of one completion may take.
+    rules: how the final answer is found in a completion.
+    feedback: whether to say what is wrong: see `dispatch.feedback`.
+  """
+
+  def __init__(
+    self,
+    tasks: Sequence[Task],
+    tokenizer: Tokenizer,
+    timeout_s: float,
+    rules: extract.Rules = extract.RULES,
+    feedback: bool = False,
+  ):
+    self._tasks, self._tokenizer = tasks, tokenizer
+    self._timeout_s, self._rules = timeout_s, rules
+    self._feedback = feedback
+    self._found: dict[int, tuple] = {}
+
+  def text(self, sampled: sampler.Sampled, row: int) -> str:
+    """The completion of a row."""
+    return self._tokenizer.decode(sampled.tokens[row][: sampled.length[row]])
+
+  def verify(self, sampled: sampler.Sampled, rows: Sequence[int]) -> None:
+    """Verifies `rows`, which have ended, on this host, each row once."""
+    rows = [i for i in rows if i not in self._found]
+    tasks = [self._tasks[i] for i in rows]
+    texts = [self.text(sampled, i) for i in rows]
+    late: set[int] = set()
+    cut = [bool(sampled.stop[i] == enums.Stop.LENGTH) for i in rows]
+    options = {'truncated': cut, 'rules': self._rules}
+    verdicts = dispatch.verify(
+      tasks, texts, timeout_s=self._timeout_s, timed_out=late, **options
+    )
+    fallbacks = dispatch.fallback(tasks, texts, **options)
+    wrong: Sequence[str | None] = [None] * len(rows)
+    if self._feedback:
+      wrong = dispatch.feedback(tasks, texts, verdicts, **options)
+    for i, row in enumerate(rows):
+      self._found[row] = (int(verdicts[i]), fallbacks[i], i in late, wrong[i])
+
+  def transcripts(self, sampled: sampler.Sampled) -> list[base.Transcript]:
+    """The verified transcripts of all rows, which have ended; on all hosts."""
+
+    def found(rows):
+      self.verify(sampled, rows)
+      return [self._found[i] for i in rows]
+
+    return [
+      base.Transcript(
+        self.text(sampled, row),
+        int(sampled.length[row]),
+        enums.Stop(int(sampled.stop[row])),
+        enums.Verdict(verdict),
+        fallback=fallback,
+        timed_out=timed_out,
+        rules=self._rules,
+        prefill=self._tokenizer.prefill,
+        feedback=wrong,
+      )
+      for row, (verdict, fallback, timed_out, wrong) in enumerate(
+        hosts.share(len(self._tasks), found)
+      )
+    ]
+
+
 def transcribe(
   tasks: Sequence[Task],
   sampled: sampler.Sampled,
   tokenizer: Tokenizer,
   timeout_s: float,
   rules: extract.Rules = extract.RULES,
-  feedback: bool = False,
 ) -> tuple[list[Task], list[base.Transcript]]:
   """The task and the verified transcript of each of the B = P*G rows.
 
@@ -108,56 +178,12 @@ def transcribe(
 
   Args:
     sampled: host arrays.
-    timeout_s: seconds that the verification of one completion may take.
-    rules: how the final answer is found in a completion.
-    feedback: whether transcripts say what is wrong: see `dispatch.feedback`.
+    timeout_s, rules: see `Verifier`.
   """
   group = len(sampled.tokens) // len(tasks)
-  texts = [
-    tokenizer.decode(row[:size])
-    for row, size in zip(sampled.tokens, sampled.length, strict=True)
-  ]
-  row_tasks = [task for task in tasks for _ in range(group)]
-  truncated = np.asarray(sampled.stop) == enums.Stop.LENGTH
-
-  def verify(rows):
-    some, said = [row_tasks[i] for i in rows], [texts[i] for i in rows]
-    late: set[int] = set()
-    options = {'truncated': [bool(truncated[i]) for i in rows], 'rules': rules}
-    verdicts = dispatch.verify(
-      some, said, timeout_s=timeout_s, timed_out=late, **options
-    )
-    fallbacks = dispatch.fallback(some, said, **options)
-    wrong: Sequence[str | None] = [None] * len(said)
-    if feedback:
-      wrong = dispatch.feedback(some, said, verdicts, **options)
-    return [
-      (int(verdict), fallback, i in late, wrong[i])
-      for i, (verdict, fallback) in enumerate(
-        zip(verdicts, fallbacks, strict=True)
-      )
-    ]
-
-  return row_tasks, [
-    base.Transcript(
-      text,
-      int(size),
-      enums.Stop(int(stop)),
-      enums.Verdict(verdict),
-      fallback=fallback,
-      timed_out=timed_out,
-      rules=rules,
-      prefill=tokenizer.prefill,
-      feedback=wrong,
-    )
-    for text, size, stop, (verdict, fallback, timed_out, wrong) in zip(
-      texts,
-      sampled.length,
-      sampled.stop,
-      hosts.share(len(texts), verify),
-      strict=True,
-    )
-  ]
+  rows = [task for task in tasks for _ in range(group)]
+  verifier = Verifier(rows, tokenizer, timeout_s, rules)
+  return rows, verifier.transcripts(sampled)
 
 
 def score(
@@ -181,7 +207,7 @@ def score(
 
 def collect(
   tasks: Sequence[Task],
-  sample: Callable[[np.ndarray, np.ndarray], sampler.Sampled],
+  sample: Callable[[np.ndarray, np.ndarray], Iterable[sampler.Sampled]],
   *,
   encode: Callable[[Task], Sequence[int]],
   tokenizer: Tokenizer,
@@ -205,11 +231,12 @@ def collect(
 
   Args:
     sample: (prompt i32[P,S], length i32[P]) -> Sampled of host arrays, `group`
-      rows per prompt.
+      rows per prompt; several while it goes on, the last with all rows ended:
+      see `partial_samples.sample`. What has ended is verified meanwhile.
     encode: task -> prompt ids.
-    timeout_s, rules, feedback: see `transcribe`.
-    greedy: like `sample`, one greedy row per prompt; its rewards become
-      `score.greedy`, 0 for a refused row.
+    timeout_s, rules, feedback: see `Verifier`.
+    greedy: (prompt, length) -> Sampled, one greedy row per prompt; its rewards
+      become `score.greedy`, 0 for a refused row.
     policy_outputs: the policy's outputs on a rollout's rows; given if a reward
       reads the policy's own probabilities.
     attach_scores: see `reward_scores.attach`.
@@ -222,12 +249,18 @@ def collect(
     ValueError: a prompt that is too long, or a violated invariant of Rollout.
   """
   prompt, length = encode_prompts(tasks, encode, max_prompt_length)
-  sampled = sample(prompt, length)
+  row_tasks = [task for task in tasks for _ in range(group)]
+  verifier = Verifier(row_tasks, tokenizer, timeout_s, rules, feedback)
+  for sampled in sample(prompt, length):
+    if sampled.stop.all():
+      break  # what is left of it has nothing to do
+    clock('rollout')
+    mine = hosts.shared(len(row_tasks))
+    verifier.verify(sampled, [i for i in mine if sampled.stop[i]])
+    clock('overlap')
   greedy_sampled = None if greedy is None else greedy(prompt, length)
   clock('rollout')
-  row_tasks, transcripts = transcribe(
-    tasks, sampled, tokenizer, timeout_s, rules, feedback
-  )
+  transcripts = verifier.transcripts(sampled)
   rollout = to_rollout(prompt, length, sampled, group)
   if policy_outputs is not None:
     transcripts = certainty_signals.attach(

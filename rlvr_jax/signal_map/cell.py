@@ -330,7 +330,7 @@ class Cell:
     s, collected = self.settings, self.sources[signal.env, False].collected
     names = [task.id for task in collected.tasks]
     index = advantages.members(names, s.samples, s.group, s.seed, 0)
-    count = index.shape[1] * index.shape[2]
+    count = index[0, ..., 0].size
     report = lambda text: self.say(f'groups, {signal.name}: {text}')
     found = distilled.of_groups(
       x,

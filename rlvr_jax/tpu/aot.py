@@ -125,7 +125,8 @@ def programs(
 
   to_sampler, sample and update; `reference` if the loss has one; `prepare` with
   a critic or a correction. Dialogues have `begin` and `turn` instead of sample,
-  and `belief` if it is measured. No weights are read.
+  and `belief` if it is measured. Training runs `sample` in parts, which hand on
+  what its loop carries: see `models.partial_samples`. No weights are read.
 
   Raises:
     ValueError: a config that the run would refuse.

@@ -28,7 +28,7 @@ def _train(folder, start, stop, step=None):
     if step is None:
       w.eval(0, {'eval/accuracy': 0.0})
     for s in range(start, stop + 1):
-      w.metrics(s, {'reward': s / 7, 'step_time': 1.0})
+      w.metrics(s, {'reward': s / 7})
       w.rollouts(s, [{'question': f'{s}?', 'completion': 'é\u2028\n'}] * 3)
       if s % 2 == 0:
         w.eval(s, {'eval/accuracy': s / 4})
@@ -38,7 +38,7 @@ def _contents(folder):
   return {
     p.name: p.read_bytes()
     for p in sorted(pathlib.Path(folder).iterdir())
-    if p.name != '.lock'
+    if p.name not in ('.lock', 'run.json')  # which says when it began
   }
 
 

@@ -45,7 +45,7 @@ def sample(prompt, length):
     tokens[row, : len(x)] = x[:N]
   size = np.array([min(len(x), N) for x in ids], np.int32)
   stop = np.full(4, enums.Stop.END, np.int32)
-  return sampler.Sampled(tokens, np.zeros((4, N)), size, stop)
+  return [sampler.Sampled(tokens, np.zeros((4, N)), size, stop)]
 
 
 @pytest.fixture(scope='module')

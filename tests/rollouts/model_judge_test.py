@@ -230,7 +230,7 @@ def test_the_weight_of_judgments(judge):
     seen.append([np.asarray(b.adv) for b in trained])
     return state, {'update_skipped': 0.0}
 
-  c.judge.weight = 3.0
+  c.judge.weight, c.positions_every = 3.0, 0
   made = judge(odd, 'judge(format=letter, samples=4)', weight=3.0)
   looked = made(tasks(3), rows('3', '9', '5'), 3, KEY, None)
   both = looked.rollout, looked.score  # as answers and as judgments
@@ -242,7 +242,8 @@ def test_the_weight_of_judgments(judge):
   )
   collection = collector.Collection(*both, [], {}, None, both)
   with sharding.use(sharding.make_mesh((1, 1, 1), jax.devices()[:1])):
-    train.update(x, None, collection, None, resume.Progress())
+    counted = builtin.SimpleNamespace(trained=lambda *_: None)
+    train.update(x, None, collection, None, resume.Progress(), counted)
   ((answers, judgments),) = seen
   assert np.abs(answers).max() > 0
   np.testing.assert_allclose(judgments, 3 * answers, rtol=1e-6)

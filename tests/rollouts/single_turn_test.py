@@ -35,7 +35,7 @@ def samples(*texts):
     inside = np.arange(NEW) < length[:, None]
     logp = np.where(inside, -np.arange(NEW) / 8, 0).astype(np.float32)
     stop = [enums.Stop.END if r[-1] == END else enums.Stop.LENGTH for r in rows]
-    return sampler.Sampled(tokens, logp, length, np.array(stop))
+    return [sampler.Sampled(tokens, logp, length, np.array(stop))]
 
   return sample
 
@@ -357,6 +357,41 @@ def test_clock_hears_the_stages_in_order():
   heard = []
   collect('7', '8', '5', '4', clock=heard.append)
   assert heard == ['rollout', 'reward']
+
+
+def test_rows_that_have_ended_are_verified_while_others_are_sampled(
+  monkeypatch,
+):
+  """Each row once, with the verdicts of all rows at the end."""
+  heard, verify = [], single_turn.dispatch.verify
+
+  def listening(tasks, texts, **options):
+    heard.append(list(texts))
+    return verify(tasks, texts, **options)
+
+  monkeypatch.setattr(single_turn.dispatch, 'verify', listening)
+  (whole,) = samples('7', '8', '5', '4')(None, None)
+
+  def parts(prompt, length):
+    for going in ([0, 1, 3], [0, 3], []):
+      heard.append(f'{len(going)} go on')
+      stop = np.array(whole.stop)
+      stop[going] = enums.Stop.NONE
+      tokens = np.where(stop[:, None] > 0, whole.tokens, 0)
+      yield whole._replace(stop=stop, tokens=tokens)
+
+  options = {'encode': encode, 'max_prompt_length': 5, 'timeout_s': 3.0}
+  options |= {'tokenizer': BYTES, 'group': 2, 'clock': heard.append}
+  options['reward'] = base.combine([base.outcome], ['outcome'], [1.0])
+  got = single_turn.collect(TASKS, parts, **options)
+  assert heard == [
+    '3 go on', 'rollout', ['5'], 'overlap',
+    '2 go on', 'rollout', ['8'], 'overlap',
+    '0 go on', 'rollout', ['7', '4'], 'reward',
+  ]  # fmt: skip
+  want = collect('7', '8', '5', '4')
+  assert got.transcripts == want.transcripts
+  np.testing.assert_array_equal(got.score.verdict, want.score.verdict)
 
 
 def test_lines_are_the_first_rows():
