@@ -109,6 +109,13 @@ def push(name: str | os.PathLike) -> None:
     found.push()
 
 
+def check(name: str | os.PathLike) -> None:
+  """ValueError if another program took over the run that this one trains."""
+  found = bucket(name)
+  if found is not None and found.lost is not None:
+    raise found.lost
+
+
 @contextlib.contextmanager
 def kept(name: str | os.PathLike, writes: bool = True) -> Iterator[None]:
   """Context whose files are pushed every PUSH_S seconds, and at its end.
@@ -294,7 +301,9 @@ class Bucket(bucket_objects.Objects):
 
   def commit(self, step: int, name: str, keep: Collection[int]) -> None:
     """Adds a checkpoint, and drops all that are not in `keep`."""
-    self._change(lambda old: {s: old[s] for s in keep if s in old}, {step: name})
+    self._change(
+      lambda old: {s: old[s] for s in keep if s in old}, {step: name}
+    )
 
   def keep_only(self, keep: Collection[int]) -> None:
     """Drops checkpoints."""

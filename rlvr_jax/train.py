@@ -5,7 +5,6 @@ config -> tasks -> sample -> reward -> credit -> estimate -> update -> report
 
 import math
 import os
-import pathlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +21,7 @@ from rlvr_jax import (
   hosts,
   interrupts,
   resume,
+  storage,
   types,
 )
 from rlvr_jax.experiment import Experiment
@@ -64,7 +64,8 @@ def train(
 
   Args:
     config: all keys, from `config.load`.
-    workdir: the run's directory; created if it does not exist.
+    workdir: the run's directory, created if it does not exist, or an address
+      gs://bucket/path.
     command: the command line, kept for the report.
     source: the config file, kept for commands that read the run.
 
@@ -77,10 +78,10 @@ def train(
     interrupts.Stopped: SIGINT or SIGTERM of any host, once the current step is
       saved.
   """
-  c, workdir = config, config_lib.folder(workdir)
+  c = config
   hosts.must_agree('configs', config_lib.to_json(c))
   with run_lock.hold(workdir):
-    config_file.check(workdir, source)
+    config_file.check(storage.folder(workdir), source)
     x, pretrained = experiment.build(c, workdir)
     with (
       sharding.use(x.mesh),
@@ -165,8 +166,10 @@ def train(
           failures.stepped()
         saved.wait()
       if hosts.first():
-        report.build([workdir], workdir / 'report.html')
-        print(f'report: {workdir / "report.html"}')
+        page = storage.folder(workdir) / 'report.html'
+        report.build([workdir], page)
+        storage.push(workdir)
+        print(f'report: {os.path.join(workdir, page.name)}')
 
 
 def update(
@@ -280,7 +283,7 @@ def open_log(
   x: Experiment,
   run: Run,
   step: int,
-  workdir: pathlib.Path,
+  workdir: str | os.PathLike,
   command: str,
   source: config_file.Source | None,
 ) -> run_writer.Writer:

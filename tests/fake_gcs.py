@@ -177,9 +177,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
   def _download(self, held):
     data, status, extra = held.data, 200, {}
-    asked = re.fullmatch(
-      r'bytes=(\d*)-(\d*)', self.headers.get('Range') or ''
-    )
+    asked = re.fullmatch(r'bytes=(\d*)-(\d*)', self.headers.get('Range') or '')
     if asked and any(asked.groups()):
       first, last = asked.groups()
       size = len(data)

@@ -217,8 +217,7 @@ def test_what_one_host_finds_out_is_agreed_and_its_failure_ends_all(tmp_path):
     'any': [True, False],
     'first': 'made by 0',
     'differ': 'The 2 hosts have different configs. Start the same command in '
-    'the same tree on all of them, with a workdir on a disk that all of them '
-    'see.',
+    'the same tree on all of them, with a workdir that all of them see.',
     'share': [0, 1, 4, 9, 16],
     'mine': [[0, 2, 4], [1, 3]],
     'verdicts': ['CORRECT', 'UNVERIFIABLE'] * 3,

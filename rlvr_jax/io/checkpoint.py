@@ -24,6 +24,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import pathlib
 import sys
 from typing import Any
@@ -35,7 +36,7 @@ import orbax.checkpoint as ocp
 from rlvr_jax import hosts, interrupts
 from rlvr_jax.io import committed, manifest
 
-Workdir = pathlib.Path | str
+Workdir = str | os.PathLike
 _log = logging.getLogger(__name__)
 _reported: set[str] = set()  # damaged folders, to warn once of each
 _EXTRA = 'extra/extra.json'
@@ -129,9 +130,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     try:
       self._place.drop(self._manager, self._damaged)
       self._damaged = []
-      self._place.keep(
-        lambda: self._kept([*steps(self._workdir), step], extra)
-      )
+      self._place.keep(lambda: self._kept([*steps(self._workdir), step], extra))
       saved = self._manager.save(
         step,
         args=ocp.args.Composite(

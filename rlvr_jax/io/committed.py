@@ -74,7 +74,7 @@ class OnDisk:
 
 
 class InBucket:
-  """The checkpoints under gs://, which hosts need not share anything else for."""
+  """The checkpoints under gs://; hosts need not share anything else."""
 
   def __init__(self, bucket: storage.Bucket):
     self.root = bucket / storage.CHECKPOINTS
@@ -159,7 +159,7 @@ class InBucket:
 Place = OnDisk | InBucket
 
 
-def place(workdir: pathlib.Path | str) -> Place:
+def place(workdir: str | os.PathLike) -> Place:
   """Where the checkpoints of a run are. ValueError: see `storage.bucket`."""
   found = storage.bucket(workdir)
   if found is None:

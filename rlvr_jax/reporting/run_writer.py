@@ -8,6 +8,7 @@ infinities, which JSON lacks, are the strings 'nan', 'inf' and '-inf'.
 Only the first host writes; on all others the same calls do nothing.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -22,7 +23,7 @@ import ml_collections
 import rich.progress
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_file, hosts
+from rlvr_jax import config_file, hosts, storage
 from rlvr_jax.io import manifest
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,8 @@ def open(
   The caller holds the directory: see `run_lock.hold`.
 
   Args:
-    workdir: the run's directory; created if it does not exist.
+    workdir: the run's directory; created if it does not exist. The files of
+      one in a bucket are kept here, and copied there.
     config: the run's config, written to `config.json`.
     step: of the checkpoint that the run resumes from; None for a new run.
     total_steps: where the run ends.
@@ -84,8 +86,8 @@ def open(
     OSError: a file cannot be written; names it.
   """
   if not hosts.first():
-    return Writer(None, step or 0, total_steps, transcripts, 1)
-  folder = pathlib.Path(workdir)
+    return Writer(None, '', step or 0, total_steps, transcripts, 1)
+  folder = storage.folder(workdir)
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as e:
@@ -99,7 +101,9 @@ def open(
       _replace(folder / name, [text])
   for name in _FILES:
     _drop_after(folder / name, -1 if step is None else step)
-  return Writer(folder, step or 0, total_steps, transcripts, console_every)
+  return Writer(
+    folder, workdir, step or 0, total_steps, transcripts, console_every
+  )
 
 
 class Writer:
@@ -108,26 +112,35 @@ class Writer:
   def __init__(
     self,
     folder: pathlib.Path | None,
+    workdir: str | os.PathLike,
     step: int,
     total: int,
     transcripts: int,
     every: int,
   ):
-    self._folder = folder
+    self._folder, self._workdir = folder, workdir
+    self._copying = contextlib.ExitStack()
     self._total, self._transcripts, self._every = total, transcripts, every
     self._times, self._last = [], time.perf_counter()
     self._bar = _bar(step, total) if folder and sys.stdout.isatty() else None
 
   def __enter__(self) -> 'Writer':
+    if self._folder is not None:
+      self._copying.enter_context(storage.kept(self._workdir))
     return self
 
   def __exit__(self, *_):
     self.close()
 
   def metrics(self, step: int, values: Mapping[str, float]) -> None:
-    """Writes the line of a training step; values may be JAX scalars."""
+    """Writes the line of a training step; values may be JAX scalars.
+
+    Raises:
+      ValueError: another program took the run over: see `storage`.
+    """
     if self._folder is None:
       return
+    storage.check(self._workdir)
     line = append(self._folder / METRICS, step, values)
     now = time.perf_counter()
     self._times = [*self._times[-19:], now - self._last]
@@ -170,7 +183,7 @@ class Writer:
         append(self._folder / ROLLOUTS, step, line)
 
   def sync(self) -> None:
-    """Returns when all lines are on disk and survive a power cut.
+    """Returns when all lines are on disk and survive a power cut, and copied.
 
     Call it before a checkpoint is saved: `open` keeps the lines up to it.
     """
@@ -182,6 +195,7 @@ class Writer:
           manifest.sync(path)
     except OSError as e:
       raise explain(e, self._folder) from e
+    storage.push(self._workdir)
 
   def say(self, text: str) -> None:
     """Prints a line, above the progress bar if there is one."""
@@ -196,10 +210,11 @@ class Writer:
       print(text, flush=True)
 
   def close(self) -> None:
-    """Ends the progress bar; later calls do nothing."""
+    """Ends the progress bar and the copies; later calls do nothing."""
     if self._bar is not None:
       self._bar.stop()
     self._folder = self._bar = None
+    self._copying.close()
 
 
 def append(path: str | os.PathLike, step: int, values: Mapping) -> dict:
