@@ -23,6 +23,8 @@ class Objects:
   """
 
   def __init__(self, path: str):
+    # Plain requests do for any bucket; gcsfs's default asks its kind, by gRPC.
+    os.environ.setdefault('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
     self._path = path
     self._written: dict[str, float] = {}  # when, by name
 
@@ -37,8 +39,6 @@ class Objects:
 
   @functools.cached_property
   def _names(self):
-    # Plain requests do for any bucket; the default asks its kind, by gRPC.
-    os.environ.setdefault('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
     import fsspec
 
     with self._reach('read'):
