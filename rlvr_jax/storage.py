@@ -25,6 +25,8 @@ import re
 import secrets
 import shutil
 import socket
+import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -357,3 +359,8 @@ def _content(path, lines):
 
 def _held(generation, content, path):
   return _Held(generation, len(content), zlib.crc32(content), _mark(path))
+
+
+if __name__ == '__main__':  # ADDRESS FILE.tar.gz, for scripts/tpu.py
+  with tarfile.open(sys.argv[2], 'w:gz') as packed:
+    packed.add(folder(sys.argv[1]), '.')

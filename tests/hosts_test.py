@@ -130,6 +130,33 @@ def train():
   recorded.run(folder, 'sft', folder / 'sft')
   said['rows'] = sum(rows)
 
+def bucket():
+  import tempfile
+  from rlvr_jax import experiment, storage
+  sys.path.insert(0, os.environ['TESTS'])
+  import recorded_runs_test as recorded
+  from rlvr_jax.reporting import report
+  report.build = lambda *_: None
+  build, made = experiment.build, {}
+  def build_once(*args):  # programs compile once
+    x, pretrained = build(*args)
+    return made.setdefault('x', x), pretrained
+  experiment.build = build_once
+  # Each host has a disk of its own.
+  os.makedirs(f'disk{jax.process_index()}', exist_ok=True)
+  os.chdir(f'disk{jax.process_index()}')
+  tempfile.tempdir = os.getcwd()
+  commit = storage.Bucket.commit
+  def killed(self, step, *args):
+    # The arrays and the manifest of step 2 are written, and do not count yet.
+    if step == 2:
+      send('SIGKILL')
+    commit(self, step, *args)
+  if 'KILLED' in os.environ:
+    storage.Bucket.commit = killed
+  recorded.run(folder, 'sft', 'gs://bkt/runs/killed')
+  recorded.run(folder, 'sft', 'gs://bkt/runs/whole')
+
 def fails():
   if jax.process_index() == 1:
     raise RuntimeError('the disk\nis on fire')
@@ -255,6 +282,51 @@ def test_two_hosts_stopped_and_resumed_write_what_one_did(tmp_path):
   spec.loader.exec_module(recorded)
   _, want = recorded.read('sft')
   recorded.compare(recorded.contents(tmp_path / 'sft'), want, exact=False)
+
+
+def test_two_hosts_that_share_a_bucket_alone_are_killed_and_resume(tmp_path):
+  pytest.importorskip('google_crc32c')  # of gcsfs
+  load = lambda name, path: importlib.util.spec_from_file_location(
+    name, ROOT / 'tests' / path
+  )
+  modules = {}
+  for name in ('fake_gcs', 'recorded_runs_test'):
+    spec = load(name, f'{name}.py')
+    modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(modules[name])
+  recorded = modules['recorded_runs_test']
+  with modules['fake_gcs'].serve(fail=0.02) as (store, env):
+    status, texts = start(tmp_path, 'bucket', KILLED='1', **env)
+    assert status[0] == -9, texts
+    assert status[1] != 0, texts
+    names = store.names()
+    steps = json.loads(store.data('runs/killed/checkpoints/commits.json'))
+    assert [*steps['steps']] == ['1']
+    assert any(re.search('/2-.*manifest.json', n) for n in names)
+    status, texts = start(tmp_path, 'bucket', **env)
+    assert status == [0, 0], texts
+  for name in ('killed', 'whole'):
+    (tmp_path / name).mkdir()
+    for file in recorded.FILES:
+      data = store.data(f'runs/{name}/{file}.jsonl')
+      (tmp_path / name / f'{file}.jsonl').write_bytes(data)
+  killed, whole = (
+    recorded.contents(tmp_path / name) for name in ('killed', 'whole')
+  )
+  recorded.compare(killed, whole, exact=True)
+  commits = [
+    json.loads(store.data(f'runs/{name}/checkpoints/commits.json'))['steps']
+    for name in ('killed', 'whole')
+  ]
+  assert [*commits[0]] == [*commits[1]]
+  folders = {n.split('/')[3] for n in store.names() if n.count('/') > 3}
+  assert folders == {*commits[0].values(), *commits[1].values()}
+  # Nothing but the copies of the lines was on the hosts' disks.
+  for i in (0, 1):
+    assert not list((tmp_path / f'disk{i}').rglob('checkpoints'))
+    assert not (tmp_path / f'disk{i}' / 'gs:').exists()
+  _, want = recorded.read('sft')
+  recorded.compare(whole, want, exact=False)
 
 
 @pytest.mark.parametrize(

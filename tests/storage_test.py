@@ -1,7 +1,7 @@
 """Runs in a bucket: whole objects, one holder, nothing lost and nothing mixed.
 
-tensorstore's and gcsfs's own clients talk to `fake_gcs`. A run of two hosts that
-share a bucket and nothing else is in `hosts_test`.
+tensorstore's and gcsfs's own clients talk to `fake_gcs`. A run of two hosts
+that share nothing but a bucket is in `hosts_test`.
 """
 
 import copy
@@ -211,11 +211,13 @@ def test_an_object_is_written_once_a_second(store, monkeypatch):
 
 def test_a_bucket_that_refuses_says_so(store):
   store.refuse = lambda method, name: 403
-  with pytest.raises(ConnectionError, match='gs://bkt/runs/a could not be read'):
+  with pytest.raises(
+    ConnectionError, match='gs://bkt/runs/a could not be read'
+  ):
     storage.folder('gs://bkt/runs/a')
   store.refuse = lambda method, name: 403 if method == 'PUT' else None
   (another().folder / 'x.txt').write_text('a')
-  with pytest.raises(ConnectionError, match='could not be written .*Look at'):
+  with pytest.raises(ConnectionError, match=r'could not be written .*Look at'):
     storage.push('gs://bkt/runs/a')
 
 
@@ -232,7 +234,7 @@ def test_a_successor_takes_over_and_stops_the_older_program(store):
     second = another()
     with checkpoint.open('gs://bkt/runs/a', max_to_keep=5) as younger:
       assert younger.restore(state())[2] == 2
-      with pytest.raises(ValueError, match='was taken over by process .* on'):
+      with pytest.raises(ValueError, match=r'was taken over by process .* on'):
         older.save(3, state(3), {'position': 3})
       assert checkpoint.steps('gs://bkt/runs/a') == [1, 2]
       # Nor do its files replace those of the younger one.
