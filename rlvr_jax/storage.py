@@ -159,9 +159,22 @@ class _Held(NamedTuple):
   """What the bucket holds of a file, as far as this host knows."""
 
   generation: bytes | None = None  # None: not known
-  size: int = 0
+  size: int = 0  # of this host's file then, and its checksum
   crc: int = 0
-  mark: Any = None  # of the file when it was the same
+  theirs: bytes | None = None  # in the bucket, if that is not the file then
+  mark: Any = None  # of the file then
+
+  def of(self, own: bytes) -> bytes | None:
+    """What was appended to the file since; None if it was written anew."""
+    same = zlib.crc32(own[: self.size]) == self.crc
+    return own[self.size :] if same and len(own) >= self.size else None
+
+  def followed_by(self, own: bytes) -> bytes:
+    """What is in the bucket, with what was appended to the file since."""
+    since = self.of(own)
+    if self.theirs is None or since is None:
+      return own
+    return self.theirs + since
 
 
 class Bucket(bucket_objects.Objects):
@@ -212,7 +225,10 @@ class Bucket(bucket_objects.Objects):
           continue  # removed since
         path = folder / name
         path.write_bytes(content)
-        self._held[name] = _held(generation, content, path)
+        crc = zlib.crc32(content)
+        self._held[name] = _Held(
+          generation, len(content), crc, mark=_mark(path)
+        )
 
   def push(self) -> None:
     """See the function `push`."""
@@ -228,13 +244,15 @@ class Bucket(bucket_objects.Objects):
       return
     # Lines that several programs append, each to a copy of its own.
     lines = name.endswith('.jsonl') and not name.startswith('samples-')
-    mark, content = _content(path, lines)
-    if (held.size, held.crc) == (len(content), zlib.crc32(content)) and (
+    mark, own = _content(path, lines)
+    if (
       held.generation is not None
+      and held.of(own) == b''
+      and (len(own) == held.size)
     ):
       self._held[name] = held._replace(mark=mark)
       return
-    generation = held.generation
+    content, generation = held.followed_by(own), held.generation
     while True:
       if generation is not None:
         made = self.write(name, content, generation)
@@ -245,15 +263,12 @@ class Bucket(bucket_objects.Objects):
       if found == content:  # written before, and the answer was lost
         made = generation
         break
-      if found is None:
-        continue
-      same = zlib.crc32(found[: held.size]) == held.crc
-      if lines and same and len(found) > held.size:
-        with path.open('ab') as f:
-          f.write(found[held.size :])
-        mark, content = _content(path, lines)
-      held = _Held(generation, len(found), zlib.crc32(found))
-    self._held[name] = _Held(made, len(content), zlib.crc32(content), mark)
+      if found is not None and lines:
+        theirs = found if self._holder is None else _of_others(found, held, own)
+        held = held._replace(theirs=theirs)
+        content = held.followed_by(own)
+    theirs = None if content == own else content
+    self._held[name] = _Held(made, len(own), zlib.crc32(own), theirs, mark)
 
   ##### who trains, and which checkpoints there are #####
 
@@ -357,8 +372,24 @@ def _content(path, lines):
   return mark, content[: content.rfind(b'\n') + 1] if lines else content
 
 
-def _held(generation, content, path):
-  return _Held(generation, len(content), zlib.crc32(content), _mark(path))
+def _of_others(found, held, own):
+  """What was in the bucket, and lines that no training program wrote since.
+
+  An earlier program, whose run was taken over, may have written more.
+  """
+  before = own[: held.size] if held.theirs is None else held.theirs
+  if not found.startswith(before):
+    return before
+  since = found[len(before) :].splitlines(keepends=True)
+  return before + b''.join(line for line in since if _has_source(line))
+
+
+def _has_source(line: bytes) -> bool:
+  """Whether it is a line of a program that does not train."""
+  try:
+    return json.loads(line).get('source', 'train') != 'train'
+  except (ValueError, AttributeError):
+    return False
 
 
 if __name__ == '__main__':  # ADDRESS FILE.tar.gz, for scripts/tpu.py

@@ -173,13 +173,23 @@ def test_lines_that_two_programs_append_are_all_kept(store):
   (first.folder / 'eval.jsonl').write_text('{"step": 1}\n')
   first.take()
   first.push()
-  second = another()  # evaluates while the first one trains
-  for bucket, step in ((first, 2), (second, 3), (first, 4)):
+  second, third = another(), another()  # evaluate while the first one trains
+  assert second.folder != third.folder
+  order = (first, second, first, third, second, first, first)
+  for step, bucket in enumerate(order, 2):
+    line = {'step': step} | ({} if bucket is first else {'source': 'evaluate'})
     with (bucket.folder / 'eval.jsonl').open('a') as f:
-      f.write(f'{{"step": {step}}}\n')
+      f.write(f'{json.dumps(line)}\n')
     bucket.push()
   lines = store.data('runs/a/eval.jsonl').decode().splitlines()
-  assert sorted(json.loads(x)['step'] for x in lines) == [1, 2, 3, 4]
+  assert [json.loads(x)['step'] for x in lines] == [*range(1, 9)]
+  # What an earlier program wrote after it was taken over is left out.
+  store.put('runs/a/eval.jsonl', '\n'.join([*lines, '{"step": 9}\n']).encode())
+  with (first.folder / 'eval.jsonl').open('a') as f:
+    f.write('{"step": 10}\n')
+  first.push()
+  lines = store.data('runs/a/eval.jsonl').decode().splitlines()
+  assert [json.loads(x)['step'] for x in lines] == [*range(1, 9), 10]
   # A run that resumes drops its later lines, and its file stands.
   (first.folder / 'eval.jsonl').write_text('{"step": 1}\n')
   first.push()
