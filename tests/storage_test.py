@@ -144,6 +144,14 @@ def test_a_script_takes_an_address_or_says_why_not(
   assert not pathlib.Path('s3:').exists()
 
 
+def test_a_copy_of_checkpoints_in_a_bucket_is_refused(tmp_path):
+  path = tmp_path / storage.COMMITS
+  path.parent.mkdir()
+  path.write_text('{}')
+  with pytest.raises(ValueError, match='give the address, gs://bucket/path'):
+    checkpoint.steps(tmp_path)
+
+
 ##### the run's own files #####
 
 
@@ -369,6 +377,21 @@ def test_a_bucket_that_is_not_reached_is_no_damage(store):
   store.refuse = lambda method, n: 403 if n == name else None
   with pytest.raises(ConnectionError, match='could not be read'):
     checkpoint.load('gs://bkt/runs/a', state(), step=1)
+
+
+def test_a_bucket_that_takes_no_more_leaves_earlier_checkpoints(store):
+  save(1)
+  store.refuse = lambda method, name: (
+    403 if method == 'PUT' and '/d/' in name else None
+  )
+  with checkpoint.open('gs://bkt/runs/a', max_to_keep=1) as c:
+    c.save(2, state(2), {'position': 2})
+    with pytest.raises(RuntimeError, match='Earlier checkpoints are intact'):
+      c.wait()
+    store.refuse = lambda method, name: None
+    assert checkpoint.steps('gs://bkt/runs/a') == [1]
+  save(2)
+  assert load() == 2
 
 
 def test_one_request_in_ten_fails_and_nothing_is_lost(store):

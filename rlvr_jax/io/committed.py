@@ -6,6 +6,7 @@ that no other program uses, then the manifest, then the object that lists the
 checkpoints: see `storage`.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
@@ -32,6 +33,11 @@ class OnDisk:
   def folders(self) -> dict[int, manifest.Folder]:
     """{step: its checkpoint}, ascending; not verified."""
     names = [p.name for p in self.root.iterdir()] if self.root.is_dir() else []
+    if pathlib.Path(storage.COMMITS).name in names:
+      raise ValueError(
+        f'{self.root} is a copy of checkpoints in a bucket, which can be read '
+        'there only: give the address, gs://bucket/path.'
+      )
     steps = sorted(int(name) for name in names if name.isdecimal())
     return {s: manifest.OnDisk(self.root / str(s)) for s in steps}
 
@@ -148,7 +154,11 @@ class InBucket:
 
   def clean(self, failed: int | None = None) -> None:
     """Removes what does not count; no save may be going on."""
-    if hosts.first() and self._bucket.lost is None:
+    if not hosts.first() or self._bucket.lost is not None:
+      return
+    # After a failure the next program removes what this one cannot.
+    ignored = () if failed is None else (OSError,)
+    with contextlib.suppress(*ignored):
       self._bucket.sweep()
 
   def lost(self) -> ValueError | None:
