@@ -342,6 +342,8 @@ def _parse(argv):
   cut = words.index('--') if '--' in words else len(words)
   flags = parser.parse_args(words[:cut])
   flags.command = words[cut + 1 :]
+  if '://' in flags.workdir:
+    parser.error(f'--workdir={flags.workdir} must be a folder of this machine.')
   if flags.verb == 'create' and not (flags.name and flags.zone and flags.type):
     parser.error('create needs --name, --zone and --type.')
   if (flags.verb == 'run') != bool(flags.command):

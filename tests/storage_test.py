@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import bucket_objects, storage
+from rlvr_jax import bucket_objects, config, storage
 from rlvr_jax.io import checkpoint, committed, manifest
+from rlvr_jax.reporting import run_lock, run_writer
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -437,3 +438,30 @@ def test_two_programs_that_take_over_at_once_are_told_apart(store):
     except ValueError:
       pass
   assert held == 1
+
+
+def take_over(first, log, store):
+  """Between two steps of the run that is `log`'s."""
+  log.metrics(1, {'reward': 1.0})
+  log.sync()
+  assert store.data('runs/a/metrics.jsonl').count(b'\n') == 1
+  storage.Bucket('bkt/runs/a').take()
+  until = time.monotonic() + 60
+  while first.lost is None and time.monotonic() < until:
+    time.sleep(0.01)
+  log.metrics(2, {'reward': 1.0})
+
+
+def test_a_run_that_was_taken_over_ends_at_its_next_step(store, monkeypatch):
+  line = b'{"step": 1, "reward": 1.0}\n'
+  monkeypatch.setattr(storage, 'LOOK_S', 0.01)
+  first = another()
+  c = config.load(str(ROOT / 'configs' / 'tiny.py'))
+  with run_lock.hold('gs://bkt/runs/a'):
+    first.take()
+    log = run_writer.open(
+      'gs://bkt/runs/a', c, step=None, total_steps=9, transcripts=0
+    )
+    with pytest.raises(ValueError, match='was taken over by'), log:
+      take_over(first, log, store)
+  assert store.data('runs/a/metrics.jsonl') == line
