@@ -16,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlvr_jax import bucket_objects, config, storage
+from rlvr_jax import bucket_objects, config, registry, storage
 from rlvr_jax.io import checkpoint, committed, manifest
+from rlvr_jax.io import load as load_lib
+from rlvr_jax.models import sharding, transformer
 from rlvr_jax.reporting import run_lock, run_writer
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -465,3 +467,24 @@ def test_a_run_that_was_taken_over_ends_at_its_next_step(store, monkeypatch):
     with pytest.raises(ValueError, match='was taken over by'), log:
       take_over(first, log, store)
   assert store.data('runs/a/metrics.jsonl') == line
+
+
+def test_a_run_in_a_bucket_is_a_model(store):
+  model = 'tiny(layers=1, width=32)'
+  shapes, _ = sharding.params_shardings(
+    transformer.Decoder(registry.get('model', model)()),
+    sharding.make_mesh((1, -1, 1)),
+  )
+  rng = np.random.default_rng(0)
+  make = lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32)
+  params = jax.tree.map(make, shapes)
+  with checkpoint.open('gs://bkt/runs/a', max_to_keep=1) as c:
+    c.save(3, {'params': params, 'more': jnp.zeros(2)}, {})
+  values = {'model': {'name': model, 'param_dtype': 'float32'}}
+  store.put('runs/a/config.json', json.dumps(values).encode())
+  another()
+  loaded = load_lib.read('gs://bkt/runs/a')
+  assert loaded.source == 'gs://bkt/runs/a at step 3, as float32'
+  jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
+  with pytest.raises(ValueError, match='s3:// is not supported'):
+    load_lib.read('s3://bkt/runs/a')
