@@ -276,6 +276,7 @@ def module(name):
   return made
 
 
+@pytest.mark.timeout(1200)  # three programs of two hosts
 def test_two_hosts_stopped_and_resumed_write_what_one_did(tmp_path):
   """On a disk that both see; and from a bucket, where they share nothing else.
 
