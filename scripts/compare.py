@@ -18,6 +18,8 @@ scripts/evaluate.py: run an interrupted command again to resume it.
 """
 
 import argparse
+import functools
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 import ml_collections
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import registry
+from rlvr_jax import registry, storage
 
 Pair = tuple[ml_collections.ConfigDict, ml_collections.ConfigDict]
 
@@ -201,11 +203,15 @@ def main(argv: Sequence[str]) -> int:
   from rlvr_jax.evaluation import compare
   from rlvr_jax.reporting import pages, run_writer
 
-  with hosts.join():
+  with (
+    hosts.join(),
+    storage.kept(flags.base, hosts.first()),
+    storage.kept(flags.other, hosts.first()),
+  ):
     result = run(flags, own, configs, lambda text: print(text, flush=True))
   if not hosts.first():
     return 0
-  folder = pathlib.Path(flags.other)
+  folder = storage.folder(flags.other)
   sides = [result[side] for side in ('base', 'other')]
   names = [f'{pathlib.Path(s["dir"]).name} step {s["step"]}' for s in sides]
   show(result, names)
@@ -220,7 +226,9 @@ def main(argv: Sequence[str]) -> int:
   )
   out = folder / 'compare-{}-{}.html'.format(*(s['step'] for s in sides))
   pages.save(out, compare.html(result, names))
-  print(f'added to {folder / "compare.jsonl"}; page: {out}')
+  storage.push(flags.other)
+  at = functools.partial(os.path.join, flags.other)
+  print(f'added to {at("compare.jsonl")}; page: {at(out.name)}')
   return 0
 
 

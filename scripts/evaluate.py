@@ -18,13 +18,14 @@ new ones.
 
 import argparse
 import math
-import pathlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import ml_collections
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import storage
 
 
 def parse(
@@ -132,11 +133,11 @@ def main(argv: Sequence[str]) -> int:
   from rlvr_jax.reporting import run_writer
 
   say = lambda text: print(text, flush=True)
-  with hosts.join():
+  with hosts.join(), storage.kept(flags.workdir, hosts.first()):
     step, metrics = run(config, flags.workdir, flags.step, say, flags.best_of)
   if not hosts.first():
     return 0
-  path = pathlib.Path(flags.workdir) / run_writer.EVAL
+  path = storage.folder(flags.workdir) / run_writer.EVAL
   run_writer.append(
     path,
     step,
@@ -150,7 +151,8 @@ def main(argv: Sequence[str]) -> int:
   )
   say(f'{config.env}, {config.eval.split}, at step {step}')
   show(metrics)
-  say(f'added to {path}')
+  storage.push(flags.workdir)
+  say(f'added to {os.path.join(flags.workdir, path.name)}')
   return 0
 
 

@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import digests
+from rlvr_jax import digests, storage
 from rlvr_jax.envs import labels
 from rlvr_jax.verifiers.extraction import extract
 
@@ -187,7 +187,7 @@ def main(argv: Sequence[str]) -> int:
   flags, config = parse(argv)
   from rlvr_jax import hosts, recipes
 
-  out = config_lib.folder(flags.out).expanduser()
+  out = storage.local(flags.out, '--out').expanduser()
   recipes.ensure(config)
   say = lambda text: print(text, flush=True)
   with hosts.join():

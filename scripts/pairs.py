@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlvr_jax import registry
+from rlvr_jax import registry, storage
 from rlvr_jax.evaluation import sample_transcripts
 from rlvr_jax.io.encoding import MARK
 from rlvr_jax.reporting import run_writer
@@ -206,11 +206,11 @@ def main(argv: Sequence[str]) -> int:
   )
   flags = parser.parse_args(argv)
   try:
+    out = storage.local(flags.out, '--out')
     made, counts = _make(flags)
   except (ValueError, OSError) as e:
     print(e, file=sys.stderr)
     return 1
-  out = pathlib.Path(flags.out)
   out.parent.mkdir(parents=True, exist_ok=True)
   text = ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in made)
   out.write_text(text, 'utf-8')
@@ -227,11 +227,11 @@ def _make(flags) -> tuple[list[dict[str, Any]], collections.Counter]:
       f'--margin={flags.margin} and --cap={flags.cap} must be 0 or more.'
     )
   if flags.samples:
-    path = flags.samples
+    path = storage.local(flags.samples, '--samples')
     samples = of_evaluation(path, flags.score or 'outcome')
     more = '--config.eval.samples=64'
   else:
-    path = pathlib.Path(flags.workdir) / run_writer.ROLLOUTS
+    path = storage.folder(flags.workdir) / run_writer.ROLLOUTS
     samples = of_run(_rollouts(path, score := flags.score or 'reward'), score)
     more = '--config.log_transcripts=1000000'
   options = {'margin': flags.margin}

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import storage
 from rlvr_jax.reporting import report
 
 
@@ -19,7 +20,8 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument('dirs', nargs='+', metavar='DIR')
   parser.add_argument('--out', required=True, metavar='FILE.html')
   args = parser.parse_args(argv)
-  print(f'Wrote {report.build(args.dirs, args.out)}')
+  out = storage.local(args.out, '--out')
+  print(f'Wrote {report.build(args.dirs, out)}')
   return 0
 
 

@@ -35,11 +35,13 @@ Checkpoints measured with several settings count with the newest.
 """
 
 import argparse
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import storage
 
 SIGNALS = (
   'outcome|dr_grpo,outcome|grpo,outcome|rloo,outcome|max_rl,outcome|psr,'
@@ -140,7 +142,7 @@ def draw(argv: Sequence[str]) -> int:
   labels = flags.labels.split(',') if flags.labels else ()
   at = _numbers('at', flags.at, float) if flags.at else ()
   drawn = signal_lines.read(flags.draw, labels, flags.x, at)
-  out = pathlib.Path(flags.out)
+  out = storage.local(flags.out, '--out')
   stem = out.with_suffix('') if out.suffix in ('.svg', '.png') else out
   paths = list(signal_plot.save(drawn, stem))
   if flags.table is not None:
@@ -228,18 +230,19 @@ def main(argv: Sequence[str]) -> int:
   settings, steps = settings_of(flags, config)
   chosen = signals.parse_all(flags.signals, config)
   say = lambda text: print(text, flush=True)
-  workdir = pathlib.Path(flags.workdir)
+  workdir = flags.workdir
   tried = trial_of(flags) if flags.predict else None
   cell = (config, workdir, steps, chosen, settings)
-  with hosts.join():
+  with hosts.join(), storage.kept(workdir, hosts.first()):
     signal_map.run(*cell, say)
     if flags.direct:
       direct.run(*cell, flags.direct, say)
     if tried is not None:
       predict.run(*cell, tried, say)
   if hosts.first():
-    for path in show(workdir):
-      say(f'Wrote {path}')
+    for path in show(storage.folder(workdir)):
+      say(f'Wrote {os.path.join(workdir, path.name)}')
+    storage.push(workdir)
   return 0
 
 

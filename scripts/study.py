@@ -31,6 +31,7 @@ import sys
 import numpy as np
 
 from rlvr_jax import config as config_lib
+from rlvr_jax import storage
 from rlvr_jax.reporting import plots, run_reader
 from rlvr_jax.stats import discovery
 
@@ -357,6 +358,8 @@ def main(argv) -> int:
   parser.add_argument('--discovered', default='', metavar='N,N')
   parser.add_argument('--out', metavar='FILE', help='without suffix')
   flags = parser.parse_args(argv)
+  storage.local(flags.dir, 'the directory of a sweep')
+  out = storage.local(flags.out or f'{flags.dir}/study', '--out')
   found, problems = arms(flags.dir)
   if flags.split:
     found, others = on_split(found, flags.split)
@@ -373,7 +376,6 @@ def main(argv) -> int:
         f'{", ".join(sorted(logged))}.'
       )
   text = f'{tables(found, names, flags.control)}\n{courses(found, overs)}'
-  out = pathlib.Path(flags.out or pathlib.Path(flags.dir) / 'study')
   out.parent.mkdir(parents=True, exist_ok=True)
   if flags.discovered:
     budgets = [int(n) for n in flags.discovered.split(',')]

@@ -26,7 +26,7 @@ import time
 from typing import NamedTuple
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_file, processes, recipes, resume
+from rlvr_jax import config_file, processes, recipes, resume, storage
 from rlvr_jax.reporting import report, run_writer
 
 _TRAIN = pathlib.Path(__file__).with_name('train.py')
@@ -147,8 +147,8 @@ def main(argv) -> int:
   args = parser.parse_args(rest)
   if args.jobs < 1:
     raise ValueError(f'--jobs={args.jobs} must be at least 1.')
+  workdir = storage.local(args.workdir, 'the --workdir of a sweep')
   planned = plan(args.config, overrides)
-  workdir = config_lib.folder(args.workdir)
   failed = execute(workdir, planned, args.jobs)
   folders = [workdir / label for label in planned]
   folders = [f for f in folders if (f / 'config.json').exists()]

@@ -23,7 +23,7 @@ if [ "${1:-}" = fast ]; then
   set -- tests/{ops,stats,verifiers,rewards,envs} tests/registry_test.py \
     -m 'not processes' "$@"
 fi
-setup_env 'test,gym,parquet,tensorboard'
+setup_env 'test,gym,parquet,tensorboard,gcs'
 "$PY" -m ruff check .
 "$PY" -m ruff format --check .
 "$PY" -m mypy

@@ -4,7 +4,7 @@
         --type=v5litepod-16 [--spot | --reserved] [--project=P] [--setup=CMD]
     python scripts/tpu.py up --workdir=DIR
     python scripts/tpu.py run --workdir=DIR [--delete] -- python \
-        scripts/train.py --config=configs/gsm8k.py --workdir=/mnt/shared/run
+        scripts/train.py --config=configs/gsm8k.py --workdir=gs://BUCKET/run
     python scripts/tpu.py watch | logs | fetch | stop | delete --workdir=DIR
 
 create asks for a queued resource and waits for it; up sends the tree as it
@@ -13,9 +13,10 @@ starts the command on all of them, where it goes on when this machine or its
 connection ends, and then watches. A host that ends with an error ends all, and
 the command is started again (--retries, with growing pauses), but not where it
 refused its config. A preempted slice is deleted, created, installed and started
-again. The command must resume when it is started again, from a directory that
-all hosts see and that outlives the slice: mount a network file system in
---setup, which is run on each host in the tree, after it was sent.
+again. The command must resume when it is started again, from what all hosts see
+and what outlives the slice: a --workdir in a bucket, or on a network file
+system that is mounted in --setup, which is run on each host in the tree, after
+it was sent.
 
 DIR, on this machine, holds launch.json (what was created and started, and the
 commit), tree.tar.gz (what was sent) and what fetch brought: the files of the
@@ -45,7 +46,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 SETUP = (
   'set -e; command -v python3.11 || { sudo apt-get update -q; '
   'sudo apt-get install -qy python3.11-venv; }; '
-  'source scripts/setup_env.sh; setup_env tpu'
+  'source scripts/setup_env.sh; setup_env tpu,gcs,hub'
 )
 REFUSED = 2  # `rlvr_jax.processes.REFUSED`, and of a wrong command line
 STOPPED = 130  # of a command that was asked to end, after its step
@@ -229,7 +230,9 @@ class Launcher:
     folder = _option(self.launch['command'], '--workdir')
     if folder is None:
       return
-    self.cloud.ssh(tpu_cloud.PACK.format(folder=shlex.quote(folder)), 0)
+    in_bucket = folder.startswith('gs://')
+    pack = tpu_cloud.PACK_BUCKET if in_bucket else tpu_cloud.PACK
+    self.cloud.ssh(pack.format(folder=shlex.quote(folder)), 0)
     files = self.folder / 'files.tar.gz'
     self.cloud.get('rlvr-files.tar.gz', files, 0)
     if not self.flags.dry_run:
@@ -339,6 +342,8 @@ def _parse(argv):
   cut = words.index('--') if '--' in words else len(words)
   flags = parser.parse_args(words[:cut])
   flags.command = words[cut + 1 :]
+  if '://' in flags.workdir:
+    parser.error(f'--workdir={flags.workdir} must be a folder of this machine.')
   if flags.verb == 'create' and not (flags.name and flags.zone and flags.type):
     parser.error('create needs --name, --zone and --type.')
   if (flags.verb == 'run') != bool(flags.command):

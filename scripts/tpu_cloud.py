@@ -60,6 +60,11 @@ PACK = r"""
 cd rlvr/tree && tar czf ../../rlvr-files.tar.gz --exclude=./checkpoints \
   --exclude=./.lock -C {folder} . || [ $? = 1 ]  # a file grew meanwhile
 """
+# The same for a command whose --workdir is in a bucket.
+PACK_BUCKET = r"""
+cd rlvr/tree && export PATH="$PWD/.venv/bin:$PATH" &&
+python -m rlvr_jax.storage {folder} ../../rlvr-files.tar.gz
+"""
 
 
 class Failed(Exception):

@@ -1,7 +1,8 @@
 """Trains: python scripts/train.py --config=configs/NAME.py[:ARG] --workdir=DIR
 
 The same command again goes on where the last checkpoint left off. Any key of
-the config can be changed with --config.key=value. With --show it prints what
+the config can be changed with --config.key=value. DIR is a folder or, on
+Google Cloud, gs://bucket/path. With --show it prints what
 the config comes to, and stops; it needs no --workdir then.
 """
 
@@ -11,7 +12,7 @@ import shlex
 import sys
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_file
+from rlvr_jax import config_file, storage
 
 
 def show(spec: str, config) -> str:
@@ -48,7 +49,7 @@ def main(argv) -> int:
   if not (flags.show or flags.workdir):
     parser.error('--workdir=DIR is needed, or --show.')
   config = config_lib.load(flags.config, overrides)
-  config_lib.folder(flags.workdir or '')
+  storage.bucket(flags.workdir or '')  # refuses what it does not support
   if flags.show:
     try:
       print(show(flags.config, config), flush=True)

@@ -208,30 +208,3 @@ def test_arg_language():
     with pytest.raises(ValueError) as e:
       parse(bad)
     assert message in str(e.value)
-
-
-@pytest.mark.parametrize(
-  ('script', 'flags'),
-  [
-    ('train', ('--config=configs/tiny.py:smoke', '--workdir=gs://b/run')),
-    ('sweep', ('--config=configs/tiny.py:smoke', '--workdir=s3://b/run')),
-    ('label', ('--config=configs/tiny.py:smoke', '--out=gs://b/x.jsonl')),
-    ('evaluate', ('--workdir=gs://b/run',)),
-    ('compare', ('gs://b/run', 'gs://b/run')),
-    ('signal_map', ('--workdir=gs://b/run',)),
-  ],
-)
-def test_an_address_is_no_directory(
-  tmp_path, monkeypatch, capsys, script, flags
-):
-  path = ROOT / 'scripts' / f'{script}.py'
-  spec = importlib.util.spec_from_file_location(f'{script}_script', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  monkeypatch.chdir(tmp_path)
-  if script == 'sweep':
-    monkeypatch.setattr(module, 'plan', lambda *_: {})
-  flags = [f.replace('configs/', f'{ROOT}/configs/') for f in flags]
-  assert module.main(flags) == 1
-  assert ':// is not supported. Give a directory' in capsys.readouterr().err
-  assert not list(tmp_path.iterdir())

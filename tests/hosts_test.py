@@ -1,6 +1,7 @@
 """Several hosts: real processes that join, agree, are stopped, and fail."""
 
 import ast
+import contextlib
 import importlib.util
 import json
 import os
@@ -98,18 +99,24 @@ def agree():
         break
   said['stopped after'] = step
 
-def train():
-  from rlvr_jax import experiment, train
+made = {}
+
+def recorded_runs():
+  from rlvr_jax import experiment
   sys.path.insert(0, os.environ['TESTS'])
   import recorded_runs_test as recorded
   from rlvr_jax.reporting import report
-  from rlvr_jax.verifiers import dispatch
   report.build = lambda *_: None
-  build, made = experiment.build, {}
+  build = experiment.build
   def build_once(*args):  # programs compile once
     x, pretrained = build(*args)
     return made.setdefault('x', x), pretrained
   experiment.build = build_once
+  return recorded
+
+def train():
+  from rlvr_jax.verifiers import dispatch
+  recorded = recorded_runs()
   rows, verify = [], dispatch.verify
   def counting(tasks, *args, **options):
     rows.append(len(tasks))
@@ -129,6 +136,24 @@ def train():
   failures.stepped = step
   recorded.run(folder, 'sft', folder / 'sft')
   said['rows'] = sum(rows)
+
+def bucket():
+  import tempfile
+  from rlvr_jax import storage
+  recorded = recorded_runs()
+  # Each host has a disk of its own.
+  os.makedirs(f'disk{jax.process_index()}', exist_ok=True)
+  os.chdir(f'disk{jax.process_index()}')
+  tempfile.tempdir = os.getcwd()
+  commit = storage.Bucket.commit
+  def killed(self, step, *args):
+    # The arrays and the manifest of step 2 are written, and do not count yet.
+    if step == 2:
+      send('SIGKILL')
+    commit(self, step, *args)
+  if 'KILLED' in os.environ:
+    storage.Bucket.commit = killed
+  recorded.run(folder, 'sft', 'gs://bkt/runs/a')
 
 def fails():
   if jax.process_index() == 1:
@@ -217,8 +242,7 @@ def test_what_one_host_finds_out_is_agreed_and_its_failure_ends_all(tmp_path):
     'any': [True, False],
     'first': 'made by 0',
     'differ': 'The 2 hosts have different configs. Start the same command in '
-    'the same tree on all of them, with a workdir on a disk that all of them '
-    'see.',
+    'the same tree on all of them, with a workdir that all of them see.',
     'share': [0, 1, 4, 9, 16],
     'mine': [[0, 2, 4], [1, 3]],
     'verdicts': ['CORRECT', 'UNVERIFIABLE'] * 3,
@@ -242,20 +266,63 @@ def test_a_launched_program_that_hangs_ends_with_its_stacks(tmp_path):
   assert 'error: host 0 of 1: no progress for ' in text
 
 
-def test_two_hosts_stopped_and_resumed_write_what_one_did(tmp_path):
-  status, texts = start(tmp_path, 'train')
-  assert status == [0, 0], texts
-  first, second = (said(t)[-1] for t in texts)
-  assert first['stopped'] == second['stopped'] == 2
-  # 3 steps of 4 rows, 2 evaluations of 4 x 2: each row on one host.
-  assert first['rows'] == second['rows'] == (3 * 4 + 2 * 8) // 2
+def module(name):
+  """A module of tests/."""
   spec = importlib.util.spec_from_file_location(
-    'recorded_runs', ROOT / 'tests' / 'recorded_runs_test.py'
+    name, ROOT / 'tests' / f'{name}.py'
   )
-  recorded = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(recorded)
+  made = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(made)
+  return made
+
+
+@pytest.mark.timeout(1200)  # three programs of two hosts
+def test_two_hosts_stopped_and_resumed_write_what_one_did(tmp_path):
+  """On a disk that both see; and from a bucket, where they share nothing else.
+
+  In the bucket the first host is killed while it saves, and the same command
+  goes on.
+  """
+  recorded = module('recorded_runs_test')
+  has_gcs = importlib.util.find_spec('gcsfs') is not None
+  env = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'cache')}
+  with contextlib.ExitStack() as stack:
+    if has_gcs:
+      serve = module('fake_gcs').serve(fail=0.02)
+      store, clients = stack.enter_context(serve)
+      env |= clients
+    parts = 'train,bucket' if has_gcs else 'train'
+    status, texts = start(tmp_path, parts, KILLED='1', **env)
+    assert (status[0], bool(status[1])) == (
+      (-9, True) if has_gcs else (0, False)
+    ), texts
+    first, second = (said(t)[0] for t in texts)
+    assert first['stopped'] == second['stopped'] == 2
+    # 3 steps of 4 rows, 2 evaluations of 4 x 2: each row on one host.
+    assert first['rows'] == second['rows'] == (3 * 4 + 2 * 8) // 2
+    found = recorded.contents(tmp_path / 'sft')
+    if has_gcs:
+      commits = lambda: json.loads(
+        store.data('runs/a/checkpoints/commits.json')
+      )['steps']
+      assert [*commits()] == ['1']
+      assert any(re.search('/2-.*manifest.json', n) for n in store.names())
+      status, texts = start(tmp_path, 'bucket', **env)
+      assert status == [0, 0], texts
+      (tmp_path / 'a').mkdir()
+      for name in recorded.FILES:
+        data = store.data(f'runs/a/{name}.jsonl')
+        (tmp_path / 'a' / f'{name}.jsonl').write_bytes(data)
+      recorded.compare(recorded.contents(tmp_path / 'a'), found, exact=True)
+      assert [*commits()][-1] == '3'
+      under = {n.split('/')[3] for n in store.names() if n.count('/') > 3}
+      assert under == {*commits().values()}
+      for i in (0, 1):  # with nothing of the run but copies of its lines
+        disk = tmp_path / f'disk{i}'
+        assert not [p for p in disk.rglob('*') if p.name == 'checkpoints']
+        assert not (disk / 'gs:').exists()
   _, want = recorded.read('sft')
-  recorded.compare(recorded.contents(tmp_path / 'sft'), want, exact=False)
+  recorded.compare(found, want, exact=False)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from rlvr_jax import digests, enums, hosts
+from rlvr_jax import digests, enums, hosts, storage
 from rlvr_jax.envs import strategies, strategy_form
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import branches
@@ -228,7 +228,7 @@ def path_of(
   """DIR/samples-<step>-<hash of the settings>.jsonl."""
   digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
   return (
-    pathlib.Path(folder) / f'samples-{step}-{digest.hexdigest()[:10]}.jsonl'
+    storage.folder(folder) / f'samples-{step}-{digest.hexdigest()[:10]}.jsonl'
   )
 
 
@@ -242,7 +242,7 @@ def stale(
   out = []
   same = lambda s: [s.get(k) for k in settings if k != 'content']
   settings = json.loads(json.dumps(settings))
-  for path in sorted(pathlib.Path(folder).glob(f'samples-{step}-*.jsonl')):
+  for path in sorted(storage.folder(folder).glob(f'samples-{step}-*.jsonl')):
     with path.open('rb') as f:
       old = (read_object(f.readline()) or {}).get('settings')
     if not isinstance(old, dict) or same(old) != same(settings):

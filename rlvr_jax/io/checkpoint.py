@@ -6,12 +6,13 @@
                         /manifest.json         sizes and checksums of all these
 
 The manager copies the arrays, writes them in the background from all processes,
-renames a folder when it is complete and only then removes older ones. A kill at
-any moment leaves every folder named by a number complete. It is not used for:
+makes the new checkpoint count when it is complete (`committed`) and only then
+removes older ones. A kill at any moment leaves all that count complete. It is
+not used for:
 
 - Integrity. orbax does not detect changed bytes, and syncs neither its small
   files nor the rename: a power cut could destroy the new checkpoint and the one
-  it replaced. `_Sealed` writes checksums and syncs; `load` verifies all files.
+  it replaced. `manifest` has checksums; `load` verifies all files.
 - Scores for `keep_best`: it would read them from files that may be damaged.
 - Reading: a manager belongs to the training processes.
 """
@@ -19,12 +20,12 @@ any moment leaves every folder named by a number complete. It is not used for:
 import contextlib
 import errno
 import functools
+import hashlib
 import json
 import logging
 import math
 import os
 import pathlib
-import shutil
 import sys
 from typing import Any
 
@@ -33,14 +34,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from rlvr_jax import hosts, interrupts
-from rlvr_jax.io import manifest
+from rlvr_jax.io import committed, manifest
 
-Workdir = pathlib.Path | str
+Workdir = str | os.PathLike
 _log = logging.getLogger(__name__)
-_reported: set[pathlib.Path] = set()  # damaged folders, to warn once of each
+_reported: set[str] = set()  # damaged folders, to warn once of each
 _EXTRA = 'extra/extra.json'
-_UNFINISHED = ocp.path.atomicity.TMP_DIR_SUFFIX
-_RETIRED = 'retired'  # where checkpoints go before they are removed
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXT = ('No space left', 'Disk quota', 'File too large', 'EXHAUSTED')
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -50,7 +49,7 @@ class Checkpointer(contextlib.AbstractContextManager):
   """Context manager that saves in the background, one save at a time.
 
   For the processes that train in `workdir`; others call `load`. Removes, and
-  logs, incomplete folders that a killed run left.
+  logs, incomplete folders that a killed run left; in a bucket, takes over.
 
   Args:
     workdir: the run's directory.
@@ -68,13 +67,12 @@ class Checkpointer(contextlib.AbstractContextManager):
       )
     _quieten_orbax()
     self._workdir = workdir
-    self._root = _root(workdir)
+    self._place = committed.place(workdir)
+    self._root = self._place.root
     self._max_to_keep = max_to_keep
     self._keep_best = keep_best
     self._step = None  # of the last save
     self._damaged = []  # steps that `restore` skipped
-    for folder in self._root.glob(f'*{_UNFINISHED}'):
-      _log.warning('%s was not completed and is removed.', folder)
     # Compression costs more time than the bytes it saves on weights.
     arrays = ocp.PyTreeCheckpointHandler(use_compression=False)
     item, name = _EXTRA.split('/')
@@ -82,27 +80,29 @@ class Checkpointer(contextlib.AbstractContextManager):
     handlers.add('state', ocp.args.PyTreeSave, arrays)
     handlers.add(item, ocp.args.JsonSave, ocp.JsonCheckpointHandler(name))
     options = ocp.CheckpointManagerOptions(
-      preservation_policy=self,
-      todelete_subdir=_RETIRED,  # a rename: a kill leaves none half-removed
-      cleanup_tmp_directories=True,
-      temporary_path_class=_Sealed,
       # Else a folder that cannot be made would end in a timeout.
       async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
       lightweight_initialize=True,  # reads no files: they may be damaged
+      **self._place.open(self),
     )
     self._manager = ocp.CheckpointManager(
-      self._root.absolute(), options=options, handler_registry=handlers
+      _absolute(self._root), options=options, handler_registry=handlers
     )
-    self._remove(_RETIRED)
+    self._place.clean()
 
   def should_preserve(self, checkpoints, *, context) -> list[bool]:
     """The manager's `PreservationPolicy`: one bool for each checkpoint."""
     del context
-    keep = {c.step for c in checkpoints[-self._max_to_keep :]}
-    if self._keep_best is not None:
-      new = {checkpoints[-1].step: checkpoints[-1].metrics}  # no file yet
-      keep.add(best(self._workdir, self._keep_best, new))
+    newest = checkpoints[-1]
+    keep = self._kept([c.step for c in checkpoints], newest.metrics)
     return [c.step in keep for c in checkpoints]
+
+  def _kept(self, steps, extra) -> set[int]:
+    """Those of `steps` to keep; the last one, of which is `extra`, is new."""
+    keep = {*steps[-self._max_to_keep :]}
+    if self._keep_best is not None:  # the new one has no file yet
+      keep.add(best(self._workdir, self._keep_best, {steps[-1]: extra}))
+    return keep
 
   def __exit__(self, kind, *_):
     # `close` waits for the other hosts, and one that failed comes alone.
@@ -128,8 +128,9 @@ class Checkpointer(contextlib.AbstractContextManager):
     }
     self._step = step = int(step)
     try:
-      while self._damaged:
-        self._manager.delete(self._damaged.pop())
+      self._place.drop(self._manager, self._damaged)
+      self._damaged = []
+      self._place.keep(lambda: self._kept([*steps(self._workdir), step], extra))
       saved = self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -165,7 +166,7 @@ class Checkpointer(contextlib.AbstractContextManager):
       self._manager.wait_until_finished()
     except Exception as e:
       raise self._failed(e) from e
-    self._remove(_RETIRED)
+    self._place.clean()
 
   def close(self) -> None:
     """Waits for the last save and closes the manager."""
@@ -176,7 +177,9 @@ class Checkpointer(contextlib.AbstractContextManager):
 
   def _failed(self, error):
     """The exception to raise for `error`: with the path and the remedy."""
-    self._remove(f'{self._step}{_UNFINISHED}')
+    if (lost := self._place.lost()) is not None:
+      return lost
+    self._place.clean(self._step)
     self._manager.reload()  # checkpoints it meant to remove are still there
     text = ' '.join(str(error).split())
     cause = f'Cause: {type(error).__name__}: {text[-300:]}'
@@ -202,33 +205,13 @@ class Checkpointer(contextlib.AbstractContextManager):
       f'on from {newest}; later steps are lost. {cause}',
     )
 
-  def _remove(self, name):
-    if hosts.first():
-      shutil.rmtree(self._root / name, ignore_errors=True)
-
-
-class _Sealed(ocp.path.atomicity.AtomicRenameTemporaryPath):
-  """orbax's temporary folder, with manifest and sync before the rename."""
-
-  # AsyncOptions.post_finalization_callback would run before the last bytes.
-
-  async def finalize(self):
-    tmp, final = pathlib.Path(self.get()), pathlib.Path(self.get_final())
-    if final.name.isdecimal():  # of a step
-      self._checkpoint_metadata_store.wait_until_finished()
-      manifest.write(tmp)
-    os.rename(tmp, final)
-    manifest.sync(final.parent)
-
 
 open = Checkpointer
 
 
 def steps(workdir: Workdir) -> list[int]:
   """The steps that have a checkpoint, ascending; not verified."""
-  root = _root(workdir)
-  names = [p.name for p in root.iterdir()] if root.is_dir() else []
-  return sorted(int(name) for name in names if name.isdecimal())
+  return list(committed.place(workdir).folders())
 
 
 def best(workdir: Workdir, key: str, new: dict | None = None) -> int | None:
@@ -254,15 +237,20 @@ def extra(workdir: Workdir) -> dict | None:
 def _extras(workdir) -> dict[int, dict]:
   """{step: extra} of the checkpoints whose extra.json is intact."""
   extras = {}
-  for step in steps(workdir):
-    folder = _root(workdir) / str(step)
+  for step, folder in committed.place(workdir).folders().items():
     fault = manifest.fault(folder, only=_EXTRA)
     if fault is None:
-      extras[step] = json.loads((folder / _EXTRA).read_text())
-    elif folder not in _reported:
-      _reported.add(folder)
-      _log.warning('%s is damaged: %s.', folder, fault)
+      extras[step] = json.loads(folder.read(_EXTRA))
+    elif str(folder.path) not in _reported:
+      _reported.add(str(folder.path))
+      _log.warning('%s is damaged: %s.', folder.path, fault)
   return extras
+
+
+def digest(workdir: Workdir, step: int) -> str:
+  """Names the content of a checkpoint: of all the checksums that it has."""
+  text = manifest.text(committed.place(workdir).folders()[step])
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def load(
@@ -285,9 +273,10 @@ def load(
     RuntimeError: there are checkpoints and none is intact.
     ValueError: no such step; or names, shapes or dtypes differ (all named).
   """
-  root, saved = _root(workdir), hosts.from_first(lambda: steps(workdir))
+  place = committed.place(workdir)
+  root, saved = place.root, hosts.from_first(lambda: steps(workdir))
   if step is not None and step not in saved:
-    begun = (root / f'{step}{_UNFINISHED}').exists()
+    begun = place.begun(step)
     raise ValueError(
       f'{root} has no checkpoint of step {step}'
       f'{" (it was begun and not completed)" if begun else ""}. It has: '
@@ -295,8 +284,9 @@ def load(
     )
   if not saved:
     return None
-  chosen = _newest_intact(root, saved if step is None else [step])
-  folder = (root / str(chosen)).absolute()
+  chosen = _newest_intact(place, step)
+  folder = place.folders()[chosen]
+  path = _absolute(folder.path)
   first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   wanted = {
     k: jax.ShapeDtypeStruct(
@@ -304,10 +294,13 @@ def load(
     )
     for k, x in _flatten(abstract).items()
   }
-  _check_same(folder, wanted, partial)
-  reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+  _check_same(path, wanted, partial)
+  reader = ocp.Checkpointer(
+    ocp.PyTreeCheckpointHandler(),
+    temporary_path_class=ocp.path.atomicity.AtomicRenameTemporaryPath,
+  )
   arrays = reader.restore(
-    folder / 'state',
+    path / 'state',
     args=ocp.args.PyTreeRestore(
       wanted,
       ocp.checkpoint_utils.construct_restore_args(wanted),
@@ -318,17 +311,22 @@ def load(
   state = jax.tree.unflatten(
     jax.tree.structure(abstract), [arrays[k] for k in wanted]
   )
-  return state, json.loads((folder / _EXTRA).read_text()), chosen
+  return state, json.loads(folder.read(_EXTRA)), chosen
 
 
-def _newest_intact(root: pathlib.Path, candidates: list[int]) -> int:
-  """The last intact one of `candidates`, agreed on by all processes."""
-  chosen, faults = hosts.from_first(
-    lambda: manifest.newest_intact(root, candidates)
-  )
+def _newest_intact(place: committed.Place, step: int | None) -> int:
+  """`step`, or the last one, if it is intact; agreed on by all processes."""
+
+  def find():
+    folders = place.folders()
+    if step is not None:
+      folders = {s: f for s, f in folders.items() if s == step}
+    return manifest.newest_intact(folders)
+
+  chosen, faults = hosts.from_first(find)
   if chosen is None:
     raise RuntimeError(
-      f'No checkpoint in {root} is usable ({"; ".join(faults)}). Restore one '
+      f'No checkpoint in {place.root} is usable ({"; ".join(faults)}). Restore one '
       'from a copy, or use a new workdir to start again.'
     )
   if faults:
@@ -386,5 +384,5 @@ def _quieten_orbax():
   sys.unraisablehook = lambda x: None if closed(x) else hook(x)
 
 
-def _root(workdir) -> pathlib.Path:
-  return pathlib.Path(workdir) / 'checkpoints'
+def _absolute(path):
+  return path.absolute() if isinstance(path, pathlib.Path) else path

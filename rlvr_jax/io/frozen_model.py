@@ -7,7 +7,6 @@ names is opened by `load`, a checkpoint by `load_checkpoint`; the reference and
 the initial policy are made of the policy's first weights in `start`.
 """
 
-import hashlib
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -187,7 +186,7 @@ def load_checkpoint(
       params = lora.join(base, params)
     # The weights are identified by the checkpoint, not by model.name.
     read = digests.of_model('model.name', '', tokenizer)
-    read[f'checkpoint of step {step}'] = _checksum(workdir, step)
+    read[f'checkpoint of step {step}'] = checkpoint.digest(workdir, step)
   policy = FrozenModel(
     model, tokenizer, read=read, source=loaded.source, step=step
   )
@@ -301,12 +300,6 @@ def _with_weights(
       convert = sharding.to_sampler(frozen.model, mesh)
       frozen = frozen._replace(sampler_params=convert(params))
   return frozen._replace(params=params) if scoring else frozen
-
-
-def _checksum(workdir, step: int) -> str:
-  """Digest of a checkpoint: of its manifest, which has all its checksums."""
-  path = pathlib.Path(workdir) / 'checkpoints' / str(step) / 'manifest.json'
-  return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def sample(

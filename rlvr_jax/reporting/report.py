@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlvr_jax import enums
+from rlvr_jax import enums, storage
 from rlvr_jax.reporting import (
   eval_page,
   learning_curves,
@@ -37,7 +37,8 @@ def build(
     OSError: `out` cannot be written.
   """
   runs = [
-    runs_lib.read(d) for d in dict.fromkeys(os.path.normpath(d) for d in dirs)
+    runs_lib.read(d)
+    for d in dict.fromkeys(os.path.normpath(storage.folder(d)) for d in dirs)
   ]
   if not any(r.config or r.metrics or r.evals or r.rollouts for r in runs):
     raise ValueError(

@@ -1,4 +1,7 @@
-"""Who may write to a run's directory? One program, whose hosts all see it."""
+"""Who may write to a run's directory? One program, whose hosts all see it.
+
+In a bucket it is the youngest one: see `storage`.
+"""
 
 import contextlib
 import fcntl
@@ -9,7 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator
 
-from rlvr_jax import hosts, processes
+from rlvr_jax import hosts, processes, storage
 from rlvr_jax.reporting import run_writer
 
 _log = logging.getLogger(__name__)
@@ -23,13 +26,19 @@ def hold(workdir: str | os.PathLike) -> Iterator[None]:
 
   Enter it before anything in the directory is read or changed. A directory
   that it created is removed on exit if nothing was written to it, so that a
-  refused config leaves nothing behind.
+  refused config leaves nothing behind. A path in a bucket cannot be locked:
+  opening its checkpoints takes it over.
 
   Raises:
     ValueError: another process holds the lock.
     OSError: the directory cannot be created or written.
   """
-  folder = pathlib.Path(workdir)
+  with hosts.together():
+    folder = storage.folder(workdir)
+    in_bucket = storage.bucket(workdir) is not None
+  if in_bucket:
+    yield
+    return
   lock, created = None, not folder.exists()
   try:
     with hosts.together():
@@ -80,8 +89,8 @@ def _check_shared(folder, lock):
       if time.monotonic() > deadline:
         raise ValueError(
           f'the first host writes to {folder}, and this one does not see it: '
-          'hosts need a workdir on a disk that all of them have, such as a '
-          'network file system.'
+          'hosts need a workdir in a bucket, gs://bucket/path, or on a disk that '
+          'all of them have, such as a network file system.'
         )
       time.sleep(0.5)
 

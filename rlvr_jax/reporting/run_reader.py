@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from rlvr_jax import config
+from rlvr_jax import config, storage
 from rlvr_jax.reporting import run_writer
 
 
@@ -37,7 +37,7 @@ class Group(NamedTuple):
 
 def read(folder: str | os.PathLike) -> Run:
   """Reads the files that a run has; ValueError if there is no directory."""
-  folder = pathlib.Path(folder)
+  folder = storage.folder(folder)
   if not folder.is_dir():
     raise ValueError(f'There is no directory {str(folder)!r}.')
   problems = []

@@ -8,6 +8,7 @@ infinities, which JSON lacks, are the strings 'nan', 'inf' and '-inf'.
 Only the first host writes; on all others the same calls do nothing.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -22,7 +23,7 @@ import ml_collections
 import rich.progress
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import config_file, hosts
+from rlvr_jax import config_file, hosts, storage
 from rlvr_jax.io import manifest
 from rlvr_jax.reporting import sinks
 from rlvr_jax.reporting.goodput import RUN, Goodput, Start
@@ -76,7 +77,8 @@ def open(
   The caller holds the directory: see `run_lock.hold`.
 
   Args:
-    workdir: the run's directory; created if it does not exist.
+    workdir: the run's directory; created if it does not exist. The files of
+      one in a bucket are kept here, and copied there.
     config: the run's config, written to `config.json`.
     step: of the checkpoint that the run resumes from; None for a new run.
     total_steps: where the run ends.
@@ -90,8 +92,8 @@ def open(
     OSError: a file cannot be written; names it.
   """
   if not hosts.first():
-    return Writer(None, step or 0, total_steps, transcripts, 1)
-  folder = pathlib.Path(workdir)
+    return Writer(None, '', step or 0, total_steps, transcripts, 1)
+  folder = storage.folder(workdir)
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as e:
@@ -114,6 +116,7 @@ def open(
     _drop_after(folder / name, -1 if step is None else step)
   return Writer(
     folder,
+    workdir,
     step or 0,
     total_steps,
     transcripts,
@@ -136,6 +139,7 @@ class Writer:
   def __init__(
     self,
     folder: pathlib.Path | None,
+    workdir: str | os.PathLike,
     step: int,
     total: int,
     transcripts: int,
@@ -144,7 +148,8 @@ class Writer:
     outlets: Sequence[sinks.Sink] = (),
     sent: Mapping[str, int] | None = None,
   ):
-    self._folder = folder
+    self._folder, self._workdir = folder, workdir
+    self._copying = contextlib.ExitStack()
     self._goodput, self._outlets = goodput, outlets
     self._sent = {} if sent is None else sent  # last step, by file
     self._total, self._transcripts, self._every = total, transcripts, every
@@ -152,15 +157,22 @@ class Writer:
     self._bar = _bar(step, total) if folder and sys.stdout.isatty() else None
 
   def __enter__(self) -> 'Writer':
+    if self._folder is not None:
+      self._copying.enter_context(storage.kept(self._workdir))
     return self
 
   def __exit__(self, *_):
     self.close()
 
   def metrics(self, step: int, values: Mapping[str, float]) -> None:
-    """Writes the line of a training step; values may be JAX scalars."""
+    """Writes the line of a training step; values may be JAX scalars.
+
+    Raises:
+      ValueError: another program took the run over: see `storage`.
+    """
     if self._folder is None:
       return
+    storage.check(self._workdir)
     if self._goodput is not None:
       values = {**values, **self._goodput.after(values)}
     line = append(self._folder / METRICS, step, values)
@@ -212,7 +224,7 @@ class Writer:
         append(self._folder / ROLLOUTS, step, line)
 
   def sync(self) -> None:
-    """Returns when all lines are on disk and survive a power cut.
+    """Returns when all lines are on disk and survive a power cut, and copied.
 
     Call it before a checkpoint is saved: `open` keeps the lines up to it.
     """
@@ -224,6 +236,7 @@ class Writer:
           manifest.sync(path)
     except OSError as e:
       raise explain(e, self._folder) from e
+    storage.push(self._workdir)
 
   def say(self, text: str) -> None:
     """Prints a line, above the progress bar if there is one."""
@@ -238,13 +251,14 @@ class Writer:
       print(text, flush=True)
 
   def close(self) -> None:
-    """Ends the progress bar and the sinks; later calls do nothing."""
+    """Ends the progress bar, the sinks and the copies; later calls do nothing."""
     if self._bar is not None:
       self._bar.stop()
     for sink in self._outlets:
       sink.close()
     self._outlets = ()
     self._folder = self._bar = None
+    self._copying.close()
 
 
 def append(path: str | os.PathLike, step: int, values: Mapping) -> dict:

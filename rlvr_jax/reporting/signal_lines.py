@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlvr_jax import storage
 from rlvr_jax.reporting import run_reader, run_writer
 
 FILE = 'signal.jsonl'
@@ -173,7 +174,7 @@ def lines(folder: str | os.PathLike, part: str = 'all') -> list[dict]:
   """The lines of a bin that can be drawn: with step, signal and pass rate."""
   return [
     line
-    for line in run_writer.read(pathlib.Path(folder) / FILE)
+    for line in run_writer.read(storage.folder(folder) / FILE)
     if line.get('bin', 'all') == part
     and isinstance(line.get('signal'), str)
     and isinstance(line.get('step'), int)

@@ -11,7 +11,7 @@ import numpy as np
 
 import rlvr_jax
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import experiment, hosts, registry, types
+from rlvr_jax import experiment, hosts, registry, storage, types
 from rlvr_jax.enums import Verdict
 from rlvr_jax.envs import labels
 from rlvr_jax.evaluation import evaluate
@@ -129,7 +129,7 @@ class Cell:
   def __init__(
     self,
     c: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
+    workdir: str | pathlib.Path,
     step: int | None,
     chosen: Sequence[Signal],
     settings: Settings,
@@ -137,10 +137,10 @@ class Cell:
   ):
     settings.check()
     self.config, self.settings, self.say = c, settings, say
-    self.folder = pathlib.Path(workdir)
+    self.workdir = workdir
     self.mesh = experiment.mesh_of(c)
     critic = any(s.algorithm.critic is not None for s in chosen)
-    check_signals(c, chosen)
+    signals.check(c, chosen)
     x = self._experiment(settings.samples, chosen)
     judged = {
       s.name: self._experiment(settings.group, (), s.env, teacher=s.teacher)
@@ -218,7 +218,7 @@ class Cell:
     say(0)
     policy = self.policy
     if s.pilot_step not in (None, self.step):
-      policy = pilot_x.checkpoint(self.folder, s.pilot_step, scoring=True)
+      policy = pilot_x.checkpoint(self.workdir, s.pilot_step, scoring=True)
     pilot = samples.Sampler(pilot_x, policy, None)(
       tasks, samples.stream(s.seed, 0), say
     )
@@ -265,17 +265,22 @@ class Cell:
       temperature=c.temperature,
       trainable=c.optimizer.trainable,
       size=self.settings.sketch,
-      store=vectors.store_of(
-        self.folder / 'signal', self.step, found, self._identity()
-      )
-      if self.settings.sketch and hosts.count() == 1  # its file has one writer
-      else None,
+      store=self._store(found),
       progress=say,
     )
     n, k, m = made.shape
     start = sum(map(len, self._vectors))
     self._vectors.append(made.reshape(n * k, m))
     return start + which[:, None] * k + np.arange(k)[None]
+
+  def _store(self, found):
+    """Where vectors are kept for another time; None: nowhere."""
+    # Their file has one writer, and a disk that outlives it.
+    in_bucket = storage.bucket(self.workdir) is not None
+    if not self.settings.sketch or hosts.count() > 1 or in_bucket:
+      return None
+    folder = storage.folder(self.workdir) / 'signal'
+    return vectors.store_of(folder, self.step, found, self._identity())
 
   def _identity(self) -> dict[str, Any]:
     """What a vector depends on besides its row."""
@@ -338,7 +343,7 @@ class Cell:
       self.policy,
       collected,
       index,
-      workdir=self.folder,
+      workdir=self.workdir,
       size=s.sketch,
       progress=evaluate.eta(len(names) * count, report),
     )
@@ -375,24 +380,6 @@ class Cell:
       )
       out.append(signal_ops.facts(count @ block @ count.T, right[problem]))
     return signal_ops.Facts(*(np.array(x, float) for x in zip(*out)))
-
-
-def check_signals(
-  c: ml_collections.ConfigDict, chosen: Sequence[Signal]
-) -> None:
-  """ValueError for a signal that this run cannot give."""
-  for s in chosen:
-    with registry.naming('signal', s.name):
-      wants_belief = registry.parse(s.credit)[0] == 'delta_belief'
-      if wants_belief and not c.dialogue.belief:
-        raise ValueError(
-          'it needs beliefs: set --config.dialogue.belief=current (or initial).'
-        )
-      if s.algorithm.critic is not None and c.algo.estimate != s.estimate:
-        raise ValueError(
-          "it needs a run with this critic, and the run's algo.estimate is "
-          f'{registry.show(c.algo.estimate)}.'
-        )
 
 
 _prepare = jax.jit(

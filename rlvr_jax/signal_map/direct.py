@@ -17,7 +17,7 @@ import ml_collections
 import numpy as np
 
 from rlvr_jax import algorithm as algorithms
-from rlvr_jax import hosts, registry, types
+from rlvr_jax import hosts, registry, storage, types
 from rlvr_jax.evaluation import evaluate
 from rlvr_jax.io import checkpoint
 from rlvr_jax.learner import batches, gradients
@@ -249,7 +249,7 @@ def measured(
 
 def run(
   c: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
+  workdir: str | pathlib.Path,
   steps: Sequence[int | None],
   chosen: Sequence[Signal],
   settings: cells.Settings,
@@ -272,7 +272,7 @@ def run(
   made_with = hashlib.sha256(
     f'{signal_map.digest(c, settings)} {BIN} {count}'.encode()
   ).hexdigest()[:10]
-  path = workdir / signal_map.FILE
+  path = storage.folder(workdir) / signal_map.FILE
   newest = max(checkpoint.steps(workdir), default=0)
   for step in dict.fromkeys(newest if s is None else s for s in steps):
     done = signal_map.finished(path, step, made_with)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import ml_collections
 
-from rlvr_jax import hosts
+from rlvr_jax import hosts, storage
 from rlvr_jax.io import checkpoint
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.signal_map import cell, prediction, signal_map, signals, trial
@@ -37,7 +37,7 @@ def with_control(
 
 def run(
   c: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
+  workdir: str | pathlib.Path,
   steps: Sequence[int | None],
   chosen: Sequence[Signal],
   settings: cell.Settings,
@@ -64,7 +64,7 @@ def run(
     )
   arms = with_control(chosen, c)
   made_with = digest(c, settings, tried)
-  path = workdir / signal_map.FILE
+  path = storage.folder(workdir) / signal_map.FILE
   newest = max(checkpoint.steps(workdir), default=0)
   for step in dict.fromkeys(newest if s is None else s for s in steps):
     of_first = hosts.from_first(
@@ -100,7 +100,7 @@ def run(
     lines = prediction.read(path, made_with)
     for text in prediction.summary(lines, CONTROL):
       say(text)
-    prediction.draw(workdir, lines, CONTROL)
+    prediction.draw(storage.folder(workdir), lines, CONTROL)
 
 
 def digest(

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import hosts, resume
+from rlvr_jax import hosts, resume, storage
 from rlvr_jax.io import checkpoint
 from rlvr_jax.reporting import run_writer
 from rlvr_jax.signal_map import cell
@@ -43,7 +43,7 @@ def finished(path: pathlib.Path, step: int, made_with: str) -> set[str]:
 
 def run(
   c: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
+  workdir: str | pathlib.Path,
   steps: Sequence[int | None],
   chosen: Sequence[Signal],
   settings: cell.Settings,
@@ -60,7 +60,7 @@ def run(
   Raises:
     ValueError: a setting, signal or step that cannot work.
   """
-  path, made_with = workdir / FILE, digest(c, settings)
+  path, made_with = storage.folder(workdir) / FILE, digest(c, settings)
   saved = checkpoint.steps(workdir)
   known = {0, *saved}
   for step in (*steps, settings.pilot_step):

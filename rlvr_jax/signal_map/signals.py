@@ -222,6 +222,22 @@ def parse_all(text: str, c: ml_collections.ConfigDict) -> list[Signal]:
   return signals
 
 
+def check(c: ml_collections.ConfigDict, chosen: Sequence[Signal]) -> None:
+  """ValueError for a signal that this run cannot give."""
+  for s in chosen:
+    with registry.naming('signal', s.name):
+      wants_belief = registry.parse(s.credit)[0] == 'delta_belief'
+      if wants_belief and not c.dialogue.belief:
+        raise ValueError(
+          'it needs beliefs: set --config.dialogue.belief=current (or initial).'
+        )
+      if s.algorithm.critic is not None and c.algo.estimate != s.estimate:
+        raise ValueError(
+          "it needs a run with this critic, and the run's algo.estimate is "
+          f'{registry.show(c.algo.estimate)}.'
+        )
+
+
 def _kind(part: str) -> str:
   name = registry.parse(part)[0]
   known = {kind: registry.names(kind) for kind in KINDS}

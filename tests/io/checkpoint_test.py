@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from rlvr_jax import types
-from rlvr_jax.io import checkpoint
+from rlvr_jax.io import checkpoint, committed
 
 
 def _mesh(n):
@@ -259,7 +259,7 @@ def test_where_nothing_may_be_written(tmp_path, monkeypatch):
   with checkpoint.open(tmp_path, max_to_keep=1) as c:
     c.save(1, _state(1), {})
     c.wait()
-    monkeypatch.setattr(checkpoint._Sealed, 'create', refuse)
+    monkeypatch.setattr(committed._Sealed, 'create', refuse)
     with pytest.raises(PermissionError) as e:
       c.save(2, _state(2), {})
   assert f'step 2 could not be written to {tmp_path}' in str(e.value)
@@ -413,7 +413,7 @@ def test_an_error_of_the_background_surfaces_at_the_next_save(
 _KILLED = """
 import sys
 import jax.numpy as jnp
-from rlvr_jax.io import checkpoint
+from rlvr_jax.io import checkpoint, committed
 c = checkpoint.open(sys.argv[1], max_to_keep=1)
 want = {'x': jnp.zeros(1000)}
 found = c.restore(want)
