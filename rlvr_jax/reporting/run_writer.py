@@ -251,7 +251,7 @@ class Writer:
       print(text, flush=True)
 
   def close(self) -> None:
-    """Ends the progress bar, the sinks and the copies; later calls do nothing."""
+    """Ends the progress bar, sinks and copies; later calls do nothing."""
     if self._bar is not None:
       self._bar.stop()
     for sink in self._outlets:

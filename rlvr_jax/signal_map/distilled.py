@@ -6,7 +6,7 @@ the path of training: contexts, batch, `learner.gradients`.
 """
 
 import functools
-import os
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -56,7 +56,7 @@ def of_groups(
   collected: groups.Collected,
   index: np.ndarray,
   *,
-  workdir: str | os.PathLike,
+  workdir: str | pathlib.Path,
   size: int,
   progress: Callable[[int], None] = lambda done: None,
 ) -> Groups:

@@ -69,7 +69,7 @@ def run(
         f'--steps or --pilot_step: {workdir} has no checkpoint of step '
         f'{step}. There are: {", ".join(map(str, sorted(known)))}.'
       )
-  cell.check_signals(c, chosen)
+  signals.check(c, chosen)
   for step in steps:
     step = max(saved, default=0) if step is None else step
     done = finished(path, step, made_with)
