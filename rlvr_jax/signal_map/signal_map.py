@@ -13,7 +13,7 @@ from rlvr_jax import config as config_lib
 from rlvr_jax import hosts, resume, storage
 from rlvr_jax.io import checkpoint
 from rlvr_jax.reporting import run_writer
-from rlvr_jax.signal_map import cell
+from rlvr_jax.signal_map import cell, signals
 from rlvr_jax.signal_map import lines as lines_lib
 from rlvr_jax.signal_map.signals import Signal
 
