@@ -73,7 +73,7 @@ def on_line(path, step, _):
     send(fault)  # before the checkpoint of this step
 wrap(run_writer, 'append', after=on_line)
 if fault == 'save':  # arrays are written, the seal is not
-  wrap(manifest, 'write', before=lambda p: p.stem == value and kill())
+  wrap(manifest, 'write', before=lambda p: p.path.stem == value and kill())
 
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(
