@@ -72,7 +72,7 @@ def estimate(cell: Cell, signal: Signal) -> tuple[measure.Estimate, dict]:
     ids = source.ids[:, 0]
     return measure.of_rows(cell.gram, ids, source.tokens), {}
   s, c = cell.settings, source.sampler.x.config
-  if signal.name in cell.taught:
+  if signal.teacher is not None:
     ids, taught = cell.taught[signal.name]
     x, count, _ = ids.shape
     groups = np.arange(count).reshape(1, 2, -1, 1).repeat(x, 0)

@@ -118,7 +118,7 @@ def _parse(text, c, best):
   for spec in env:
     registry.named('env', spec)
   teacher = None
-  if registry.parse(reward)[0] == DISTILLATION:
+  if reward.partition('(')[0] == DISTILLATION:
     teacher, reward = _teacher(reward, c), 'outcome'
   chosen: dict[str, str] = {}
   for part in rest:

@@ -58,7 +58,7 @@ def test_num_params_counts_the_tensors_of_the_file(name):
 
 def test_goldens_stay_small():
   files = [p for p in GOLDENS.rglob('*') if p.is_file()]
-  assert sum(p.stat().st_size for p in files) < 600_000
+  assert sum(p.stat().st_size for p in files) < 700_000
 
 
 @pytest.mark.filterwarnings('ignore')  # of torch and transformers
