@@ -65,7 +65,7 @@ def teach(
         judged = _row(
           rows[i, j, : rollout.length[i, j]],
           int(row.argmax()),
-          prompts[_key(task)],
+          prompts[single_turn.prompt_key(task)],
           most,
         )
       if 'ids' in judged:
@@ -106,11 +106,6 @@ def rows_judged(
   return wrong & (np.arange(wrong.shape[1])[None] == longest[:, None])
 
 
-def _key(task: Task) -> str:
-  """What the ids of a prompt depend on."""
-  return repr((task.question, task.data.get('messages')))
-
-
 def _prompts(encode, tasks: Sequence[Task]) -> dict[str, Sequence[int] | None]:
   """{key: ids} of the tasks' prompts; None for one that is refused.
 
@@ -118,7 +113,9 @@ def _prompts(encode, tasks: Sequence[Task]) -> dict[str, Sequence[int] | None]:
   a character that the vocabulary uses as a control token. Each host encodes its
   share: a limit on time may refuse a prompt on one host alone.
   """
-  distinct = {_key(task): task for task in tasks}  # siblings share most of them
+  distinct = {
+    single_turn.prompt_key(task): task for task in tasks
+  }  # siblings share most of them
   each = list(distinct.values())
 
   def ids(task):

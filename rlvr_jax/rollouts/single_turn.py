@@ -36,6 +36,11 @@ def encode_task(task: Task, tokenizer: Tokenizer, system: str) -> list[int]:
   return tokenizer.encode_messages(messages)
 
 
+def prompt_key(task: Task) -> str:
+  """What the ids of a task's prompt depend on: see `encode_task`."""
+  return repr((task.question, task.data.get('messages')))
+
+
 def encode_prompts(
   tasks: Sequence[Task],
   encode: Callable[[Task], Sequence[int]],

@@ -18,7 +18,7 @@ from scipy import special
 from rlvr_jax import hosts
 from rlvr_jax import tasks as tasks_lib
 from rlvr_jax.enums import Verdict
-from rlvr_jax.rollouts import task_sampling
+from rlvr_jax.rollouts import single_turn, task_sampling
 from rlvr_jax.tasks import Task, check_int, permute
 
 
@@ -195,7 +195,7 @@ def check_prompts(
   """
   check_int('max_prompt_length', max_prompt_length, low=1)
   # The games of a world ask the same question.
-  prompts = [(t.question, repr(t.data.get('messages'))) for t in tasks]
+  prompts = [single_turn.prompt_key(task) for task in tasks]
   distinct = dict(zip(prompts, tasks, strict=True))
   # Templates are rendered in other processes, several at a time.
   with futures.ThreadPoolExecutor(8) as threads:

@@ -115,9 +115,9 @@ def of_groups(
       taught.append(np.asarray(batch.taught).any(-1).mean())
       for problem in range(problems):
         one = vectors.pad(_rows(batch, problem, group), shards * group)
-        den, vector = gradient(sharding.to_mesh(one))
-        dens.append(float(den))
-        made[problem].append(sharding.to_host(vector) * dens[-1])
+        den, vector = sharding.to_host(gradient(sharding.to_mesh(one)))
+        dens.append(den)
+        made[problem].append(vector * den)
         done += 1
         progress(done)
   mean = max(float(np.mean(dens)), 1e-30)

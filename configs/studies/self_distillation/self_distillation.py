@@ -18,13 +18,15 @@ ARG `arm` is sdpo, sdpo_feedback (no sibling's solution), opsd, sdft, rlsd of
 configs/self_distillation.py, opd (a stronger teacher: the model after imitation
 of right solutions), grpo, or sft (imitation of the solutions that opsd is
 told). `stage=base` is the base model, `stage=strong` the teacher of opd. SCALE
-is tiny (the default), smollm2 (chains of 2 mixed operations by SmolLM2-135M),
-or qwen3_8b with the batch and the rates of SDPO's Table 12 on GSM8K.
+is tiny (the default), or smollm2 and qwen3_8b: the tasks and settings of
+configs/self_distillation.py at smollm2 and qwen. No arm has been run yet.
 """
 
 from configs import common, self_distillation
+from configs.base_models import chains
 from rlvr_jax import registry
 
+SCALES = ('tiny', 'smollm2', 'qwen3_8b')
 DEPTHS = {'rare': 2, 'plentiful': 1, 'silent': 4}
 ARMS = {
   'sdpo': self_distillation.METHODS['sdpo'],
@@ -43,7 +45,7 @@ TRAIN = 800  # questions of two and four operations; all there are of one
 def get_config(arg: str = ''):
   arg = common.parse_arg(
     arg,
-    scale=tuple(SCALES),
+    scale=SCALES,
     task=tuple(DEPTHS),
     arm=tuple(ARMS),
     reads=100,
@@ -53,8 +55,14 @@ def get_config(arg: str = ''):
   if arg['scale'] != 'tiny':
     if (arg['stage'], arg['task'], arg['reads']) != ('rl', 'rare', 100):
       raise ValueError('stage, task and reads are of the scale tiny')
-    c = SCALES[arg['scale']]()
-    stronger = TEACHERS[arg['scale']]
+    small = arg['scale'] == 'smollm2'
+    c = self_distillation.get_config('grpo,smollm2' if small else 'grpo,qwen')
+    stronger = f'{common.path(__file__)}:scale=smollm2,arm=sft'
+    if not small:
+      c.model.name, stronger = 'qwen3_8b', 'Qwen/Qwen3-14B'
+    if not small and arg['arm'].startswith('sdpo'):  # the others keep 1e-6
+      c.optimizer.learning_rate = 1e-5
+      c.optimizer.warmup_steps = 10
   elif arg['stage'] == 'rl':
     c = tiny(arg['task'])
     one = f'task={arg["task"]},reads={arg["reads"]},seed={arg["seed"]}'
@@ -94,25 +102,11 @@ def tasks_of(task: str, **told):
 
 
 def base_model(task: str, reads: int):
-  c = common.base()
-  c.method = 'sft'
-  c.model.name = 'tiny()'
+  c = chains.get_config('two')
   c.env = tasks_of(task, unknown='-', reliability=reads / 100)
-  c.train_batch_size = c.groups_per_micro_batch = 64
-  c.num_generations = 1
   c.max_prompt_length = 160
-  c.max_completion_length = 40
-  c.total_steps = 1500
-  c.optimizer.learning_rate = 5e-3
-  c.optimizer.schedule = 'cosine'
-  c.optimizer.warmup_steps = 50
   c.eval.num_tasks = 20
   c.eval.samples = 16
-  c.eval.temperature = 1.0
-  c.eval.batch_size = 256
-  c.eval_every = 0
-  c.log_every = 100
-  c.save_every = 500
   return c
 
 
@@ -133,28 +127,6 @@ def tiny(task: str):
   return c
 
 
-def smollm2():
-  c = common.smollm2()
-  c.env = 'chain(depth=2, train_size=2000, test_size=64)'
-  c.system_prompt = self_distillation.FORM
-  c.max_prompt_length = 128
-  c.max_completion_length = 40
-  c.teacher.max_context_length = 160
-  c.eval.num_tasks = 64
-  return c
-
-
-def qwen():
-  c = common.qwen()
-  c.model.name = 'qwen3_8b'
-  c.train_batch_size, c.num_generations = 32, 8
-  c.optimizer.learning_rate = 1e-5
-  c.optimizer.warmup_steps = 10
-  c.optimizer.weight_decay = 0.01
-  c.teacher.max_context_length = 2048
-  return c
-
-
 def sweep(add):
   for task in DEPTHS:
     for arm in ARMS:
@@ -164,11 +136,3 @@ def sweep(add):
     for arm in ('sdpo', 'opsd'):
       for seed in range(5):
         add(arg=f'task=rare,reads={reads},arm={arm},seed={seed}')
-
-
-SCALES = {'tiny': tiny, 'smollm2': smollm2, 'qwen3_8b': qwen}
-TEACHERS = {
-  'smollm2': 'configs/studies/self_distillation/self_distillation.py:'
-  'scale=smollm2,arm=sft',
-  'qwen3_8b': 'Qwen/Qwen3-14B',
-}

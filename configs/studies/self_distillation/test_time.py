@@ -44,7 +44,7 @@ def get_config(arg: str = ''):
   )
   c.train_tasks = 1
   c.model.name = f'{common.path(__file__)}:stage=base'
-  c.train_batch_size, c.num_generations = 4, 8
+  c.train_batch_size = c.groups_per_micro_batch = 4
   c.total_steps = arg['steps']
   c.eval.num_tasks, c.eval.samples = 1, 64
   c.eval_every = 0
