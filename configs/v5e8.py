@@ -7,6 +7,7 @@ r"""GRPO on one v5e host of eight chips: GSM8K, or problems like those of MATH.
 |---|---|---|
 | smollm2_360m (default) | all weights | HuggingFaceTB/SmolLM2-360M-Instruct |
 | qwen2.5_1.5b | all weights | Qwen/Qwen2.5-1.5B-Instruct |
+| gemma3_1b | all weights | google/gemma-3-1b-it |
 | qwen2.5_7b | adapters: LoRA | Qwen/Qwen2.5-7B-Instruct |
 | qwen3_8b | adapters: LoRA | Qwen/Qwen3-8B |
 
@@ -26,10 +27,16 @@ None was run, so no accuracy and no speed is claimed.
 
 from configs import common
 
-SCALES = ('smollm2_360m', 'qwen2.5_1.5b', 'qwen2.5_7b', 'qwen3_8b')
-# The size of tensor divides the key-value heads: 5, 2, 4 and 8 of them.
-TENSOR = dict(zip(SCALES, (1, 2, 4, 4), strict=True))
-ADAPTED = SCALES[2:]  # more weights than eight chips can train
+SCALES = (
+  'smollm2_360m',
+  'qwen2.5_1.5b',
+  'gemma3_1b',
+  'qwen2.5_7b',
+  'qwen3_8b',
+)
+# The size of tensor divides the key-value heads: 5, 2, 1, 4 and 8 of them.
+TENSOR = dict(zip(SCALES, (1, 2, 1, 4, 4), strict=True))
+ADAPTED = SCALES[3:]  # more weights than eight chips can train
 # What scripts/aot_table.py compiles.
 AOT = tuple(
   scale + more for scale in SCALES for more in ('', ',data=math,tokens=4096')
@@ -64,7 +71,8 @@ def get_config(arg: str = ''):
   c.train_batch_size = 32 if tokens <= 1024 else 16
   c.num_generations = 8 if tokens <= 2048 else 4
   c.groups_per_micro_batch = 8 // TENSOR[scale]  # a group of each shard
-  c.logits_chunk = 4096
+  # Gemma's vocabulary is five times that of SmolLM2: 1 GiB of logits, not 4.
+  c.logits_chunk = 1024 if scale == 'gemma3_1b' else 4096
   c.optimizer.learning_rate = 1e-6
   c.optimizer.warmup_steps = 5
   if scale in ADAPTED:

@@ -8,7 +8,7 @@ import pytest
 from rlvr_jax import config as config_lib
 from rlvr_jax import experiment, train
 
-pytestmark = pytest.mark.usefixtures('no_page')
+pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 TINY = str(pathlib.Path(__file__).parents[1] / 'configs' / 'tiny.py') + ':smoke'
 SMALL = (
   'model.name=tiny(layers=1, width=32)',

@@ -14,7 +14,7 @@ from rlvr_jax.io import checkpoint, load
 from rlvr_jax.learner import programs
 from rlvr_jax.models import sharding
 
-pytestmark = pytest.mark.usefixtures('no_page')
+pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 TINY = str(pathlib.Path(__file__).parents[1] / 'configs' / 'tiny.py') + ':smoke'
 SMALL = (
   'model.name=tiny(layers=1, width=32)',

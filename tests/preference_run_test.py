@@ -12,7 +12,7 @@ from rlvr_jax.io import chat_template, tokenizer
 from rlvr_jax.rollouts import imitation, single_turn
 from rlvr_jax.tasks import Task
 
-pytestmark = pytest.mark.usefixtures('no_page')
+pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 TINY = str(pathlib.Path(__file__).parents[1] / 'configs' / 'tiny.py') + ':smoke'
 SMALL = (
   'model.name=tiny(layers=1, width=32)',

@@ -123,11 +123,28 @@ RUNS = {
 }
 
 
-def make(folder: pathlib.Path, names) -> None:
-  """NAME and NAME-resumed in `folder`, in this process, whatever fails."""
+def compile_once() -> None:
+  """From now on a run has the programs of the one before, if its config is
+  equal, and no page."""
+  from rlvr_jax import config, experiment
   from rlvr_jax.reporting import report
 
-  report.build = lambda *_: None  # not compared
+  build, last = experiment.build, {}
+
+  def build_once(c, workdir):
+    x, pretrained = build(c, workdir)
+    if (key := config.to_json(c)) not in last:
+      last.clear()
+      last[key] = x
+    return last[key], pretrained
+
+  experiment.build = build_once
+  report.build = lambda *_: None
+
+
+def make(folder: pathlib.Path, names) -> None:
+  """NAME and NAME-resumed in `folder`, in this process, whatever fails."""
+  compile_once()
   (folder / 'fingerprint.json').write_text(json.dumps(fingerprint()))
   for name in names:
     try:
@@ -185,6 +202,9 @@ def fingerprint() -> dict[str, str]:
     lines = pathlib.Path('/proc/cpuinfo').read_text('utf-8').splitlines()
   except OSError:
     lines = []
+  cores = os.cpu_count()
+  if hasattr(os, 'sched_getaffinity'):  # this process may have fewer
+    cores = len(os.sched_getaffinity(0))
   kind = ('flags', 'Features', 'model name', 'CPU part')
   cpu = '\n'.join(sorted({x for x in lines if x.startswith(kind)}))
   return {
@@ -194,7 +214,7 @@ def fingerprint() -> dict[str, str]:
     'platform': f'{platform.system()} {platform.machine()}',
     'devices': f'{jax.device_count()} {jax.default_backend()}',
     'cpu': hashlib.sha256(cpu.encode()).hexdigest()[:16],
-    'cores': str(os.cpu_count()),  # how products are cut for threads
+    'cores': str(cores),  # how products are cut for threads
     'xla_flags': os.environ.get('XLA_FLAGS', ''),
   }
 

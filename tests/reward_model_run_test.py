@@ -11,7 +11,7 @@ from rlvr_jax import config as config_lib
 from rlvr_jax import registry, train
 from rlvr_jax.io import load
 
-pytestmark = pytest.mark.usefixtures('no_page')
+pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = f'{ROOT}/configs/tiny.py:smoke'
 SMALL = (

@@ -12,7 +12,7 @@ from rlvr_jax.envs import labels
 from rlvr_jax.io import checkpoint
 from rlvr_jax.verifiers import dispatch
 
-pytestmark = pytest.mark.usefixtures('no_page')
+pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = f'{ROOT}/configs/tiny.py:smoke'
 SMALL = [f'{n}=8' for n in ('train_batch_size', 'eval.num_tasks')]

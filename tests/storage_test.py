@@ -4,12 +4,14 @@ tensorstore's and gcsfs's own clients talk to `fake_gcs`. A run of two hosts
 that share nothing but a bucket is in `hosts_test`.
 """
 
+import asyncio
 import copy
 import importlib.util
 import json
 import pathlib
 import threading
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,12 @@ def server():
     for name, value in env.items():
       patch.setenv(name, value)
     patch.setattr(bucket_objects, 'PAUSE_S', 0.0)
+    from gcsfs import retry  # waits seconds before it asks again
+
+    sleep = asyncio.sleep
+    quick = types.SimpleNamespace(**vars(asyncio))
+    quick.sleep = lambda _: sleep(0.01)
+    patch.setattr(retry, 'asyncio', quick)
     yield store
 
 

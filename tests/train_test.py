@@ -17,7 +17,7 @@ import optax
 import pytest
 
 from rlvr_jax import config as config_lib
-from rlvr_jax import registry, resume
+from rlvr_jax import experiment, registry, resume, train
 from rlvr_jax.io import checkpoint, load
 from rlvr_jax.learner import optimizer
 from rlvr_jax.reporting import alarms, run_lock, run_writer
@@ -171,8 +171,7 @@ def runs(run, tmp_path_factory):
   seconds = random.uniform(0, 0.5)
   plan = (
     ('SIGINT:1', (130,), 'stopped after step 1; run the same command'),
-    ('SIGTERM:2', (130,), 'stopped after step 2; run the same command'),
-    ('SIGKILL:3', (-9,), 'resuming after step 2'),
+    ('SIGKILL:3', (-9,), 'resuming after step 1'),
     ('save:4', (-9,), 'resuming after step 2'),
     (f'random:{seconds}', (-9, 0), 'resuming after step 2'),
     ('corrupt', (0,), r'is unusable: .*(\n.*)*Going on from the checkpoint of'),
@@ -292,21 +291,21 @@ def test_a_policy_that_one_update_ruins_ends_the_run(main, tmp_path, capsys):
   assert 'too certain of every token to be moved' in err
 
 
-def test_weights_kept_in_bfloat16_are_announced(main, tmp_path, capsys):
-  overrides = ('model.param_dtype=bfloat16', 'total_steps=1')
-  overrides += ('model.name=tiny(layers=1, width=32)',)
+def test_metrics_of_tokens_come_every_metrics_every_steps(
+  main, tmp_path, capsys
+):
+  """A random model is never right: no group has a gradient.
+
+  And weights that are kept in bfloat16 are announced.
+  """
+  overrides = ('model.name=tiny(layers=1, width=32)', 'metrics_every=2')
+  overrides += ('model.param_dtype=bfloat16',)
   assert main(tmp_path, *(f'--config.{x}' for x in overrides)) == 0
-  lines = capsys.readouterr().out.splitlines()
-  notices = [x for x in lines if x.startswith('model.param_dtype=bfloat16: ')]
+  printed = capsys.readouterr().out.splitlines()
+  notices = [x for x in printed if x.startswith('model.param_dtype=bfloat16: ')]
   assert len(notices) == 1
   assert 'at optimizer.learning_rate=0.001' in notices[0]
   assert 'update/moved_frac' in notices[0]
-
-
-def test_metrics_of_tokens_come_every_metrics_every_steps(main, tmp_path):
-  """A random model is never right: no group has a gradient."""
-  small = '--config.model.name=tiny(layers=1, width=32)'
-  assert main(tmp_path, small, '--config.metrics_every=2') == 0
   lines = list(run_writer.read(tmp_path / run_writer.METRICS))
   assert [m['batch_empty'] for m in lines] == [1, 1, 1]
   names = {'entropy', 'ratio', 'clip_ratio', 'sampler_trainer/logp_diff_max'}
@@ -497,49 +496,29 @@ def test_a_checkpoint_comes_after_its_lines_are_on_the_disk(
     assert kept[run_writer.EVAL] >= step - step % 2
 
 
-_SEVERAL = """
-import json, runpy, sys
-from rlvr_jax.reporting import report
-report.build = lambda *_: None
-script, *commands = json.loads(sys.argv[1])
-for command in commands:
-  sys.argv = ['train.py', *command]
-  try:
-    runpy.run_path(script, run_name='__main__')
-  except SystemExit as e:
-    if e.code:
-      raise
-"""
-
-
-def test_a_run_goes_on_on_other_devices(tmp_path):
+def test_a_run_goes_on_on_other_devices(tmp_path, monkeypatch):
   """1, then 2, then 1 again: the default config, and the same numbers."""
+  mesh_of = experiment.mesh_of
 
-  def command(folder, steps):
-    return [
-      f'--config={ROOT}/configs/tiny.py:smoke',
-      f'--workdir={tmp_path / folder}',
-      '--config.save_every=1',
-      '--config.model.name=tiny(layers=1, width=32)',
-      '--config.optimizer.schedule=constant',
-      '--config.reward_funcs=("random",)',
-      f'--config.total_steps={steps}',
-    ]
-
-  def run(devices, *commands):
-    done = subprocess.run(
-      [sys.executable, '-c', _SEVERAL, json.dumps([str(TRAIN), *commands])],
-      env=os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)},
-      capture_output=True,
-      text=True,
-      check=False,
-      timeout=900,
+  def run(devices, folder, steps):
+    some = jax.devices()[:devices]
+    monkeypatch.setattr(experiment, 'mesh_of', lambda c: mesh_of(c, some))
+    c = config_lib.load(
+      f'{ROOT}/configs/tiny.py:smoke',
+      [
+        'save_every=1',
+        'model.name=tiny(layers=1, width=32)',
+        'optimizer.schedule=constant',
+        'reward_funcs=("random",)',
+        f'total_steps={steps}',
+      ],
     )
-    assert done.returncode == 0, done.stderr
+    train.train(c, tmp_path / folder)
 
-  run(1, command('stayed', 3), command('moved', 1))
-  run(2, command('moved', 2))
-  run(1, command('moved', 3))
+  run(1, 'stayed', 3)
+  run(1, 'moved', 1)
+  run(2, 'moved', 2)
+  run(1, 'moved', 3)
   moved, stayed = (
     list(run_writer.read(tmp_path / name / run_writer.METRICS))
     for name in ('moved', 'stayed')

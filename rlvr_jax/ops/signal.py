@@ -132,7 +132,8 @@ def coefficients(
   def advantages(score):
     return estimate(score, jnp.ones(group, bool), **extra)
 
-  adv = jax.vmap(jax.vmap(advantages))(jnp.asarray(score, jnp.float32))
+  every = jax.jit(jax.vmap(jax.vmap(advantages)))
+  adv = every(jnp.asarray(score, jnp.float32))
   adv = np.asarray(adv, np.float64)
   if not np.isfinite(adv).all():
     raise ValueError(

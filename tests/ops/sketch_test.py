@@ -42,7 +42,7 @@ def test_a_number_goes_to_one_bucket_with_a_sign():
 @pytest.mark.parametrize('size', [256, 1000])  # any size, not a power of two
 def test_inner_products_are_kept_on_average(size):
   a, b = tree(0), tree(1)
-  hashes = 200
+  hashes = 64
   of = lambda x: np.stack([sketch.sketch(x, size, i) for i in range(hashes)])
   of_a, of_b = of(a), of(b)
   for x, y, of_x, of_y in ((a, a, of_a, of_a), (a, b, of_a, of_b)):
