@@ -9,6 +9,8 @@ preferences; nobody says which answer is right. ARG `arm` is
 
   dpo         pairs of k branches of the base model, from a file that run.sh
               makes, with the paper's beta and label smoothing
+  ppo         PPO against a reward model of the same pairs (arm
+              `reward_model`), with the paper's KL, discount and lambda
   online_dpo  the same loss on k branches of the policy as it is at each step
   gap         GRPO on samples, the gap as the reward
   outcome     GRPO on samples, with gold answers
@@ -35,7 +37,7 @@ BASES = {
   'aligned': 'scratchpad=0.4,direct=0.6,direct_reliability=0.4',
   'opposed': 'scratchpad=0.1,direct=0.6,decoy=0.3,direct_reliability=0.7',
 }
-ARMS = ('dpo', 'online_dpo', 'gap', 'outcome', 'none')
+ARMS = ('dpo', 'ppo', 'online_dpo', 'gap', 'outcome', 'none', 'reward_model')
 DPO = 'dpo(beta=0.2, label_smoothing=0.01)'
 
 
@@ -46,9 +48,15 @@ def get_config(arg: str = ''):
   c = SCALES[arg['scale']](BASES[arg['base']])
   c.eval.branch = True
   c.eval.samples = 10
-  if arg['arm'] == 'dpo':
-    c.method = 'preference'
-    c.algo.preference = DPO
+  if arg['arm'] in ('dpo', 'reward_model'):
+    if arg['arm'] == 'dpo':
+      c.method = 'preference'
+      c.algo.preference = DPO
+    else:
+      c.method = 'reward_model'
+      c.algo.reward_loss = 'bradley_terry'
+      c.optimizer.learning_rate = 1e-3
+      c.eval.branch = False
     c.env = registry.spec(
       'pairs',
       path=f'runs/rlsf/pairs_{arg["base"]}_{arg["k"]}.jsonl',
@@ -56,6 +64,13 @@ def get_config(arg: str = ''):
     )
     c.train_batch_size = 64  # a pair of each of 512 prompts: 5 epochs
     c.num_generations = 2
+  elif arg['arm'] == 'ppo':
+    scores = f'{common.path(__file__)}:base={arg["base"]},arm=reward_model'
+    c.reward_funcs = (registry.spec('reward_model', scores),)
+    c.algo.estimate = 'gae(gamma=0.98, lam=0.95)'
+    c.algo.surrogate = 'clip(low=0.2, high=0.2)'
+    c.algo.reward_kl, c.algo.reward_beta = 'k1', 0.05
+    c.optimizer.value_learning_rate = 1e-2
   elif arg['arm'] == 'online_dpo':
     c.algo.preference = DPO
     c.sampling.branch = True
@@ -70,7 +85,7 @@ def get_config(arg: str = ''):
 
 
 def sweep(add):
-  arms = ('dpo', 'dpo,k=10', 'online_dpo', 'gap', 'outcome', 'none')
+  arms = ('dpo', 'dpo,k=10', 'ppo', 'online_dpo', 'gap', 'outcome', 'none')
   for base in BASES:
     for arm in arms:
       for seed in range(5):

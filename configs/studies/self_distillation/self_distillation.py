@@ -65,14 +65,14 @@ def get_config(arg: str = ''):
       c.optimizer.warmup_steps = 10
   elif arg['stage'] == 'rl':
     c = tiny(arg['task'])
-    one = f'task={arg["task"]},reads={arg["reads"]},seed={arg["seed"]}'
+    one = f'task={arg["task"]},reads={arg["reads"]}'
     c.model.name = f'{common.path(__file__)}:stage=base,{one}'
     stronger = f'{common.path(__file__)}:stage=strong,{one}'
   else:
     c = base_model(arg['task'], arg['reads'])
     if arg['stage'] == 'strong':
       c.env = tasks_of(arg['task'])
-      one = f'task={arg["task"]},reads={arg["reads"]},seed={arg["seed"]}'
+      one = f'task={arg["task"]},reads={arg["reads"]}'
       c.model.name = f'{common.path(__file__)}:stage=base,{one}'
       c.total_steps = 400
   c.seed = arg['seed']
@@ -104,7 +104,8 @@ def tasks_of(task: str, **told):
 def base_model(task: str, reads: int):
   c = chains.get_config('two')
   c.env = tasks_of(task, unknown='-', reliability=reads / 100)
-  c.max_prompt_length = 160
+  c.max_prompt_length = 72  # the question and what is told
+  c.max_completion_length = 10 * DEPTHS[task] + 4
   c.eval.num_tasks = 20
   c.eval.samples = 16
   return c
@@ -113,12 +114,12 @@ def base_model(task: str, reads: int):
 def tiny(task: str):
   c = common.tiny()
   c.env = tasks_of(task)
-  c.max_prompt_length = 40
-  c.max_completion_length = 40
+  c.max_prompt_length = 28
+  c.max_completion_length = 10 * DEPTHS[task] + 4
   c.train_batch_size, c.num_generations = 16, 8
   c.algo.estimate = 'dr_grpo'
   c.algo.aggregate = 'seq_mean_token_sum'
-  c.teacher.max_context_length = 120
+  c.teacher.max_context_length = 72
   c.optimizer.learning_rate = 1e-3
   c.total_steps = 60
   c.eval.num_tasks = 20 if task == 'plentiful' else 64
