@@ -43,11 +43,14 @@ _REMEDY = {
   'dialogue.max_turns, a larger tensor in mesh.shape, or a larger slice',
   'turn': 'a smaller train_batch_size, num_generations, dialogue.max_turns or '
   'max_completion_length, a larger tensor in mesh.shape, or a larger slice',
+  'judge': 'a smaller judge.batch_size, judge.max_prompt_length or '
+  'judge.max_completion_length, a larger tensor in mesh.shape, or a larger '
+  'slice',
   'belief': 'a smaller train_batch_size, num_generations or logits_chunk, a '
   'larger tensor in mesh.shape, or a larger slice',
   'update': 'a smaller groups_per_micro_batch or '
-  'logits_chunk, a larger parts_per_group, model.remat=True, a larger tensor in mesh.shape, or a larger '
-  'slice',
+  'logits_chunk, a larger parts_per_group, model.remat=True, a larger tensor '
+  'in mesh.shape, or a larger slice',
   'prepare': 'a smaller groups_per_micro_batch or '
   'logits_chunk, or a larger slice',
   'reference': 'a smaller groups_per_micro_batch or '

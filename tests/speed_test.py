@@ -1,5 +1,6 @@
 """Formulas by hand and against XLA's count; what a run writes of its speed."""
 
+import dataclasses
 import functools
 import types as builtin
 
@@ -25,6 +26,17 @@ def test_operations_by_hand():
   sizes = TINY.num_params - 3 * 32
   attention = 4 * 32 * 10 * 11 / 2
   assert flops.of_tokens(TINY, 10, 0, 10) == 2 * sizes * 10 + attention
+
+
+@pytest.mark.parametrize('tokens', [(7, 0), (3, 2), (4, 9), (0, 5)])
+def test_a_sliding_layer_sees_its_window(tokens):
+  t, s = tokens
+  windows = {'sliding': (True, False, True), 'window': 4}
+  three = dataclasses.replace(TINY, num_layers=3)
+  some = dataclasses.replace(three, **windows)
+  less = sum(max(s + i - 4, 0) for i in range(1, t + 1))
+  want = flops.of_tokens(three, t, s, t) - 2 * 4 * 32 * less
+  assert flops.of_tokens(some, t, s, t) == want
 
 
 def test_operations_as_xla_counts_them():

@@ -39,12 +39,13 @@ def of_tokens(
 ) -> np.ndarray:
   """Operations of a forward pass over `tokens` tokens after `before` others.
 
-    2 M t + 4 L H C sum_{i=1..t} (s + i) + 2 D V n
+    2 M t + 4 H C sum_l sum_{i=1..t} min(s + i, W_l) + 2 D V n
 
   for t tokens after s, n of which are predicted: M parameters of the matrices
   of all L layers, H heads of size C (scores and mixture of values, over s + i
-  keys: causal attention), and the head, D x V, where logits are needed. Norms,
-  biases and the embedding, which is looked up, are not counted.
+  keys: causal attention, and at most the window W_l of a sliding layer), and
+  the head, D x V, where logits are needed. Norms, biases and the embedding,
+  which is looked up, are not counted.
 
   With t = n and s = 0 that is 2N + 2 L H C (t + 1) a token, N the parameters of
   the matrices: the forward third of 6N + 12 L H C T of PaLM (Chowdhery et al.
@@ -58,8 +59,16 @@ def of_tokens(
   q, kv = config.num_heads * c, config.num_kv_heads * c
   matrices = config.num_layers * (2 * d * q + 2 * d * kv + 3 * d * f)
   t, s, n = (np.asarray(x, np.float64) for x in (tokens, before, predicted))
-  keys = t * s + t * (t + 1) / 2
-  attention = 4 * config.num_layers * q * keys
+  sliding = sum(config.sliding)
+  keys = (config.num_layers - sliding) * (t * s + t * (t + 1) / 2)
+  if sliding:
+    # Keys of the first n tokens: n (n + 1) / 2, and a window each from W on.
+    full = lambda n: np.minimum(n, config.window)
+    of_first = lambda n: (
+      full(n) * (full(n) + 1) / 2 + config.window * (n - full(n))
+    )
+    keys = keys + sliding * (of_first(s + t) - of_first(s))
+  attention = 4 * q * keys
   return 2 * matrices * t + attention + 2 * d * config.vocab_size * n
 
 

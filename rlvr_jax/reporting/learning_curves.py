@@ -102,6 +102,11 @@ def panels(groups: Sequence[Any]) -> Iterator[pages.Figure]:
         ]
         for m in metrics
       }
+    note = 'Steps that compile programs may go beyond the axis.'
     for name, lines in charts.items():
       if lines:
-        yield pages.Figure(name, plots.chart(lines, **options))
+        yield pages.Figure(
+          name,
+          plots.chart(lines, **options),
+          note if options.get('stacked') else '',
+        )

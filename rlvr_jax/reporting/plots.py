@@ -86,7 +86,8 @@ def panel(
     lines: curves.
     percent: values are shares, shown as 0 to 100 %.
     log: logarithmic y axis; values that are not positive are left out.
-    stacked: stacked areas, for parts of a whole.
+    stacked: stacked areas, for parts of a whole; where the largest sum is more
+      than twice the third quartile, the axis ends there.
     unit: label of the y axis.
     across: label of the x axis. 'step': integers; 'k', a number of samples: a
       logarithmic axis; anything else: a share, shown as 0 to 100 %.
@@ -260,7 +261,10 @@ def _axes(ax, lines, percent, log, stacked, unit):
   if log:
     ax.set_yscale('log')
   if stacked:
-    ax.set_ylim(bottom=0)
+    # The few steps that compile would flatten all others.
+    total = np.sum([np.nan_to_num(n.y) for n in lines], 0)
+    usual = 2.0 * float(np.quantile(total, 0.75))
+    ax.set_ylim(0, usual if 0 < usual < total.max() else None)
 
 
 def _legend(ax, longest):

@@ -20,8 +20,15 @@ from jax.experimental import topologies
 
 from rlvr_jax import experiment, registry, types
 from rlvr_jax.io import frozen_model
+from rlvr_jax.io import load as load_lib
 from rlvr_jax.learner import teacher
-from rlvr_jax.models import dialogue_sampler, lora, sampler, sharding
+from rlvr_jax.models import (
+  dialogue_sampler,
+  lora,
+  sampler,
+  sharding,
+  transformer,
+)
 from rlvr_jax.rollouts import belief, episode_end
 from rlvr_jax.tpu import hlo
 
@@ -124,9 +131,10 @@ def programs(
   """The programs that a training run compiles on `mesh`.
 
   to_sampler, sample and update; `reference` if the loss has one; `prepare` with
-  a critic or a correction. Dialogues have `begin` and `turn` instead of sample,
-  and `belief` if it is measured. Training runs `sample` in parts, which hand on
-  what its loop carries: see `models.partial_samples`. No weights are read.
+  a critic or a correction; `judge` where a model judges. Dialogues have `begin`
+  and `turn` instead of sample, and `belief` if it is measured. Training runs
+  `sample` in parts, which hand on what its loop carries: see
+  `models.partial_samples`. No weights are read.
 
   Raises:
     ValueError: a config that the run would refuse.
@@ -142,15 +150,14 @@ def programs(
   if algo.reward_loss:
     t += 1  # the score stands after the last token
   floats = of((b, t), jnp.float32)
-  critic = floats if algo.critic else None
   batch = types.Batch(
     tokens=of((b, t), jnp.int32),
     mask=of((b, t), jnp.bool_),
     adv=floats,
     logp_old=floats,
     logp_ref=floats if algo.needs_reference else None,
-    value=critic,
-    returns=critic,
+    value=floats if algo.critic else None,
+    returns=floats if algo.critic else None,
     margin=floats if algo.reward_loss else None,
   )
   bare = batch.replace(logp_ref=None, value=None, returns=None)
@@ -170,11 +177,7 @@ def programs(
     judgments = lambda leaf: of((pairs * x.judged.samples, columns), leaf.dtype)
     batches = (batch, jax.tree.map(judgments, bare))
 
-  with sharding.use(mesh):
-    weights = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-      to_sampler.lower(state.params).out_info,
-    )
+  weights = _sampler_weights(to_sampler, state.params, mesh)
 
   def sample():
     # The tokenizer is not read; the number 0 stands for its end token.
@@ -205,6 +208,9 @@ def programs(
   read = 0 if frozen is None else nbytes(frozen)
   kept = nbytes(state.params) if keeps else 0
   kept += 0 if x.matched is None else read
+  judge = _judge(x, weights)
+  if judge is not None and c.judge.name != 'policy':
+    kept += nbytes(judge[1])
   all_state = nbytes(state)
   out = [
     Program(
@@ -223,6 +229,12 @@ def programs(
       kept - read,
     ),
   ]
+  if judge is not None:
+    # Beside what it is called with: the state, and the policy's own weights.
+    rest = all_state + kept
+    if c.judge.name != 'policy':
+      rest += nbytes(weights) - nbytes(judge[1])
+    out.append(Program('judge', functools.partial(_judging, x, *judge), rest))
   if algo.critic or algo.correction:
     out.append(
       Program(
@@ -242,6 +254,47 @@ def programs(
       )
     )
   return out
+
+
+def _judge(x: experiment.Experiment, policy: Any) -> tuple[Any, Any] | None:
+  """(model, abstract weights in the sampler's layout) of what judges.
+
+  None: nothing does, or the control `noisy`, which asks no model.
+  """
+  c = x.config
+  if x.judged is None or not c.judge.name:
+    return None
+  if c.judge.name == 'policy':
+    return x.programs.model, policy
+  model = transformer.decoder(c.model, load_lib.load_config(c.judge.name))
+  params = sharding.abstract_params(model, x.mesh)
+  convert = sharding.to_sampler(model, x.mesh)
+  return model, _sampler_weights(convert, params, x.mesh)
+
+
+def _sampler_weights(to_sampler, params, mesh):
+  """Abstract weights in the sampler's layout."""
+  with sharding.use(mesh):
+    out = to_sampler.lower(params).out_info
+  of = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+  return jax.tree.map(of, out)
+
+
+def _judging(x: experiment.Experiment, model: Any, weights: Any):
+  """The judgments of one batch, as `rollouts.judge_asking` samples them."""
+  c = x.config.judge
+  size = sharding.whole(c.batch_size, sharding.batch_shards_in_use())
+  rows = sharding.rows(x.mesh)
+  of = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rows)
+  return sampler.sample.lower(
+    weights,
+    of(size, c.max_prompt_length),
+    of(size),
+    jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size)),
+    model=model,
+    sampling=sampler.Sampling(c.max_completion_length, (0,), c.temperature),
+    group=x.judged.samples,
+  )
 
 
 def _dialogues(c, model, weights, of, resident, mesh) -> list[Program]:

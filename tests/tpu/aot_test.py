@@ -171,6 +171,38 @@ def test_adapters_need_no_second_copy_of_the_weights(small):
   assert update.memory.outputs < moments  # the base is donated, not copied
 
 
+@pytest.mark.parametrize('name', ['policy', 'tiny(layers=3)'])
+def test_a_judge_is_a_program(name):
+  """Compiled for the fake devices: another model's weights stay all along."""
+  small = ['model.name=tiny(layers=1)', 'judge.max_prompt_length=64']
+  small += ['judge.max_completion_length=2', 'judge.batch_size=3']
+  sizes = (
+    'train_batch_size=8',
+    'groups_per_micro_batch=8',
+    'eval.batch_size=8',
+  )
+  tiny = str(ROOT / 'configs' / 'tiny.py')
+  c = config_lib.load(tiny, [*small, *sizes])
+  mesh = sharding.make_mesh((1, -1, 1))
+  before = {p.name: p for p in aot.programs(c, mesh)}
+  c.reward_funcs = ('judge(format=letter, samples=2)',)
+  c.judge.name = name
+  programs = {p.name: p for p in aot.programs(c, mesh)}
+  assert set(programs) - set(before) == {'judge'}
+  judge = programs['judge']
+  report = aot.compile_program(judge, mesh)
+  weights = aot.nbytes(before['sample'].weights)
+  added = programs['update'].resident - before['update'].resident
+  if name == 'policy':
+    assert added == 0
+    assert judge.resident == before['sample'].resident
+  else:
+    assert added > weights
+    assert judge.resident == before['sample'].resident + weights
+  # 3 prompts, rounded up to one a device, of two judgments each.
+  assert report.memory.arguments > max(weights, added)
+
+
 PRESETS = config_file.module(str(ROOT / 'configs' / 'v5e8.py'))
 
 

@@ -5,14 +5,15 @@ configs/studies/self_distillation/self_distillation.py:SCALE
   python scripts/study.py runs/self_distillation --over=accuracy,divergence \
     --metrics='eval/accuracy,eval/pass@64'
 
-Chains of `depth` subtractions, of which the base model guesses every result
-among ten. It has also read: told a right solution it copies it, in `reads`
-percent of the cases; told which step is wrong it writes another result there
-(rlvr_jax/envs/told_chain.py). `task` says how often a guess is right:
+Chains of four additions and subtractions. The base model knows additions, and
+guesses the result of a subtraction among ten. It has also read: told a right
+solution it copies it, in `reads` percent of the cases; told which step is wrong
+it writes another result there (rlvr_jax/envs/told_chain.py). `task` says how
+many of the four are subtractions, and so how often a guess is right:
 
-  plentiful  depth 1, p = 0.1
-  rare       depth 2, p = 0.01
-  silent     depth 4, p = 0.0001, so that pass@64 is near 0
+  plentiful  one, p = 0.1
+  rare       two, p = 0.01
+  silent     four, p = 0.0001, so that pass@64 is near 0
 
 ARG `arm` is sdpo, sdpo_feedback (no sibling's solution), opsd, sdft, rlsd of
 configs/self_distillation.py, opd (a stronger teacher: the model after imitation
@@ -27,7 +28,7 @@ from configs.base_models import chains
 from rlvr_jax import registry
 
 SCALES = ('tiny', 'smollm2', 'qwen3_8b')
-DEPTHS = {'rare': 2, 'plentiful': 1, 'silent': 4}
+TASKS = {'rare': '++--', 'plentiful': '+++-', 'silent': '----'}
 ARMS = {
   'sdpo': self_distillation.METHODS['sdpo'],
   'sdpo_feedback': self_distillation.METHODS['sdpo']
@@ -39,14 +40,15 @@ ARMS = {
   'grpo': {},
   'sft': {'method': 'sft'},
 }
-TRAIN = 800  # questions of two and four operations; all there are of one
+SIZES = {'depth': 4, 'ops': '+-', 'train_size': 8000, 'test_size': 64}
+LENGTH = 36  # four lines, the results, the end token
 
 
 def get_config(arg: str = ''):
   arg = common.parse_arg(
     arg,
     scale=SCALES,
-    task=tuple(DEPTHS),
+    task=tuple(TASKS),
     arm=tuple(ARMS),
     reads=100,
     stage=('rl', 'base', 'strong'),
@@ -65,15 +67,14 @@ def get_config(arg: str = ''):
       c.optimizer.warmup_steps = 10
   elif arg['stage'] == 'rl':
     c = tiny(arg['task'])
-    one = f'task={arg["task"]},reads={arg["reads"]}'
-    c.model.name = f'{common.path(__file__)}:stage=base,{one}'
-    stronger = f'{common.path(__file__)}:stage=strong,{one}'
+    here = f'{common.path(__file__)}:stage='
+    c.model.name = f'{here}base,reads={arg["reads"]}'
+    stronger = f'{here}strong'
   else:
-    c = base_model(arg['task'], arg['reads'])
+    c = base_model(arg['reads'])
     if arg['stage'] == 'strong':
-      c.env = tasks_of(arg['task'])
-      one = f'task={arg["task"]},reads={arg["reads"]}'
-      c.model.name = f'{common.path(__file__)}:stage=base,{one}'
+      c.env = registry.spec('chain', **SIZES)
+      c.model.name = f'{common.path(__file__)}:stage=base'
       c.total_steps = 400
   c.seed = arg['seed']
   if arg['stage'] != 'rl':
@@ -93,47 +94,37 @@ def get_config(arg: str = ''):
   return c
 
 
-def tasks_of(task: str, **told):
-  depth = DEPTHS[task]
-  kind = 'told_chain' if told else 'chain'
-  size = 0 if depth == 1 else TRAIN
-  sizes = {'train_size': size, 'test_size': 64} if size else {'test_size': 20}
-  return registry.spec(kind, depth=depth, ops='-', **sizes, **told)
-
-
-def base_model(task: str, reads: int):
+def base_model(reads: int):
   c = chains.get_config('two')
-  c.env = tasks_of(task, unknown='-', reliability=reads / 100)
+  told = reads / 100
+  c.env = registry.spec('told_chain', **SIZES, unknown='-', reliability=told)
   c.max_prompt_length = 72  # the question and what is told
-  c.max_completion_length = 10 * DEPTHS[task] + 4
-  c.eval.num_tasks = 20
+  c.max_completion_length = LENGTH
   c.eval.samples = 16
   return c
 
 
 def tiny(task: str):
   c = common.tiny()
-  c.env = tasks_of(task)
+  c.env = registry.spec('chain', **SIZES, pattern=TASKS[task])
   c.max_prompt_length = 28
-  c.max_completion_length = 10 * DEPTHS[task] + 4
+  c.max_completion_length = LENGTH
   c.train_batch_size, c.num_generations = 16, 8
   c.algo.estimate = 'dr_grpo'
   c.algo.aggregate = 'seq_mean_token_sum'
   c.teacher.max_context_length = 72
   c.optimizer.learning_rate = 1e-3
   c.total_steps = 60
-  c.eval.num_tasks = 20 if task == 'plentiful' else 64
   c.eval_every = 20
   c.save_every = 20
   return c
 
 
 def sweep(add):
-  for task in DEPTHS:
-    for arm in ARMS:
-      for seed in range(5):
+  for seed in range(5):
+    for task in TASKS:
+      for arm in ARMS:
         add(arg=f'task={task},arm={arm},seed={seed}')
-  for reads in (0, 50):  # how good the model is in context
-    for arm in ('sdpo', 'opsd'):
-      for seed in range(5):
+    for reads in (0, 50):  # how good the model is in context
+      for arm in ('sdpo', 'opsd'):
         add(arg=f'task=rare,reads={reads},arm={arm},seed={seed}')

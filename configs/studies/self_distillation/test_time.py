@@ -6,18 +6,17 @@ configs/studies/self_distillation/test_time.py
     --out=configs/studies/self_distillation/test_time
 
 Test-time training (SDPO, arXiv:2601.20802, section 5): a run has one chain of
-three subtractions, which the base model of self_distillation.py guesses right
-once in 1,000; seed s takes the s-th chain. ARG `arm` is best_of_n (the policy
-stays as it is), grpo, sdpo (a right sibling, else feedback), sdpo_feedback.
-Before the first success outcome reward has no gradient, so grpo is best_of_n
-until then.
+an addition and three subtractions, which the base model of self_distillation.py
+guesses right once in 1,000; seed s takes the s-th chain. ARG `arm` is best_of_n
+(the policy stays as it is), grpo, sdpo (a right sibling, else feedback),
+sdpo_feedback. Before the first success outcome reward has no gradient, so grpo
+is best_of_n until then.
 """
 
 from configs import common
 from configs.studies.self_distillation import self_distillation as study
 from rlvr_jax import registry
 
-DEPTH = 3
 ARMS = {
   'best_of_n': {'optimizer.learning_rate': 0.0},
   'grpo': {},
@@ -27,23 +26,14 @@ ARMS = {
 
 
 def get_config(arg: str = ''):
-  arg = common.parse_arg(
-    arg, arm=tuple(ARMS), stage=('rl', 'base'), seed=0, steps=64
-  )
-  sizes = dict(train_size=800, test_size=64)
-  if arg['stage'] == 'base':
-    c = study.base_model('rare', 100)
-    c.env = registry.spec(
-      'told_chain', depth=DEPTH, ops='-', unknown='-', **sizes
-    )
-    return c
+  arg = common.parse_arg(arg, arm=tuple(ARMS), seed=0, steps=64)
   c = study.tiny('rare')
   # A seed's own task: `seed` permutes the questions, of which the first is it.
   c.env = registry.spec(
-    'chain', depth=DEPTH, ops='-', seed=arg['seed'], **sizes
+    'chain', **study.SIZES, pattern='+---', seed=arg['seed']
   )
   c.train_tasks = 1
-  c.model.name = f'{common.path(__file__)}:stage=base'
+  c.model.name = f'{common.path(study.__file__)}:stage=base,reads=100'
   c.train_batch_size = c.groups_per_micro_batch = 4
   c.total_steps = arg['steps']
   c.eval.num_tasks, c.eval.samples = 1, 64
