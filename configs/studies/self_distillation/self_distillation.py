@@ -95,7 +95,8 @@ def get_config(arg: str = ''):
 
 
 def base_model(reads: int):
-  c = chains.get_config('two')
+  c = chains.get_config('form')  # goes on from chains of two operations
+  c.total_steps = 1200
   told = reads / 100
   c.env = registry.spec('told_chain', **SIZES, unknown='-', reliability=told)
   c.max_prompt_length = 72  # the question and what is told

@@ -19,7 +19,9 @@ and its preference for what is shown first are set and no model is asked:
 
 SCALE smollm2: outcome, and SmolLM2 that judges its own answers in two prompts
 an update, `self` (its judgments are trained too), `frozen` (a copy from before
-training judges), `first` and `flipped` as controls.
+training judges), `first` and `flipped` as controls. SCALE qwen3_8b: the same
+arms with the hyperparameters of SERL's scripts, for v5p:4x4x4, on GSM8K, whose
+answers can be verified; --config.model.name=Qwen/Qwen3-8B brings weights.
 """
 
 from configs import common
@@ -46,26 +48,39 @@ TINY = {
   'brpo': noisy(0.2, reward=REFERENCE.format('')) | BRPO,
   'majority': noisy(0.2, reward=REFERENCE.format(', rule=majority')) | BRPO,
 }
-SELF = {'reward_funcs': (PAIRWISE,), 'judge.name': 'policy'}
-SMOLLM2 = {
-  'outcome': {},
-  'self': SELF | {'judge.weight': 1.0},
-  'frozen': SELF | {'judge.name': 'smollm2'},
-  'first': SELF | {'judge.weight': 1.0, 'judge.control': 'first'},
-  'flipped': SELF | {'judge.control': 'flipped'},
+
+
+def judging(model: str, reward: str) -> dict:
+  """Arms in which a real model judges."""
+  own = {'reward_funcs': (reward,), 'judge.name': 'policy'}
+  return {
+    'outcome': {},
+    'self': own | {'judge.weight': 1.0},
+    'frozen': own | {'judge.name': model},
+    'first': own | {'judge.weight': 1.0, 'judge.control': 'first'},
+    'flipped': own | {'judge.control': 'flipped'},
+  }
+
+
+KNOWN = {
+  'tiny': TINY,
+  'smollm2': judging('smollm2', PAIRWISE),
+  # The judge thinks before its verdict.
+  'qwen3_8b': judging('Qwen/Qwen3-8B', 'judge(format=rrm, samples=4)'),
 }
-ARMS = tuple({**TINY, **SMOLLM2})
+ARMS = tuple({**TINY, **KNOWN['smollm2']})
 
 
 def get_config(arg: str = ''):
-  arg = common.parse_arg(arg, scale=('tiny', 'smollm2'), arm=ARMS)
-  known = {'tiny': TINY, 'smollm2': SMOLLM2}[arg['scale']]
+  arg = common.parse_arg(arg, scale=tuple(KNOWN), arm=ARMS)
+  known = KNOWN[arg['scale']]
   if arg['arm'] not in known:
     raise ValueError(
       f'arm={arg["arm"]} with scale={arg["scale"]}: there are '
       f'{", ".join(known)}.'
     )
-  c = substrate.tiny('hard') if arg['scale'] == 'tiny' else smollm2()
+  tiny = lambda: substrate.tiny('hard')
+  c = {'tiny': tiny, 'smollm2': smollm2, 'qwen3_8b': qwen3_8b}[arg['scale']]()
   c.update_from_flattened_dict(known[arg['arm']])
   return c
 
@@ -76,6 +91,23 @@ def smollm2():
   c.judge.max_prompt_length = 160
   c.judge.max_completion_length = 4
   c.judge.batch_size = 96
+  return c
+
+
+def qwen3_8b():
+  # The batch is ours; so are prompts of 512 tokens, for which there 4,096 were.
+  c = common.qwen()
+  c.model.name = 'qwen3_8b'
+  c.train_batch_size, c.num_generations = 64, 4
+  c.temperature = 0.9
+  c.algo.surrogate = 'clip(low=0.2, high=0.2)'
+  c.optimizer.schedule = 'cosine'
+  c.optimizer.warmup_steps = 5
+  c.judge.max_prompt_length = 4096
+  c.judge.max_completion_length = 2048
+  c.judge.temperature = 0.9
+  c.judge.batch_size = 64
+  c.eval.samples = 4
   return c
 
 
