@@ -68,7 +68,8 @@ def get_config(arg: str = ''):
   elif arg['stage'] == 'rl':
     c = tiny(arg['task'])
     here = f'{common.path(__file__)}:stage='
-    c.model.name = f'{here}base,reads={arg["reads"]}'
+    reads = '' if arg['reads'] == 100 else f',reads={arg["reads"]}'
+    c.model.name = f'{here}base{reads}'
     stronger = f'{here}strong'
   else:
     c = base_model(arg['reads'])

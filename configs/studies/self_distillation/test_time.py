@@ -33,7 +33,7 @@ def get_config(arg: str = ''):
     'chain', **study.SIZES, pattern='+---', seed=arg['seed']
   )
   c.train_tasks = 1
-  c.model.name = f'{common.path(study.__file__)}:stage=base,reads=100'
+  c.model.name = f'{common.path(study.__file__)}:stage=base'
   c.train_batch_size = c.groups_per_micro_batch = 4
   c.total_steps = arg['steps']
   c.eval.num_tasks, c.eval.samples = 1, 64
