@@ -15,6 +15,7 @@ from rlvr_jax import experiment, hosts, registry, storage, types
 from rlvr_jax.enums import Verdict
 from rlvr_jax.envs import labels
 from rlvr_jax.evaluation import evaluate
+from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.learner import train_step
 from rlvr_jax.models import micro_batch, sharding
 from rlvr_jax.ops import signal as signal_ops
@@ -118,6 +119,8 @@ class Cell:
     config: of the run.
     settings: see `Settings`.
     policy: the checkpoint.
+    labeller: the one whose majority answers are labels, that of the pilot; None
+      where no signal has labels.
     pilot: f64[X], pass rates of the problems in the pilot.
     sources: by (env, whether it imitates).
     gram: [R,R], of all vectors of all sources.
@@ -156,6 +159,7 @@ class Cell:
       if c.dialogue.belief == 'initial':
         initial = x.checkpoint(workdir, 0)
       self._initial = initial
+      self.labeller: FrozenModel | None = None
       self.tasks, self.pilot = self._choose(x, chosen)
       self.sources: dict[tuple[str, bool], Source] = {}
       self._vectors: list[np.ndarray] = []
@@ -224,6 +228,7 @@ class Cell:
     )
     found = samples.choose(pilot, s.prompts, s.between)
     if signals.needs(chosen, *labels.REWARDS):
+      self.labeller = policy
       rules = extract.rules_of(c.verifier)
       tasks = samples.labelled(pilot, rules, c.verify_timeout_s)
     return [tasks[i] for i in found], samples.pass_rates(pilot)[found]

@@ -204,7 +204,7 @@ class Trial:
       return tasks
     c = m.config
     pilot = self._sampler(None, m.settings.pilot, ROWS)._replace(
-      policy=m.policy
+      policy=m.labeller
     )
     return samples.labelled(
       pilot(tasks, samples.stream(m.settings.seed, 4, seed, update)),

@@ -1,6 +1,7 @@
 """Maps, direct gradients and arms of a tiny model, interrupted and resumed."""
 
 import copy
+import types
 
 import numpy as np
 import pytest
@@ -168,6 +169,30 @@ def test_arms_go_where_is_predicted_and_are_tried_once(
   said.clear()
   predict.run(*args, said.append)
   assert len(calls) == 4 + 1 + 4  # nothing is tried twice
+
+
+def test_labels_of_new_problems_are_those_of_the_pilots_policy(monkeypatch):
+  """As those of the map's own problems are, whatever step is measured."""
+  asked = []
+
+  class Sampler:
+    def _replace(self, *, policy):
+      asked.append(policy)
+      return lambda tasks, place: tasks
+
+    x = types.SimpleNamespace(tasks=list(range(99)))
+
+  monkeypatch.setattr(trial.Trial, '_sampler', lambda *_: Sampler())
+  monkeypatch.setattr(trial.samples, 'labelled', lambda tasks, *_: tasks)
+  arms = trial.Trial.__new__(trial.Trial)
+  arms.settings = trial.Settings(prompts=2)
+  config = tiny.get_config('smoke')
+  arms.measured = types.SimpleNamespace(
+    settings=SETTINGS, policy='now', labeller='the pilot', config=config
+  )
+  chosen = signals.parse('majority', config)
+  assert len(arms.tasks(chosen, 0, 0)) == 2
+  assert asked == ['the pilot']
 
 
 def test_problems_of_some_pass_rates_are_refused(config, tmp_path):
