@@ -15,12 +15,13 @@ many of the four are subtractions, and so how often a guess is right:
   rare       two, p = 0.01
   silent     four, p = 0.0001, so that pass@64 is near 0
 
-ARG `arm` is sdpo, sdpo_feedback (no sibling's solution), opsd, sdft, rlsd of
-configs/self_distillation.py, opd (a stronger teacher: the model after imitation
-of right solutions), grpo, or sft (imitation of the solutions that opsd is
-told). `stage=base` is the base model, `stage=strong` the teacher of opd. SCALE
-is tiny (the default), or smollm2 and qwen3_8b: the tasks and settings of
-configs/self_distillation.py at smollm2 and qwen. No arm has been run yet.
+ARG `arm` is sdpo, sdpo_feedback and sdpo_sibling (feedback, or a right row of
+the group, alone), opsd, sdft, rlsd of configs/self_distillation.py, opd (a
+stronger teacher: the model after imitation of right solutions), grpo, or sft
+(imitation of the solutions that opsd is told). `stage=base` is the base model,
+`stage=strong` the teacher of opd. SCALE is tiny (the default), or smollm2 and
+qwen3_8b, which have not been run: the tasks and settings of
+configs/self_distillation.py at smollm2 and qwen.
 """
 
 from configs import common, self_distillation
@@ -33,6 +34,8 @@ ARMS = {
   'sdpo': self_distillation.METHODS['sdpo'],
   'sdpo_feedback': self_distillation.METHODS['sdpo']
   | {'teacher.context': 'feedback'},
+  'sdpo_sibling': self_distillation.METHODS['sdpo']
+  | {'teacher.context': 'solution'},
   'opsd': self_distillation.METHODS['opsd'],
   'sdft': self_distillation.METHODS['sdft'],
   'opd': self_distillation.METHODS['opd'],
