@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib import figure
+from matplotlib import figure, ticker
 
 from rlvr_jax.reporting import plots, run_writer
 from rlvr_jax.signal_map import cell, measure
@@ -256,57 +256,66 @@ def said(a: dict[str, float]) -> str:
 def draw(
   folder: pathlib.Path, lines: Sequence[dict[str, Any]], control: str
 ) -> None:
-  """Writes the scatter plot `PICTURE`.svg and .png to `folder`."""
+  """Writes the scatter plot `PICTURE`.svg and .png to `folder`.
+
+  A panel for each optimiser, with axes of its own: their steps have different
+  lengths.
+  """
   style: Any = {'font.size': 9, 'svg.hashsalt': 'rlvr_jax'}
+  all_of = lambda name: points(lines, control, name)
+  found = dict.fromkeys(line['optimizer'] for line in lines)
+  panels = {name: all_of(name) for name in found if all_of(name).names}
+  signals = list(dict.fromkeys(x for p in panels.values() for x in p.names))
   with matplotlib.rc_context(style):
-    fig = figure.Figure(figsize=(6.4, 5.6), layout='constrained')
-    ax = fig.subplots()
-    ends = [0.0]
-    names = list(dict.fromkeys(line['optimizer'] for line in lines))
-    for i, name in enumerate(names):
-      p = points(lines, control, name)
-      if not p.names:
-        continue
+    width = 3.6 * max(len(panels), 1) + 2.6
+    fig = figure.Figure(figsize=(width, 4.2), layout='constrained')
+    axes = fig.subplots(1, max(len(panels), 1), squeeze=False)[0]
+    shown = {}
+    for ax, (name, p) in zip(axes, panels.items(), strict=False):
       a = agreement(p)
-      ax.errorbar(
-        p.predicted,
-        p.realised,
-        yerr=np.nan_to_num(p.error),
-        fmt='o',
-        markersize=5,
-        linewidth=1,
-        color=plots.color(i),
-        label=f'{name}: r = {a["r"]:.2f} [{a["r_low"]:.2f}, {a["r_high"]:.2f}], '
-        f'{a["arms"]} arms',
-      )
-      for j, text in enumerate(p.names):
-        ax.annotate(
-          text[:28],
-          (p.predicted[j], p.realised[j]),
-          xytext=(4, 3),
-          textcoords='offset points',
-          fontsize=6,
-          color=plots.color(i),
+      for j, signal in enumerate(p.names):
+        k = signals.index(signal)
+        shown[signal] = ax.errorbar(
+          p.predicted[j],
+          p.realised[j],
+          yerr=np.nan_to_num(p.error[j]),
+          fmt='os^Dv'[k // 5 % 5],
+          markersize=5,
+          linewidth=1,
+          color=plots.color(k % 5),
         )
-      ends += [*p.predicted, *p.realised]
-    ax.plot(
-      [min(ends), max(ends)],
-      [min(ends), max(ends)],
-      color='grey',
-      linewidth=0.8,
-      linestyle='--',
-      zorder=0,
-      label='realised = predicted',
+      _panel(ax, p)
+      ax.set_title(
+        f'{name}: r = {a["r"]:.2f} [{a["r_low"]:.2f}, {a["r_high"]:.2f}], '
+        f'{a["arms"]} arms',
+        fontsize=9,
+      )
+    axes[0].set_ylabel('realised gain, minus that of a random reward')
+    fig.supxlabel(
+      'predicted gain of pass rate: length of the steps x |g| x root',
+      fontsize=9,
     )
-    plots.bare(ax)
-    ax.axhline(0, color='grey', linewidth=0.6, zorder=0)
-    ax.axvline(0, color='grey', linewidth=0.6, zorder=0)
-    ax.set_xlabel(
-      'predicted gain of pass rate: length of the steps x |g| x root'
+    fig.legend(
+      [shown[x] for x in signals],
+      [x[:36] for x in signals],
+      loc='outside right center',
+      frameon=False,
+      fontsize=7,
     )
-    ax.set_ylabel('realised gain, minus that of a random reward')
-    ax.legend(frameon=False, loc='upper left', fontsize=8)
     fig.savefig(
       folder / f'{PICTURE}.svg', metadata={'Date': None}, transparent=True
     )
     fig.savefig(folder / f'{PICTURE}.png', dpi=130)
+
+
+def _panel(ax: Any, p: Points) -> None:
+  """Zero lines, and the line on which gains are as predicted."""
+  plots.bare(ax)
+  ax.axhline(0, color='grey', linewidth=0.6, zorder=0)
+  ax.axvline(0, color='grey', linewidth=0.6, zorder=0)
+  low, high = ax.get_ylim()
+  ends = [max(low, 1.05 * min(p.predicted)), min(high, 1.05 * max(p.predicted))]
+  grey = dict(color='grey', linewidth=0.8, linestyle='--', zorder=0)
+  ax.plot(ends, ends, label='as predicted', **grey)
+  ax.legend(loc='lower right', frameon=False, fontsize=7)
+  ax.xaxis.set_major_locator(ticker.MaxNLocator(5))
