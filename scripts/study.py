@@ -2,10 +2,11 @@
 
     python scripts/study.py DIR [--metrics=eval/accuracy,eval/pass@64]
         [--control=ARM] [--over=accuracy,reward] [--split=SPLIT]
-        [--discovered=1,64,1024] [--out=DIR/study]
+        [--discovered=1,64,1024] [--arms='task=rare,*'] [--out=DIR/study]
 
 DIR holds the runs of scripts/sweep.py; runs whose names differ in `seed=N` only
-are one arm. The tables go into README.md beside OUT, in place of what stands
+are one arm. --arms takes those whose names match a pattern. The tables go into
+README.md beside OUT, in place of what stands
 between the lines '<!-- study.py: NAME -->' and '<!-- end -->', where NAME is
 OUT's; without these lines they are added at its end. The rest of README.md is
 yours. There is a row for each arm: every metric (names or patterns
@@ -356,11 +357,18 @@ def main(argv) -> int:
   parser.add_argument('--over', default='accuracy', metavar='METRICS')
   parser.add_argument('--split', default='', metavar='SPLIT')
   parser.add_argument('--discovered', default='', metavar='N,N')
+  parser.add_argument('--arms', default='*', metavar='PATTERN')
   parser.add_argument('--out', metavar='FILE', help='without suffix')
   flags = parser.parse_args(argv)
   storage.local(flags.dir, 'the directory of a sweep')
   out = storage.local(flags.out or f'{flags.dir}/study', '--out')
   found, problems = arms(flags.dir)
+  known = sorted(found)
+  found = {k: v for k, v in found.items() if fnmatch.fnmatch(k, flags.arms)}
+  if not found:
+    raise ValueError(
+      f'--arms={flags.arms}: no arm has such a name. There are {", ".join(known)}.'
+    )
   if flags.split:
     found, others = on_split(found, flags.split)
     problems += others

@@ -117,6 +117,15 @@ def test_evaluations_of_another_split(study, sweep, capsys):
   assert '| arm=a | 3 | 0.200 → 0.600' in capsys.readouterr().out
 
 
+def test_some_of_the_arms(study, sweep, capsys):
+  assert study.main([str(sweep), '--arms=*=b']) == 0
+  out = capsys.readouterr().out
+  assert 'arm=b |' in out
+  assert 'arm=a |' not in out
+  assert study.main([str(sweep), '--arms=c']) == 1
+  assert 'There are arm=a, arm=b.' in capsys.readouterr().err
+
+
 def test_what_is_not_there_is_said(study, sweep, tmp_path, capsys):
   assert study.main([str(sweep), '--metrics=eval/acuracy']) == 1
   assert 'There are: eval/accuracy' in capsys.readouterr().err
