@@ -6,11 +6,11 @@
 
 DIR holds the runs of scripts/sweep.py; runs whose names differ in `seed=N` only
 are one arm. --arms takes those whose names match a pattern. The tables go into
-README.md beside OUT, in place of what stands
-between the lines '<!-- study.py: NAME -->' and '<!-- end -->', where NAME is
-OUT's; without these lines they are added at its end. The rest of README.md is
-yours. There is a row for each arm: every metric (names or patterns
-such as 'eval/pass@*') at the first evaluation and at the last one, as mean -+
+README.md beside OUT, in place of what stands between the lines
+'<!-- study.py: NAME -->' and '<!-- end -->', where NAME is OUT's; without these
+lines they are added at its end. The rest of README.md is yours.
+There is a row for each arm: every metric (names or patterns such as
+'eval/pass@*') at the first evaluation and at the last one, as mean -+
 the half width of its 95% interval over seeds (Student's t). With --control, a
 second table has the differences from that arm, seed by seed. A last one has the
 training metrics of --over: their mean over the first and the last eighth of the
@@ -362,13 +362,11 @@ def main(argv) -> int:
   flags = parser.parse_args(argv)
   storage.local(flags.dir, 'the directory of a sweep')
   out = storage.local(flags.out or f'{flags.dir}/study', '--out')
-  found, problems = arms(flags.dir)
-  known = sorted(found)
-  found = {k: v for k, v in found.items() if fnmatch.fnmatch(k, flags.arms)}
+  every, problems = arms(flags.dir)
+  found = {k: v for k, v in every.items() if fnmatch.fnmatch(k, flags.arms)}
   if not found:
-    raise ValueError(
-      f'--arms={flags.arms}: no arm has such a name. There are {", ".join(known)}.'
-    )
+    names = ', '.join(every)
+    raise ValueError(f'--arms={flags.arms}: no such arm. There are {names}.')
   if flags.split:
     found, others = on_split(found, flags.split)
     problems += others
