@@ -1,6 +1,7 @@
 """Eight fake devices, programs that compile fast, no silent rank promotion."""
 
 import atexit
+import json
 import os
 import pathlib
 import shutil
@@ -142,7 +143,23 @@ def _functions_of_config_files():
 
 @pytest.fixture(scope='session')
 def smoke(tmp_path_factory):
-  """(workdir, its config that knows what was read) of a whole small run."""
+  """(workdir, keys of its config that were not read) of a whole small run.
+
+  Made once for all workers of xdist: the first to ask makes it.
+  """
+  import filelock
+
+  folder = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    folder = folder.parent
+  workdir, unread = folder / 'smoke', folder / 'smoke_unread.json'
+  with filelock.FileLock(folder / 'smoke.lock'):
+    if not unread.exists():
+      unread.write_text(json.dumps(_smoke(workdir)))
+  return workdir, json.loads(unread.read_text())
+
+
+def _smoke(workdir):
   from rlvr_jax import config, train
   from rlvr_jax.learner import programs
 
@@ -170,8 +187,7 @@ def smoke(tmp_path_factory):
     'positions_every=2',
   ]
   recorded = config.Recorder(config.load(f'{path}:smoke', overrides))
-  workdir = tmp_path_factory.mktemp('smoke')
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(programs, 'build', guarded)
     train.train(recorded, workdir)
-  return workdir, recorded
+  return recorded.unread()
