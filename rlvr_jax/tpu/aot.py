@@ -209,8 +209,9 @@ def programs(
   kept = nbytes(state.params) if keeps else 0
   kept += 0 if x.matched is None else read
   judge = _judge(x, weights)
-  if judge is not None and c.judge.name != 'policy':
-    kept += nbytes(judge[1])
+  other = judge is not None and c.judge.name != 'policy'
+  held = nbytes(judge[1]) if other else 0
+  kept += held
   all_state = nbytes(state)
   out = [
     Program(
@@ -231,9 +232,7 @@ def programs(
   ]
   if judge is not None:
     # Beside what it is called with: the state, and the policy's own weights.
-    rest = all_state + kept
-    if c.judge.name != 'policy':
-      rest += nbytes(weights) - nbytes(judge[1])
+    rest = all_state + kept + (nbytes(weights) - held if other else 0)
     out.append(Program('judge', functools.partial(_judging, x, *judge), rest))
   if algo.critic or algo.correction:
     out.append(
@@ -245,7 +244,7 @@ def programs(
     )
   if algo.needs_reference:
     # Its argument is the reference's weights, so the state is resident.
-    rest = all_state - (nbytes(before) if built.model.lora else 0)
+    rest = all_state + held - (nbytes(before) if built.model.lora else 0)
     out.append(
       Program(
         'reference',
