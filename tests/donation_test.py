@@ -59,6 +59,8 @@ def test_the_update_donates_its_state(copies, save_model, tmp_path, lora, held):
     'train_batch_size=2',
     'num_generations=2',
     'groups_per_micro_batch=2',
+    'eval.num_tasks=2',
+    'eval.batch_size=8',
     'eval.max_turns=0',
     'eval_every=0',
     'save_every=1',

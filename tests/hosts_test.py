@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # What each host runs: argv[1] is the part, argv[2] a folder of all hosts.
 _PROGRAM = r"""
-import contextlib, json, os, pathlib, signal, sys, time
+import contextlib, functools, json, os, pathlib, signal, sys, time
 part, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 os.chdir(folder)
 from rlvr_jax import failures, hosts, interrupts
@@ -99,11 +99,11 @@ def agree():
         break
   said['stopped after'] = step
 
+@functools.cache
 def recorded_runs():
   sys.path.insert(0, os.environ['TESTS'])
   import recorded_runs_test as recorded
-  if not hasattr(recorded, 'once'):
-    recorded.once = recorded.compile_once()
+  recorded.compile_once()
   return recorded
 
 def train():

@@ -125,7 +125,10 @@ RUNS = {
 
 def compile_once() -> None:
   """From now on a run has the programs of the one before, if its config is
-  equal, and no page."""
+  equal, and no page.
+
+  The programs alone: what a resumed run must restore, it builds anew.
+  """
   from rlvr_jax import config, experiment
   from rlvr_jax.reporting import report
 
@@ -135,8 +138,9 @@ def compile_once() -> None:
     x, pretrained = build(c, workdir)
     if (key := config.to_json(c)) not in last:
       last.clear()
-      last[key] = x
-    return last[key], pretrained
+      last[key] = x.programs
+    vars(x)['programs'] = last[key]
+    return x, pretrained
 
   experiment.build = build_once
   report.build = lambda *_: None

@@ -119,8 +119,6 @@ class Cell:
     config: of the run.
     settings: see `Settings`.
     policy: the checkpoint.
-    labeller: the one whose majority answers are labels, that of the pilot; None
-      where no signal has labels.
     pilot: f64[X], pass rates of the problems in the pilot.
     sources: by (env, whether it imitates).
     gram: [R,R], of all vectors of all sources.
@@ -159,7 +157,6 @@ class Cell:
       if c.dialogue.belief == 'initial':
         initial = x.checkpoint(workdir, 0)
       self._initial = initial
-      self.labeller: FrozenModel | None = None
       self.tasks, self.pilot = self._choose(x, chosen)
       self.sources: dict[tuple[str, bool], Source] = {}
       self._vectors: list[np.ndarray] = []
@@ -220,18 +217,20 @@ class Cell:
     pilot_x = self._experiment(s.pilot, ())
     say = evaluate.eta(count, lambda text: self.say(f'pilot: {text}'))
     say(0)
-    policy = self.policy
-    if s.pilot_step not in (None, self.step):
-      policy = pilot_x.checkpoint(self.workdir, s.pilot_step, scoring=True)
-    pilot = samples.Sampler(pilot_x, policy, None)(
+    pilot = samples.Sampler(pilot_x, self.of_pilot(pilot_x), None)(
       tasks, samples.stream(s.seed, 0), say
     )
     found = samples.choose(pilot, s.prompts, s.between)
     if signals.needs(chosen, *labels.REWARDS):
-      self.labeller = policy
       rules = extract.rules_of(c.verifier)
       tasks = samples.labelled(pilot, rules, c.verify_timeout_s)
     return [tasks[i] for i in found], samples.pass_rates(pilot)[found]
+
+  def of_pilot(self, x: experiment.Experiment) -> FrozenModel:
+    """The policy of the pilot, whose majority answers are labels."""
+    if self.settings.pilot_step in (None, self.step):
+      return self.policy
+    return x.checkpoint(self.workdir, self.settings.pilot_step, scoring=True)
 
   def _add(self, env, imitates, chosen, tasks):
     """Samples a source, computes its vectors and appends them."""

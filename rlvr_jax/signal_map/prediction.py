@@ -262,9 +262,8 @@ def draw(
   lengths.
   """
   style: Any = {'font.size': 9, 'svg.hashsalt': 'rlvr_jax'}
-  all_of = lambda name: points(lines, control, name)
   found = dict.fromkeys(line['optimizer'] for line in lines)
-  panels = {name: all_of(name) for name in found if all_of(name).names}
+  panels = {n: p for n in found if (p := points(lines, control, n)).names}
   signals = list(dict.fromkeys(x for p in panels.values() for x in p.names))
   with matplotlib.rc_context(style):
     width = 3.6 * max(len(panels), 1) + 2.6

@@ -204,13 +204,18 @@ class Trial:
       return tasks
     c = m.config
     pilot = self._sampler(None, m.settings.pilot, ROWS)._replace(
-      policy=m.labeller
+      policy=self._labeller
     )
     return samples.labelled(
       pilot(tasks, samples.stream(m.settings.seed, 4, seed, update)),
       extract.rules_of(c.verifier),
       c.verify_timeout_s,
     )
+
+  @functools.cached_property
+  def _labeller(self) -> FrozenModel:
+    m = self.measured
+    return m.of_pilot(self._sampler(None, m.settings.pilot, ROWS).x)
 
   @property
   def rollouts(self) -> int:

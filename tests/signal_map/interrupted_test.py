@@ -188,11 +188,11 @@ def test_labels_of_new_problems_are_those_of_the_pilots_policy(monkeypatch):
   arms.settings = trial.Settings(prompts=2)
   config = tiny.get_config('smoke')
   arms.measured = types.SimpleNamespace(
-    settings=SETTINGS, policy='now', labeller='the pilot', config=config
+    settings=SETTINGS, policy='now', of_pilot=lambda x: 'pilot', config=config
   )
   chosen = signals.parse('majority', config)
   assert len(arms.tasks(chosen, 0, 0)) == 2
-  assert asked == ['the pilot']
+  assert asked == ['pilot']
 
 
 def test_problems_of_some_pass_rates_are_refused(config, tmp_path):

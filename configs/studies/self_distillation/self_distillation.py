@@ -2,7 +2,7 @@ r"""When every rollout fails, can the policy teach itself from what it is told?
 
   python scripts/sweep.py --workdir=runs/self_distillation --config=\
 configs/studies/self_distillation/self_distillation.py:SCALE
-  python scripts/study.py runs/self_distillation --over=accuracy,divergence \
+  python scripts/study.py runs/self_distillation --arms='task=rare,*' \
     --metrics='eval/accuracy,eval/pass@64'
 
 Chains of four additions and subtractions. The base model knows additions, and
