@@ -67,7 +67,7 @@ one() {  # BASE SEED
     questions) flags=(--config.dialogue.belief=current --prompts=12) ;;
     smollm2_*)  # about 2 s a rollout
       steps=0,8,16
-      flags=(--prompts=16 --samples=24 --imitate=48)
+      flags=(--prompts=16 --samples=32 --imitate=48)
       ;;
   esac
   "$PY" scripts/train.py --config="$CONFIG:base=$base,seed=$seed" --workdir="$RUNS/$run"
@@ -92,7 +92,7 @@ if [ $# -eq 0 ]; then
       one "$base" "$seed"
     done
   done
-  for base in questions smollm2_9 smollm2_20 smollm2_99; do
+  for base in questions smollm2_20 smollm2_99; do
     one "$base" 0
   done
 else

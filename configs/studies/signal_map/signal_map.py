@@ -14,7 +14,7 @@ its checkpoints. ARG `base` is
               but that many, and guesses the result of the others among ten
   questions   20 Questions, 16 objects, imitated scripted games: its own RL is
               that of studies/twenty_questions
-  smollm2_9, smollm2_20, smollm2_99   SmolLM2-135M-Instruct on sums up to N + N:
+  smollm2_20, smollm2_99   SmolLM2-135M-Instruct on sums up to N + N:
               RL is the quickstart's, 16 steps of 8 problems
 
 `seed` is of the base model and of RL, `steps` are those of RL, `stage=base` is
@@ -41,7 +41,7 @@ PATTERNS = {
   'chain_2': '++--',
   'chain_3': '+---',
 }
-SMOLLM2 = {'smollm2_9': 9, 'smollm2_20': 20, 'smollm2_99': 99}
+SMOLLM2 = {'smollm2_20': 20, 'smollm2_99': 99}
 GROUP, PROMPTS, STEPS = 8, 32, 80
 
 
