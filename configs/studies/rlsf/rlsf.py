@@ -49,19 +49,18 @@ def get_config(arg: str = ''):
   c.eval.branch = True
   c.eval.samples = 10
   if arg['arm'] in ('dpo', 'reward_model'):
+    pairs = f'runs/rlsf/pairs_{arg["base"]}_{arg["k"]}.jsonl'
     if arg['arm'] == 'dpo':
       c.method = 'preference'
       c.algo.preference = DPO
+      tasks = registry.Spec(c.env)
+      c.env = registry.spec('pairs', path=pairs, test_env=tasks)
     else:
       c.method = 'reward_model'
       c.algo.reward_loss = 'bradley_terry'
       c.optimizer.learning_rate = 1e-3
       c.eval.branch = False
-    c.env = registry.spec(
-      'pairs',
-      path=f'runs/rlsf/pairs_{arg["base"]}_{arg["k"]}.jsonl',
-      test_env=registry.Spec(c.env),
-    )
+      c.env = registry.spec('pairs', path=pairs)
     c.train_batch_size = 64  # a pair of each of 512 prompts: 5 epochs
     c.num_generations = 2
   elif arg['arm'] == 'ppo':
