@@ -17,8 +17,9 @@ reward is +1 for the right verdict and -1 for a wrong or an unreadable one
 
 Held-out pairs are judged in both orders: a judge that always names the first
 response is right in one half of them. SCALE is tiny (the default: a byte-level
-model compares two numbers), smollm2 (SmolLM2 compares the right and a wrong
-one), or rm_r1, the hyperparameters of RM-R1 for a 7B model and your own
+model compares two numbers), smollm2 (SmolLM2 compares two of up to two digits;
+its `start` imitates verdicts of which one half is wrong, so that it knows the
+form alone), or rm_r1, the hyperparameters of RM-R1 for a 7B model and your own
 pairs.jsonl, for v5p:4x4x4.
 """
 
@@ -35,6 +36,9 @@ def get_config(arg: str = ''):
   scale, arm = arg['scale'], arg['arm']
   c = {'tiny': tiny, 'smollm2': smollm2, 'rm_r1': rm_r1}[scale]()
   form = 'rm_r1' if scale == 'rm_r1' else 'letter'
+  noise = 0.2 if arm == 'noise' else 0.0
+  if (scale, arm) == ('smollm2', 'start'):
+    noise = 0.5
   pairs = registry.Spec(
     registry.spec('pairs', path='pairs.jsonl')
     if scale == 'rm_r1'
@@ -42,7 +46,7 @@ def get_config(arg: str = ''):
       'comparisons',
       max_value=19 if scale == 'tiny' else 99,
       test_size=32 if scale == 'tiny' else 64,
-      label_noise=0.2 if arm == 'noise' else 0.0,
+      label_noise=noise,
     )
   )
   c.env = registry.spec(
@@ -56,12 +60,22 @@ def get_config(arg: str = ''):
     c.method = 'sft'
     c.num_generations = 1
     c.algo.kl, c.algo.beta = '', 0.0
-  if arm == 'start':
+  start = f'{common.path(__file__)}:start'
+  if arm != 'start':
+    c.model.name = {
+      'tiny': start,
+      'smollm2': f'{start},smollm2',
+      'rm_r1': c.model.name,
+    }[scale]
+  elif scale == 'rm_r1':
+    raise ValueError('arm=start: a 7B model knows the form of a verdict.')
+  elif scale == 'smollm2':
+    c.total_steps = c.save_every = 20
+    c.train_batch_size = 32
+  else:
     c.total_steps = 60
     c.train_batch_size = c.groups_per_micro_batch = 64
     c.optimizer.learning_rate = 3e-3
-  elif scale == 'tiny':
-    c.model.name = f'{common.path(__file__)}:start'
   if arm == 'kl':
     c.algo.kl, c.algo.beta = 'k3', 0.08
   return c
@@ -83,8 +97,9 @@ def tiny():
 
 def smollm2():
   c = common.smollm2()
+  c.system_prompt = 'Which number is larger? Reply A or B, nothing else.'
   c.max_prompt_length = 96
-  c.max_completion_length = 8
+  c.max_completion_length = 4  # a letter and the end token
   c.eval.samples = 4
   return c
 

@@ -17,9 +17,10 @@ and its preference for what is shown first are set and no model is asked:
   brpo       all against one member, unanimous (arXiv 2506.00103); errs in .2
   majority   the same by the majority of judgments
 
-SCALE smollm2: outcome, and SmolLM2 that judges its own answers in two prompts
-an update, `self` (its judgments are trained too), `frozen` (a copy from before
-training judges), `first` and `flipped` as controls. SCALE qwen3_8b: the same
+SCALE smollm2: outcome, and a SmolLM2 that knows the form of a verdict alone
+(`start` of studies/judges) and judges its own answers in two prompts an update,
+`self` (its judgments are trained too), `frozen` (a copy from before training
+judges), `first` and `flipped` as controls. SCALE qwen3_8b: the same
 arms with the hyperparameters of SERL's scripts, for v5p:4x4x4, on GSM8K, whose
 answers can be verified; --config.model.name=Qwen/Qwen3-8B brings weights.
 """
@@ -62,9 +63,10 @@ def judging(model: str, reward: str) -> dict:
   }
 
 
+START = 'configs/studies/judges/judges.py:start,smollm2'
 KNOWN = {
   'tiny': TINY,
-  'smollm2': judging('smollm2', PAIRWISE),
+  'smollm2': judging(START, PAIRWISE),
   # The judge thinks before its verdict.
   'qwen3_8b': judging('Qwen/Qwen3-8B', 'judge(format=rrm, samples=4)'),
 }
@@ -87,6 +89,7 @@ def get_config(arg: str = ''):
 
 def smollm2():
   c = common.smollm2()
+  c.model.name = START
   c.num_generations = 4  # the paper's group
   c.judge.max_prompt_length = 160
   c.judge.max_completion_length = 4
