@@ -217,30 +217,6 @@ def test_programs_compile_once(runs):
   assert not late
 
 
-def test_a_policy_that_blows_up_stops_the_run(run, tmp_path):
-  done = run(
-    tmp_path,
-    '--config.total_steps=20',
-    '--config.num_iterations=1',
-    '--config.save_every=1',
-    '--config.optimizer.learning_rate=1e25',
-  )
-  assert done.returncode == 1, done.stdout + done.stderr
-  assert (
-    'error: 3 updates in a row had a loss, gradient, log-prob or' in done.stderr
-  )
-  assert 'Lower optimizer.learning_rate' in done.stderr
-  assert 'Traceback' not in done.stderr
-  lines = list(run_writer.read(tmp_path / run_writer.METRICS))
-  skipped = [line['update_skipped'] for line in lines]
-  assert skipped[-3:] == [1.0] * 3
-  # Weights that such a step gave are never saved.
-  assert skipped.count(1.0) == 3
-  good = len(skipped) - 3
-  assert [0, *checkpoint.steps(tmp_path)][-1] == good < 17
-  assert f'Checkpoints kept: {checkpoint.steps(tmp_path)}' in done.stderr
-
-
 @pytest.mark.parametrize('rate', ['inf', '1e38'])
 def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
   main, tmp_path, monkeypatch, capsys, rate
@@ -264,12 +240,14 @@ def test_an_update_that_is_not_finite_never_reaches_a_checkpoint(
   monkeypatch.setattr(checkpoint.Checkpointer, 'save', checked)
   overrides = ('save_every=1', 'total_steps=9', 'reward_funcs=("random",)')
   assert main(tmp_path, *(f'--config.{x}' for x in overrides)) == 1
-  assert 'updates in a row had a loss, gradient, log-prob or result that' in (
-    capsys.readouterr().err
-  )
+  err = capsys.readouterr().err
+  assert '3 updates in a row had a loss, gradient, log-prob or result' in err
+  assert 'Lower optimizer.learning_rate' in err
   lines = list(run_writer.read(tmp_path / run_writer.METRICS))
   assert [m['update_skipped'] for m in lines][-3:] == [1, 1, 1]
+  # Weights that such a step gave are never saved.
   assert len(saved) == len(lines) - 3
+  assert f'Checkpoints kept: {checkpoint.steps(tmp_path)}' in err
   assert all(m['update/moved_frac'] == 0 for m in lines if m['update_skipped'])
 
 
