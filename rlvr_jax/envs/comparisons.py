@@ -1,5 +1,6 @@
 """Tasks: which of two numbers is larger? Pairs whose true order is known."""
 
+import itertools
 import math
 
 from rlvr_jax import registry
@@ -11,6 +12,7 @@ from rlvr_jax.tasks import uniform as draw
 def comparisons(
   *,
   max_value: int = 99,
+  terms: int = 1,
   train_size: int | None = None,
   test_size: int | None = None,
   label_noise: float | int = 0.0,
@@ -24,6 +26,9 @@ def comparisons(
 
   Args:
     max_value: the largest number, at least 2.
+    terms: a number is written as a sum of so many, such as 14+23: they must be
+      added before they can be compared. data['worth'] says what each response
+      comes to, for `judgments(think=True)`.
     train_size, test_size: tasks of each split; None: see `tasks.split_sizes`.
     label_noise: share of the train pairs whose label is wrong, in [0, 1]; the
       test labels are right.
@@ -33,6 +38,7 @@ def comparisons(
     ValueError: an option is out of range.
   """
   check_int('max_value', max_value, low=2, high=10**6)
+  check_int('terms', terms, low=1, high=9)
   check_int('seed', seed, low=0)
   if not 0 <= label_noise <= 1:
     raise ValueError(f'label_noise={label_noise} must lie in [0, 1].')
@@ -42,18 +48,28 @@ def comparisons(
   )
 
   def task(split: str, start: int, i: int) -> Task:
-    larger, smaller = _pair(permute(start + i, space, 'comparisons', seed))
-    chosen, rejected = str(larger), str(smaller)
+    index = permute(start + i, space, 'comparisons', seed)
+    larger, smaller = _pair(index)
+    chosen = _written(larger, terms, (seed, index, 0))
+    rejected = _written(smaller, terms, (seed, index, 1))
+    worth = {chosen: str(larger), rejected: str(smaller)}
     noise = draw(2**32, 'comparisons', seed, 'noise', i) < label_noise * 2**32
     if split == 'train' and noise:
       chosen, rejected = rejected, chosen
-    data = {'chosen': chosen, 'rejected': rejected}
+    data = {'chosen': chosen, 'rejected': rejected, 'worth': worth}
     return Task(f'{split}-{i}', 'Larger?', chosen, 'pair', data)
 
   return {
     'train': Lazy(train, lambda i: task('train', test, i)),
     'test': Lazy(test, lambda i: task('test', 0, i)),
   }
+
+
+def _written(value: int, terms: int, key: tuple[int, ...]) -> str:
+  """`value` as a sum of `terms` numbers of at least 0."""
+  cuts = [draw(value + 1, 'comparisons', *key, k) for k in range(terms - 1)]
+  ends = [0, *sorted(cuts), value]
+  return '+'.join(str(b - a) for a, b in itertools.pairwise(ends))
 
 
 def _pair(index: int) -> tuple[int, int]:

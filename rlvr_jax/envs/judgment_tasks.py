@@ -21,6 +21,7 @@ def judgments(
   format: str = 'rm_r1',
   sides: str = 'random',
   hint: bool = False,
+  think: bool = False,
   traces: str = '',
   drop_easy: bool = False,
   seed: int = 0,
@@ -47,6 +48,8 @@ def judgments(
       task each), and to show what a bias does 'first' or 'second'.
     hint: train prompts name the better response, to sample traces from models
       that would often be wrong. Their traces may skip the reasoning.
+    think: the verdict to imitate follows a thought, which says what each
+      response comes to: the pair's data['worth'], as comparisons(terms=2) has.
     traces: a file with judgments of train tasks, one JSON object a line with
       'id' and 'completion', such as the rollouts.jsonl of a run on the same
       `pairs`, `format`, `sides` and `seed`. A task's first right one is its
@@ -72,11 +75,17 @@ def judgments(
   for split in source.values():
     if len(split):
       _sides_of(split[0])  # refuses other tasks before any is asked for
+      if think and not isinstance(split[0].data.get('worth'), dict):
+        raise ValueError(
+          f"think=True: task {registry.show(split[0].id)} has no data['worth'], "
+          'what each response comes to, as those of comparisons() have. Give '
+          'traces of a judge that thinks.'
+        )
   train = functools.partial(
-    _task, source['train'], judge, format, sides, hint, seed
+    _task, source['train'], judge, format, sides, hint, seed, think
   )
   test = functools.partial(
-    _task, source['test'], judge, format, 'both', False, 0
+    _task, source['test'], judge, format, 'both', False, 0, think
   )
   count = len(source['train']) * (1 + (sides == 'both'))
   made = {
@@ -107,6 +116,7 @@ def _task(
   sides: str,
   hint: bool,
   seed: int,
+  think: bool,
   i: int,
 ) -> Task:
   """The i-th task; of 'both' sides, two tasks of a pair follow each other."""
@@ -120,9 +130,12 @@ def _task(
   responses = list(_sides_of(pair))
   if better:
     responses.reverse()
-  return task_of(
-    pair, judge, format, responses, better, hint=better if hint else None
-  )
+  hinted = better if hint else None
+  task = task_of(pair, judge, format, responses, better, hint=hinted)
+  if think:
+    thought = ' '.join(pair.data['worth'][x] for x in responses)
+    task.data['solution'] = f'<think>{thought}</think>{task.data["solution"]}'
+  return task
 
 
 def task_of(

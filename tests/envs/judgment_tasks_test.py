@@ -27,6 +27,30 @@ def test_comparisons_are_all_pairs_once():
   assert len(seen) == 45
 
 
+def test_numbers_are_written_as_sums():
+  env = comparisons.comparisons(max_value=30, terms=3, test_size=20)
+  value = lambda text: sum(map(int, text.split('+')))
+  for task in env['test']:
+    sides = [task.data['chosen'], task.data['rejected']]
+    assert all(text.count('+') == 2 for text in sides)
+    assert value(sides[0]) > value(sides[1])
+    assert task.data['worth'] == {x: str(value(x)) for x in sides}
+  with pytest.raises(ValueError, match='terms'):
+    comparisons.comparisons(terms=0)
+
+
+def test_a_judge_can_imitate_a_thought():
+  for task in tasks(pairs='comparisons(terms=2, test_size=5)', think=True)[:9]:
+    _, a, b = task.question.split('\n')
+    worth = [sum(map(int, x[3:].split('+'))) for x in (a, b)]
+    letter = 'AB'[worth[1] > worth[0]]
+    said = f'<think>{worth[0]} {worth[1]}</think>{letter}'
+    assert task.data['solution'] == said
+    assert dispatch.verify([task], [said])[0] == enums.Verdict.CORRECT
+  with pytest.raises(ValueError, match=r"has no data\['worth'\]"):
+    tasks(pairs='answer_pairs(env=arithmetic(test_size=5))', think=True)
+
+
 def test_label_noise_flips_its_share_of_train_pairs():
   env = comparisons.comparisons(
     max_value=99, train_size=2000, test_size=200, label_noise=0.2

@@ -249,7 +249,7 @@ def chosen(spec, rank, valid=None, jit=True):
   """The pairs (i, j) that a function of kind 'pairs' makes."""
   valid = np.ones(len(rank), bool) if valid is None else np.array(valid, bool)
   out = selection(spec, jit)(np.float32(rank), valid)
-  return [tuple(x) for x in np.argwhere(out).tolist()]
+  return [tuple(x) for x in np.argwhere(np.asarray(out)).tolist()]
 
 
 @JIT
