@@ -166,7 +166,7 @@ ELSEWHERE = {
   'judge.control': 'rollouts/model_judge_test.py::controls',
   'labels': 'label_script_test.py::trains_on_the_tasks_that_have_labels',
   'max_resample_batches': 'train_test.py::killed_again_and_again',
-  'max_skipped_updates': 'train_test.py::a_policy_that_blows_up_stops',
+  'max_skipped_updates': 'train_test.py::an_update_that_is_not_finite',
   'metrics_every': 'train_test.py::metrics_of_tokens_come',
   'mesh.shape': 'models/sharding_test.py::parameters_and_moments_are_sharded',
   'model.adapter': 'lora_run_test.py::an_adapter_to_start_from',

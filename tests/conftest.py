@@ -14,7 +14,9 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Tiny programs run a few times each: to optimise them costs more than it saves.
 os.environ.setdefault(
   'XLA_FLAGS',
-  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false',
+  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false '
+  '--xla_llvm_disable_expensive_passes=true '
+  '--xla_cpu_parallel_codegen_split_count=1',
 )
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'

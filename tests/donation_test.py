@@ -42,9 +42,13 @@ def copies(monkeypatch):
 # Held: parameters, two moments, the reference, the frozen belief model; with
 # adapters the parameters alone, of which the others are the base.
 @pytest.mark.parametrize(
-  ('lora', 'held'), [('', 5), ('lora(rank=2)', 1)], ids=['full', 'lora']
+  ('lora', 'held', 'stops'),
+  [('', 5, (1, 2)), ('lora(rank=2)', 1, (2,))],
+  ids=['full', 'lora'],
 )
-def test_the_update_donates_its_state(copies, save_model, tmp_path, lora, held):
+def test_the_update_donates_its_state(
+  copies, save_model, tmp_path, lora, held, stops
+):
   """Pretrained, then resumed; with a reference and a frozen belief model."""
   spec = 'tiny(layers=1, vocab={}, width={})'.format(*EMBEDDING)
   folder = save_model(tmp_path / 'model', spec=spec)
@@ -66,7 +70,7 @@ def test_the_update_donates_its_state(copies, save_model, tmp_path, lora, held):
     'save_every=1',
     f'model.lora={lora}',
   )
-  for total_steps in (1, 2):
+  for total_steps in stops:
     c = config.load(
       f'{CONFIG}:credit=delta_belief',
       [*overrides, f'total_steps={total_steps}'],

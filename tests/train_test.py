@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -478,7 +479,7 @@ def test_a_run_goes_on_on_other_devices(tmp_path, monkeypatch):
   """1, then 2, then 1 again: the default config, and the same numbers."""
   mesh_of = experiment.mesh_of
 
-  def run(devices, folder, steps):
+  def run(devices, folder):
     some = jax.devices()[:devices]
     monkeypatch.setattr(experiment, 'mesh_of', lambda c: mesh_of(c, some))
     c = config_lib.load(
@@ -488,15 +489,20 @@ def test_a_run_goes_on_on_other_devices(tmp_path, monkeypatch):
         'model.name=tiny(layers=1, width=32)',
         'optimizer.schedule=constant',
         'reward_funcs=("random",)',
-        f'total_steps={steps}',
+        'total_steps=3',
       ],
     )
     train.train(c, tmp_path / folder)
 
-  run(1, 'stayed', 3)
-  run(1, 'moved', 1)
-  run(2, 'moved', 2)
-  run(1, 'moved', 3)
+  run(1, 'stayed')
+  # Another, as if it had been killed after its first step.
+  shutil.copytree(tmp_path / 'stayed', tmp_path / 'moved')
+  checkpoints = tmp_path / 'moved' / 'checkpoints'
+  shutil.rmtree(checkpoints / '2')
+  shutil.rmtree(checkpoints / '3')
+  run(2, 'moved')
+  shutil.rmtree(checkpoints / '3')
+  run(1, 'moved')
   moved, stayed = (
     list(run_writer.read(tmp_path / name / run_writer.METRICS))
     for name in ('moved', 'stayed')
