@@ -68,6 +68,8 @@ def judgments(
     )
   if drop_easy and not traces:
     raise ValueError('drop_easy=True leaves out traces: give a file of them.')
+  if think and traces:
+    raise ValueError('think=True and traces: both say what to imitate.')
   with registry.naming('format'):
     judge = registry.get('judge', format)()
   with registry.naming('env', pairs):

@@ -49,6 +49,8 @@ def test_a_judge_can_imitate_a_thought():
     assert dispatch.verify([task], [said])[0] == enums.Verdict.CORRECT
   with pytest.raises(ValueError, match=r"has no data\['worth'\]"):
     tasks(pairs='answer_pairs(env=arithmetic(test_size=5))', think=True)
+  with pytest.raises(ValueError, match='both say what to imitate'):
+    tasks(think=True, traces='traces.jsonl')
 
 
 def test_label_noise_flips_its_share_of_train_pairs():
