@@ -113,7 +113,7 @@ def start(kind, spec):
     c.kl = 'k2'
     c[KEYS[kind]] = spec
     made = algorithm.from_config(c)
-    for leaf in jax.tree.leaves(jax.jit(lambda: used(made))()):
+    for leaf in jax.tree.leaves(jax.jit(lambda: used(made, kind))()):
       assert jnp.isfinite(leaf).all(), spec
   elif kind == 'reward':
     base.build([spec], [1.0])
@@ -159,33 +159,35 @@ def start(kind, spec):
         assert isinstance(split[len(split) - 1], Task)
 
 
-def used(made):
-  """What comes of two rows: advantages, weights, loss and its gradient."""
+def used(made, kind):
+  """What comes of two rows from a function of this kind."""
   x = jnp.array([[0.0, -1.0, -2.0], [0.0, -3.0, -0.5]])
   mask = jnp.array([[False, True, True], [False, True, False]])
-  out = [made.credit(x[0, 1:2], x[0, 1:3], jnp.ones(1, bool))]
-  if made.critic is None:
-    valid = jnp.ones(4, bool)
+  if kind == 'credit':
+    return made.credit(x[0, 1:2], x[0, 1:3], jnp.ones(1, bool))
+  if kind == 'correction':
+    return made.correction(x, x - 0.5, mask)
+  if kind == 'pairs':
+    return made.pairs(x[0], jnp.ones(3, bool)).astype(jnp.float32)
+  if kind == 'estimator' and made.critic is not None:
+    return made.critic.gae(x[0], x[1], mask[0])
+  if kind == 'estimator':
     takes = inspect.signature(made.estimate).parameters
     greedy = {'greedy': jnp.array(1.0)} if 'greedy' in takes else {}
-    for group in ([0.0, 1.0, 1.0, 0.0], [1.0] * 4):
-      out.append(made.estimate(jnp.array(group), valid, **greedy))
-  else:
-    out.append(made.critic.gae(x[0], x[1], mask[0]))
-  if made.correction is not None:
-    out.append(made.correction(x, x - 0.5, mask))
-  out.append(made.pairs(x[0], jnp.ones(3, bool)).astype(jnp.float32))
+    groups = [0.0, 1.0, 1.0, 0.0], [1.0] * 4
+    valid = jnp.ones(4, bool)
+    return [made.estimate(jnp.array(g), valid, **greedy) for g in groups]
 
   def loss(logp):
-    if made.preference is not None:
+    if kind == 'preference':
       rows = logp.sum(-1)
       return made.preference(rows[:1], rows[1:], x[0, 1:2], x[1, 1:2])[0]
-    if made.reward_loss is not None:
+    if kind == 'reward_loss':
       return made.reward_loss(*logp.sum(-1)[:, None])[0]
     per_token, _ = made.surrogate(logp, x - 0.1, x + 1.5, mask)
     return ratio.divide(made.aggregate(per_token, mask))
 
-  return out, jax.value_and_grad(loss)(x)
+  return jax.value_and_grad(loss)(x)
 
 
 def toy():

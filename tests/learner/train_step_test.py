@@ -711,17 +711,21 @@ def test_several_batches_are_one_update_on_the_sum_of_their_gradients():
   )
   held = sharding.put_params(params(), MODEL, MESH)
   grads = [
-    gradients.gradients(held, p, shapes=shapes(1), **options) for p in parts
+    jax.jit(
+      functools.partial(gradients.gradients, shapes=shapes(1), **options)
+    )(held, p)
+    for p in parts
   ]
   abstract = train_step.abstract_state(MODEL, tx, every, MESH)
-  state, metrics = train_step.update(
-    train_step.new_state(held, tx=tx, trainable=every, abstract=abstract),
-    parts,
+  update = functools.partial(
+    train_step.update,
     tx=tx,
     schedule=lambda i: 1.0,
     shapes=(shapes(1),) * 2,
     **options,
   )
+  state = train_step.new_state(held, tx=tx, trainable=every, abstract=abstract)
+  state, metrics = jax.jit(update)(state, parts)
   assert float(metrics['loss']) == pytest.approx(
     sum(float(loss) for loss, _, _ in grads), rel=1e-6
   )
