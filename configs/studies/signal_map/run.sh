@@ -46,7 +46,9 @@ signals() {  # BASE PATTERN: the signals that its tasks can have
     smollm2_*) echo "$OUTCOME,$CONTROLS,$OWN,sft" ;;
     questions)
       echo "outcome,outcome|rloo,outcome|max_rl,run,run|stepwise(gamma=1.0)\
-,run|delta_belief(weight=0.1),outcome|delta_belief(weight=0.1),$CONTROLS"
+,run|delta_belief(weight=0.1),outcome|delta_belief(weight=0.1)"
+      # A reward is given at every turn, so a constant pays for turns: the
+      # controls would be none.
       ;;
   esac
 }
