@@ -89,8 +89,8 @@ def panel(
     stacked: stacked areas, for parts of a whole; where the largest sum is more
       than twice the third quartile, the axis ends there.
     unit: label of the y axis.
-    across: label of the x axis. 'step': integers; 'k', a number of samples: a
-      logarithmic axis; anything else: a share, shown as 0 to 100 %.
+    across: label of the x axis. 'step': integers; 'k' and 'n', numbers of
+      samples: a logarithmic axis; anything else: a share, shown as 0 to 100 %.
     legend: above the axes, if there are several lines.
   """
   lines = [_thin(line) for line in lines]
@@ -236,7 +236,7 @@ def _across(ax, lines, across):
   ax.set_xlabel(across)
   if across == 'step':
     ax.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-  elif across == 'k':
+  elif across in ('k', 'n'):
     ks = sorted({int(x) for line in lines for x in line.x})
     ax.set_xscale('log', base=2)
     ax.set_xticks([k for k in ks if k & (k - 1) == 0] or ks)
