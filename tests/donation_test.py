@@ -49,7 +49,10 @@ def copies(monkeypatch):
 def test_the_update_donates_its_state(
   copies, save_model, tmp_path, lora, held, stops
 ):
-  """Pretrained, then resumed; with a reference and a frozen belief model."""
+  """Pretrained, then resumed; with a reference and a frozen belief model.
+
+  Adapters in one run: they resume by the same code.
+  """
   spec = 'tiny(layers=1, vocab={}, width={})'.format(*EMBEDDING)
   folder = save_model(tmp_path / 'model', spec=spec)
   overrides = (

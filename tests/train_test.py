@@ -501,8 +501,10 @@ def test_a_run_goes_on_on_other_devices(tmp_path, monkeypatch):
   shutil.rmtree(checkpoints / '2')
   shutil.rmtree(checkpoints / '3')
   run(2, 'moved')
+  assert (checkpoints / '2').exists()  # trained again, on two devices
   shutil.rmtree(checkpoints / '3')
   run(1, 'moved')
+  assert (checkpoints / '3').exists()
   moved, stayed = (
     list(run_writer.read(tmp_path / name / run_writer.METRICS))
     for name in ('moved', 'stayed')

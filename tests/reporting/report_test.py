@@ -326,6 +326,16 @@ def test_long_runs_stay_small():
   assert plots._thin(line).x[-1] == x[-1]
 
 
+@pytest.mark.parametrize('across', ['k', 'n', 'step'])
+def test_numbers_of_samples_and_steps_are_in_sight(tmp_path, across):
+  with plots.sheet(tmp_path / 'a.png', 1) as (ax,):
+    lines = [plots.Line('', np.array([1, 64, 2048]), np.array([0, 0.5, 1.0]))]
+    plots.panel(ax, lines, percent=True, across=across)
+    low, high = ax.get_xlim()
+    assert low <= 1 < 2048 <= high
+    assert (ax.get_xscale() == 'log') == (across != 'step')
+
+
 def test_script(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(plots, 'chart', lambda *_, **__: 'data:,')
   spec = importlib.util.spec_from_file_location('report_script', _SCRIPT)
