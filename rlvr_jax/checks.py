@@ -13,7 +13,7 @@ from rlvr_jax.envs import dialogue
 from rlvr_jax.models import model_config, sharding
 from rlvr_jax.ops import estimators
 from rlvr_jax.registry import show
-from rlvr_jax.rewards import base, dialogue_turns
+from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import (
   episode,
   episode_end,
@@ -172,8 +172,12 @@ def check_dialogue(
       "each turn: set dialogue.belief to 'current' or 'initial', in an "
       'environment of several turns such as guessing().'
     )
-  names = [n for s in c.reward_funcs for n in registry.named('reward', s)]
-  of_turns = [n for n in names if hasattr(dialogue_turns, n)]
+  of_turns = [
+    name
+    for spec in c.reward_funcs
+    for name, fn in registry.named('reward', spec).items()
+    if base.is_of_turns(fn)
+  ]
   if not is_dialogue:
     if of_turns:
       raise ValueError(
@@ -377,7 +381,7 @@ def check_reward(
   scores = dict.fromkeys(base.reward_models(c.reward_funcs), 0.0)
   empty = empty._replace(model_scores=scores)
   if dialogue.is_dialogue(rows[0]):
-    turn = base.Turn(index=0, turns=1, kind='invalid', won=False, last=True)
+    turn = base.Turn(0, 1, 'invalid', won=False, last=True, dialogue=empty)
     empty = empty._replace(turn=turn)
   with registry.naming('reward_funcs'):
     reward(rows, [empty] * len(rows))

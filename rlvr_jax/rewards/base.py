@@ -6,6 +6,7 @@ that shaping or weighting rewards cannot change the accuracy.
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -43,6 +44,8 @@ class Turn(NamedTuple):
   kind: str  # of the reply to this message
   won: bool  # whether the whole dialogue is won
   last: bool
+  # The whole dialogue as one completion, on its last turn.
+  dialogue: 'Transcript | None' = None
 
 
 class Transcript(NamedTuple):
@@ -150,9 +153,28 @@ def build(specs: Sequence[str], weights: Sequence[float]) -> Reward:
   funcs = []
   for spec in specs:
     with registry.naming('reward_funcs', spec):
-      funcs.append(registry.get('reward', spec))
+      func = registry.get('reward', spec)
+      # A combination of a reward of turns is one too.
+      if any(map(is_of_turns, registry.named('reward', spec).values())):
+        func = of_turns(functools.partial(func))
+      funcs.append(func)
   with registry.naming('reward_funcs and reward_weights'):
     return combine(funcs, specs, weights)
+
+
+def of_turns(reward: _F) -> _F:
+  """Decorator: marks a reward of the single turns of dialogues.
+
+  It gets a row for each turn. The others are given once a dialogue, on its last
+  turn: see `combine`.
+  """
+  reward.of_turns = True
+  return reward
+
+
+def is_of_turns(reward: Reward) -> bool:
+  """Whether `reward` has the mark of `of_turns`."""
+  return getattr(reward, 'of_turns', False)
 
 
 def reads_signals(reward: _F) -> _F:
@@ -195,6 +217,11 @@ def combine(
   (even with weight 0), or if the sum is infinite; its parts are then the
   finite ones.
 
+  Where rows are turns of dialogues, a function without the mark of `of_turns`
+  sees each dialogue once, as `Turn.dialogue`: its value is the last turn's, and
+  that of the others is 0. So `outcome` or `constant` does not pay for turns. A
+  dialogue that it refuses is refused in all turns.
+
   Args:
     funcs: n rewards; TRL's reward_funcs.
     names: n distinct names, for metrics and error messages.
@@ -227,18 +254,42 @@ def combine(
       )
     columns = []
     for name, func in zip(names, funcs):
-      with _naming(name):
-        returned = func(tasks, transcripts)
-      rows = _rows(name, returned)
-      if len(rows) != len(transcripts):
-        raise ValueError(
-          f'Reward {registry.show(name)} returned {len(rows)} rows for '
-          f'{len(transcripts)} completions: it must return one for each.'
-        )
-      columns.append(rows)
+      columns.append(_asked(name, func, tasks, transcripts))
     return [_add(names, weights, row) for row in zip(*columns)]
 
   return combined
+
+
+def _asked(
+  name: str,
+  func: Reward,
+  tasks: Sequence[Task],
+  transcripts: Sequence[Transcript],
+) -> list[RewardResult]:
+  """What `func` gives to each row: see `combine` for turns of dialogues."""
+  asked = [
+    i
+    for i, t in enumerate(transcripts)
+    if t.turn is None or t.turn.last or is_of_turns(func)
+  ]
+  shown = [transcripts[i] for i in asked]
+  if not is_of_turns(func):
+    shown = [t if t.turn is None else t.turn.dialogue for t in shown]
+  with _naming(name):
+    returned = func([tasks[i] for i in asked], shown)
+  rows = _rows(name, returned)
+  if len(rows) != len(asked):
+    raise ValueError(
+      f'Reward {registry.show(name)} returned {len(rows)} rows for '
+      f'{len(asked)} completions: it must return one for each.'
+    )
+  of_row, out = dict(zip(asked, rows)), []
+  for i in reversed(range(len(transcripts))):
+    other = i not in of_row  # an earlier turn of the row after it
+    out.append(
+      RewardResult(0.0, {}, refused=out[-1].refused) if other else of_row[i]
+    )
+  return out[::-1]
 
 
 @contextlib.contextmanager

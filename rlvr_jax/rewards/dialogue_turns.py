@@ -18,6 +18,7 @@ from rlvr_jax.tasks import Task
 
 
 @registry.register('reward')
+@base.of_turns
 def win(
   tasks: Sequence[Task],
   transcripts: Sequence[base.Transcript],
@@ -40,6 +41,7 @@ def win(
 
 
 @registry.register('reward')
+@base.of_turns
 def length(
   tasks: Sequence[Task],
   transcripts: Sequence[base.Transcript],
@@ -66,6 +68,7 @@ def length(
 
 
 @registry.register('reward')
+@base.of_turns
 def turn_cost(
   tasks: Sequence[Task],
   transcripts: Sequence[base.Transcript],
@@ -77,6 +80,7 @@ def turn_cost(
 
 
 @registry.register('reward')
+@base.of_turns
 def invalid(
   tasks: Sequence[Task],
   transcripts: Sequence[base.Transcript],
@@ -88,6 +92,7 @@ def invalid(
 
 
 @registry.register('reward')
+@base.of_turns
 def repeated(
   tasks: Sequence[Task],
   transcripts: Sequence[base.Transcript],

@@ -14,7 +14,11 @@ from rlvr_jax.rollouts.episode import Episode
 def grade(
   episodes: Sequence[Episode], reward: base.Reward
 ) -> list[list[base.RewardResult]]:
-  """The reward of each turn: `reward` sees every turn as a row of its own."""
+  """The reward of each turn.
+
+  `reward` sees every turn as a row of its own, and with the last one the whole
+  dialogue: see `rewards.base.combine`.
+  """
   tasks, transcripts = [], []
   for e in episodes:
     sizes = e.counts
@@ -25,6 +29,7 @@ def grade(
         kind=reply.kind,
         won=e.won,
         last=k + 1 == len(e.messages),
+        dialogue=transcript(e) if k + 1 == len(e.messages) else None,
       )
       tasks.append(e.task)
       transcripts.append(

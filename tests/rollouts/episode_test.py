@@ -1,5 +1,7 @@
 """Dialogues and beliefs, against one plain forward pass each."""
 
+import functools
+import itertools
 import types as builtin
 
 import flax.linen as nn
@@ -170,6 +172,7 @@ def test_a_reply_beyond_the_limit_is_named():
 def test_turns_are_rewarded_one_by_one():
   turns = []
 
+  @base.of_turns
   def reward(rows, transcripts):
     turns.extend(s.turn for s in transcripts)
     return [
@@ -180,7 +183,9 @@ def test_turns_are_rewarded_one_by_one():
   results = episode_scores.grade(episodes, reward)
   assert [[r.value for r in row] for row in results] == [[2.0], [3.0, 2.0, 2.0]]
   assert turns[1] == base.Turn(0, 3, 'no', True, False)
-  assert turns[3] == base.Turn(2, 3, 'finished', True, True)
+  whole = episode_scores.transcript(episodes[1])
+  assert (whole.completion, whole.num_tokens) == ('ab\nc\n!', 7)
+  assert turns[3] == base.Turn(2, 3, 'finished', True, True, whole)
   out = episode_scores.collect(
     episodes, results, None, group=2, max_turns=4, columns=64 + LIMITS.length
   )
@@ -197,6 +202,58 @@ def test_turns_are_rewarded_one_by_one():
     for k in range(3)
   ]
   assert [t['reply'] for t in lines[1]['turns']] == [r.text for r in again]
+
+
+@pytest.mark.parametrize(
+  ('spec', 'values'),
+  [
+    ('outcome', [[0] * 4, [0, 0, 1]]),
+    ('outcome(wrong=-1.0)', [[0, 0, 0, -1], [0, 0, 1]]),
+    ('constant(value=2.0)', [[0, 0, 0, 2], [0, 0, 2]]),
+    ('inverse(outcome)', [[0, 0, 0, 1], [0, 0, 0]]),
+    ('contains(b)', [[0, 0, 0, 1], [0, 0, 1]]),
+    ('random(p=1.0)', [[0, 0, 0, 1], [0, 0, 1]]),
+    # A reward of turns, and what is made of one.
+    ('turn_cost(value=1.0)', [[1] * 4, [1] * 3]),
+    ('inverse(turn_cost(value=1.0))', [[0] * 4, [0] * 3]),
+    ('permuted(turn_cost(value=1.0))', [[1] * 4, [1] * 3]),
+    ('all_of(outcome, win)', [[0] * 4, [0, 0, 1]]),
+  ],
+)
+def test_a_dialogue_is_rewarded_once_but_by_rewards_of_turns(spec, values):
+  episodes = scripted([['a', '?', 'a', 'b'], ['ab', 'c', '!']])
+  results = episode_scores.grade(episodes, base.build([spec], [1.0]))
+  assert [[r.value for r in row] for row in results] == values
+  own = [episode_scores.total(row).parts[spec] for row in results]
+  assert own == [sum(row) for row in values]
+
+
+def test_controls_of_dialogues_keep_the_distribution_of_rewards():
+  """The loser's 0 lands on every dialogue, however many turns it has."""
+  played = [['!'], ['a', '!'], ['a', 'b', '!'], ['a'] * 4]
+  won = set()
+  for seed in range(200):
+    reward = base.build([f'permuted(outcome, seed={seed})'], [1.0])
+    rows = episode_scores.grade(scripted(played), reward)
+    assert all(r.value == 0 for row in rows for r in row[:-1])
+    won.add(tuple(row[-1].value for row in rows))
+  assert won == set(itertools.permutations([1.0, 1.0, 1.0, 0.0]))
+
+
+def test_a_dialogue_that_one_reward_refuses_is_refused():
+  episodes = scripted([['a', '?', 'a', 'b'], ['ab', 'c', '!']])
+
+  def refuse_lost(tasks, transcripts):
+    lost = [t.verdict != enums.Verdict.CORRECT for t in transcripts]
+    return [base.RewardResult(0.0, {}, refused=x) for x in lost]
+
+  cost = registry.get('reward', 'turn_cost(value=1.0)')
+  cost = base.of_turns(functools.partial(cost))
+  reward = base.combine([refuse_lost, cost], ['a', 'b'], [1.0, 1.0])
+  results = episode_scores.grade(episodes, reward)
+  assert [r.refused for r in results[0]] == [True] * 4
+  assert [r.value for r in results[1]] == [1, 1, 1]
+  assert episode_scores.total(results[0]).refused
 
 
 def test_log_probs_of_episodes_are_the_trainers(params):

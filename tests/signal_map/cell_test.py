@@ -170,7 +170,7 @@ def test_credit_by_turn_in_dialogues(games):
   critic = 'run|gae(gamma=1.0, lam=0.95)'
   text = (
     f'outcome,run|stepwise(gamma=1.0)|rloo,{critic},'
-    'run|delta_belief(weight=0.1)|grpo'
+    'run|delta_belief(weight=0.1)|grpo,constant(value=1.0)'
   )
   with pytest.raises(ValueError, match=r'dialogue\.belief=current'):
     measured(c, folder, text)
@@ -181,6 +181,8 @@ def test_credit_by_turn_in_dialogues(games):
   assert out[critic]['second'] > 0
   assert made.weighted[critic].shape == (4, 8, 1)
   assert out['run|delta_belief(weight=0.1)|grpo']['second'] > 0
+  # Given once a dialogue, it does not pay for turns.
+  assert out['constant(value=1.0)']['second'] == 0
 
 
 def test_a_critic_that_the_run_does_not_have(sums):

@@ -45,10 +45,10 @@ signals() {  # BASE PATTERN: the signals that its tasks can have
     confident) echo "$OUTCOME,outcome+brier,brier,$CONTROLS,$OWN" ;;
     smollm2_*) echo "$OUTCOME,$CONTROLS,$OWN,sft" ;;
     questions)
-      echo "outcome,outcome|rloo,outcome|max_rl,run,run|stepwise(gamma=1.0)\
-,run|delta_belief(weight=0.1),outcome|delta_belief(weight=0.1)"
-      # A reward is given at every turn, so a constant pays for turns: the
-      # controls would be none.
+      echo "outcome,outcome|rloo,outcome|max_rl,outcome|psr,outcome|nsr\
+,$CONTROLS,turn_cost(value=-1.0),run,run|stepwise(gamma=1.0)\
+,run|delta_belief(weight=0.1),outcome|delta_belief(weight=0.1)\
+,win(value=1.0, at=every)|delta_belief(weight=0.1)"
       ;;
   esac
 }
