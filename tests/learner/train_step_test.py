@@ -685,13 +685,34 @@ def updater(tx, model=MODEL):
   return state, update
 
 
-def wild(rate):
-  """An optimiser that moves each weight by about `rate`."""
+# How far each weight moves in `wild`.
+RATES = {'moment': 1e-3, 'nan': np.nan, 'inf': np.inf}
+RATES['large'] = 3 * train_step.LARGEST
+
+
+@functools.cache
+def _wild():
+  """An optimiser with one of RATES, whose place its state has: one program."""
   section = namespaces.SimpleNamespace(
-    learning_rate=rate, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
+    learning_rate=1.0, schedule='constant', warmup_steps=0, b1=0.9, b2=0.95,
     eps=1e-8, weight_decay=0.0, max_grad_norm=0.0, value_learning_rate=0.0,
   )  # fmt: skip
-  return optimizer.make_optimizer(section, 10)
+
+  def scale(updates, place, params=None):
+    rate = jnp.array([*RATES.values()], jnp.float32)[place]
+    return jax.tree.map(lambda x: rate * x, updates), place
+
+  scaled = optax.GradientTransformation(lambda params: jnp.int32(0), scale)
+  tx = optax.chain(optimizer.make_optimizer(section, 10), scaled)
+  return updater(tx)
+
+
+def wild(name):
+  """(new state, jitted update) with a rate by name."""
+  state, update = _wild()
+  moments, _ = state.opt_state
+  place = jnp.int32([*RATES].index(name))
+  return state.replace(opt_state=(moments, place)), update
 
 
 def test_several_batches_are_one_update_on_the_sum_of_their_gradients():
@@ -747,9 +768,7 @@ def test_several_batches_are_one_update_on_the_sum_of_their_gradients():
 @pytest.mark.parametrize('fault', ['nan', 'inf', 'moment'])
 def test_an_update_that_is_not_finite_is_not_made(fault):
   """Loss and gradient are finite; new parameters or moments are not."""
-  scale = {'nan': np.nan, 'inf': np.inf, 'moment': 1.0}[fault]
-  tx = optax.chain(wild(1e-3), optax.scale(scale))
-  state, update = updater(tx)
+  state, update = wild(fault)
   if fault == 'moment':
     spoil = lambda x: x.at[(0,) * x.ndim].set(jnp.inf) if x.ndim else x
     opt_state = jax.tree.map(spoil, state.opt_state)
@@ -765,7 +784,7 @@ def test_an_update_that_is_not_finite_is_not_made(fault):
 
 
 def test_parameters_beyond_the_largest_are_not_taken():
-  state, update = updater(wild(3 * train_step.LARGEST))
+  state, update = wild('large')
   before = bits((state.params, state.opt_state))
   state, metrics = update(state, (batch(),))
   assert bits((state.params, state.opt_state)) == before
