@@ -21,12 +21,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jax.experimental.pallas.ops.tpu.splash_attention import (
-  splash_attention_kernel as kernels,
-)
-from jax.experimental.pallas.ops.tpu.splash_attention import (
-  splash_attention_mask as masks,
-)
 from jax.sharding import PartitionSpec
 
 from rlvr_jax.models import kv_cache, layers
@@ -337,12 +331,14 @@ blocked.defvjp(_blocked_fwd, _blocked_bwd)
 
 def _splash(q, k, v, first, shape, *, window):
   """`blocked` by the kernel; on a mesh, each device its rows and heads."""
+  from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
   interpret = platform() != 'tpu'
 
   def local(q, k, v, first):
     t, columns = q.shape[2], k.shape[2]
     seen = jnp.arange(columns)[None] >= first[:, None]
-    ids = kernels.SegmentIds(
+    ids = splash.SegmentIds(
       jnp.ones((len(q), t), jnp.int32), seen.astype(jnp.int32)
     )
     kernel = _kernel(q.shape[1], t, columns, shape, window, interpret)
@@ -367,14 +363,16 @@ def _splash(q, k, v, first, shape, *, window):
 
 def _kernel(heads, rows, columns, shape, window, interpret):
   """The kernel for q [heads,rows,C] and keys of so many columns."""
-  mask = masks.CausalMask((rows, columns), shape.offset)
+  from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+  mask = splash.CausalMask((rows, columns), shape.offset)
   if window:
     back = (window - 1, 0)
-    mask = masks.LocalMask((rows, columns), back, shape.offset)
+    mask = splash.LocalMask((rows, columns), back, shape.offset)
   n = shape.block
-  return kernels.make_splash_mha_single_device(
-    masks.MultiHeadMask([mask] * heads),
-    block_sizes=kernels.BlockSizes(
+  return splash.make_splash_mha_single_device(
+    splash.MultiHeadMask([mask] * heads),
+    block_sizes=splash.BlockSizes(
       block_q=n,
       block_kv=n,
       block_q_dkv=n,

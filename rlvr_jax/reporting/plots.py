@@ -1,4 +1,8 @@
-"""How are charts drawn? SVG data URIs for light and dark pages, or a PNG."""
+"""How are charts drawn? SVG data URIs for light and dark pages, or a PNG.
+
+matplotlib is imported where something is drawn: it takes as long to import as
+JAX, and most processes draw nothing.
+"""
 
 import base64
 import contextlib
@@ -7,9 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib import axes, figure, ticker
 
 COLORS = (
   '#3b82f6',
@@ -69,7 +71,7 @@ def chart(lines: Sequence[Line], *, wide: bool = False, **options: Any) -> str:
 
 
 def panel(
-  ax: axes.Axes,
+  ax: Any,
   lines: Sequence[Line],
   *,
   percent: bool = False,
@@ -114,6 +116,8 @@ def panel(
 
 def bars(counts: np.ndarray, labels: Sequence[str], index: int = 0) -> str:
   """An `<img>` source: one bar per label, its count above it."""
+  from matplotlib import ticker
+
   with _canvas() as (fig, ax):
     bare(ax)
     rectangles = ax.bar(labels, counts, color=color(index), width=0.85)
@@ -175,6 +179,9 @@ def sheet(path: str | os.PathLike, count: int) -> Iterator[np.ndarray]:
 @contextlib.contextmanager
 def _canvas(size=(4.6, 2.6), **shape):
   """(figure, axes), the axes as returned by `Figure.subplots(**shape)`."""
+  import matplotlib
+  from matplotlib import figure
+
   style = {
     'svg.hashsalt': 'rlvr_jax',
     'font.size': 9,
@@ -223,7 +230,7 @@ def _draw(ax, line, log):
   )
 
 
-def bare(ax: axes.Axes) -> None:
+def bare(ax: Any) -> None:
   """Removes the frame and ticks, adds a faint horizontal grid."""
   ax.spines[['top', 'right']].set_visible(False)
   ax.grid(True, axis='y', color=_INK, alpha=0.22, linewidth=0.6)
@@ -233,6 +240,8 @@ def bare(ax: axes.Axes) -> None:
 
 def _across(ax, lines, across):
   """Sets up the x axis, see `panel`."""
+  from matplotlib import ticker
+
   ax.set_xlabel(across)
   if across == 'step':
     ax.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
@@ -248,6 +257,8 @@ def _across(ax, lines, across):
 
 
 def _axes(ax, lines, percent, log, stacked, unit):
+  from matplotlib import ticker
+
   bare(ax)
   ax.set_ylabel(unit)
   ax.margins(x=0.015)

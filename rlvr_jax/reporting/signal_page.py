@@ -9,7 +9,6 @@ from rlvr_jax.reporting import (
   pages,
   signal_lines,
   signal_names,
-  signal_plot,
   signal_story,
 )
 from rlvr_jax.reporting.signal_lines import Cell, Map
@@ -66,6 +65,8 @@ def section(dirs: Sequence[str | os.PathLike]) -> dict[str, Any] | None:
   measured = [d for d in dirs if signal_lines.lines(d)]
   if not measured:
     return None
+  from rlvr_jax.reporting import signal_plot  # and matplotlib: see `plots`
+
   drawn = signal_lines.read(measured)
   main = signal_plot.plan(drawn).main
   cell = drawn.cells[-1]
