@@ -1,11 +1,14 @@
 """W4 of scripts/bench.py: dialogues against single-turn sampling.
 
-from rlvr_jax.rollouts import episode_end
 8 secrets x 8 dialogues x 10 turns of 20 Questions about people
 (`characters()`), SmolLM2-135M-Instruct, up to 16 tokens a message, replies from
 a table; then the belief before and after every turn; then 64 single-turn
 completions with as many tokens. The three alternate, so that noise of the
 machine affects all alike. One repeat before the measured ones compiles.
+
+A dialogue also reads: each reply, with the chat template around it, passes
+through the model. So there is a count of the tokens computed for each sampled
+token, which bounds the speed where tokens cost alike, read or sampled.
 """
 
 import statistics
@@ -54,6 +57,8 @@ def _measure(policy, tasks, seed, repeats):
     'belief_s': [],
     'single_s': [],
     'tokens': [],
+    'computed': [],
+    'needed': [],
     'turns': [],
   }
   length = 0
@@ -100,8 +105,32 @@ def _measure(policy, tasks, seed, repeats):
       out['belief_s'].append(believed - played)
       out['single_s'].append(single * tokens / (64 * length))
       out['tokens'].append(tokens)
+      computed, needed = work(episodes, limits.fed)
+      out['computed'].append(computed)
+      out['needed'].append(needed)
       out['turns'].append(sum(len(g.messages) for g in episodes))
   return out
+
+
+def work(episodes, fed: int) -> tuple[int, int]:
+  """(tokens that pass through the model, those among them that must).
+
+  Without the prompts. All rows of a batch go on to the end of the longest turn,
+  and read as many columns as the longest reply may have.
+
+  Args:
+    episodes: B of them.
+    fed: columns of what is read before a turn, and after the last.
+  """
+  turns = max(len(e.counts) for e in episodes)
+  counts = np.zeros((len(episodes), turns), int)
+  for row, e in enumerate(episodes):
+    counts[row, : len(e.counts)] = e.counts
+  # What a turn reads gives its first token.
+  columns = (fed + counts.max(0) - 1).sum() + fed
+  needed = sum(len(e.tokens) + len(e.last_reply) for e in episodes)
+  prompts = sum(e.context_ends[0] for e in episodes)
+  return len(episodes) * int(columns), needed - prompts
 
 
 def _prompts(tasks, encode):
@@ -131,6 +160,11 @@ def show(result: Mapping[str, Sequence[float]]) -> None:
     f'single-turn    {spread(result["single_s"])} s, {spread(single)} tokens/s'
   )
   print(f'dialogues / single-turn, tokens/s: {spread(rate / single, "{:.2f}")}')
+  of = lambda name: np.array(result[name]) / np.array(result['tokens'])
+  print(
+    f'computed       {spread(of("computed"), "{:.2f}")} tokens for each sampled '
+    f'one, {spread(of("needed"), "{:.2f}")} without padding'
+  )
   print(
     f'beliefs        {spread(result["belief_s"])} s, '
     f'{spread(share, "{:.2f}")} of the dialogues'

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ _SCRIPTS = pathlib.Path(__file__).parent.parent / 'scripts'
 sys.path.insert(0, str(_SCRIPTS))
 try:
   import bench
+  import bench_dialogues
   from bench_peers import common, figures
 finally:
   sys.path.remove(str(_SCRIPTS))
@@ -235,3 +237,18 @@ def test_prompts_of_another_length_are_refused(tmp_path, capsys):
   with pytest.raises(SystemExit):
     common.check_prompts(args, str.split)
   assert 'the tokenizer differs' in capsys.readouterr().out
+
+
+def test_tokens_that_dialogues_compute():
+  """Messages of 3 and 2 tokens, and of 1; replies of 4; prompts of 5."""
+
+  def episode(counts, tokens):
+    return types.SimpleNamespace(
+      counts=counts, tokens=[0] * tokens, last_reply=[0] * 4, context_ends=[5]
+    )
+
+  episodes = [episode([3, 2], 5 + 3 + 4 + 2), episode([1], 5 + 1)]
+  computed, needed = bench_dialogues.work(episodes, fed=6)
+  # Three readings of 6 columns; the first tokens of both turns come from them.
+  assert computed == 2 * (3 * 6 + 2 + 1)
+  assert needed == 3 + 4 + 2 + 4 + 1 + 4
