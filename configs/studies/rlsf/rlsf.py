@@ -27,6 +27,12 @@ sure and mostly right; in `opposed`, mostly a decoy, sure and mostly wrong,
 while the unsure answer is more often right: there the method must hurt. Two
 first tokens are likely, so k is 2; further ones force the base model into what
 it never saw, where it is sure of wrong answers: k=10 is the paper's.
+
+ARG `scale` is tiny (the default, all of the above), smollm2 (sums), or
+qwen2.5_7b, the paper's numbers on GSM8K for v5e:8x8 (it has LoRA for the reward
+model; here the policy has it too, whose learning rate of 5e-5 is one of
+adapters; --config.model.name=Qwen/Qwen2.5-7B-Instruct brings weights). Both
+have k=10 and were not run. Their pairs are made by `run.sh SCALE`.
 """
 
 from configs import common
@@ -43,13 +49,20 @@ DPO = 'dpo(beta=0.2, label_smoothing=0.01)'
 
 def get_config(arg: str = ''):
   arg = common.parse_arg(
-    arg, scale=tuple(SCALES), arm=ARMS, base=tuple(BASES), k=2
+    arg, scale=tuple(SCALES), arm=ARMS, base=tuple(BASES), k=0
   )
-  c = SCALES[arg['scale']](BASES[arg['base']])
+  scale, base = arg['scale'], arg['base']
+  k = arg['k'] or (2 if scale == 'tiny' else 10)
+  if scale == 'tiny':
+    c = tiny(BASES[base])
+  elif base == 'aligned':
+    c, base = SCALES[scale](), scale
+  else:
+    raise ValueError(f'base={base}: it is of the scale tiny.')
   c.eval.branch = True
   c.eval.samples = 10
   if arg['arm'] in ('dpo', 'reward_model'):
-    pairs = f'runs/rlsf/pairs_{arg["base"]}_{arg["k"]}.jsonl'
+    pairs = f'runs/rlsf/pairs_{base}_{k}.jsonl'
     if arg['arm'] == 'dpo':
       c.method = 'preference'
       c.algo.preference = DPO
@@ -58,22 +71,26 @@ def get_config(arg: str = ''):
     else:
       c.method = 'reward_model'
       c.algo.reward_loss = 'bradley_terry'
-      c.optimizer.learning_rate = 1e-3
       c.eval.branch = False
       c.env = registry.spec('pairs', path=pairs)
-    c.train_batch_size = 64  # a pair of each of 512 prompts: 5 epochs
+      if scale == 'tiny':
+        c.optimizer.learning_rate = 1e-3
+    if scale == 'tiny':
+      c.train_batch_size = 64  # a pair of each of 512 prompts: 5 epochs
     c.num_generations = 2
   elif arg['arm'] == 'ppo':
-    scores = f'{common.path(__file__)}:base={arg["base"]},arm=reward_model'
+    which = f'base={base}' if scale == 'tiny' else f'scale={scale}'
+    scores = f'{common.path(__file__)}:{which},arm=reward_model'
     c.reward_funcs = (registry.spec('reward_model', scores),)
     c.algo.estimate = 'gae(gamma=0.98, lam=0.95)'
     c.algo.surrogate = 'clip(low=0.2, high=0.2)'
     c.algo.reward_kl, c.algo.reward_beta = 'k1', 0.05
-    c.optimizer.value_learning_rate = 1e-2
+    if scale == 'tiny':
+      c.optimizer.value_learning_rate = 1e-2
   elif arg['arm'] == 'online_dpo':
     c.algo.preference = DPO
     c.sampling.branch = True
-    c.num_generations = arg['k']
+    c.num_generations = k
     c.reward_funcs = ('answer_gap',)
   elif arg['arm'] == 'gap':
     c.reward_funcs = ('answer_gap(missing=0.0)',)
@@ -98,4 +115,22 @@ def tiny(base):
   return c
 
 
-SCALES = {'tiny': tiny}
+def smollm2():
+  c = common.smollm2()
+  c.env = "arithmetic(max_value=20, ops='+', test_size=128)"
+  c.total_steps = 80  # with a pair of each of 128 prompts: 5 epochs
+  return c
+
+
+def qwen():
+  c = common.qwen()
+  c.model.lora = 'lora(rank=16, alpha=32, on=all)'
+  c.temperature = 0.7
+  c.train_batch_size, c.num_generations = 64, 8
+  c.total_steps = 5 * 7473 // 64  # 5 epochs
+  c.optimizer.learning_rate = 5e-5
+  c.eval.num_tasks = 256
+  return c
+
+
+SCALES = {'tiny': tiny, 'smollm2': smollm2, 'qwen2.5_7b': qwen}
