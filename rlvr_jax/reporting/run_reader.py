@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from rlvr_jax import config, storage
 from rlvr_jax.reporting import run_writer
@@ -179,7 +179,7 @@ def student(values: Iterable[float]) -> tuple[float, float]:
   x = x[np.isfinite(x)]
   if len(x) < 2:
     return float(x[0]) if len(x) else float('nan'), float('nan')
-  t = special.stdtrit(len(x) - 1, 0.975)
+  t = scipy.special.stdtrit(len(x) - 1, 0.975)
   return float(x.mean()), float(t * x.std(ddof=1) / np.sqrt(len(x)))
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from rlvr_jax.reporting import run_reader
 
@@ -179,7 +179,7 @@ def estimate(steps: Steps) -> Estimate:
   if known.sum() >= ENOUGH:
     without = _share(terms.sum(-1, keepdims=True) - terms)
     variance = (n - 1) / n * np.sum((without - without.mean()) ** 2)
-    half = special.stdtrit(known.sum() - 1, 0.975) * np.sqrt(variance)
+    half = scipy.special.stdtrit(known.sum() - 1, 0.975) * np.sqrt(variance)
     low, high = share - half, share + half
   if n >= ENOUGH:
     high = float(np.fmin(high, at_most))

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from rlvr_jax import registry
 
@@ -96,7 +96,9 @@ def pass_rate(
   right, wrong = concentration * target, concentration * (1 - target)
 
   def log_weight(a, b):
-    return special.betaln(a + right, b + wrong) - special.betaln(a, b)
+    return scipy.special.betaln(a + right, b + wrong) - scipy.special.betaln(
+      a, b
+    )
 
   return weighted(log_weight, decay=decay, floor=floor)
 

@@ -13,7 +13,7 @@ from concurrent import futures
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from rlvr_jax import hosts
 from rlvr_jax import tasks as tasks_lib
@@ -154,7 +154,7 @@ class TaskStream(NamedTuple):
     if self.is_uniform:
       return {}
     chance, visited = self._probabilities(place, step), len(place.seen)
-    entropy = special.entr(chance)
+    entropy = scipy.special.entr(chance)
     rest = (self._size() - visited) * entropy[visited]
     return {
       'tasks/visited': float(visited),
