@@ -30,6 +30,7 @@ _REWARDS = {
   'sft': 'imitation of solutions',
   'similarity': 'similarity to a solution',
   'token_entropy': 'low entropy',
+  'turn_cost': 'a cost of each turn',
   'win': 'win of the dialogue',
 }
 _PARTS = {
