@@ -255,7 +255,11 @@ def test_a_reward_is_called_before_anything_compiles(result, says):
     ('arithmetic()', ('self_certainty', 'token_entropy', 'answer_probability')),
     (
       "guessing(world='attributes()')",
-      ('win', 'invalid', 'length', 'repeated'),
+      ('win', 'invalid', 'length', 'repeated', 'outcome', 'random'),
+    ),
+    (
+      "guessing(world='attributes()')",
+      ('all_of(outcome, win(value=1.0))', 'permuted(outcome)', 'contains(a)'),
     ),
     ('steps(chain(depth=4))', ('similarity',)),
   ],

@@ -251,3 +251,22 @@ print(*sorted({{name.split('.')[0] for name in sys.modules}}))
   loaded = set(done.stdout.split())
   assert 'rlvr_jax' in loaded
   assert not loaded & banned
+
+
+def test_starting_a_run_draws_nothing_and_needs_no_kernel_of_a_tpu():
+  """Each of these takes as long to import as a tenth to a half of JAX."""
+  slow = ('matplotlib', 'scipy.special', 'jax.experimental.pallas.ops')
+  program = f"""
+import sys
+from rlvr_jax import train
+print(*(name for name in {slow} if name in sys.modules))
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', program],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=300,
+  )
+  assert done.stdout.split() == []

@@ -153,20 +153,29 @@ def build(specs: Sequence[str], weights: Sequence[float]) -> Reward:
   funcs = []
   for spec in specs:
     with registry.naming('reward_funcs', spec):
-      func = registry.get('reward', spec)
-      # A combination of a reward of turns is one too.
-      if any(map(is_of_turns, registry.named('reward', spec).values())):
-        func = of_turns(functools.partial(func))
-      funcs.append(func)
+      funcs.append(get(spec))
   with registry.naming('reward_funcs and reward_weights'):
     return combine(funcs, specs, weights)
+
+
+def get(spec: str) -> Reward:
+  """The reward that `spec` names; of turns if one within it is.
+
+  Raises:
+    ValueError: see `registry.get`.
+  """
+  func = registry.get('reward', spec)
+  if any(map(is_of_turns, registry.named('reward', spec).values())):
+    func = of_turns(functools.partial(func))
+  return func
 
 
 def of_turns(reward: _F) -> _F:
   """Decorator: marks a reward of the single turns of dialogues.
 
   It gets a row for each turn. The others are given once a dialogue, on its last
-  turn: see `combine`.
+  turn: see `combine`. What is made of a reward of turns is one too, so
+  `inverse(win)` pays for each turn without a win: write `inverse(outcome)`.
   """
   reward.of_turns = True
   return reward
@@ -219,8 +228,9 @@ def combine(
 
   Where rows are turns of dialogues, a function without the mark of `of_turns`
   sees each dialogue once, as `Turn.dialogue`: its value is the last turn's, and
-  that of the others is 0. So `outcome` or `constant` does not pay for turns. A
-  dialogue that it refuses is refused in all turns.
+  that of the others is 0. So `outcome` or `constant` does not pay for turns. If
+  there is such a function, a dialogue whose last turn is refused is refused in
+  all turns.
 
   Args:
     funcs: n rewards; TRL's reward_funcs.
@@ -255,9 +265,17 @@ def combine(
     columns = []
     for name, func in zip(names, funcs):
       columns.append(_asked(name, func, tasks, transcripts))
-    return [_add(names, weights, row) for row in zip(*columns)]
+    rows = [_add(names, weights, row) for row in zip(*columns)]
+    if not all(map(is_of_turns, funcs)):
+      refused = False  # the last turn of the dialogue
+      for i, t in reversed(list(enumerate(transcripts))):
+        if t.turn is None or t.turn.last:
+          refused = rows[i].refused
+        elif refused:
+          rows[i] = rows[i]._replace(value=0.0, refused=True)
+    return rows
 
-  return combined
+  return of_turns(combined) if any(map(is_of_turns, funcs)) else combined
 
 
 def _asked(
@@ -267,15 +285,21 @@ def _asked(
   transcripts: Sequence[Transcript],
 ) -> list[RewardResult]:
   """What `func` gives to each row: see `combine` for turns of dialogues."""
-  asked = [
-    i
-    for i, t in enumerate(transcripts)
-    if t.turn is None or t.turn.last or is_of_turns(func)
-  ]
+  each, at = is_of_turns(func), enumerate(transcripts)
+  asked = [i for i, t in at if each or t.turn is None or t.turn.last]
   shown = [transcripts[i] for i in asked]
-  if not is_of_turns(func):
+  hint = ''
+  if not each and any(t.turn is not None for t in shown):
     shown = [t if t.turn is None else t.turn.dialogue for t in shown]
-  with _naming(name):
+    hint = (
+      ' It sees whole dialogues: mark one that reads turns `base.of_turns`.'
+    )
+    if None in shown:
+      raise ValueError(
+        f'Reward {registry.show(name)} is for whole dialogues, and there is '
+        'none with a last turn: give `Turn.dialogue`.'
+      )
+  with _naming(name, hint):
     returned = func([tasks[i] for i in asked], shown)
   rows = _rows(name, returned)
   if len(rows) != len(asked):
@@ -283,17 +307,13 @@ def _asked(
       f'Reward {registry.show(name)} returned {len(rows)} rows for '
       f'{len(asked)} completions: it must return one for each.'
     )
-  of_row, out = dict(zip(asked, rows)), []
-  for i in reversed(range(len(transcripts))):
-    other = i not in of_row  # an earlier turn of the row after it
-    out.append(
-      RewardResult(0.0, {}, refused=out[-1].refused) if other else of_row[i]
-    )
-  return out[::-1]
+  of_row = dict(zip(asked, rows))
+  earlier = RewardResult(0.0, {})
+  return [of_row.get(i, earlier) for i in range(len(transcripts))]
 
 
 @contextlib.contextmanager
-def _naming(name: str) -> Iterator[None]:
+def _naming(name: str, hint: str = '') -> Iterator[None]:
   """Within it, an exception says which reward raised it.
 
   Other types than ValueError are mistakes in a reward's code: they keep their
@@ -304,7 +324,7 @@ def _naming(name: str) -> Iterator[None]:
   except Exception as e:
     if type(e) is ValueError:
       raise ValueError(f'Reward {registry.show(name)}: {e}') from e
-    e.add_note(f'Raised by reward {registry.show(name)}.')
+    e.add_note(f'Raised by reward {registry.show(name)}.{hint}')
     raise
 
 

@@ -248,7 +248,7 @@ def all_of(
   Raises:
     ValueError: a reward repeats.
   """
-  funcs = [registry.get('reward', spec) for spec in rewards]
+  funcs = [base.get(spec) for spec in rewards]
   combined = base.combine(funcs, rewards, [1.0] * len(rewards))
   return [
     row._replace(value=float(all(row.parts.get(r) == 1 for r in rewards)))

@@ -1,6 +1,5 @@
 """Dialogues and beliefs, against one plain forward pass each."""
 
-import functools
 import itertools
 import types as builtin
 
@@ -217,7 +216,9 @@ def test_turns_are_rewarded_one_by_one():
     ('turn_cost(value=1.0)', [[1] * 4, [1] * 3]),
     ('inverse(turn_cost(value=1.0))', [[0] * 4, [0] * 3]),
     ('permuted(turn_cost(value=1.0))', [[1] * 4, [1] * 3]),
-    ('all_of(outcome, win)', [[0] * 4, [0, 0, 1]]),
+    ('all_of(outcome, win(value=1.0))', [[0] * 4, [0, 0, 1]]),
+    ('all_of(win(at=every), all_of(outcome, win))', [[0] * 4, [0, 0, 1]]),
+    ('all_of(outcome, inverse(repeated))', [[0] * 4, [0, 0, 1]]),
   ],
 )
 def test_a_dialogue_is_rewarded_once_but_by_rewards_of_turns(spec, values):
@@ -240,20 +241,54 @@ def test_controls_of_dialogues_keep_the_distribution_of_rewards():
   assert won == set(itertools.permutations([1.0, 1.0, 1.0, 0.0]))
 
 
-def test_a_dialogue_that_one_reward_refuses_is_refused():
+@pytest.mark.parametrize(
+  'lost', [(0.0, True), (float('nan'), False), (1e308, False)]
+)
+def test_a_dialogue_that_one_reward_refuses_is_refused(lost):
+  """By name, by NaN, or by a sum that is infinite."""
   episodes = scripted([['a', '?', 'a', 'b'], ['ab', 'c', '!']])
 
   def refuse_lost(tasks, transcripts):
-    lost = [t.verdict != enums.Verdict.CORRECT for t in transcripts]
-    return [base.RewardResult(0.0, {}, refused=x) for x in lost]
+    won = [t.verdict == enums.Verdict.CORRECT for t in transcripts]
+    rows = [(0.0, False) if x else lost for x in won]
+    return [base.RewardResult(value, {}, refused) for value, refused in rows]
 
-  cost = registry.get('reward', 'turn_cost(value=1.0)')
-  cost = base.of_turns(functools.partial(cost))
-  reward = base.combine([refuse_lost, cost], ['a', 'b'], [1.0, 1.0])
+  cost = base.get('turn_cost(value=1.0)')
+  reward = base.combine([refuse_lost, cost], ['a', 'b'], [100.0, 1.0])
   results = episode_scores.grade(episodes, reward)
   assert [r.refused for r in results[0]] == [True] * 4
   assert [r.value for r in results[1]] == [1, 1, 1]
   assert episode_scores.total(results[0]).refused
+
+
+def test_a_turn_that_a_reward_of_turns_refuses_is_alone():
+  @base.of_turns
+  def refuse_repeated(tasks, transcripts):
+    kinds = [t.turn.kind for t in transcripts]
+    return [base.RewardResult(1.0, {}, refused=k == 'repeated') for k in kinds]
+
+  outcome = base.get('outcome')
+  reward = base.combine([refuse_repeated, outcome], ['a', 'b'], [1.0, 1.0])
+  episodes = scripted([['a', 'a', '!'], ['a', 'a']])
+  won, lost = episode_scores.grade(episodes, reward)
+  assert [r.refused for r in won] == [False, True, False]
+  assert episode_scores.total(won).value == 3
+  # The outcome comes with the last turn, so nothing is known without it.
+  assert all(r.refused for r in lost)
+
+
+def test_a_reward_without_the_mark_that_reads_turns_is_told():
+  def mine(tasks, transcripts):
+    return [base.RewardResult(float(t.turn.index), {}) for t in transcripts]
+
+  reward = base.combine([mine], ['mine'], [1.0])
+  with pytest.raises(AttributeError) as e:
+    episode_scores.grade(scripted([['!']]), reward)
+  assert 'mark one that reads turns `base.of_turns`' in e.value.__notes__[0]
+  turn = base.Turn(0, 1, 'no', won=False, last=True)
+  row = base.Transcript('x', 1, enums.Stop.END, enums.Verdict.WRONG, turn=turn)
+  with pytest.raises(ValueError, match=r'give `Turn\.dialogue`'):
+    base.build(['outcome'], [1.0])(tasks('cat'), [row])
 
 
 def test_log_probs_of_episodes_are_the_trainers(params):

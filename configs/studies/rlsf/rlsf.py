@@ -31,8 +31,9 @@ it never saw, where it is sure of wrong answers: k=10 is the paper's.
 ARG `scale` is tiny (the default, all of the above), smollm2 (sums), or
 qwen2.5_7b, the paper's numbers on GSM8K for v5e:8x8 (it has LoRA for the reward
 model; here the policy has it too, whose learning rate of 5e-5 is one of
-adapters; --config.model.name=Qwen/Qwen2.5-7B-Instruct brings weights). Both
-have k=10 and were not run. Their pairs are made by `run.sh SCALE`.
+adapters). Its weights are downloaded, which needs [hub];
+--config.model.name=qwen2.5_7b is the architecture without them, to compile.
+Both have k=10 and were not run. Their pairs are made by `run.sh SCALE`.
 """
 
 from configs import common
@@ -58,7 +59,7 @@ def get_config(arg: str = ''):
   elif base == 'aligned':
     c, base = SCALES[scale](), scale
   else:
-    raise ValueError(f'base={base}: it is of the scale tiny.')
+    raise ValueError(f'base={base} is of the scale tiny: leave it out.')
   c.eval.branch = True
   c.eval.samples = 10
   if arg['arm'] in ('dpo', 'reward_model'):
@@ -124,6 +125,7 @@ def smollm2():
 
 def qwen():
   c = common.qwen()
+  c.model.name = 'Qwen/Qwen2.5-7B-Instruct'
   c.model.lora = 'lora(rank=16, alpha=32, on=all)'
   c.temperature = 0.7
   c.train_batch_size, c.num_generations = 64, 8
