@@ -19,8 +19,8 @@ scripts/evaluate.py made on that split with --config.eval.split=SPLIT, with the
 run's env and temperature, of step 0 (where it was evaluated) and of the last
 step. With --discovered, where each run trains on one task, a table of how often
 it was solved within the first n samples of training, and that curve in place of
-the first panel. OUT.png shows pass@k (or the first metric) and the course of
-each of --over.
+the first panel. OUT.png shows pass@k, NAME@k if the first metric is one, or the
+first metric, and the course of each of --over.
 """
 
 import argparse
@@ -250,14 +250,14 @@ def _discovery_curves(found):
   ]
 
 
-def curves(some: dict[int, run_reader.Run], at: int) -> tuple[list, list]:
-  """(k, [seeds of k]) of pass@k."""
-  ks = sorted(
-    int(name.partition('@')[2])
-    for name in next(iter(some.values())).evals[at]
-    if re.fullmatch(r'eval/pass@\d+', name)
-  )
-  return ks, [list(values(some, f'eval/pass@{k}', at).values()) for k in ks]
+def curves(
+  some: dict[int, run_reader.Run], at: int, of: str = 'pass'
+) -> tuple[list, list]:
+  """(k, [seeds of k]) of pass@k, or of another metric @k."""
+  named = re.compile(rf'eval/{re.escape(of)}@(\d+)').fullmatch
+  found = map(named, next(iter(some.values())).evals[at])
+  ks = sorted(int(match[1]) for match in found if match)
+  return ks, [list(values(some, f'eval/{of}@{k}', at).values()) for k in ks]
 
 
 def draw(
@@ -265,9 +265,10 @@ def draw(
 ) -> None:
   """The plot, a PNG."""
   with plots.sheet(out, 1 + len(overs)) as (left, *rights):
-    lines = _discovery_curves(found) if discovers else _pass_at_k(found)
+    of = (re.fullmatch(r'eval/(.+)@\d+', names[0]) or ('', 'pass'))[1]
+    lines = _discovery_curves(found) if discovers else _by_k(found, of)
     if lines:
-      across, unit = ('n', 'discovered@n') if discovers else ('k', 'pass@k')
+      across, unit = ('n', 'discovered@n') if discovers else ('k', f'{of}@k')
       plots.panel(left, lines, percent=True, across=across, unit=unit)
     else:
       _first_metric(left, found, names[0])
@@ -284,15 +285,14 @@ def draw(
       plots.panel(right, shown, unit=f'{over}, training', legend=legend)
 
 
-def _pass_at_k(found):
-  """Curves after training and, in grey, those of the different starts; none
-  where no arm has several k."""
+def _by_k(found, of):
+  """Curves after training, in grey those of the starts; none without many k."""
   after, before = [], {}
   for i, (arm, some) in enumerate(found.items()):
-    ks, points = curves(some, -1)
+    ks, points = curves(some, -1, of)
     if ks:
       after.append(_band(arm, ks, points, i))
-    ks, points = curves(some, 0)
+    ks, points = curves(some, 0, of)
     if ks:
       start = _band('' if before else 'before', ks, points, None)
       start = start._replace(low=None, high=None)

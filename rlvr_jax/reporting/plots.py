@@ -23,6 +23,7 @@ COLORS = (
   '#06b6d4',
   '#ec4899',
 )
+_DASHES = ('-', '--', '-.')
 _INK = '#808694'  # legible on white and on black
 _MAX_POINTS = 1500
 
@@ -93,7 +94,7 @@ def panel(
     unit: label of the y axis.
     across: label of the x axis. 'step': integers; 'k' and 'n', numbers of
       samples: a logarithmic axis; anything else: a share, shown as 0 to 100 %.
-    legend: above the axes, if there are several lines.
+    legend: above the axes, if there are 2 to 24 lines.
   """
   lines = [_thin(line) for line in lines]
   if stacked:
@@ -110,7 +111,8 @@ def panel(
       _draw(ax, line, log)
   _axes(ax, lines, percent, log, stacked, unit)
   _across(ax, lines, across)
-  if legend and len(lines) > 1:
+  # Beyond these, colours and dashes repeat, and names would fill the picture.
+  if legend and 1 < len(lines) <= len(_DASHES) * len(COLORS):
     _legend(ax, max(len(line.label) for line in lines))
 
 
@@ -210,7 +212,7 @@ def _draw(ax, line, log):
   else:
     paint = color(line.color)
     # The dash changes when the colours repeat.
-    dash = ('-', '--', '-.')[line.color // len(COLORS) % 3]
+    dash = _DASHES[line.color // len(COLORS) % len(_DASHES)]
   positive = lambda y: np.where(y > 0, y, np.nan) if log else y
   few = np.isfinite(line.y).sum() <= 25
   if line.low is not None:

@@ -36,8 +36,10 @@ case ${1:-} in
       pairs "$base" "base=$base" 512 2 10
     done
     "$PY" scripts/sweep.py --config="$CONFIG" --workdir=runs/rlsf "$@"
-    "$PY" scripts/study.py runs/rlsf --over=accuracy \
-      --metrics='eval/cot_decoding@1,eval/cot_decoding@2,eval/cot_decoding@10,eval/cot_decoding_ece@1,eval/cot_decoding_ece@2,eval/cot_decoding_ece@10,eval/answer_gap,eval/answer_located' \
-      --out=configs/studies/rlsf/study
+    for base in aligned opposed; do
+      "$PY" scripts/study.py runs/rlsf --arms="base=$base,arm=[!r]*" \
+        --metrics='eval/cot_decoding@1,eval/cot_decoding@2,eval/cot_decoding@10,eval/cot_decoding_ece@1,eval/cot_decoding_ece@2,eval/answer_gap,eval/pass@10' \
+        --over=accuracy --out="configs/studies/rlsf/$base"
+    done
     ;;
 esac
