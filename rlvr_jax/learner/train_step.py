@@ -261,17 +261,24 @@ def _signal(grads, spread: gradients.Spread) -> dict[str, jax.Array]:
 
 def _finite(tree) -> jax.Array:
   """bool[]: no leaf has a NaN or an infinity."""
-  return functools.reduce(
-    jnp.logical_and, [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]
-  )
+  return _all([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)])
 
 
 def _bounded(new, old) -> jax.Array:
   """bool[]: no parameter is NaN, or grows beyond `LARGEST`."""
   bounded = lambda a, b: (jnp.abs(a) <= jnp.maximum(LARGEST, jnp.abs(b))).all()
-  return functools.reduce(
-    jnp.logical_and, jax.tree.leaves(jax.tree.map(bounded, new, old))
-  )
+  return _all(jax.tree.leaves(jax.tree.map(bounded, new, old)))
+
+
+def _all(flags: list[jax.Array]) -> jax.Array:
+  """Whether all of bool[] are true.
+
+  By a product, which the compiler computes once: it would copy a chain of `and`
+  into every select that depends on it, one for each parameter and moment, and
+  that took a fifth of the time to compile an update.
+  """
+  false = (~jnp.stack(flags)).astype(jnp.float32)
+  return jnp.dot(false, false) == 0
 
 
 def _moved(new, old) -> jax.Array:
