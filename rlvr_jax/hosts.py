@@ -98,6 +98,11 @@ def join() -> Iterator[None]:
   """
   if not jax.distributed.is_initialized() and expected() > 1:
     _initialize()
+  if count() > 1 and jax.default_backend() == 'cpu':
+    # JAX lets the first process alone write compiled programs to disk. Later it
+    # would read them there and the others compile, and between CPUs two such
+    # programs may exchange arrays in different orders, which ends them.
+    jax.config.update('jax_enable_compilation_cache', False)
   print(
     f'host {jax.process_index()} of {count()}, {jax.device_count()} devices',
     flush=True,

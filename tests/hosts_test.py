@@ -44,6 +44,7 @@ def agree():
   from rlvr_jax.verifiers import dispatch
   import numpy as np
   me = jax.process_index()
+  said['cache'] = jax.config.jax_enable_compilation_cache
   said['gather'] = hosts.gather({'host': me, 'text': 'x' * (3 + 40 * me)})
   said['agreed'] = hosts.agreed(float('nan') if me else [me, '\ud800'])
   said['any'] = [hosts.on_any(me == 1), hosts.on_any(False)]
@@ -229,6 +230,7 @@ def test_what_one_host_finds_out_is_agreed_and_its_failure_ends_all(tmp_path):
   assert second.pop('taken').startswith('on host 0: Another process is')
   assert first == second
   assert first == {
+    'cache': False,
     'gather': [{'host': i, 'text': 'x' * (3 + 40 * i)} for i in (0, 1)],
     'agreed': [0, '\ud800'],
     'any': [True, False],
