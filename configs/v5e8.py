@@ -22,7 +22,8 @@ Sizes are chosen by arithmetic; what a chip then holds, the compiler says:
   python scripts/aot_table.py --config=configs/v5e8.py --topology=v5e:2x4 \
     --out=configs/v5e8_aot.md
 
-None was run, so no accuracy and no speed is claimed.
+v5e8_aot.md has what was compiled. None was run, so no accuracy and no speed is
+claimed.
 """
 
 from configs import common
