@@ -69,6 +69,26 @@ def test_means_intervals_and_paired_differences(study, sweep, capsys):
   assert (sweep / 'study.png').read_bytes()[:4] == b'\x89PNG'
 
 
+def test_the_curve_is_of_the_first_metric_at_k(study, tmp_path, monkeypatch):
+  write(tmp_path, 'x', 0, 0.1, 0.2)
+  path = tmp_path / 'x,seed=0' / 'eval.jsonl'
+  lines = [json.loads(x) for x in path.read_text().splitlines()]
+  other = {'eval/cot@1': 0.3, 'eval/cot@8': 0.4, 'eval/cot_ece@2': 0.9}
+  path.write_text(''.join(json.dumps(x | other) + '\n' for x in lines))
+  drawn = []
+  panel = lambda ax, lines, **kw: drawn.append((kw['unit'], lines[0]))
+  monkeypatch.setattr(study.plots, 'panel', panel)
+  for metrics in ('eval/cot@8,eval/pass@4', 'eval/accuracy,eval/cot@8'):
+    assert study.main([str(tmp_path), f'--metrics={metrics}']) == 0
+  (cot, line), (other, usual) = [x for x in drawn if '@k' in x[0]]
+  assert (cot, line.x.tolist(), line.y.tolist()) == (
+    'cot@k',
+    [1, 8],
+    [0.3, 0.4],
+  )
+  assert (other, usual.x.tolist()) == ('pass@k', [1, 4])
+
+
 def test_without_pass_at_k_the_first_metric_is_drawn(study, tmp_path):
   write(tmp_path, 'x', 0, 0.1, 0.2, pass_at=False)
   assert study.main([str(tmp_path), f'--out={tmp_path}/deep/o']) == 0

@@ -1,7 +1,7 @@
 """How are charts drawn? SVG data URIs for light and dark pages, or a PNG.
 
-matplotlib is imported where something is drawn: it takes as long to import as
-JAX, and most processes draw nothing.
+matplotlib is imported where something is drawn: it takes nearly as long to
+import as JAX, and most processes draw nothing.
 """
 
 import base64

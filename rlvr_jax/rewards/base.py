@@ -262,9 +262,8 @@ def combine(
         f'{len(tasks)} tasks for {len(transcripts)} transcripts: give one task '
         'for each row.'
       )
-    columns = []
-    for name, func in zip(names, funcs):
-      columns.append(_asked(name, func, tasks, transcripts))
+    ask = lambda name, func: _asked(name, func, tasks, transcripts)
+    columns = map(ask, names, funcs)
     rows = [_add(names, weights, row) for row in zip(*columns)]
     if not all(map(is_of_turns, funcs)):
       refused = False  # the last turn of the dialogue

@@ -686,8 +686,12 @@ def updater(tx, model=MODEL):
 
 
 # How far each weight moves in `wild`.
-RATES = {'moment': 1e-3, 'nan': np.nan, 'inf': np.inf}
-RATES['large'] = 3 * train_step.LARGEST
+RATES = {
+  'moment': 1e-3,
+  'nan': np.nan,
+  'inf': np.inf,
+  'large': 3 * train_step.LARGEST,
+}
 
 
 @functools.cache

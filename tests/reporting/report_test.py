@@ -358,3 +358,14 @@ def test_transcripts_of_an_evaluation_have_no_reward(tmp_path, smoke):
   assert any(t['split'] == 'eval' and 'reward' not in t for t in held)
   assert 'tokens' in text
   assert 'reward nan' not in text
+
+
+def test_as_many_names_as_there_are_styles(tmp_path):
+  lines = [
+    plots.Line(str(i), np.arange(2), np.ones(2), color=i) for i in range(25)
+  ]
+  with plots.sheet(tmp_path / 'a.png', 2) as (some, all_):
+    plots.panel(some, lines[:24])
+    plots.panel(all_, lines)
+    assert len(some.get_legend().get_texts()) == 24
+    assert all_.get_legend() is None

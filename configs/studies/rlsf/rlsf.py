@@ -45,6 +45,12 @@ BASES = {
   'opposed': 'scratchpad=0.1,direct=0.6,decoy=0.3,direct_reliability=0.7',
 }
 ARMS = ('dpo', 'ppo', 'online_dpo', 'gap', 'outcome', 'none', 'reward_model')
+# Of the scale tiny: 40 steps of 64 pairs, of 512 prompts, are 5 epochs.
+TINY = {
+  'dpo': {'train_batch_size': 64},
+  'reward_model': {'train_batch_size': 64, 'optimizer.learning_rate': 1e-3},
+  'ppo': {'optimizer.value_learning_rate': 1e-2},
+}
 DPO = 'dpo(beta=0.2, label_smoothing=0.01)'
 
 
@@ -74,10 +80,6 @@ def get_config(arg: str = ''):
       c.algo.reward_loss = 'bradley_terry'
       c.eval.branch = False
       c.env = registry.spec('pairs', path=pairs)
-      if scale == 'tiny':
-        c.optimizer.learning_rate = 1e-3
-    if scale == 'tiny':
-      c.train_batch_size = 64  # a pair of each of 512 prompts: 5 epochs
     c.num_generations = 2
   elif arg['arm'] == 'ppo':
     which = f'base={base}' if scale == 'tiny' else f'scale={scale}'
@@ -86,8 +88,6 @@ def get_config(arg: str = ''):
     c.algo.estimate = 'gae(gamma=0.98, lam=0.95)'
     c.algo.surrogate = 'clip(low=0.2, high=0.2)'
     c.algo.reward_kl, c.algo.reward_beta = 'k1', 0.05
-    if scale == 'tiny':
-      c.optimizer.value_learning_rate = 1e-2
   elif arg['arm'] == 'online_dpo':
     c.algo.preference = DPO
     c.sampling.branch = True
@@ -98,6 +98,8 @@ def get_config(arg: str = ''):
   elif arg['arm'] == 'none':
     c.total_steps = c.save_every = 1
     c.optimizer.learning_rate = 0.0
+  if scale == 'tiny':
+    c.update_from_flattened_dict(TINY.get(arg['arm'], {}))
   return c
 
 
