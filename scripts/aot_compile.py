@@ -142,6 +142,9 @@ def collectives_table(reports: Sequence[aot.Report]) -> str:
   """Number and size of the collectives, per program and kind."""
   rows = [('program', 'collective', 'count', 'MiB', 'in loops', 'MiB')]
   for r in reports:
+    if r.collectives is None:
+      rows.append((r.name, 'the compiler cannot print it', '?', '?', '?', '?'))
+      continue
     for kind in hlo.COLLECTIVES:
       every = [c for c in r.collectives if c.kind == kind]
       if not every:
@@ -191,7 +194,7 @@ def main(argv: Sequence[str]) -> int:
     elapsed = time.perf_counter() - started
     print(f'[{elapsed:4.0f} s] compiling {program.name}', flush=True)
     report = aot.compile_program(program, mesh)
-    if program.weights is not None:
+    if program.weights is not None and report.collectives is not None:
       decodes = report
       moved = hlo.weight_moves(report.collectives, program.weights, mesh)
     reports.append(report)

@@ -11,6 +11,7 @@ import pytest
 
 from rlvr_jax.reporting import run_writer
 
+pytestmark = pytest.mark.usefixtures('one_device')
 _PATH = pathlib.Path(__file__).parents[1] / 'scripts' / 'compare.py'
 
 

@@ -24,7 +24,7 @@ from rlvr_jax.reporting import run_writer
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import episode_end, task_stream
 
-pytestmark = pytest.mark.usefixtures('no_page')
+pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = f'{ROOT}/configs/tiny.py:smoke'
 SMALL = (

@@ -1,6 +1,7 @@
 """Eight fake devices, programs that compile fast, no silent rank promotion."""
 
 import atexit
+import gc
 import json
 import os
 import pathlib
@@ -27,6 +28,9 @@ import pytest
 from rlvr_jax import registry
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# Hardly anything that tracing makes is garbage, and to look through it all,
+# again and again, takes a tenth of a run.
+gc.set_threshold(50_000, 10, 10)
 # Equal programs of several runs compile once. JAX writes its entries in place,
 # so that whoever is killed may leave half of one: no two workers of xdist share
 # a cache, and processes that tests start have one beside it.
@@ -103,7 +107,7 @@ def save_model():
 
 @pytest.fixture(scope='module')
 def one_device():
-  """Runs of a module have one device of the eight.
+  """Runs of a module have one device of the eight; `mesh_of` as it was.
 
   Their programs have nothing to exchange, so there is less to compile and run.
   That more devices give the same numbers is shown by `models/sharding_test`,
@@ -113,10 +117,11 @@ def one_device():
 
   mesh_of = experiment.mesh_of
   with pytest.MonkeyPatch.context() as patch:
+    one = jax.devices()[:1]
     patch.setattr(
-      experiment, 'mesh_of', lambda c: mesh_of(c, jax.devices()[:1])
+      experiment, 'mesh_of', lambda c, devices=one: mesh_of(c, devices)
     )
-    yield
+    yield mesh_of
 
 
 @pytest.fixture(scope='module')

@@ -17,11 +17,12 @@ from rlvr_jax import config, config_file, registry
 from rlvr_jax.io import load
 from rlvr_jax.reporting import run_writer
 
+pytestmark = pytest.mark.usefixtures('one_device')
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = (
   'model.name=tiny(layers=1, width=32)',
   'save_every=1',
-  'train_batch_size=8',  # of eight devices
+  'train_batch_size=8',
   'groups_per_micro_batch=8',
   'eval.num_tasks=8',
   'eval.batch_size=8',

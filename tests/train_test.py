@@ -5,7 +5,6 @@ import json
 import math
 import os
 import pathlib
-import random
 import re
 import shutil
 import subprocess
@@ -24,10 +23,10 @@ from rlvr_jax.learner import optimizer
 from rlvr_jax.reporting import alarms, run_lock, run_writer
 from rlvr_jax.rewards import base
 
-# The fixture `runs` starts seven processes; machines may be slow.
+# The fixture `runs` starts five processes; machines may be slow.
 pytestmark = [
   pytest.mark.timeout(1800),
-  pytest.mark.usefixtures('no_page'),
+  pytest.mark.usefixtures('one_device', 'no_page'),
 ]
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -35,7 +34,7 @@ TRAIN = ROOT / 'scripts' / 'train.py'
 
 # scripts/train.py with a reward that random models get, and one fault.
 _DRIVER = r"""
-import json, os, runpy, signal, sys, threading
+import json, os, runpy, signal, sys
 import jax
 from rlvr_jax import registry
 from rlvr_jax.io import manifest
@@ -68,9 +67,7 @@ def on_line(path, step, _):
   if path.name != run_writer.METRICS:
     return
   lines += 1
-  if fault == 'random' and lines == 1:
-    threading.Timer(float(value), kill).start()
-  elif fault in ('SIGKILL', 'SIGINT', 'SIGTERM') and step == int(value):
+  if fault in ('SIGKILL', 'SIGINT', 'SIGTERM') and step == int(value):
     send(fault)  # before the checkpoint of this step
 wrap(run_writer, 'append', after=on_line)
 if fault == 'save':  # arrays are written, the seal is not
@@ -169,12 +166,10 @@ def runs(run, tmp_path_factory):
   folder = tmp_path_factory.mktemp('runs')
   whole = run(folder / 'a')
   assert whole.returncode == 0, whole.stderr
-  seconds = random.uniform(0, 0.5)
   plan = (
     ('SIGINT:1', (130,), 'stopped after step 1; run the same command'),
     ('SIGKILL:3', (-9,), 'resuming after step 1'),
     ('save:4', (-9,), 'resuming after step 2'),
-    (f'random:{seconds}', (-9, 0), 'resuming after step 2'),
     ('corrupt', (0,), r'is unusable: .*(\n.*)*Going on from the checkpoint of'),
   )
   for fault, codes, says in plan:
@@ -375,8 +370,9 @@ def one_line(capsys):
   ],
 )
 def test_what_cannot_work_is_refused_at_start(
-  main, tmp_path, capsys, args, says
+  main, tmp_path, capsys, monkeypatch, one_device, args, says
 ):
+  monkeypatch.setattr(experiment, 'mesh_of', one_device)  # eight
   code = main(tmp_path / 'run', *(f'--config.{arg}' for arg in args))
   assert says in one_line(capsys)
   assert code == 1

@@ -77,7 +77,7 @@ class Report(NamedTuple):
   name: str
   memory: Memory | None  # None: the compiler refused, it does not fit
   refusal: str
-  collectives: list[hlo.Collective]
+  collectives: list[hlo.Collective] | None  # None: the text cannot be read
   seconds: float
 
 
@@ -391,8 +391,7 @@ def compile_program(program: Program, mesh: jax.sharding.Mesh) -> Report:
     temporaries=m.temp_size_in_bytes,
     resident=program.resident,
   )
-  collectives = hlo.collectives(compiled.as_text())
-  return Report(program.name, memory, '', collectives, took())
+  return Report(program.name, memory, '', hlo.of_program(compiled), took())
 
 
 def _first_line(e):

@@ -42,6 +42,19 @@ _OP = re.compile(rf' ({"|".join(COLLECTIVES)})(-start)?\(')
 _SHAPE = re.compile(r'\b([a-z]+\d+\w*|pred)\[([\d,]*)\]')
 
 
+def of_program(compiled: jax.stages.Compiled) -> list[Collective] | None:
+  """Its `collectives`; None where the compiler cannot print what it made.
+
+  libtpu cannot print an asynchronous operation of several operands, which it
+  makes for v5p.
+  """
+  try:
+    text = compiled.as_text()
+  except jax.errors.JaxRuntimeError:
+    return None
+  return collectives(text)
+
+
 def collectives(text: str) -> list[Collective]:
   """The collectives in the text of a compiled program.
 

@@ -67,6 +67,16 @@ def test_collectives_of_a_text():
   assert len(hlo.collectives(TEXT)) == 4
 
 
+def test_a_program_that_cannot_be_printed_has_unknown_collectives():
+  class Compiled:
+    def as_text(self):
+      raise jax.errors.JaxRuntimeError('INTERNAL: RET_CHECK failure')
+
+  assert hlo.of_program(Compiled()) is None
+  compiled = jax.jit(lambda x: x + 1).lower(1.0).compile()
+  assert hlo.of_program(compiled) == []
+
+
 def test_activations_in_the_shape_of_a_bias_are_no_weights():
   mesh = sharding.make_mesh((1, 2, 4))
   found = [
