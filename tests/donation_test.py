@@ -11,7 +11,8 @@ from rlvr_jax.rollouts import collector
 
 pytestmark = pytest.mark.usefixtures('one_device', 'no_page')
 ROOT = pathlib.Path(__file__).parents[1]
-CONFIG = f'{ROOT}/configs/studies/twenty_questions/twenty_questions.py'
+GAMES = f'{ROOT}/configs/studies/twenty_questions/twenty_questions.py'
+SUMS = f'{ROOT}/configs/tiny.py:smoke'
 EMBEDDING = (280, 40)  # no other test has this shape
 
 
@@ -39,19 +40,32 @@ def copies(monkeypatch):
   return counts
 
 
-# Held: parameters, two moments, the reference, the frozen belief model; with
-# adapters the parameters alone, of which the others are the base.
+# Held in games: parameters, two moments, the reference, the frozen belief
+# model; with adapters the parameters alone, whose base is the reference.
 @pytest.mark.parametrize(
-  ('lora', 'held', 'stops'),
-  [('', 5, (1, 2)), ('lora(rank=2)', 1, (2,))],
+  ('config_file', 'more', 'held', 'stops'),
+  [
+    (
+      f'{GAMES}:credit=delta_belief',
+      (
+        'dialogue.belief=initial',
+        'dialogue.max_turns=2',
+        'dialogue.max_length=128',
+        'eval.max_turns=0',
+      ),
+      5,
+      (1, 2),
+    ),
+    (SUMS, ('model.lora=lora(rank=2)',), 1, (2,)),
+  ],
   ids=['full', 'lora'],
 )
 def test_the_update_donates_its_state(
-  copies, save_model, tmp_path, lora, held, stops
+  copies, save_model, tmp_path, config_file, more, held, stops
 ):
   """Pretrained, then resumed; with a reference and a frozen belief model.
 
-  Adapters in one run: they resume by the same code.
+  Adapters in one run, of single turns: they resume by the same code.
   """
   spec = 'tiny(layers=1, vocab={}, width={})'.format(*EMBEDDING)
   folder = save_model(tmp_path / 'model', spec=spec)
@@ -59,25 +73,18 @@ def test_the_update_donates_its_state(
     f'model.name={folder}',
     'algo.kl=k3',
     'algo.beta=0.1',
-    'dialogue.belief=initial',
-    'dialogue.max_turns=2',
-    'dialogue.max_length=128',
     'max_completion_length=4',
     'train_batch_size=2',
     'num_generations=2',
     'groups_per_micro_batch=2',
     'eval.num_tasks=2',
     'eval.batch_size=8',
-    'eval.max_turns=0',
     'eval_every=0',
     'save_every=1',
-    f'model.lora={lora}',
+    *more,
   )
   for total_steps in stops:
-    c = config.load(
-      f'{CONFIG}:credit=delta_belief',
-      [*overrides, f'total_steps={total_steps}'],
-    )
+    c = config.load(config_file, [*overrides, f'total_steps={total_steps}'])
     train.train(c, tmp_path / 'run')
   assert copies['update'] == [held, held]
   assert copies['rollouts'] == [held + 1, held + 1]  # and the sampler's copy

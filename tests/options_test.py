@@ -47,7 +47,7 @@ BESIDE = {
   ('reward', 'length_penalty'): '0.1',
   ('reward', 'overlong'): '8, 4',
   ('aggregate', 'constant'): '8',
-  ('env', 'steps'): 'chain',
+  ('env', 'steps'): 'chain(train_size=200)',
   ('env', 'jsonl'): "'rows.jsonl'",
   ('env', 'folder'): "'hub'",
   ('env', 'tfds'): 'toy',
@@ -72,12 +72,17 @@ KEYS = {
 }
 
 
+@functools.cache
 def functions():
-  for kind in forms.MODULES:
-    for name in registry.names(kind):
-      yield kind, name, registry._FUNCTIONS[kind][name]
-  for name, module in guessing.WORLDS.items():
-    yield 'world', name, getattr(__import__(module, fromlist=[name]), name)
+  """{(kind, name): function}."""
+  found = {
+    (kind, name): registry._FUNCTIONS[kind][name]
+    for kind in forms.MODULES
+    for name in registry.names(kind)
+  }
+  of = lambda name, module: getattr(__import__(module, fromlist=[name]), name)
+  worlds = guessing.WORLDS.items()
+  return found | {('world', name): of(name, module) for name, module in worlds}
 
 
 def options(fn):
@@ -89,13 +94,15 @@ def options(fn):
 
 
 OPTIONS = [
-  (kind, name, p.name) for kind, name, fn in functions() for p in options(fn)
+  (kind, name, p.name)
+  for (kind, name), fn in functions().items()
+  for p in options(fn)
 ]
 
 
 def spec_of(kind, name, option, value):
   """A spec with one bad option; what else it needs stands beside it."""
-  fn = {(k, n): f for k, n, f in functions()}[kind, name]
+  fn = functions()[kind, name]
   given = BESIDE.get((kind, name), '')
   needed = [p.name for p in options(fn) if p.default is p.empty]
   beside = [
@@ -113,7 +120,7 @@ def start(kind, spec):
     c.kl = 'k2'
     c[KEYS[kind]] = spec
     made = algorithm.from_config(c)
-    for leaf in jax.tree.leaves(jax.jit(lambda: used(made, kind))()):
+    for leaf in jax.tree.leaves(used(made, kind)):
       assert jnp.isfinite(leaf).all(), spec
   elif kind == 'reward':
     base.build([spec], [1.0])
@@ -130,7 +137,7 @@ def start(kind, spec):
   elif kind == 'divergence':
     made = registry.get(kind, spec)()
     logp, logq = jnp.log(jnp.array([[[0.5, 0.3, 0.2]], [[0.2, 0.2, 0.6]]]))
-    run = jax.jit(functools.partial(value_and_slope, divergence=made))
+    run = functools.partial(value_and_slope, divergence=made)
     for leaf in run(logp, logq, jnp.zeros(1, int)):
       assert jnp.isfinite(leaf).all(), spec
   elif kind == 'distill':

@@ -19,6 +19,7 @@ token another one there is nothing left to compare: the test is skipped.
 """
 
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -74,7 +75,11 @@ GAMES = (
   'eval.max_turns=0',
 )
 # Programs that compile sooner, and run slower.
-FAST = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+FAST = (
+  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false '
+  '--xla_llvm_disable_expensive_passes=true '
+  '--xla_cpu_parallel_codegen_split_count=1'
+)
 TINY = 'configs/tiny.py:smoke'
 GAME_CONFIG = 'configs/studies/twenty_questions/twenty_questions.py'
 PAIRS = f'pairs(path={str(RECORDS / "pairs.jsonl")!r})'
@@ -132,6 +137,7 @@ def compile_once() -> None:
   from rlvr_jax import config, experiment
   from rlvr_jax.reporting import report
 
+  gc.set_threshold(50_000, 10, 10)  # see conftest.py
   build, last = experiment.build, {}
 
   def build_once(c, workdir):

@@ -20,6 +20,7 @@ from rlvr_jax.signal_map import (
   vectors,
 )
 
+pytestmark = pytest.mark.usefixtures('one_device')
 NAMES = ('outcome|dr_grpo', 'inverse(reward=outcome)', 'constant(value=1.0)')
 
 
@@ -28,7 +29,7 @@ def config():
   c = tiny.get_config('smoke')
   c.model.name = 'tiny(layers=1, width=16)'
   c.max_completion_length = 2
-  c.train_batch_size, c.eval.batch_size = 8, 96
+  c.train_batch_size, c.eval.batch_size = 8, 256
   c.groups_per_micro_batch = 8
   return c
 
