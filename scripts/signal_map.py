@@ -228,17 +228,18 @@ def main(argv: Sequence[str]) -> int:
   from rlvr_jax.signal_map import direct, predict, signal_map, signals
 
   settings, steps = settings_of(flags, config)
-  chosen = signals.parse_all(flags.signals, config)
   say = lambda text: print(text, flush=True)
   workdir = flags.workdir
   tried = trial_of(flags) if flags.predict else None
-  cell = (config, workdir, steps, chosen, settings)
-  with hosts.join(), storage.kept(workdir, hosts.first()):
-    signal_map.run(*cell, say)
-    if flags.direct:
-      direct.run(*cell, flags.direct, say)
-    if tried is not None:
-      predict.run(*cell, tried, say)
+  with hosts.join():
+    chosen = signals.parse_all(flags.signals, config)  # tries them: JAX starts
+    cell = (config, workdir, steps, chosen, settings)
+    with storage.kept(workdir, hosts.first()):
+      signal_map.run(*cell, say)
+      if flags.direct:
+        direct.run(*cell, flags.direct, say)
+      if tried is not None:
+        predict.run(*cell, tried, say)
   if hosts.first():
     for path in show(storage.folder(workdir)):
       say(f'Wrote {os.path.join(workdir, path.name)}')

@@ -170,6 +170,36 @@ with hosts.join():
 """
 
 
+# What each script has done when it joins: argv[1] is a finished run.
+_JOINS = r"""
+import json, os, runpy, sys
+from jax._src import xla_bridge
+from rlvr_jax import hosts
+root, run = os.environ['PYTHONPATH'], sys.argv[1]
+started = {}
+
+def join():
+  started[name] = xla_bridge.backends_are_initialized()
+  raise SystemExit
+
+hosts.join = join
+config = f'--config={root}/configs/tiny.py:smoke'
+for name, flags in {
+  'train': [config, '--workdir=new'],
+  'evaluate': ['--workdir=' + run, '--config.seed=5'],
+  'compare': [run, run, '--samples=2'],
+  'label': [config, '--out=new.jsonl'],
+  'signal_map': ['--workdir=' + run, '--signals=outcome,majority,random|rloo'],
+}.items():
+  sys.argv = [name, *flags]
+  try:
+    runpy.run_path(f'{root}/scripts/{name}.py', run_name='__main__')
+  except SystemExit:
+    pass
+print('STARTED', json.dumps(started))
+"""
+
+
 def start(folder, parts, count=2, **env):
   """Exit statuses and outputs of `count` hosts that run these parts."""
   (folder / 'program.py').write_text(_PROGRAM)
@@ -245,6 +275,22 @@ def test_what_one_host_finds_out_is_agreed_and_its_failure_ends_all(tmp_path):
     'held': None,
     'stopped after': 3,
   }
+
+
+def test_scripts_join_before_jax_takes_its_devices(smoke, tmp_path):
+  done = subprocess.run(
+    [sys.executable, '-c', _JOINS, str(smoke[0])],
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=300,
+  )
+  assert 'STARTED' in done.stdout, done.stdout + done.stderr
+  started = json.loads(done.stdout.partition('STARTED ')[2])
+  names = ('train', 'evaluate', 'compare', 'label', 'signal_map')
+  assert started == dict.fromkeys(names, False), done.stdout + done.stderr
 
 
 def test_a_host_that_is_killed_ends_the_other(tmp_path):
