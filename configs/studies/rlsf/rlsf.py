@@ -33,7 +33,8 @@ qwen2.5_7b, the paper's numbers on GSM8K for v5e:8x8 (it has LoRA for the reward
 model; here the policy has it too, whose learning rate of 5e-5 is one of
 adapters). Its weights are downloaded, which needs [hub];
 --config.model.name=qwen2.5_7b is the architecture without them, to compile.
-Both have k=10 and were not run. Their pairs are made by `run.sh SCALE`.
+Both have k=10; the README has one arm of smollm2, of fewer pairs, and the
+other was not run. Their pairs are made by `run.sh SCALE`.
 """
 
 from configs import common
