@@ -46,7 +46,7 @@ def of_program(compiled: jax.stages.Compiled) -> list[Collective] | None:
   """Its `collectives`; None where the compiler cannot print what it made.
 
   libtpu cannot print an asynchronous operation of several operands, which it
-  makes for v5p.
+  makes for v5p and v6e.
   """
   try:
     text = compiled.as_text()
