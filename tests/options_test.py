@@ -137,7 +137,7 @@ def start(kind, spec):
   elif kind == 'divergence':
     made = registry.get(kind, spec)()
     logp, logq = jnp.log(jnp.array([[[0.5, 0.3, 0.2]], [[0.2, 0.2, 0.6]]]))
-    run = functools.partial(value_and_slope, divergence=made)
+    run = jax.jit(functools.partial(value_and_slope, divergence=made))
     for leaf in run(logp, logq, jnp.zeros(1, int)):
       assert jnp.isfinite(leaf).all(), spec
   elif kind == 'distill':

@@ -74,7 +74,7 @@ GAMES = (
   'eval.num_tasks=2',
   'eval.max_turns=0',
 )
-# Programs that compile sooner, and run slower.
+# Programs that compile sooner, and run slower: as in conftest.py.
 FAST = (
   '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false '
   '--xla_llvm_disable_expensive_passes=true '

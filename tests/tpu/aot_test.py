@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 
@@ -75,6 +76,26 @@ def test_a_program_that_cannot_be_printed_has_unknown_collectives():
   assert hlo.of_program(Compiled()) is None
   compiled = jax.jit(lambda x: x + 1).lower(1.0).compile()
   assert hlo.of_program(compiled) == []
+
+
+def test_unknown_collectives_are_in_the_table(monkeypatch):
+  for name in (
+    *('JAX_PLATFORMS', 'TPU_SKIP_MDS_QUERY', 'ALLOW_MULTIPLE_LIBTPU_LOAD'),
+    *('TPU_WORKER_HOSTNAMES', 'TPU_ACCELERATOR_TYPE'),
+  ):
+    monkeypatch.setenv(name, 'cpu')  # as it was afterwards: the script sets it
+  script = runpy.run_path(str(ROOT / 'scripts' / 'aot_compile.py'))
+  move = hlo.Collective('all-gather', (('f32', (4,)),), 2**20, True)
+  table = script['collectives_table'](
+    [
+      aot.Report('sample', None, '', None, 1.0),
+      aot.Report('update', None, '', [move], 1.0),
+    ]
+  )
+  sample, update = (line.split() for line in table.splitlines()[2:])
+  assert sample[0] == 'sample'
+  assert sample[-4:] == ['?'] * 4
+  assert update == ['update', 'all-gather', '1', '1.0', '1', '1.0']
 
 
 def test_activations_in_the_shape_of_a_bias_are_no_weights():
