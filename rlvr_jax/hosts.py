@@ -154,13 +154,18 @@ def count() -> int:
   return jax.process_count()
 
 
+def index() -> int:
+  """Number of this host, from 0."""
+  return jax.process_index()
+
+
 def first() -> bool:
   """Whether this is the host that writes.
 
   Nothing that waits for other hosts may stand in a branch on it: a test reads
   the code for that.
   """
-  return jax.process_index() == 0
+  return index() == 0
 
 
 ##### agreement #####

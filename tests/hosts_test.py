@@ -108,8 +108,16 @@ def recorded_runs():
   return recorded
 
 def train():
+  from rlvr_jax.io import manifest
   from rlvr_jax.verifiers import dispatch
   recorded = recorded_runs()
+  summed, checksum = [], manifest.OnDisk.checksum
+  def reading(self, name):
+    known = name in self._known
+    size, crc = checksum(self, name)
+    summed.append(size if '/d/' in name and not known else 0)
+    return [size, crc]
+  manifest.OnDisk.checksum = reading
   rows, verify = [], dispatch.verify
   def counting(tasks, *args, **options):
     rows.append(len(tasks))
@@ -129,6 +137,7 @@ def train():
   failures.stepped = step
   recorded.run(folder, 'sft', folder / 'sft')
   said['rows'] = sum(rows)
+  said['bytes'] = sum(summed)
 
 def bucket():
   import tempfile
@@ -340,6 +349,8 @@ def test_two_hosts_stopped_and_resumed_write_what_one_did(tmp_path):
     assert first['stopped'] == second['stopped'] == 2
     # 3 steps of 4 rows, 2 evaluations of 4 x 2: each row on one host.
     assert first['rows'] == second['rows'] == (3 * 4 + 2 * 8) // 2
+    # Each host reads again what it wrote of a checkpoint, and no more.
+    assert 0.5 < first['bytes'] / second['bytes'] < 2
     found = recorded.contents(tmp_path / 'sft')
     if has_gcs:
       commits = lambda: json.loads(

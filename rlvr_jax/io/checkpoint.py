@@ -73,8 +73,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     self._keep_best = keep_best
     self._step = None  # of the last save
     self._damaged = []  # steps that `restore` skipped
-    # Compression costs more time than the bytes it saves on weights.
-    arrays = ocp.PyTreeCheckpointHandler(use_compression=False)
+    arrays = self._place.handler()
     item, name = _EXTRA.split('/')
     handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
     handlers.add('state', ocp.args.PyTreeSave, arrays)
@@ -315,15 +314,17 @@ def load(
 
 
 def _newest_intact(place: committed.Place, step: int | None) -> int:
-  """`step`, or the last one, if it is intact; agreed on by all processes."""
-
-  def find():
+  """`step`, or the last one, if it is intact; all processes must call it."""
+  with hosts.together():
     folders = place.folders()
-    if step is not None:
-      folders = {s: f for s, f in folders.items() if s == step}
-    return manifest.newest_intact(folders)
-
-  chosen, faults = hosts.from_first(find)
+  seen = [set(names) for names in hosts.gather([*folders])]
+  common = set.intersection(*seen) & ({step} if step is not None else seen[0])
+  if not common:
+    raise ValueError(
+      f'{place.root} has no checkpoint that all hosts see: give all of them one '
+      'workdir.'
+    )
+  chosen, faults = manifest.newest_intact({s: folders[s] for s in common})
   if chosen is None:
     raise RuntimeError(
       f'No checkpoint in {place.root} is usable ({"; ".join(faults)}). Restore one '

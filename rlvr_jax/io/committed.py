@@ -45,6 +45,11 @@ class OnDisk:
     """Whether one of this step was begun and not completed."""
     return (self.root / f'{step}{_UNFINISHED}').exists()
 
+  def handler(self) -> ocp.PyTreeCheckpointHandler:
+    """Writes the arrays of a checkpoint here."""
+    # Compression costs more time than the bytes it saves on weights.
+    return _Summed(use_compression=False)
+
   def open(self, policy: Any) -> dict[str, Any]:
     """Options of the manager that saves here; all hosts must call it.
 
@@ -100,6 +105,10 @@ class InBucket:
     """Whether one of this step was begun and not completed."""
     under = self._bucket.directly_under(storage.CHECKPOINTS)
     return any(name.startswith(f'{step}-') for name in under)
+
+  def handler(self) -> ocp.PyTreeCheckpointHandler:
+    """Writes the arrays of a checkpoint here."""
+    return ocp.PyTreeCheckpointHandler(use_compression=False)
 
   def open(self, policy: Any) -> dict[str, Any]:
     """Options of the manager that saves here; all hosts must call it.
@@ -186,9 +195,33 @@ class _Sealed(ocp.path.atomicity.AtomicRenameTemporaryPath):
     tmp, final = pathlib.Path(self.get()), pathlib.Path(self.get_final())
     if final.name.isdecimal():  # of a step
       self._checkpoint_metadata_store.wait_until_finished()
-      manifest.write(manifest.OnDisk(tmp))
+      folder = manifest.OnDisk(tmp)
+      folder.take_sums()
+      manifest.write(folder)
     os.rename(tmp, final)
     manifest.sync(final.parent)
+
+
+class _Summed(ocp.PyTreeCheckpointHandler):
+  """Writes arrays, and each host reads back what it wrote, for its checksum."""
+
+  async def async_save(self, directory, *args, **kwargs):
+    futures = await super().async_save(directory, *args, **kwargs)
+    return [*(futures or []), _Sums(pathlib.Path(directory))]
+
+
+class _Sums:
+  """The last future of the arrays: orbax waits for one after the other."""
+
+  def __init__(self, arrays: pathlib.Path):
+    self._arrays = arrays
+
+  def result(self, timeout: int | None = None) -> None:
+    """Reads the files of this host."""
+    del timeout
+    # orbax renames the folder when it is complete.
+    name = self._arrays.name.removesuffix(_UNFINISHED)
+    manifest.write_sums(self._arrays, name)
 
 
 class _All:

@@ -1,8 +1,8 @@
 """Integrity of a checkpoint: sizes and checksums of all its files.
 
 orbax does not detect changed bytes in an array. On a disk all bytes are read,
-after a save and before a restore; in a bucket the metadata of an object have
-its checksum, and no byte is read.
+after a save and before a restore, by each host a share of them; in a bucket the
+metadata of an object have its checksum, and no byte is read.
 """
 
 import functools
@@ -14,9 +14,10 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from rlvr_jax import storage
+from rlvr_jax import hosts, storage
 
 _NAME = 'manifest.json'
+_SUMS = 'sums-{}.json'  # of one host's files, until the manifest is written
 _FORMAT = 2  # version of checkpoint folders
 _log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class OnDisk:
 
   def __init__(self, path: pathlib.Path):
     self.path = path
+    self._known: dict[str, list] = {}  # checksums that need not be read
 
   def read(self, name: str) -> str:
     """The text of a file."""
@@ -38,12 +40,20 @@ class OnDisk:
 
   def checksum(self, name: str) -> list:
     """[size in bytes, crc32] of a file."""
+    if name in self._known:
+      return self._known[name]
     size = crc = 0
     with (self.path / name).open('rb') as f:
       while chunk := f.read(1 << 23):
         size += len(chunk)
         crc = zlib.crc32(chunk, crc)
     return [size, crc]
+
+  def take_sums(self) -> None:
+    """Reads, and removes, what `write_sums` wrote on all hosts."""
+    for path in self.path.glob(_SUMS.format('*')):
+      self._known |= json.loads(path.read_text())
+      path.unlink()
 
   def seal(self, text: str) -> None:
     """Writes the manifest, and syncs all of the folder to disk."""
@@ -93,6 +103,25 @@ class InBucket:
 Folder = OnDisk | InBucket
 
 
+def write_sums(arrays: pathlib.Path, name: str) -> None:
+  """Writes the checksums of this host's arrays, for the one that seals.
+
+  Args:
+    arrays: where orbax has written them, in the folder of a checkpoint; on
+      several hosts each one under a name with its number.
+    name: what `arrays` will be called in the complete checkpoint.
+  """
+  own = OnDisk(arrays)
+  data = f'ocdbt.process_{hosts.index()}/d/'
+  sums = {
+    f'{name}/{file}': own.checksum(file)
+    for file in own.names()
+    if file.startswith(data)  # the rest is small, and may still change
+  }
+  path = arrays.parent / _SUMS.format(hosts.index())
+  path.write_text(json.dumps(sums))
+
+
 def write(folder: Folder) -> None:
   """Writes the manifest of a checkpoint that is complete."""
   files = {name: folder.checksum(name) for name in folder.names()}
@@ -113,6 +142,11 @@ def fault(folder: Folder, only: str = '') -> str | None:
     PermissionError: a file may not be read, which is not damage.
     ConnectionError: the bucket cannot be reached, which is none either.
   """
+  return _fault(folder, lambda names: [only] if only else names)
+
+
+def _fault(folder, choose) -> str | None:
+  """`fault` in those of the files that `choose` returns of their names."""
   name = _NAME
   try:
     body, crc = folder.read(name).splitlines()
@@ -121,7 +155,7 @@ def fault(folder: Folder, only: str = '') -> str | None:
     sealed: dict[str, Any] = json.loads(body)
     if sealed.get('format') != _FORMAT:
       return 'another version of this program wrote it'
-    for name in [only] if only else sealed['files']:
+    for name in choose([*sealed['files']]):
       actual, expected = folder.checksum(name), sealed['files'][name]
       if actual[0] != expected[0]:
         return f'{name} has {actual[0]} bytes instead of {expected[0]}'
@@ -141,16 +175,27 @@ def fault(folder: Folder, only: str = '') -> str | None:
 def newest_intact(
   folders: Mapping[int, Folder],
 ) -> tuple[int | None, list[str]]:
-  """(the last step whose checkpoint is intact, faults of those after it)."""
+  """(the last step whose checkpoint is intact, faults of those after it).
+
+  Each host reads a share of the files. All hosts must call it, with folders of
+  the same steps.
+  """
   faults: list[str] = []
+  mine = lambda names: [names[i] for i in hosts.shared(len(names))]
   for step in sorted(folders, reverse=True):
-    try:
-      found = fault(folders[step])
-    except PermissionError as e:  # falling back would lose steps
-      return None, [*faults, f'step {step}: {e}']
-    if found is None:
+    found, denied = None, False
+    with hosts.together():
+      try:
+        found = _fault(folders[step], mine)
+      except PermissionError as e:  # falling back would lose steps
+        found, denied = str(e), True
+    said = [x for x in hosts.gather([found, denied]) if x[0] is not None]
+    if not said:
       return step, faults
+    found, denied = said[0]
     faults.append(f'step {step}: {found}')
+    if denied:
+      return None, faults
     _log.warning('Checkpoint of step %d is unusable: %s.', step, found)
   return None, faults
 

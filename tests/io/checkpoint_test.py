@@ -224,6 +224,24 @@ def test_what_is_saved_is_never_written_again(tmp_path):
   assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == ['4']
 
 
+def test_no_array_is_read_twice_in_a_save(tmp_path, monkeypatch):
+  opened = []
+  read = pathlib.Path.open
+
+  def counting(self, mode='r', *args, **kwargs):
+    if mode == 'rb' and self.parent.name == 'd':
+      opened.append(self.name)
+    return read(self, mode, *args, **kwargs)
+
+  monkeypatch.setattr(pathlib.Path, 'open', counting)
+  _save(tmp_path, 1)
+  folder = tmp_path / 'checkpoints' / '1'
+  data = [p.name for p in folder.rglob('ocdbt.process_*/d/*')]
+  assert data
+  assert sorted(n for n in opened if n in data) == sorted(data)
+  assert not [p for p in folder.iterdir() if p.name.startswith('sums')]
+
+
 def test_a_damaged_one_is_removed_only_by_the_next_save(tmp_path):
   _save(tmp_path, 1, 2)
   _truncate(tmp_path / 'checkpoints' / '2' / 'manifest.json')
