@@ -98,7 +98,8 @@ def test_sizes_that_cannot_change_the_result_fit_any_mesh():
     mesh = sharding.make_mesh((1, -1, 1), jax.devices()[:devices])
     checks.check_config(c, mesh)
     assert programs.prompts_per_micro_batch(c, mesh) == groups
-    assert evaluate.batch_size(c, mesh) == rows
+    assert evaluate.batch_size(c, mesh, 64) == rows
+    assert evaluate.batch_size(c, mesh, 3) == sharding.whole(3, devices)
     assert c.train_batch_size % groups == 0
   c.groups_per_micro_batch = 5
   with pytest.raises(ValueError, match='multiple of groups_per_micro_batch=5'):

@@ -90,7 +90,7 @@ def evaluate_best_of(
     evaluate.make_sample_fn(c, policy, tasks, lambda *_: [], mesh),
     encode=encode,
     store=sample_store.Samples([t.id for t in tasks], n),
-    batch_size=evaluate.batch_size(c, mesh),
+    batch_size=evaluate.batch_size(c, mesh, len(tasks)),
     max_prompt_length=c.max_prompt_length,
     on_sample=lambda task, round_, t: said[task].append(t),
   )

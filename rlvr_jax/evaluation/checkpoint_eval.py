@@ -65,7 +65,7 @@ def evaluate_checkpoint(
   """
   encode = evaluate.encoder(c, policy)
   task_stream.check_prompts(tasks, encode, c.max_prompt_length)
-  size = evaluate.batch_size(c, mesh)
+  size = evaluate.batch_size(c, mesh, len(tasks))
   sampled_with = settings(c, policy, tasks, oracle)
   path = sample_store.path_of(workdir, policy.step, sampled_with)
   total = len(tasks) * c.eval.samples

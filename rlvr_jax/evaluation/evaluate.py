@@ -79,9 +79,15 @@ def draw(
   return frozen_model.sample(policy, prompt, length, key, options, rank=rank)
 
 
-def batch_size(c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> int:
-  """Rows per batch: eval.batch_size, rounded up to a multiple of data*fsdp."""
-  return sharding.whole(c.eval.batch_size, sharding.batch_shards(mesh))
+def batch_size(
+  c: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, tasks: int
+) -> int:
+  """Rows per batch: eval.batch_size, or all samples of `tasks` tasks if fewer.
+
+  Rounded up to a multiple of data*fsdp.
+  """
+  rows = min(c.eval.batch_size, tasks * c.eval.samples)
+  return sharding.whole(rows, sharding.batch_shards(mesh))
 
 
 # (prompt i32[B,S], length i32[B], task i32[B], round i32[B]) -> a function of a
@@ -217,7 +223,9 @@ def make_sample_fn(
   is_dialogue = dialogue.is_dialogue(tasks[0])
   # An evaluation may ask for what its run did not.
   branches.check(c, is_dialogue, policy.model.config.vocab_size)
-  outputs = _scorer(c, policy, mesh) if reads_signals(c) else None
+  outputs = None
+  if reads_signals(c):
+    outputs = _scorer(c, policy, mesh, batch_size(c, mesh, len(tasks)))
 
   def surprisal(logp):
     return float(-np.asarray(logp, np.float64).sum())
@@ -277,9 +285,12 @@ def make_sample_fn(
 
 
 def _scorer(
-  c: ml_collections.ConfigDict, policy: FrozenModel, mesh: jax.sharding.Mesh
+  c: ml_collections.ConfigDict,
+  policy: FrozenModel,
+  mesh: jax.sharding.Mesh,
+  rows: int,
 ) -> Callable[[types.Rollout], token_logprobs.Outputs]:
-  """The policy's outputs, with certainty, on rows of one batch of samples."""
+  """The policy's outputs, with certainty, on the rows of a batch of samples."""
   # Fewer rows at a time than are decoded: see `perplexity.perplexities`.
   few = 4 * sharding.batch_shards(mesh)
   score = micro_batch.scorer(
@@ -289,7 +300,7 @@ def _scorer(
     shapes=micro_batch.Shapes(
       group=1,
       max_prompt=c.max_prompt_length,
-      groups_per_micro_batch=math.gcd(batch_size(c, mesh), few),
+      groups_per_micro_batch=math.gcd(rows, few),
       chunk=c.logits_chunk,
       pack=mesh.size == 1,
     ),

@@ -70,7 +70,7 @@ class Evaluator(NamedTuple):
       evaluate.make_sample_fn(c, policy, tasks, self.oracle, self.mesh),
       encode=evaluate.encoder(c, policy),
       store=sample_store.Samples([t.id for t in tasks], c.eval.samples),
-      batch_size=evaluate.batch_size(c, self.mesh),
+      batch_size=evaluate.batch_size(c, self.mesh, len(tasks)),
       max_prompt_length=c.max_prompt_length,
       branch=c.eval.branch,
       on_sample=on_sample,

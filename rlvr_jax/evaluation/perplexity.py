@@ -42,7 +42,8 @@ def responses(
     rounds = min(rounds, c.eval.samples)
   parts, total = [], len(tasks) * rounds
   items = [sample_store.item(j, len(tasks)) for j in range(total)]
-  for batch in evaluate.batches(items, evaluate.batch_size(c, mesh)):
+  size = evaluate.batch_size(c, mesh, len(tasks))
+  for batch in evaluate.batches(items, size):
     which, round_ = np.array(batch, np.int32).T
     rows = prompt[which], length[which]
     out = evaluate.draw(c, policy, *rows, which, round_, mesh)
