@@ -11,6 +11,7 @@ a loop once.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -103,8 +104,13 @@ def header(
     f'{of_parts}; attention {c.model.attention or "splash"}; '
     f'beta {c.algo.beta}\n'
     f'{chip.hbm} GiB HBM per chip; the compiler can allocate {chip.usable} GiB '
-    'per device'
+    f'per device; libtpu {compiler()}'
   )
+
+
+def compiler() -> str:
+  """The version of libtpu, which decides how much memory a program needs."""
+  return importlib.metadata.version('libtpu')
 
 
 def memory_table(chip: aot.Chip, reports: Sequence[aot.Report]) -> str:
@@ -132,6 +138,7 @@ def summary(
     'mesh': list(mesh.shape.values()),
     'micro_batch': programs.prompts_per_micro_batch(c, mesh),
     'usable': chip.usable,
+    'libtpu': compiler(),
     'programs': {
       r.name: r.memory and r.memory.total / aot.GIB for r in reports
     },

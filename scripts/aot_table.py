@@ -24,7 +24,7 @@ from rlvr_jax import config_file
 PROGRAMS = ('to_sampler', 'sample', 'update')
 HEAD = (
   '| ARG | data x fsdp x tensor | prompts x samples | tokens | '
-  'prompts a micro-batch | trains | to_sampler | sample | update | of |'
+  'prompts a micro-batch | trains | to_sampler | sample | update | of | libtpu |'
 )
 
 
@@ -57,7 +57,8 @@ def row(arg: str, spec: str, report: dict | None) -> str:
   for name in PROGRAMS:
     total = report and report['programs'].get(name)
     cells.append(f'{total:.2f}' if total else 'refused' if report else '-')
-  cells.append('-' if report is None else str(report['usable']))
+  for name in ('usable', 'libtpu'):
+    cells.append('-' if report is None else str(report[name]))
   return '| ' + ' | '.join(cells) + ' |'
 
 
@@ -82,7 +83,8 @@ python scripts/aot_table.py --config={config} --topology={topology} --out={out}
 
 bfloat16 computation, every layer recomputed; float32 weights and AdamW, or with adapters a bfloat16 base and float32 adapters. GiB a
 device: arguments, outputs, temporaries and what stays resident meanwhile; `of` is what the compiler hands out. `refused`: it does
-not fit. No row for an ARG: it was not compiled.
+not fit. No row for an ARG: it was not compiled. `libtpu` is the compiler's version, on which the memory depends: the first one that
+`[tpu]` installs, others by `pip install libtpu==VERSION`.
 
 {HEAD}
 |{'---|' * (HEAD.count('|') - 1)}
