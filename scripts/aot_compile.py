@@ -20,13 +20,15 @@ import time
 from collections.abc import Sequence
 
 # Tracing runs on the CPU. libtpu must not claim a TPU of this host, fail
-# because another process holds one, or query the cloud's metadata server. The
-# last two only silence its warnings about not being on a TPU host.
+# because another process holds one, or query the cloud's metadata server;
+# TPU_WORKER_HOSTNAMES and TPU_ACCELERATOR_TYPE only silence its warnings.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['TPU_SKIP_MDS_QUERY'] = '1'
 os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
 os.environ['TPU_WORKER_HOSTNAMES'] = 'localhost'
 os.environ['TPU_ACCELERATOR_TYPE'] = 'v5litepod-4'
+# JAX could write these programs, and then would fail to read them.
+os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
 
 import jax
 import ml_collections

@@ -82,6 +82,7 @@ def test_unknown_collectives_are_in_the_table(monkeypatch):
   for name in (
     *('JAX_PLATFORMS', 'TPU_SKIP_MDS_QUERY', 'ALLOW_MULTIPLE_LIBTPU_LOAD'),
     *('TPU_WORKER_HOSTNAMES', 'TPU_ACCELERATOR_TYPE'),
+    'JAX_ENABLE_COMPILATION_CACHE',
   ):
     monkeypatch.setenv(name, 'cpu')  # as it was afterwards: the script sets it
   script = runpy.run_path(str(ROOT / 'scripts' / 'aot_compile.py'))
@@ -134,6 +135,10 @@ def small(monkeypatch):
   """A small model's programs on four v5e chips, fsdp 2 x tensor 2."""
   monkeypatch.setenv('TPU_SKIP_MDS_QUERY', '1')
   monkeypatch.setenv('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+  # JAX cannot read a program for absent devices back from its cache.
+  shortest = 'jax_persistent_cache_min_compile_time_secs'
+  before = getattr(jax.config, shortest)
+  jax.config.update(shortest, 1e9)
   c = config_lib.load(
     str(ROOT / 'configs' / 'tiny.py'),
     [
@@ -149,7 +154,8 @@ def small(monkeypatch):
   )
   _, devices = aot.topology('v5e:2x2')
   mesh = sharding.make_mesh(c.mesh.shape, devices)
-  return lambda: (c, mesh, {p.name: p for p in aot.programs(c, mesh)})
+  yield lambda: (c, mesh, {p.name: p for p in aot.programs(c, mesh)})
+  jax.config.update(shortest, before)
 
 
 @needs_libtpu
