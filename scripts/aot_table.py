@@ -83,8 +83,8 @@ python scripts/aot_table.py --config={config} --topology={topology} --out={out}
 
 bfloat16 computation, every layer recomputed; float32 weights and AdamW, or with adapters a bfloat16 base and float32 adapters. GiB a
 device: arguments, outputs, temporaries and what stays resident meanwhile; `of` is what the compiler hands out. `refused`: it does
-not fit. No row for an ARG: it was not compiled. `libtpu` is the compiler's version, on which the memory depends: the first one that
-`[tpu]` installs, others by `pip install libtpu==VERSION`.
+not fit. No row for an ARG: it was not compiled. `libtpu` is the compiler's version, on which the memory depends: with jax 0.10.2
+`[tpu]` installs 0.0.42.1, and `pip install libtpu==VERSION` another.
 
 {HEAD}
 |{'---|' * (HEAD.count('|') - 1)}
