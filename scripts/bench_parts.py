@@ -15,8 +15,10 @@ import re
 import tempfile
 from collections.abc import Callable, Sequence
 
+import bench_ours
 import jax
 import numpy as np
+from bench_ours import common
 from jax.profiler import ProfileData
 
 from rlvr_jax import algorithm, experiment, types
@@ -26,38 +28,17 @@ from rlvr_jax.learner import train_step
 from rlvr_jax.models import sampler, sharding
 from rlvr_jax.rollouts import single_turn
 
-LENGTHS = (64, 48, 42, 38)  # of the prompts of W1, in tokens
-CONFIG = pathlib.Path(__file__).resolve().parents[1] / 'configs' / 'tiny.py'
 NEVER = -7  # an end token that is not sampled
 # Kinds by the names of XLA's operations, the first that fits.
 KINDS = {
   'products': r'ynn_fusion|dot|convolution',
   'copies, slices, concatenations': r'copy|slice|concatenate|transpose|gather|pad',
   'zeros and sums of gradients': r'wrapped_broadcast|wrapped_add|scatter',
-  'checks of an update': r'is-finite|compare|reduce-window',
+  'norms and checks of an update': r'is-finite|compare|reduce-window',
   'AdamW, softmax and other arithmetic': r'',
 }
 # Events that contain others, and Python's.
 _OUTER = r'Thunk|\$|Pjit|while|call|conditional|CommonPj|Slinky|Parse|Allocate|Handle|end: '
-
-
-def settings(model: str):
-  """W1 as a config: see scripts/bench_ours.py."""
-  return config_lib.load(
-    str(CONFIG),
-    [
-      f'model.name={model}',
-      'total_steps=1',
-      'train_batch_size=4',
-      'num_generations=8',
-      'max_prompt_length=64',
-      'max_completion_length=64',
-      'groups_per_micro_batch=1',
-      'logits_chunk=2048',
-      'optimizer.schedule=constant',
-      'optimizer.max_grad_norm=0',
-    ],
-  )
 
 
 def seconds(run: Callable[[], None]) -> collections.Counter:
@@ -78,8 +59,10 @@ def seconds(run: Callable[[], None]) -> collections.Counter:
 
 def works(model: str) -> dict[str, Callable[[], None]]:
   """The two things to trace, compiled."""
-  c, mesh = settings(model), sharding.make_mesh((1, 1, 1), jax.devices()[:1])
-  x = experiment.Experiment(c, mesh)
+  work = common.WORKS['W1']
+  given = argparse.Namespace(work=work, model=model, dtype='float32')
+  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  x = experiment.Experiment(bench_ours.settings(given), mesh)
   built, rng = x.programs, np.random.default_rng(0)
   params = load.load(model, dtype='float32').params
   state = train_step.new_state(
@@ -90,7 +73,7 @@ def works(model: str) -> dict[str, Callable[[], None]]:
   )
   vocabulary = built.model.config.vocab_size
   prompt = rng.integers(0, vocabulary, (4, 64)).astype(np.int32)
-  length = np.array(LENGTHS, np.int32)
+  length = np.array(work.cases[0].prompt_tokens, np.int32)
   prompt[np.arange(64)[None] < 64 - length[:, None]] = 0
 
   def sample():
