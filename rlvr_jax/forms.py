@@ -29,7 +29,8 @@ MODULES = {
   'env': _modules(
     'envs',
     'arithmetic countdown gsm8k jsonl pairs gym strategies guessing chain '
-    'steps stack_programs comparisons judgment_tasks tfds folder told_chain',
+    'steps stack_programs comparisons judgment_tasks tfds folder told_chain '
+    'told_programs',
   ),
   'pick': _modules('envs', 'gold_picks'),
   'divergence': _modules('ops', 'divergence'),

@@ -54,6 +54,7 @@ BESIDE = {
   ('pick', 'choice'): 'o',
   ('env', 'pairs'): "'pairs.jsonl'",
   ('env', 'labelled'): "'rows.jsonl'",
+  ('env', 'told_programs'): 'programs()',
   ('env', 'answer_pairs'): 'arithmetic',
   ('reward', 'reward_model'): "'rm'",
   ('env', 'reasoning_gym'): 'chain_sum',

@@ -15,6 +15,12 @@ many of the four are subtractions, and so how often a guess is right:
   rare       two, p = 0.01
   silent     four, p = 0.0001, so that pass@64 is near 0
 
+programs_plentiful, programs_rare and programs_silent ask for a program of the
+stack language instead, from three examples, p = 0.1, 0.01 and 0.0003. Each has
+a base model of its own, which guesses among the programs of this kind and reads
+as above (rlvr_jax/envs/told_programs.py); what it is told of a wrong one is the
+first input on which it fails, and how.
+
 ARG `arm` is sdpo, sdpo_feedback and sdpo_sibling (feedback, or a right row of
 the group, alone), opsd, sdft, rlsd of configs/self_distillation.py, opd (a
 stronger teacher: the model after imitation of right solutions), grpo, or sft
@@ -29,7 +35,13 @@ from configs.base_models import chains
 from rlvr_jax import registry
 
 SCALES = ('tiny', 'smollm2', 'qwen3_8b')
-TASKS = {'rare': '++--', 'plentiful': '+++-', 'silent': '----'}
+CHAINS = {'rare': '++--', 'plentiful': '+++-', 'silent': '----'}
+PROGRAMS = {
+  'programs_plentiful': {'size': 3, 'max_literal': -1},
+  'programs_rare': {'size': 5},
+  'programs_silent': {'size': 8, 'outputs': 2},
+}
+TASKS = (*CHAINS, *PROGRAMS)
 ARMS = {
   'sdpo': self_distillation.METHODS['sdpo'],
   'sdpo_feedback': self_distillation.METHODS['sdpo']
@@ -44,14 +56,15 @@ ARMS = {
   'sft': {'method': 'sft'},
 }
 SIZES = {'depth': 4, 'ops': '+-', 'train_size': 8000, 'test_size': 64}
-LENGTH = 36  # four lines, the results, the end token
+# Most tokens of a question, of one with what is told, and of an answer.
+LENGTHS = {'chain': (28, 72, 36), 'programs': (48, 120, 40)}
 
 
 def get_config(arg: str = ''):
   arg = common.parse_arg(
     arg,
     scale=SCALES,
-    task=tuple(TASKS),
+    task=TASKS,
     arm=tuple(ARMS),
     reads=100,
     stage=('rl', 'base', 'strong'),
@@ -71,14 +84,16 @@ def get_config(arg: str = ''):
   elif arg['stage'] == 'rl':
     c = tiny(arg['task'])
     here = f'{common.path(__file__)}:stage='
+    task = f',task={arg["task"]}' if arg['task'] in PROGRAMS else ''
     reads = '' if arg['reads'] == 100 else f',reads={arg["reads"]}'
-    c.model.name = f'{here}base{reads}'
-    stronger = f'{here}strong'
+    c.model.name = f'{here}base{task}{reads}'
+    stronger = f'{here}strong{task}'
   else:
-    c = base_model(arg['reads'])
+    c = base_model(arg['task'], arg['reads'])
     if arg['stage'] == 'strong':
-      c.env = registry.spec('chain', **SIZES)
-      c.model.name = f'{common.path(__file__)}:stage=base'
+      c.env = tasks(arg['task'])
+      task = f',task={arg["task"]}' if arg['task'] in PROGRAMS else ''
+      c.model.name = f'{common.path(__file__)}:stage=base{task}'
       c.total_steps = 400
   c.seed = arg['seed']
   if arg['stage'] != 'rl':
@@ -98,22 +113,36 @@ def get_config(arg: str = ''):
   return c
 
 
-def base_model(reads: int):
+def tasks(task: str, **chain) -> registry.Spec:
+  """What is asked; of chains all patterns, but for those that `chain` names."""
+  if task not in PROGRAMS:
+    return registry.spec('chain', **SIZES, **chain)
+  return registry.spec(
+    'programs', **PROGRAMS[task], max_output=99, examples=3, terse=True,
+    train_size=8000, test_size=64,
+  )  # fmt: skip
+
+
+def base_model(task: str, reads: int):
   c = chains.get_config('form')  # goes on from chains of two operations
   c.total_steps = 1200
   told = reads / 100
   c.env = registry.spec('told_chain', **SIZES, unknown='-', reliability=told)
-  c.max_prompt_length = 72  # the question and what is told
-  c.max_completion_length = LENGTH
+  if task in PROGRAMS:
+    c.env = registry.spec('told_programs', tasks(task), reliability=told)
+  _, c.max_prompt_length, c.max_completion_length = lengths(task)
   c.eval.samples = 16
   return c
 
 
+def lengths(task: str) -> tuple[int, int, int]:
+  return LENGTHS['programs' if task in PROGRAMS else 'chain']
+
+
 def tiny(task: str):
   c = common.tiny()
-  c.env = registry.spec('chain', **SIZES, pattern=TASKS[task])
-  c.max_prompt_length = 28
-  c.max_completion_length = LENGTH
+  c.env = tasks(task, pattern=CHAINS.get(task, ''))
+  c.max_prompt_length, _, c.max_completion_length = lengths(task)
   c.train_batch_size, c.num_generations = 16, 8
   c.algo.estimate = 'dr_grpo'
   c.algo.aggregate = 'seq_mean_token_sum'
