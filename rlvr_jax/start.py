@@ -141,7 +141,9 @@ def start(
   examine = None
   if c.teacher.accuracy_every:
     one = x.teacher or policy
-    examine = lessons.Examiner(c, one, policy.tokenizer, collect.sampling)
+    examine = lessons.Examiner(
+      c, one, policy.tokenizer, collect.sampling, reply
+    )
   read = pretrained.read
   run = Run(resumed, policy, read, initial, examine, collect, evaluation)
   return run, state, progress

@@ -122,11 +122,6 @@ def check_tasks(
   needs = contexts.needs(t.context)
   name = registry.parse(t.context)[0]
   single = not dialogue.is_dialogue(tasks[0])
-  if t.accuracy_every and not single:
-    raise ValueError(
-      f'teacher.accuracy_every={t.accuracy_every} lets the teacher answer a '
-      f'single question; env={show(c.env)} is a dialogue. Set it to 0.'
-    )
   if c.algo.distill and single and t.skip_tokens >= c.max_completion_length:
     raise ValueError(
       f'teacher.skip_tokens={t.skip_tokens} leaves no token to judge of rows of '

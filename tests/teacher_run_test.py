@@ -225,5 +225,3 @@ def test_tasks_must_have_what_the_teacher_is_told():
     check(silent, context='solution_or_feedback')
   game = [bare[0]._replace(verifier='guessing')]
   check(game, context='feedback')
-  with pytest.raises(ValueError, match='accuracy_every=3'):
-    check(game, context='feedback', accuracy_every=3)

@@ -11,13 +11,20 @@ import jax
 import numpy as np
 
 from rlvr_jax import enums, hosts, registry, types
+from rlvr_jax.envs import dialogue
 from rlvr_jax.io import frozen_model
 from rlvr_jax.io.frozen_model import FrozenModel
 from rlvr_jax.models import sampler, sharding
 from rlvr_jax.random_streams import Stream
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import context as contexts
-from rlvr_jax.rollouts import groups, single_turn
+from rlvr_jax.rollouts import (
+  episode,
+  episode_end,
+  episode_scores,
+  groups,
+  single_turn,
+)
 from rlvr_jax.tasks import Task
 from rlvr_jax.verifiers.extraction import extract
 
@@ -180,20 +187,23 @@ class Examiner(NamedTuple):
       policy's or their moving average, which the call brings.
     tokenizer: of the policy.
     sampling: as in training.
+    oracle: replies in dialogues.
   """
 
   config: Any
   teacher: FrozenModel
   tokenizer: Any
   sampling: sampler.Sampling
+  oracle: episode.Oracle = episode.env_replies
 
   def __call__(
     self, part: groups.Collected, step: int, sampler_params: Any = None
   ) -> dict[str, float]:
     """teacher/accuracy and teacher/mean_length, over the rows with a teacher.
 
-    One answer for each row, to the prompt that the teacher of that row reads;
-    NaN if no row has a teacher. The accuracy bounds what it can teach.
+    One answer for each row, to the prompt that the teacher of that row reads,
+    or one dialogue that begins with it; NaN if no row has a teacher. The
+    accuracy bounds what it can teach.
 
     Args:
       sampler_params: weights of a teacher that has none.
@@ -215,20 +225,14 @@ class Examiner(NamedTuple):
     teacher = self.teacher
     if sampler_params is not None:
       teacher = teacher._replace(sampler_params=sampler_params)
-    out = frozen_model.sample(
+    tasks = [task for task in part.tasks for _ in range(tokens.shape[1])]
+    answer = self._play if dialogue.is_dialogue(tasks[0]) else self._answer
+    answers = answer(
       teacher,
+      tasks,
       prompt.astype(np.int32),
       length.astype(np.int32),
       jax.random.fold_in(key, step),
-      self.sampling,
-    )
-    group = tokens.shape[1]
-    _, answers = single_turn.transcribe(
-      [task for task in part.tasks for _ in range(group)],
-      sharding.to_host(out),
-      self.tokenizer,
-      c.verify_timeout_s,
-      extract.rules_of(c.verifier),
     )
     of_taught = [a for a, judged in zip(answers, taught) if judged]
     mean = lambda x: float(np.mean(x)) if x else float('nan')
@@ -237,3 +241,31 @@ class Examiner(NamedTuple):
       'teacher/accuracy': mean(right),
       'teacher/mean_length': mean([a.num_tokens for a in of_taught]),
     }
+
+  def _answer(self, teacher, tasks, prompt, length, key):
+    c = self.config
+    out = frozen_model.sample(teacher, prompt, length, key, self.sampling)
+    _, answers = single_turn.transcribe(
+      tasks,
+      sharding.to_host(out),
+      self.tokenizer,
+      c.verify_timeout_s,
+      extract.rules_of(c.verifier),
+    )
+    return answers
+
+  def _play(self, teacher, tasks, prompt, length, key):
+    limits = episode_end.dialogue_limits(self.config)
+    sampling = self.sampling._replace(compact_batch=False)
+    rows = (row[:n].tolist() for row, n in zip(prompt, length, strict=True))
+    episodes, _, _ = episode.run_episodes(
+      tasks,
+      episode.policy_actor(teacher, sampling, key, group=1, limits=limits),
+      encode=lambda task: next(rows),
+      tokenizer=self.tokenizer,
+      group=1,
+      max_prompt_length=prompt.shape[1],
+      limits=limits,
+      oracle=self.oracle,
+    )
+    return [episode_scores.transcript(e) for e in episodes]

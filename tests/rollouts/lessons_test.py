@@ -1,18 +1,20 @@
 """Rows as a teacher reads them: tokens in, tokens out; who is judged."""
 
 import dataclasses
+import types as builtin
 
 import numpy as np
 import pytest
 
 from rlvr_jax import config as config_lib
 from rlvr_jax import enums, types
+from rlvr_jax.envs import dialogue
 from rlvr_jax.io import chat_template, tokenizer
 from rlvr_jax.learner import batches
 from rlvr_jax.models import sampler
 from rlvr_jax.ops import distill
 from rlvr_jax.rewards import base
-from rlvr_jax.rollouts import lessons, single_turn
+from rlvr_jax.rollouts import episode, lessons, single_turn
 from rlvr_jax.tasks import Task
 
 TOKENIZER = dataclasses.replace(
@@ -151,3 +153,55 @@ def test_rows_without_a_teacher_are_not_trained(part):
   batch = batches.make_batch(c, Algorithm, part.rollout, part.score, lesson)
   assert batch.mask.any(-1).all()
   assert batch.taught.any(-1).tolist() == [False, True, False, True]
+
+
+def test_a_teacher_plays_the_dialogues_of_the_prompts_that_it_reads(
+  monkeypatch,
+):
+  """Scripts in place of a model; the first '!' wins."""
+
+  def reply(task, messages):
+    won = messages[-1] == '!'
+    return dialogue.Reply('ok', 'ok', won, won)
+
+  game = builtin.SimpleNamespace(reply=reply)
+  monkeypatch.setitem(dialogue.GAMES, 'toy', game)
+  scripts = [['!'], ['!'], ['a', '!'], ['a', 'b', 'c']]
+  begun = []
+
+  def actor(policy, sampling, key, *, group, limits):
+    assert (policy.sampler_params, group) == ('weights', 1)
+    assert not sampling.compact_batch
+    scripted = episode.scripted_actor(scripts, TOKENIZER, limits)
+    return scripted._replace(begin=lambda *prompts: begun.append(prompts))
+
+  monkeypatch.setattr(episode, 'policy_actor', actor)
+  c = settings(max_context_length=5)
+  c.max_prompt_length, c.max_completion_length = 6, 4
+  c.dialogue.max_turns, c.dialogue.max_reply_length = 3, 40
+  tokens = np.arange(1, 81, dtype=np.int32).reshape(2, 2, 20)
+  turn = np.where(np.arange(20) < 4, -1, 0) * np.ones((2, 2, 1), int)
+  taught = (turn >= 0) & np.array([[True, False], [True, True]])[..., None]
+  shift = np.array([[5, 0], [2, 1]], np.int32)
+  part = builtin.SimpleNamespace(
+    tasks=[Task(x, '?', '', 'toy', {}) for x in 'ab'],
+    rollout=builtin.SimpleNamespace(tokens=tokens, turn=turn),
+    lesson=types.Lesson(taught, tokens, shift),
+  )
+  teacher = builtin.SimpleNamespace(
+    sampler_params=None,
+    _replace=lambda **x: builtin.SimpleNamespace(**x),
+  )
+  examine = lessons.Examiner(
+    c, teacher, TOKENIZER, sampler.Sampling(4, (0,), compact_batch=True)
+  )
+  found = examine(part, 1, 'weights')
+  # Of three rows with a teacher two are won; 1, 2 and 3 messages.
+  assert found['teacher/accuracy'] == pytest.approx(2 / 3)
+  lengths = [len(TOKENIZER.encode_answer(x)) for x in ('!', 'a')]
+  assert found['teacher/mean_length'] == pytest.approx(sum(3 * lengths) / 3)
+  ((prompt, length),) = begun
+  assert length.tolist() == [9, 4, 6, 5]
+  for i in range(4):
+    row = tokens.reshape(4, 20)[i, : length[i]]
+    assert prompt[i].tolist() == row.tolist() + [0] * (11 - length[i])
