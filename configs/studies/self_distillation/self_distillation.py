@@ -16,7 +16,7 @@ many of the four are subtractions, and so how often a guess is right:
   silent     four, p = 0.0001, so that pass@64 is near 0
 
 programs_plentiful, programs_rare and programs_silent ask for a program of the
-stack language instead, from three examples, p = 0.1, 0.01 and 0.0003. Each has
+stack language instead, from its examples, p = 0.1, 0.01 and 0.0003. Each has
 a base model of its own, which guesses among the programs of this kind and reads
 as above (rlvr_jax/envs/told_programs.py); what it is told of a wrong one is the
 first input on which it fails, and how.
@@ -37,9 +37,9 @@ from rlvr_jax import registry
 SCALES = ('tiny', 'smollm2', 'qwen3_8b')
 CHAINS = {'rare': '++--', 'plentiful': '+++-', 'silent': '----'}
 PROGRAMS = {
-  'programs_plentiful': {'size': 3, 'max_literal': -1},
-  'programs_rare': {'size': 5},
-  'programs_silent': {'size': 8, 'outputs': 2},
+  'programs_plentiful': dict(size=3, max_literal=-1, max_output=99, examples=3),
+  'programs_rare': dict(size=5, max_output=99, examples=3),
+  'programs_silent': dict(size=8, outputs=2, max_output=99, examples=2),
 }
 TASKS = (*CHAINS, *PROGRAMS)
 ARMS = {
@@ -57,7 +57,7 @@ ARMS = {
 }
 SIZES = {'depth': 4, 'ops': '+-', 'train_size': 8000, 'test_size': 64}
 # Most tokens of a question, of one with what is told, and of an answer.
-LENGTHS = {'chain': (28, 72, 36), 'programs': (48, 120, 40)}
+LENGTHS = {'chain': (28, 72, 36), 'programs': (64, 120, 40)}
 
 
 def get_config(arg: str = ''):
@@ -118,9 +118,8 @@ def tasks(task: str, **chain) -> registry.Spec:
   if task not in PROGRAMS:
     return registry.spec('chain', **SIZES, **chain)
   return registry.spec(
-    'programs', **PROGRAMS[task], max_output=99, examples=3, terse=True,
-    train_size=8000, test_size=64,
-  )  # fmt: skip
+    'programs', **PROGRAMS[task], terse=True, train_size=8000, test_size=64
+  )
 
 
 def base_model(task: str, reads: int):
@@ -143,6 +142,10 @@ def tiny(task: str):
   c = common.tiny()
   c.env = tasks(task, pattern=CHAINS.get(task, ''))
   c.max_prompt_length, _, c.max_completion_length = lengths(task)
+  if task in PROGRAMS:
+    # No guess computes what a test task asks for: functions are split. Of these
+    # 8,000 tasks training sees 960, so that few of the first 64 are among them.
+    c.eval.split = 'train'
   c.train_batch_size, c.num_generations = 16, 8
   c.algo.estimate = 'dr_grpo'
   c.algo.aggregate = 'seq_mean_token_sum'
