@@ -37,6 +37,7 @@ class Shape(NamedTuple):
   examples: int
   hidden: int
   terse: bool
+  apart: str
   seed: int
 
   @property

@@ -34,6 +34,7 @@ times A end: takes the top and runs A that many times
 Examples:
 """
 _REQUEST = '\n\nWrite the program between <answer> and </answer>.'
+APART = 'functions', 'questions'
 _TRIES_AT_START = 2_000
 _TRIES = 200_000  # a thousand times what succeeded at the start, and more
 
@@ -54,6 +55,7 @@ def programs(
   examples: int = 4,
   hidden: int = 8,
   terse: bool = False,
+  apart: str = 'functions',
   seed: int = 0,
   train_size: int = 2_000,
   test_size: int = 256,
@@ -70,7 +72,8 @@ def programs(
   All of a task is a hash of the seed, the split and its index. A hash of what a
   program computes on 16 inputs chooses its split: no function, so no program in
   another spelling either, is in both. Within a split functions may repeat, with
-  other examples.
+  other examples. With apart='questions' the splits share functions, and no
+  question: for models that know some programs, and are not to find new ones.
 
   Args:
     size: pieces of the solution: n, or (low, high) for every number from low to
@@ -91,6 +94,7 @@ def programs(
     hidden: further tests.
     terse: only the examples, without the description of the language; for
       small models.
+    apart: what no two splits share, functions or questions.
     seed: of all that is sampled.
     train_size, test_size: tasks. One takes a millisecond to find, with branches
       and loops ten times as long.
@@ -117,6 +121,10 @@ def programs(
     ('test_size', test_size, 1, MOST_TASKS),
   ):
     check_int(name, value, low=least, high=most)
+  if apart not in APART:
+    raise ValueError(
+      f'apart={registry.show(apart)} must be one of {", ".join(APART)}.'
+    )
   if min_value > max_value:
     raise ValueError(
       f'min_value={min_value} must be at most max_value={max_value}.'
@@ -137,7 +145,7 @@ def programs(
     )
   shape = program_sampling.Shape(
     (low, high), inputs, outputs, chosen, branches, loops, max_literal,
-    min_value, max_value, max_output, examples, hidden, terse, seed,
+    min_value, max_value, max_output, examples, hidden, terse, apart, seed,
   )  # fmt: skip
   if shape.space < examples + hidden:
     raise ValueError(
@@ -165,7 +173,10 @@ def _task(
   for attempt in range(tries):
     key = ('programs', shape.seed, split, index, attempt)
     solution = program_sampling.sample(size, shape, key)
-    if solution is None or program_sampling.split_of(solution, shape) != split:
+    if solution is None:
+      continue
+    found = program_sampling.split_of(solution, shape)
+    if found is None or (shape.apart == 'functions' and found != split):
       continue
     if not program_sampling.is_minimal(solution, shape):
       continue

@@ -118,8 +118,9 @@ def tasks(task: str, **chain) -> registry.Spec:
   if task not in PROGRAMS:
     return registry.spec('chain', **SIZES, **chain)
   return registry.spec(
-    'programs', **PROGRAMS[task], terse=True, train_size=8000, test_size=64
-  )
+    'programs', **PROGRAMS[task], terse=True, apart='questions',
+    train_size=8000, test_size=64,
+  )  # fmt: skip
 
 
 def base_model(task: str, reads: int):
@@ -128,7 +129,9 @@ def base_model(task: str, reads: int):
   told = reads / 100
   c.env = registry.spec('told_chain', **SIZES, unknown='-', reliability=told)
   if task in PROGRAMS:
-    c.env = registry.spec('told_programs', tasks(task), reliability=told)
+    c.env = registry.spec(
+      'told_programs', tasks(task), told=0.8, feedback=0.4, reliability=told
+    )
   _, c.max_prompt_length, c.max_completion_length = lengths(task)
   c.eval.samples = 16
   return c
@@ -142,10 +145,6 @@ def tiny(task: str):
   c = common.tiny()
   c.env = tasks(task, pattern=CHAINS.get(task, ''))
   c.max_prompt_length, _, c.max_completion_length = lengths(task)
-  if task in PROGRAMS:
-    # No guess computes what a test task asks for: functions are split. Of these
-    # 8,000 tasks training sees 960, so that few of the first 64 are among them.
-    c.eval.split = 'train'
   c.train_batch_size, c.num_generations = 16, 8
   c.algo.estimate = 'dr_grpo'
   c.algo.aggregate = 'seq_mean_token_sum'
