@@ -49,8 +49,8 @@ def base() -> ml_collections.ConfigDict:
   # Rows that it judges: all, wrong, longest_wrong of a group.
   c.teacher.rows = 'all'
   c.teacher.skip_tokens = 0  # first tokens of a row that it does not judge
-  # Steps between those in which it answers itself, once for each row, for
-  # teacher/accuracy: what can be taught. 0: never.
+  # Steps between those in which it answers itself, once for each row (in
+  # dialogues: plays), for teacher/accuracy: what can be taught. 0: never.
   c.teacher.accuracy_every = 0
 
   c.model = ml_collections.ConfigDict()

@@ -206,19 +206,9 @@ def check_dialogue(
     )
   told = registry.parse(c.teacher.context)[0] != 'none' and not c.teacher.name
   more = c.teacher.max_context_length if algo.distill and told else 0
-  for key, limits, context in (
-    ('dialogue.max_turns', episode_end.dialogue_limits(c), more),
-    ('eval.max_turns', episode_end.dialogue_limits(c, evaluating=True), 0),
-  ):
-    longest = c.max_prompt_length + context + limits.length + limits.fed
-    if longest > config.max_position:
-      teacher = ' before its teacher' if context else ''
-      raise ValueError(
-        f'With {key}={limits.turns} a dialogue may have {longest} tokens'
-        f"{teacher}, more than the model's {config.max_position} positions. "
-        'Lower it, or dialogue.max_length'
-        f'{", or teacher.max_context_length" if context else ""}.'
-      )
+  most = config.max_position
+  episode_end.check_positions(c, most, 'the model', context=more)
+  episode_end.check_positions(c, most, 'the model', evaluating=True)
 
 
 def environment(c: ml_collections.ConfigDict) -> Env:

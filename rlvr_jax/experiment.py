@@ -28,6 +28,7 @@ from rlvr_jax.models import memory, model_config, sharding, transformer
 from rlvr_jax.rewards import base, judged
 from rlvr_jax.rollouts import (
   branches,
+  episode_end,
   groups,
   judge_checks,
   single_turn,
@@ -138,7 +139,7 @@ class Experiment:
     c = self.config
     if not c.teacher.name:
       return None
-    return frozen_model.load(
+    found = frozen_model.load(
       'teacher.name',
       c.teacher.name,
       c.model,
@@ -147,6 +148,15 @@ class Experiment:
       sampling=c.method != 'rl' or bool(c.teacher.accuracy_every),
       scoring=bool(c.algo.distill),
     )
+    if self.is_dialogue:
+      lengths = frozen_model.teacher_lengths(c)
+      episode_end.check_positions(
+        c,
+        found.model.config.max_position,
+        f'teacher.name={registry.show(c.teacher.name)}',
+        context=lengths.get('teacher.max_context_length', 0),
+      )
+    return found
 
   @functools.cached_property
   def matched(self) -> transformer.Decoder | None:

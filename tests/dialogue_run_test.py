@@ -147,6 +147,36 @@ def test_an_evaluation_may_have_more_turns(whole, tmp_path):
   )
 
 
+def test_a_teacher_judges_dialogues_and_plays_them(tmp_path):
+  c = settings(
+    'credit=outcome',
+    'total_steps=1',
+    'algo.distill=loss',
+    'teacher.context=feedback',
+    'teacher.template=plain',
+    'teacher.max_context_length=320',
+    'teacher.accuracy_every=1',
+  )
+  (line,) = run(tmp_path / 'run', c)
+  assert line['teacher/taught_frac'] == 1.0
+  assert line['grad_norm'] > 0
+  assert line['teacher/accuracy'] == 0.0  # random weights
+  assert 0 < line['teacher/mean_length'] <= 3 * 4
+
+
+def test_a_named_teacher_has_room_for_a_dialogue(save_model, tmp_path):
+  folder = save_model(tmp_path / 'model')
+  c = settings(
+    'credit=outcome',
+    'algo.distill=add',
+    f'teacher.name={folder}',
+    'teacher.context=feedback',
+    'teacher.max_context_length=900',
+  )
+  with pytest.raises(ValueError, match=r"than teacher\.name='.*'s 1024 posit"):
+    experiment.build(c, tmp_path / 'run')
+
+
 @pytest.mark.parametrize(
   ('changes', 'match'),
   [
@@ -176,7 +206,7 @@ def test_an_evaluation_may_have_more_turns(whole, tmp_path):
         'teacher.context=feedback',
         'teacher.max_context_length=900',
       ),
-      'before its teacher, more than',
+      "before its teacher, more than the model's",
     ),
     (('algo.turn_statistics=dead',), 'living'),
     (

@@ -24,7 +24,7 @@ def told_programs(
 
   A guess is the solution of another train task, so that a model that imitates
   them writes programs of this kind whatever the examples are: it is right as
-  often as two tasks have one solution.
+  often as a program of one task passes the tests of another.
 
   train: tasks to imitate, of three kinds by shares:
     not told   the question; the solution is a guess.
@@ -32,7 +32,8 @@ def told_programs(
                solution to write, or with 1 - reliability a guess.
     feedback   the question, an empty line and what the verifier says of a wrong
                guess; the solution to write is a guess of which it does not say
-               the same.
+               the same (the task's own, if there is none among 50). Where no
+               guess of 50 is wrong, the task is told its solution.
   test: the tasks of `env`, not told, with right solutions. Contexts are worded
   as by the template 'plain' of `rollouts.context`.
 
@@ -43,7 +44,7 @@ def told_programs(
     seed: of all that is drawn here.
 
   Raises:
-    ValueError: a share is not in [0, 1], or `env` has other tasks.
+    ValueError: a share is not in [0, 1], or `env` has other tasks, or one task.
   """
   shares = {'told': told, 'feedback': feedback, 'reliability': reliability}
   for name, share in shares.items():
@@ -51,15 +52,15 @@ def told_programs(
       raise ValueError(f'{name}={share} must be a share, from 0 to 1.')
   right = registry.get('env', env)()
   train = right['train']
-  if not len(train) or train[0].verifier != 'program':
+  if registry.parse(env)[0] != 'programs' or len(train) < 2:
     raise ValueError(
-      f'env={registry.show(env)} must be programs(...): a guess is the program '
-      'of another task.'
+      f'env={registry.show(env)} must be programs(...) with two train tasks or '
+      'more: a guess is the program of another one.'
     )
 
   def guess(index: int, count: int) -> str:
-    other = uniform(len(train), 'told_programs', seed, index, count)
-    return train[other].data['solution']
+    other = uniform(len(train) - 1, 'told_programs', seed, index, count)
+    return train[other + (other >= index)].data['solution']
 
   def drawn(index: int, what: str, share: float) -> bool:
     return uniform(_PARTS, 'told_programs', what, seed, index) < share * _PARTS
@@ -72,14 +73,15 @@ def told_programs(
     task = train[index]
     if not drawn(index, 'told', told):
       return _told(task, '', guess(index, 0))
-    if not drawn(index, 'feedback', feedback):
-      use = drawn(index, 'reliability', reliability)
-      solution = task.data['solution']
-      return _told(task, solution, solution if use else guess(index, 0))
-    guesses = (guess(index, k) for k in range(_GUESSES))
-    context = next(filter(None, (said(task, x) for x in guesses)), '')
-    again = (x for x in guesses if said(task, x) != context)
-    return _told(task, context, next(again, task.data['solution']))
+    solution = task.data['solution']
+    if drawn(index, 'feedback', feedback):
+      guesses = (guess(index, k) for k in range(_GUESSES))
+      context = next(filter(None, (said(task, x) for x in guesses)), '')
+      if context:
+        again = (x for x in guesses if said(task, x) != context)
+        return _told(task, context, next(again, solution))
+    use = drawn(index, 'reliability', reliability)
+    return _told(task, solution, solution if use else guess(index, 0))
 
   return {'train': Lazy(len(train), make, train), 'test': right['test']}
 

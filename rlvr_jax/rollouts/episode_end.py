@@ -47,6 +47,29 @@ def dialogue_limits(c, *, evaluating: bool = False) -> Limits:
   )
 
 
+def check_positions(
+  c, most: int, whose: str, *, context: int = 0, evaluating: bool = False
+) -> None:
+  """ValueError for dialogues that may be longer than a model's positions.
+
+  Args:
+    most: its positions.
+    whose: who it is, for the message.
+    context: most tokens that it reads more than the policy, as a teacher.
+    evaluating: see `dialogue_limits`.
+  """
+  limits = dialogue_limits(c, evaluating=evaluating)
+  longest = c.max_prompt_length + context + limits.length + limits.fed
+  if longest > most:
+    key = f'{"eval" if evaluating else "dialogue"}.max_turns={limits.turns}'
+    teacher = ' before its teacher' if context else ''
+    raise ValueError(
+      f'With {key} a dialogue may have {longest} tokens{teacher}, more than '
+      f"{whose}'s {most} positions. Lower it, or dialogue.max_length"
+      f'{", or teacher.max_context_length" if context else ""}.'
+    )
+
+
 def is_over(
   replies: Sequence[dialogue.Reply], after_prompt: int, limits: Limits
 ) -> bool:

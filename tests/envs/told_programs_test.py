@@ -19,10 +19,10 @@ def env_of(env=PROGRAMS, **options):
   return registry.get('env', registry.spec('told_programs', env, **options))()
 
 
-def kinds(**options):
+def kinds(env=PROGRAMS, **options):
   """{kind: [(task, the task of `programs`)]}."""
-  told = env_of(**options)
-  plain = registry.get('env', PROGRAMS)()
+  told = env_of(env, **options)
+  plain = registry.get('env', env)()
   assert [*told['test']] == [*plain['test']]
   out = collections.defaultdict(list)
   for task, right in zip(told['train'], plain['train'], strict=True):
@@ -64,6 +64,18 @@ def test_a_guess_after_feedback_is_not_wrong_in_the_same_way():
     said = task.question.partition('\n\n')[2]
     assert said.startswith(('On the input', 'The examples pass.'))
     assert dispatch.feedback([task], [task.data['solution']], WRONG) != [said]
+  # It is a guess again, and no right program.
+  assert sum(right(task) for task, _ in found['feedback']) < 0.3 * 400
+
+
+def test_where_no_guess_is_wrong_the_solution_is_told():
+  same = registry.Spec(
+    "programs(size=1, words='+', max_literal=-1, train_size=20, test_size=2, "
+    'apart=questions, terse=True)'
+  )
+  found = kinds(same, told=1.0, feedback=1.0)
+  assert [*found] == ['solution']
+  assert all(task.data['solution'] == '+' for task, _ in found['solution'])
 
 
 def test_the_same_tasks_again_and_others_with_another_seed():
@@ -77,6 +89,7 @@ def test_the_same_tasks_again_and_others_with_another_seed():
   [
     ({'told': -0.1}, r'told=-0\.1 must be a share'),
     ({'env': registry.Spec('arithmetic')}, r'must be programs\(\.\.\.\)'),
+    ({'env': registry.Spec('programs(train_size=1)')}, 'two train tasks'),
   ],
 )
 def test_refusals(options, message):

@@ -164,6 +164,12 @@ def test_a_teacher_plays_the_dialogues_of_the_prompts_that_it_reads(
     won = messages[-1] == '!'
     return dialogue.Reply('ok', 'ok', won, won)
 
+  asked = []
+
+  def oracle(tasks, messages):
+    asked.append(len(tasks))
+    return episode.env_replies(tasks, messages)
+
   game = builtin.SimpleNamespace(reply=reply)
   monkeypatch.setitem(dialogue.GAMES, 'toy', game)
   scripts = [['!'], ['!'], ['a', '!'], ['a', 'b', 'c']]
@@ -179,6 +185,7 @@ def test_a_teacher_plays_the_dialogues_of_the_prompts_that_it_reads(
   c = settings(max_context_length=5)
   c.max_prompt_length, c.max_completion_length = 6, 4
   c.dialogue.max_turns, c.dialogue.max_reply_length = 3, 40
+  c.eval.max_turns = 1  # is not of training
   tokens = np.arange(1, 81, dtype=np.int32).reshape(2, 2, 20)
   turn = np.where(np.arange(20) < 4, -1, 0) * np.ones((2, 2, 1), int)
   taught = (turn >= 0) & np.array([[True, False], [True, True]])[..., None]
@@ -193,13 +200,14 @@ def test_a_teacher_plays_the_dialogues_of_the_prompts_that_it_reads(
     _replace=lambda **x: builtin.SimpleNamespace(**x),
   )
   examine = lessons.Examiner(
-    c, teacher, TOKENIZER, sampler.Sampling(4, (0,), compact_batch=True)
+    c, teacher, TOKENIZER, sampler.Sampling(4, (0,), compact_batch=True), oracle
   )
   found = examine(part, 1, 'weights')
   # Of three rows with a teacher two are won; 1, 2 and 3 messages.
   assert found['teacher/accuracy'] == pytest.approx(2 / 3)
   lengths = [len(TOKENIZER.encode_answer(x)) for x in ('!', 'a')]
   assert found['teacher/mean_length'] == pytest.approx(sum(3 * lengths) / 3)
+  assert asked == [4, 2, 1]
   ((prompt, length),) = begun
   assert length.tolist() == [9, 4, 6, 5]
   for i in range(4):

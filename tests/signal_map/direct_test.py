@@ -14,7 +14,11 @@ from rlvr_jax.signal_map import cell, direct, lines, signals
 CLIP = 'clip(low=0.2, high=0.28)'
 ESTIMATES = ('dr_grpo', 'grpo', 'rloo', 'psr', 'nsr')
 AGGREGATES = ('seq_mean_token_sum', 'seq_mean_token_mean', 'token_mean')
-NAMES = tuple(f'odd|{e}|{a}' for a in AGGREGATES for e in ESTIMATES)
+# Advantages and weights of tokens are multiplied: not every pair of them.
+NAMES = (
+  *(f'odd|{e}|{AGGREGATES[0]}' for e in ESTIMATES),
+  *(f'odd|grpo|{a}' for a in AGGREGATES[1:]),
+)
 
 
 def odd(tasks, transcripts):

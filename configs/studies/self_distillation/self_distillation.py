@@ -16,10 +16,10 @@ many of the four are subtractions, and so how often a guess is right:
   silent     four, p = 0.0001, so that pass@64 is near 0
 
 programs_plentiful, programs_rare and programs_silent ask for a program of the
-stack language instead, from its examples, p = 0.1, 0.01 and 0.0003. Each has
-a base model of its own, which guesses among the programs of this kind and reads
-as above (rlvr_jax/envs/told_programs.py); what it is told of a wrong one is the
-first input on which it fails, and how.
+stack language instead, from its examples: a guess is right with p = 0.1, 0.01
+and 0.0003. Each has a base model of its own, which imitates such guesses, told
+or not (rlvr_jax/envs/told_programs.py); of a wrong one it is told the first
+test that fails: an example, with what came out, or that another one fails.
 
 ARG `arm` is sdpo, sdpo_feedback and sdpo_sibling (feedback, or a right row of
 the group, alone), opsd, sdft, rlsd of configs/self_distillation.py, opd (a
