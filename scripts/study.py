@@ -4,15 +4,16 @@
         [--control=ARM] [--over=accuracy,reward] [--split=SPLIT]
         [--discovered=1,64,1024] [--arms='task=rare,*'] [--out=DIR/study]
 
-DIR holds the runs of scripts/sweep.py; runs whose names differ in `seed=N` only
-are one arm. --arms takes those whose names match a pattern. The tables go into
-README.md beside OUT, in place of what stands between the lines
-'<!-- study.py: NAME -->' and '<!-- end -->', where NAME is OUT's; without these
-lines they are added at its end. The rest of README.md is yours.
+DIR holds the runs of scripts/sweep.py, of each at least config.json, eval.jsonl
+and metrics.jsonl; runs whose names differ in `seed=N` only are one arm. --arms
+takes those whose names match a pattern. The tables go into README.md beside
+OUT, in place of what stands between the lines '<!-- study.py: NAME -->' and
+'<!-- end -->', where NAME is OUT's; without these lines they are added at its
+end. The rest of README.md is yours.
 There is a row for each arm: every metric (names or patterns such as
-'eval/pass@*') at the first evaluation and at the last one, as mean -+
-the half width of its 95% interval over seeds (Student's t). With --control, a
-second table has the differences from that arm, seed by seed. A last one has the
+'eval/pass@*') at the first evaluation and at the last one, as mean -+ the half
+width of its 95% interval over seeds (Student's t). With --control, a second
+table has the differences from that arm, seed by seed. A last one has the
 training metrics of --over: their mean over the first and the last eighth of the
 steps, and over all of them. With --split, evaluations are the newest ones that
 scripts/evaluate.py made on that split with --config.eval.split=SPLIT, with the
@@ -33,7 +34,7 @@ import numpy as np
 
 from rlvr_jax import config as config_lib
 from rlvr_jax import storage
-from rlvr_jax.reporting import plots, run_reader
+from rlvr_jax.reporting import plots, run_reader, run_writer
 from rlvr_jax.stats import discovery
 
 _SEED = re.compile(r',?\bseed=\d+')
@@ -48,8 +49,9 @@ def arms(folder) -> tuple[dict[str, dict[int, run_reader.Run]], list[str]]:
   found, problems = {}, []
   for path in sorted(pathlib.Path(folder).glob('*/config.json')):
     run = run_reader.read(path.parent)
-    if run.problems:
-      problems += [f'{run.name} is left out: {p}' for p in run.problems]
+    bad = [p for p in run.problems if run_writer.ROLLOUTS not in p]
+    problems += [f'{run.name} is left out: {p}' for p in bad]
+    if bad:
       continue
     arm = _SEED.sub('', run.name).strip(',') or 'base'
     found.setdefault(arm, {})[run.config['seed']] = run
@@ -377,10 +379,8 @@ def main(argv) -> int:
   }
   for name in overs:
     if name not in logged:
-      raise ValueError(
-        f'No training step logs {name!r}. There are: '
-        f'{", ".join(sorted(logged))}.'
-      )
+      there = ', '.join(sorted(logged))
+      raise ValueError(f'No training step logs {name!r}. There are: {there}.')
   text = f'{tables(found, names, flags.control)}\n{courses(found, overs)}'
   out.parent.mkdir(parents=True, exist_ok=True)
   if flags.discovered:

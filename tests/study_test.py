@@ -51,6 +51,7 @@ def sweep(tmp_path):
     write(tmp_path, 'arm=a', seed, 0.2, end)
     write(tmp_path, 'arm=b', seed, 0.2, end + 0.1)
   write(tmp_path, 'arm=b', 9, 0.2, 0.9, steps=2)  # not finished
+  (tmp_path / 'arm=a,seed=0' / 'rollouts.jsonl').unlink()  # kept results
   return tmp_path
 
 
