@@ -139,17 +139,17 @@ class Experiment:
     c = self.config
     if not c.teacher.name:
       return None
+    lengths = frozen_model.teacher_lengths(c)
     found = frozen_model.load(
       'teacher.name',
       c.teacher.name,
       c.model,
       self.mesh,
-      lengths=frozen_model.teacher_lengths(c),
+      lengths=lengths,
       sampling=c.method != 'rl' or bool(c.teacher.accuracy_every),
       scoring=bool(c.algo.distill),
     )
     if self.is_dialogue:
-      lengths = frozen_model.teacher_lengths(c)
       episode_end.check_positions(
         c,
         found.model.config.max_position,

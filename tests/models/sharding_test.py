@@ -18,7 +18,7 @@ S, N, GROUP, P = 4, 4, 2, 16
 MODEL = transformer.Decoder(
   registry.get('model', 'tiny(width=32, vocab=64, layers=1, kv_heads=4)')()
 )
-MESHES = (1, 1, 1), (1, 8, 1), (2, 2, 2)
+MESHES = (1, 1, 1), (1, 1, 4), (1, 8, 1), (2, 2, 2)
 
 
 def mesh_of(shape):

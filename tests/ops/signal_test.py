@@ -91,7 +91,7 @@ def snr(facts, spec, group=8):
 # --- the closed form ------------------------------------------------------
 
 
-@pytest.mark.parametrize('group', [1, 3, 8])
+@pytest.mark.parametrize('group', [1, 2, 3, 8])
 @pytest.mark.parametrize('spec', SPECS)
 def test_mean_and_variance_of_every_estimator(spec, group):
   for pi, right, scores in policies():

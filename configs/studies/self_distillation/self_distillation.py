@@ -70,6 +70,9 @@ def get_config(arg: str = ''):
     stage=('rl', 'base', 'strong'),
     seed=0,
   )
+  here = f'{common.path(__file__)}:stage='
+  # Chains share a base model; each kind of programs has its own.
+  task = f',task={arg["task"]}' if arg['task'] in PROGRAMS else ''
   if arg['scale'] != 'tiny':
     if (arg['stage'], arg['task'], arg['reads']) != ('rl', 'rare', 100):
       raise ValueError('stage, task and reads are of the scale tiny')
@@ -83,8 +86,6 @@ def get_config(arg: str = ''):
       c.optimizer.warmup_steps = 10
   elif arg['stage'] == 'rl':
     c = tiny(arg['task'])
-    here = f'{common.path(__file__)}:stage='
-    task = f',task={arg["task"]}' if arg['task'] in PROGRAMS else ''
     reads = '' if arg['reads'] == 100 else f',reads={arg["reads"]}'
     c.model.name = f'{here}base{task}{reads}'
     stronger = f'{here}strong{task}'
@@ -92,8 +93,7 @@ def get_config(arg: str = ''):
     c = base_model(arg['task'], arg['reads'])
     if arg['stage'] == 'strong':
       c.env = tasks(arg['task'])
-      task = f',task={arg["task"]}' if arg['task'] in PROGRAMS else ''
-      c.model.name = f'{common.path(__file__)}:stage=base{task}'
+      c.model.name = f'{here}base{task}'
       c.total_steps = 400
   c.seed = arg['seed']
   if arg['stage'] != 'rl':
