@@ -15,7 +15,6 @@ For a folder, `folder` is that folder, and `push` and `kept` do nothing.
 
 import atexit
 import contextlib
-import functools
 import importlib.util
 import json
 import logging
@@ -192,6 +191,7 @@ class Bucket(bucket_objects.Objects):
     self._holder = None  # this program, if it trains here
     self._held: dict[str, _Held] = {}
     self._pushing = threading.RLock()
+    self._folder: pathlib.Path | None = None
 
   def __truediv__(self, name: str):
     """The path of an object, as orbax wants it."""
@@ -201,15 +201,21 @@ class Bucket(bucket_objects.Objects):
 
   ##### the run's own files #####
 
-  @functools.cached_property
+  @property
   def folder(self) -> pathlib.Path:
     """See the function `folder`."""
-    made = pathlib.Path(tempfile.mkdtemp(prefix='rlvr_jax_'))
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    made = made / self._path.rpartition('/')[2]
-    made.mkdir()
-    self._fetch(made)
-    return made
+    if self._folder is None:
+      # Not a cached_property, whose own lock and this one could each wait for
+      # the other: a program and its thread that pushes both come here first.
+      with self._pushing:
+        if self._folder is None:
+          made = pathlib.Path(tempfile.mkdtemp(prefix='rlvr_jax_'))
+          atexit.register(shutil.rmtree, made, ignore_errors=True)
+          made = made / self._path.rpartition('/')[2]
+          made.mkdir()
+          self._fetch(made)
+          self._folder = made
+    return self._folder
 
   def fetch(self) -> None:
     """Brings what changed in the bucket since."""

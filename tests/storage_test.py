@@ -9,6 +9,7 @@ import copy
 import importlib.util
 import json
 import pathlib
+import tempfile
 import threading
 import time
 import types
@@ -226,6 +227,26 @@ def test_files_are_copied_while_a_run_goes_on(store, monkeypatch):
     assert store.data('runs/a/log.txt') == b'1'
     (storage.folder('gs://bkt/runs/a') / 'last.txt').write_text('2')
   assert store.data('runs/a/last.txt') == b'2'
+
+
+@pytest.mark.timeout(60)
+def test_two_threads_ask_for_a_folder_first(store, monkeypatch):
+  bucket = another()
+  make = tempfile.mkdtemp
+  others = []
+
+  def mkdtemp(**keys):
+    # A push, say of the thread that copies, comes in the middle.
+    others.append(threading.Thread(target=bucket.push, daemon=True))
+    others[0].start()
+    time.sleep(0.2)
+    return make(**keys)
+
+  monkeypatch.setattr(storage.tempfile, 'mkdtemp', mkdtemp)
+  folder = bucket.folder
+  others[0].join()
+  assert bucket.folder == folder
+  assert len(others) == 1
 
 
 def test_an_object_is_written_once_a_second(store, monkeypatch):
