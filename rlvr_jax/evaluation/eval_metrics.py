@@ -76,6 +76,8 @@ def summary(table: sample_store.Table, *, seed: int = 0) -> dict:
     confidence, 0 if not stated. max_confidence@k: the most confident answer.
   - sampled_entropy: mean of -log p over sampled tokens, in nats, under the
     distribution that was sampled from: an estimate of its entropy. 0 if greedy.
+  - uncertainty_words: mean number in a sample of words such as "wait" and
+    "perhaps": see `confidence.uncertainty_words`.
   - fallback: share of samples judged by their last formula or number because
     nothing marked the answer. timeout: share that is UNVERIFIABLE because the
     check ran out of time.
@@ -160,6 +162,7 @@ def possible(
     tokens=full(1),
     answer=full(0),
     confidence=full(0.5),
+    uncertain=full(0),
     surprisal=full(1.0),
     strategy=np.arange(m)[:, None] + full(0) if strategies else full(-1),
     turns=full(turns),
@@ -251,6 +254,7 @@ def _per_problem(table):
     | shares
     | {
       'mean_length': table.tokens.mean(-1),
+      'uncertainty_words': table.uncertain.mean(-1),
       'clipped_ratio': (table.stop == enums.Stop.LENGTH).mean(-1),
       'unverifiable': (table.verdict == enums.Verdict.UNVERIFIABLE).mean(-1),
       'fallback': table.fallback.mean(-1),

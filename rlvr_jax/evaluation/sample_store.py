@@ -42,7 +42,7 @@ class Judged(NamedTuple):
 
 
 class Table(NamedTuple):
-  """N samples of each of M tasks; arrays [M,N], 44 bytes a sample."""
+  """N samples of each of M tasks; arrays [M,N], 48 bytes a sample."""
 
   verdict: np.ndarray  # i8, enums.Verdict
   stop: np.ndarray  # i8, enums.Stop
@@ -51,6 +51,7 @@ class Table(NamedTuple):
     np.ndarray
   )  # i32, an id: equal iff two samples of a task agree; -1: none
   confidence: np.ndarray  # f64, as stated; NaN: not stated
+  uncertain: np.ndarray  # i32, `confidence.uncertainty_words`
   surprisal: np.ndarray  # f64, sum of -log p over the sampled tokens, nats
   strategy: np.ndarray  # i8, index in STRATEGIES; -1: the task has none
   turns: np.ndarray  # i16, of a dialogue; 0: single-turn
@@ -136,6 +137,7 @@ class Samples:
       tokens=full(0, np.int32),
       answer=full(-1, np.int32),
       confidence=full(np.nan, np.float64),
+      uncertain=full(0, np.int32),
       surprisal=full(0, np.float64),
       strategy=full(-1, np.int8),
       turns=full(0, np.int16),
@@ -191,6 +193,7 @@ class Samples:
       t.answer[at] = known.setdefault(r['answer'], len(known))
     if r['confidence'] is not None:
       t.confidence[at] = r['confidence']
+    t.uncertain[at] = confidence.uncertainty_words(r['completion'])
     t.surprisal[at] = r['surprisal']
     if r['strategy'] is not None:
       t.strategy[at] = STRATEGIES.index(r['strategy'])

@@ -10,6 +10,7 @@ from rlvr_jax.envs import judgment_tasks, strategy_form
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import branches
 from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import confidence
 
 
 class Collected(NamedTuple):
@@ -106,6 +107,9 @@ def metrics(
     'frac_groups_all_fail': mean(~correct.any(-1)),
     'frac_groups_all_pass': mean(correct.all(-1)),
     'completions/mean_length': mean([t.num_tokens for t in transcripts]),
+    'completions/uncertainty_words': mean(
+      [confidence.uncertainty_words(text) for text in texts]
+    ),
     'completions/clipped_ratio': mean(
       [t.stop == enums.Stop.LENGTH for t in transcripts]
     ),

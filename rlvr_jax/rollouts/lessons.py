@@ -26,6 +26,7 @@ from rlvr_jax.rollouts import (
   single_turn,
 )
 from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import confidence
 from rlvr_jax.verifiers.extraction import extract
 
 
@@ -199,11 +200,11 @@ class Examiner(NamedTuple):
   def __call__(
     self, part: groups.Collected, step: int, sampler_params: Any = None
   ) -> dict[str, float]:
-    """teacher/accuracy and teacher/mean_length, over the rows with a teacher.
+    """teacher/accuracy, mean_length and uncertainty_words: of its answers.
 
-    One answer for each row, to the prompt that the teacher of that row reads,
-    or one dialogue that begins with it; NaN if no row has a teacher. The
-    accuracy bounds what it can teach.
+    One answer for each row with a teacher, to the prompt that it reads, or one
+    dialogue that begins with it; NaN if no row has a teacher. The accuracy
+    bounds what it can teach.
 
     Args:
       sampler_params: weights of a teacher that has none.
@@ -240,6 +241,9 @@ class Examiner(NamedTuple):
     return {
       'teacher/accuracy': mean(right),
       'teacher/mean_length': mean([a.num_tokens for a in of_taught]),
+      'teacher/uncertainty_words': mean(
+        [confidence.uncertainty_words(a.completion) for a in of_taught]
+      ),
     }
 
   def _answer(self, teacher, tasks, prompt, length, key):

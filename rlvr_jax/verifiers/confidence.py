@@ -1,8 +1,12 @@
-"""Which confidence does a completion state about its own answer?"""
+"""How sure of itself does a completion say that it is?"""
 
 import re
 
 LONGEST = 400  # most characters of a number
+UNCERTAINTY_WORDS = (
+  'wait', 'hmm', 'perhaps', 'maybe', 'actually', 'alternatively', 'seems',
+  'might', 'likely', 'check',
+)  # fmt: skip
 
 _OPEN, _CLOSE = '<confidence>', '</confidence>'
 _NUMBER = re.compile(r'[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?')
@@ -29,3 +33,15 @@ def parse(text: str) -> float | None:
     return None
   q = float(inside)
   return abs(q) if 0 <= q <= 1 else None
+
+
+def uncertainty_words(text: str) -> int:
+  """How often a text has one of UNCERTAINTY_WORDS, in any case.
+
+  Inside of longer words too ("checking", "unlikely"), as the code of
+  arXiv:2603.24472 counts them. It finds that a teacher that has read the
+  solution writes few of these words, and that its students then write fewer:
+  on hard problems they lose accuracy with them.
+  """
+  text = text.lower()
+  return sum(map(text.count, UNCERTAINTY_WORDS))

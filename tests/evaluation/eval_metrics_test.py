@@ -240,6 +240,14 @@ def test_solve_rates_have_zero_apart():
   ]
 
 
+def test_words_of_uncertainty_are_counted_per_sample():
+  texts = [['Wait, maybe 7', '7'], ['hmm 7', '7']]
+  got = eval_metrics.summary(table('x.', 'x.', texts=texts))
+  assert got['eval/uncertainty_words'] == 3 / 4
+  assert got['eval/uncertainty_words_low'] == 0.5  # of the second task alone
+  assert got['eval/uncertainty_words_high'] == 1
+
+
 def test_bootstrap_is_over_tasks_and_fixed_by_the_seed():
   rows = ['x' * 4] * 5 + ['.' * 4] * 5
   a, b = (eval_metrics.summary(table(*rows), seed=3) for _ in range(2))

@@ -207,6 +207,7 @@ def test_a_teacher_plays_the_dialogues_of_the_prompts_that_it_reads(
   assert found['teacher/accuracy'] == pytest.approx(2 / 3)
   assert len(TOKENIZER.encode_answer('!')) == 2  # with the end token
   assert found['teacher/mean_length'] == pytest.approx((1 + 2 + 3) * 2 / 3)
+  assert found['teacher/uncertainty_words'] == 0
   assert asked == [4, 2, 1]
   ((prompt, length),) = begun
   assert length.tolist() == [9, 4, 6, 5]

@@ -270,6 +270,7 @@ def test_metrics_have_their_known_values():
     'frac_groups_all_fail': 0.25,
     'frac_groups_all_pass': 0.25,
     'completions/mean_length': (6 * 2 + 1 + 6) / 8,
+    'completions/uncertainty_words': 0.0,
     'completions/clipped_ratio': 1 / 8,
     # Groups of two: both right, none, one, one.
     'signal/pass_variance': (0 + 0 + 0.5 + 0.5) / 4,

@@ -132,3 +132,20 @@ def test_a_text_of_any_size_is_read():
     '0.' * 1_000_000,
   ):
     confidence.parse(text)
+
+
+@pytest.mark.parametrize(
+  ('text', 'count'),
+  [
+    ('', 0),
+    ('5-7=8', 0),
+    ('Wait, hmm. Perhaps 8? Maybe 9: actually, it seems 8.', 6),
+    ('Alternatively it might be 9, but that is not likely. Check!', 4),
+    ('wait wait WAIT', 3),
+    # As the paper's code counts, inside of longer words too.
+    ('unlikely: checking, hmmm, awaited', 4),
+    ('Hm, may be it was in deed so', 0),
+  ],
+)
+def test_words_of_uncertainty(text, count):
+  assert confidence.uncertainty_words(text) == count
