@@ -66,15 +66,17 @@ def get_config(arg: str = ''):
     scale=SCALES,
     task=TASKS,
     arm=tuple(ARMS),
-    reads=100,
+    reads=90,
     stage=('rl', 'base', 'strong'),
     seed=0,
   )
   here = f'{common.path(__file__)}:stage='
-  # Chains share a base model; each kind of programs has its own.
+  # Each seed has base models of its own, as they differ in what they learn from
+  # the same teacher: one for all chains, one for each kind of programs.
+  seed = f',seed={arg["seed"]}' if arg['seed'] else ''
   task = f',task={arg["task"]}' if arg['task'] in PROGRAMS else ''
   if arg['scale'] != 'tiny':
-    if (arg['stage'], arg['task'], arg['reads']) != ('rl', 'rare', 100):
+    if (arg['stage'], arg['task'], arg['reads']) != ('rl', 'rare', 90):
       raise ValueError('stage, task and reads are of the scale tiny')
     small = arg['scale'] == 'smollm2'
     c = self_distillation.get_config('grpo,smollm2' if small else 'grpo,qwen')
@@ -86,14 +88,14 @@ def get_config(arg: str = ''):
       c.optimizer.warmup_steps = 10
   elif arg['stage'] == 'rl':
     c = tiny(arg['task'])
-    reads = '' if arg['reads'] == 100 else f',reads={arg["reads"]}'
-    c.model.name = f'{here}base{task}{reads}'
-    stronger = f'{here}strong{task}'
+    reads = '' if arg['reads'] == 90 else f',reads={arg["reads"]}'
+    c.model.name = f'{here}base{task}{reads}{seed}'
+    stronger = f'{here}strong{task}{seed}'
   else:
-    c = base_model(arg['task'], arg['reads'])
+    c = base_model(arg['task'], arg['reads'], seed)
     if arg['stage'] == 'strong':
       c.env = tasks(arg['task'])
-      c.model.name = f'{here}base{task}'
+      c.model.name = f'{here}base{task}{seed}'
       c.total_steps = 400
   c.seed = arg['seed']
   if arg['stage'] != 'rl':
@@ -123,12 +125,12 @@ def tasks(task: str, **chain) -> registry.Spec:
   )  # fmt: skip
 
 
-def base_model(task: str, reads: int):
-  c = chains.get_config('form')  # goes on from chains of two operations
-  c.total_steps = 1200
+def base_model(task: str, reads: int, seed: str):
+  c = chains.get_config(f'form{seed}')  # goes on from chains of two operations
   told = reads / 100
   c.env = registry.spec('told_chain', **SIZES, unknown='-', reliability=told)
   if task in PROGRAMS:
+    c.total_steps = 1200
     c.env = registry.spec(
       'told_programs', tasks(task), told=0.8, feedback=0.4, reliability=told
     )
@@ -161,6 +163,6 @@ def sweep(add):
     for task in TASKS:
       for arm in ARMS:
         add(arg=f'task={task},arm={arm},seed={seed}')
-    for reads in (0, 50):  # how good the model is in context
+    for reads in (0, 50, 100) if seed < 3 else ():  # how good it is in context
       for arm in ('sdpo', 'opsd'):
         add(arg=f'task=rare,reads={reads},arm={arm},seed={seed}')
