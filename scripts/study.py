@@ -6,21 +6,21 @@
 
 DIR holds the runs of scripts/sweep.py, of each at least config.json, eval.jsonl
 and metrics.jsonl; runs whose names differ in `seed=N` only are one arm. --arms
-takes those whose names match a pattern. The tables go into README.md beside
-OUT, in place of what stands between the lines '<!-- study.py: NAME -->' and
-'<!-- end -->', where NAME is OUT's; without these lines they are added at its
-end. The rest of README.md is yours.
-There is a row for each arm: every metric (names or patterns such as
-'eval/pass@*') at the first evaluation and at the last one, as mean -+ the half
-width of its 95% interval over seeds (Student's t). With --control, a second
-table has the differences from that arm, seed by seed. A last one has the
-training metrics of --over: their mean over the first and the last eighth of the
-steps, and over all of them. With --split, evaluations are the newest ones that
-scripts/evaluate.py made on that split with --config.eval.split=SPLIT, with the
-run's env and temperature, of step 0 (where it was evaluated) and of the last
-step. With --discovered, where each run trains on one task, a table of how often
-it was solved within the first n samples of training, and that curve in place of
-the first panel. OUT.png shows pass@k, NAME@k if the first metric is one, or the
+takes those whose names match a pattern, and leaves out what is before its *.
+The tables go into README.md beside OUT, in place of what stands between the
+lines '<!-- study.py: NAME -->' and '<!-- end -->', where NAME is OUT's; without
+these lines they are added at its end. The rest of README.md is yours. There is
+a row for each arm: every metric (names or patterns such as 'eval/pass@*') at
+the first evaluation and at the last one, as mean -+ the half width of its 95%
+interval over seeds (Student's t). With --control, a second table has the
+differences from that arm, seed by seed. A last one has the training metrics of
+--over: their mean over the first and the last eighth of the steps, and over all
+of them. With --split, evaluations are the newest ones that scripts/evaluate.py
+made on that split with --config.eval.split=SPLIT, with the run's env and
+temperature, of step 0 (where it was evaluated) and of the last step. With
+--discovered, where each run trains on one task, a table of how often it was
+solved within the first n samples of training, and that curve in place of the
+first panel. OUT.png shows pass@k, NAME@k if the first metric is one, or the
 first metric, and the course of each of --over.
 """
 
@@ -129,13 +129,9 @@ def chosen(found, patterns: list[str]) -> list[str]:
   return names
 
 
-def values(
-  some: dict[int, run_reader.Run], name: str, at: int
-) -> dict[int, float]:
-  return {
-    seed: run_reader.number(run.evals[at].get(name))
-    for seed, run in some.items()
-  }
+def values(some: dict, name: str, at: int) -> dict[int, float]:
+  number = run_reader.number
+  return {seed: number(r.evals[at].get(name)) for seed, r in some.items()}
 
 
 def cell(numbers, sign: str = '') -> str:
@@ -365,7 +361,9 @@ def main(argv) -> int:
   storage.local(flags.dir, 'the directory of a sweep')
   out = storage.local(flags.out or f'{flags.dir}/study', '--out')
   every, problems = arms(flags.dir)
-  found = {k: v for k, v in every.items() if fnmatch.fnmatch(k, flags.arms)}
+  start = flags.arms.partition('*')[0] if '*' in flags.arms else ''
+  of = [k for k in every if fnmatch.fnmatch(k, flags.arms)]
+  found = {k.removeprefix(start): every[k] for k in of}
   if not found:
     names = ', '.join(every)
     raise ValueError(f'--arms={flags.arms}: no such arm. There are {names}.')
@@ -381,7 +379,7 @@ def main(argv) -> int:
     if name not in logged:
       there = ', '.join(sorted(logged))
       raise ValueError(f'No training step logs {name!r}. There are: {there}.')
-  text = f'{tables(found, names, flags.control)}\n{courses(found, overs)}'
+  text = f'{tables(found, names, flags.control.removeprefix(start))}\n{courses(found, overs)}'
   out.parent.mkdir(parents=True, exist_ok=True)
   if flags.discovered:
     budgets = [int(n) for n in flags.discovered.split(',')]

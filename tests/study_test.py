@@ -145,6 +145,13 @@ def test_some_of_the_arms(study, sweep, capsys):
   assert 'arm=a |' not in out
   assert study.main([str(sweep), '--arms=c']) == 1
   assert 'There are arm=a, arm=b.' in capsys.readouterr().err
+  # What is before the * is left out.
+  flags = ['--arms=arm=*', '--control=arm=a']
+  assert study.main([str(sweep), *flags]) == 0
+  out = capsys.readouterr().out
+  assert '| a | 3 | 0.200 → 0.600' in out
+  assert 'After, minus a with' in out
+  assert 'arm=' not in out
 
 
 def test_what_is_not_there_is_said(study, sweep, tmp_path, capsys):
