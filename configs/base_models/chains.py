@@ -3,7 +3,7 @@ r"""Tiny base models for studies/srl: what they know of chains is known.
   python scripts/train.py --config=configs/base_models/chains.py:NAME \
     --workdir=DIR
 
-NAME is one of these, with `,seed=N` for another model of the kind:
+NAME is
 
   form   the default: chains of four additions and subtractions, where the
          results of subtractions are drawn from 0 to 9. It knows the form of a
@@ -27,9 +27,8 @@ CHAINS = {
 
 
 def get_config(arg: str = ''):
-  arg = common.parse_arg(arg, name=tuple(CHAINS), seed=0)
-  name, c = arg['name'], common.base()
-  c.seed = arg['seed']
+  name = common.parse_arg(arg, name=tuple(CHAINS))['name']
+  c = common.base()
   c.method = 'sft'
   c.env = registry.spec(
     'steps', CHAINS[name], terse=True, think=False, last=True, also_whole=True
@@ -51,8 +50,7 @@ def get_config(arg: str = ''):
     c.total_steps = 1500
     c.optimizer.learning_rate = 5e-3
   else:
-    seed = f',seed={c.seed}' if c.seed else ''
-    c.model.name = f'{common.path(__file__)}:two{seed}'
+    c.model.name = f'{common.path(__file__)}:two'
     c.total_steps = 800
     c.optimizer.learning_rate = 3e-3
   return c

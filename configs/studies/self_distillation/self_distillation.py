@@ -66,7 +66,7 @@ def get_config(arg: str = ''):
     scale=SCALES,
     task=TASKS,
     arm=tuple(ARMS),
-    reads=90,
+    reads=100,
     stage=('rl', 'base', 'strong'),
     seed=0,
   )
@@ -76,7 +76,7 @@ def get_config(arg: str = ''):
   seed = f',seed={arg["seed"]}' if arg['seed'] else ''
   task = f',task={arg["task"]}' if arg['task'] in PROGRAMS else ''
   if arg['scale'] != 'tiny':
-    if (arg['stage'], arg['task'], arg['reads']) != ('rl', 'rare', 90):
+    if (arg['stage'], arg['task'], arg['reads']) != ('rl', 'rare', 100):
       raise ValueError('stage, task and reads are of the scale tiny')
     small = arg['scale'] == 'smollm2'
     c = self_distillation.get_config('grpo,smollm2' if small else 'grpo,qwen')
@@ -88,11 +88,11 @@ def get_config(arg: str = ''):
       c.optimizer.warmup_steps = 10
   elif arg['stage'] == 'rl':
     c = tiny(arg['task'])
-    reads = '' if arg['reads'] == 90 else f',reads={arg["reads"]}'
+    reads = '' if arg['reads'] == 100 else f',reads={arg["reads"]}'
     c.model.name = f'{here}base{task}{reads}{seed}'
     stronger = f'{here}strong{task}{seed}'
   else:
-    c = base_model(arg['task'], arg['reads'], seed)
+    c = base_model(arg['task'], arg['reads'])
     if arg['stage'] == 'strong':
       c.env = tasks(arg['task'])
       c.model.name = f'{here}base{task}{seed}'
@@ -125,12 +125,12 @@ def tasks(task: str, **chain) -> registry.Spec:
   )  # fmt: skip
 
 
-def base_model(task: str, reads: int, seed: str):
-  c = chains.get_config(f'form{seed}')  # goes on from chains of two operations
+def base_model(task: str, reads: int):
+  c = chains.get_config('form')  # goes on from chains of two operations
+  c.total_steps = 1200
   told = reads / 100
   c.env = registry.spec('told_chain', **SIZES, unknown='-', reliability=told)
   if task in PROGRAMS:
-    c.total_steps = 1200
     c.env = registry.spec(
       'told_programs', tasks(task), told=0.8, feedback=0.4, reliability=told
     )
@@ -164,6 +164,6 @@ def sweep(add):
     for task in TASKS:
       for arm in ARMS:
         add(arg=f'task={task},arm={arm},seed={seed}')
-    for reads in (0, 50, 100) if seed < 3 else ():  # how good it is in context
+    for reads in (0, 50) if seed < 3 else ():  # how good it is in context
       for arm in ('sdpo', 'opsd'):
         add(arg=f'task=rare,reads={reads},arm={arm},seed={seed}')
