@@ -36,6 +36,7 @@ def get_config(arg: str = ''):
   c.model.name = f'{common.path(study.__file__)}:stage=base'
   c.train_batch_size = c.groups_per_micro_batch = 4
   c.total_steps = arg['steps']
+  c.optimizer.learning_rate = 1e-3
   c.eval.num_tasks, c.eval.samples = 1, 64
   c.eval_every = 0
   c.seed = arg['seed']
