@@ -300,9 +300,10 @@ def _by_k(found, of):
 
 
 def _band(label, x, points, color):
-  """Mean over seeds and its 95% interval, from a list of seeds at each x."""
+  """Mean over seeds, and from three on its 95% interval, of seeds at each x."""
   mean, half = np.array([run_reader.student(p) for p in points]).T
-  half = np.nan_to_num(half)
+  # Of two seeds it is 12.7 standard errors, and would fill the picture.
+  half = np.nan_to_num(half) * (len(points[0]) > 2)
   x = np.array(x)
   return plots.Line(label, x, mean, mean - half, mean + half, color=color)
 
