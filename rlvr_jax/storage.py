@@ -251,8 +251,7 @@ class Bucket(bucket_objects.Objects):
     # Lines that several programs append, each to a copy of its own.
     lines = name.endswith('.jsonl') and not name.startswith('samples-')
     mark, own = _content(path, lines)
-    same = held.of(own) == b'' and len(own) == held.size
-    if held.generation is not None and same:
+    if held.generation is not None and held.of(own) == b'':
       self._held[name] = held._replace(mark=mark)
       return
     content, generation = held.followed_by(own), held.generation

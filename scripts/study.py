@@ -380,7 +380,8 @@ def main(argv) -> int:
     if name not in logged:
       there = ', '.join(sorted(logged))
       raise ValueError(f'No training step logs {name!r}. There are: {there}.')
-  text = f'{tables(found, names, flags.control.removeprefix(start))}\n{courses(found, overs)}'
+  control = flags.control.removeprefix(start)
+  text = f'{tables(found, names, control)}\n{courses(found, overs)}'
   out.parent.mkdir(parents=True, exist_ok=True)
   if flags.discovered:
     budgets = [int(n) for n in flags.discovered.split(',')]

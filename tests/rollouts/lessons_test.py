@@ -16,6 +16,7 @@ from rlvr_jax.ops import distill
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import episode, lessons, single_turn
 from rlvr_jax.tasks import Task
+from rlvr_jax.verifiers import confidence
 
 TOKENIZER = dataclasses.replace(
   tokenizer.byte_level(), chat_template=chat_template.CHATML
@@ -202,12 +203,13 @@ def test_a_teacher_plays_the_dialogues_of_the_prompts_that_it_reads(
   examine = lessons.Examiner(
     c, teacher, TOKENIZER, sampler.Sampling(4, (0,), compact_batch=True), oracle
   )
+  monkeypatch.setattr(confidence, 'UNCERTAINTY_WORDS', ('a', '!'))
   found = examine(part, 1, 'weights')
   # Of three rows with a teacher two are won; 1, 2 and 3 messages.
   assert found['teacher/accuracy'] == pytest.approx(2 / 3)
   assert len(TOKENIZER.encode_answer('!')) == 2  # with the end token
   assert found['teacher/mean_length'] == pytest.approx((1 + 2 + 3) * 2 / 3)
-  assert found['teacher/uncertainty_words'] == 0
+  assert found['teacher/uncertainty_words'] == pytest.approx((1 + 2 + 1) / 3)
   assert asked == [4, 2, 1]
   ((prompt, length),) = begun
   assert length.tolist() == [9, 4, 6, 5]

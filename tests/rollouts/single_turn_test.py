@@ -10,7 +10,7 @@ from rlvr_jax.ops import ratio
 from rlvr_jax.rewards import base
 from rlvr_jax.rollouts import dynamic_sampling, groups, log_records, single_turn
 from rlvr_jax.tasks import Task
-from rlvr_jax.verifiers import pool
+from rlvr_jax.verifiers import confidence, pool
 from rlvr_jax.verifiers.extraction import extract
 
 BYTES = tokenizers.byte_level()
@@ -250,7 +250,8 @@ def test_weights_of_rewards_move_the_reward_and_not_the_accuracy():
   assert {m['rewards/n'] for m in metrics} == {2.5}
 
 
-def test_metrics_have_their_known_values():
+def test_metrics_have_their_known_values(monkeypatch):
+  monkeypatch.setattr(confidence, 'UNCERTAINTY_WORDS', ('7',))
   one = collect('7', '7', '', '5')
   two = collect('8', '7', '4', '1234567')
   got = groups.metrics([one, two], np.array([False, False, True, True]))
@@ -270,7 +271,7 @@ def test_metrics_have_their_known_values():
     'frac_groups_all_fail': 0.25,
     'frac_groups_all_pass': 0.25,
     'completions/mean_length': (6 * 2 + 1 + 6) / 8,
-    'completions/uncertainty_words': 0.0,
+    'completions/uncertainty_words': 3 / 8,  # the last row is cut before its 7
     'completions/clipped_ratio': 1 / 8,
     # Groups of two: both right, none, one, one.
     'signal/pass_variance': (0 + 0 + 0.5 + 0.5) / 4,

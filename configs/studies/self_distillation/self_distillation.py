@@ -151,7 +151,7 @@ def tiny(task: str):
   c.algo.estimate = 'dr_grpo'
   c.algo.aggregate = 'seq_mean_token_sum'
   c.teacher.max_context_length = 72
-  # With 1e-3 `grpo` falls to 0 on some base models.
+  # With 1e-3 `grpo` fell from 0.10 to 0.02 on `plentiful`.
   c.optimizer.learning_rate = 5e-4
   c.total_steps = 100
   c.eval_every = 25
